@@ -1,0 +1,57 @@
+# make demo    set up, then rank the features behind " Sacramento" on the bundled atlas: three tables and demo.html
+# make test    set up, then every gate and every test: ruff, pyright, pytest, Chromium, notebooks
+# make check   the quick part of that: ruff, pyright, the fast tests
+# make lab     JupyterLab on the first notebook
+# make bench   the performance claims, each against a baseline measured in the same run
+# make notebooks   execute the notebooks anew, in place
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/pytest
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+KOBE := "Fact: The capital of the state where Kobe Bryant played basketball is"
+
+.PHONY: demo test check lint lab bench notebooks clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.installed
+	$(BIN)/workbench rank $(KOBE) --answer " Sacramento" --baseline " Albany" \
+	  --by effect --by attribution --by activation --html demo.html
+
+test: lint
+	$(PYTEST) -n 2 --dist loadscope tests
+	$(if $(NOTEBOOKS),$(PYTEST) -n 2 --dist loadscope --nbval --nbval-current-env $(NOTEBOOKS))
+
+check: lint
+	$(PYTEST) -n 2 --dist loadscope -m "not slow and not browser and not notebook" tests
+
+lint: .venv/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+lab: .venv/.installed
+	$(BIN)/workbench lab
+
+bench: .venv/.installed
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+notebooks: .venv/.installed
+	for notebook in notebooks/*.ipynb; do $(BIN)/python -m notebooks.execute $$notebook || exit 1; done
+
+# torch first and by itself: the build that pip's own settings offer (CPU or CUDA) is then in place when the rest is resolved.
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12 …")'
+	@echo "Setting up .venv: a few minutes the first time, nothing after that"
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+.venv/.installed-test: .venv/.installed
+	$(PIP) -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist demo.html .pytest_cache .ruff_cache

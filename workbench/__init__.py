@@ -1,0 +1,46 @@
+"""From a prompt to the features behind its answer.
+
+    import workbench as wb
+    bench = wb.load("atlas")
+    ranking = bench.rank("Fact: The capital of the state where Kobe Bryant played basketball is", wb.logit_diff(" Sacramento", " Albany"))
+
+The names that a notebook starts with. Each is imported when it is first used: torch and transformer_lens take seconds, this file none.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from workbench import atlas
+    from workbench.bench import Workbench, load
+    from workbench.circuits.intervene import clamp
+    from workbench.circuits.metrics import logit_diff
+    from workbench.circuits.ranking import rank
+    from workbench.sae.sae import SAE
+    from workbench.sae.train import TrainConfig, train
+
+_HOMES = {
+    "load": "workbench.bench",
+    "Workbench": "workbench.bench",
+    "logit_diff": "workbench.circuits.metrics",
+    "rank": "workbench.circuits.ranking",
+    "clamp": "workbench.circuits.intervene",
+    "SAE": "workbench.sae.sae",
+    "TrainConfig": "workbench.sae.train",
+    "train": "workbench.sae.train",
+}
+__all__ = ["SAE", "TrainConfig", "Workbench", "atlas", "clamp", "load", "logit_diff", "rank", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "atlas":
+        return import_module("workbench.atlas")
+    if name not in _HOMES:
+        raise AttributeError(f"workbench has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
