@@ -1,0 +1,103 @@
+"""The object that a notebook holds: a model, a sparse autoencoder that reads it, and what is known about the features.
+
+    bench = load("atlas")                                   the bundled world
+    bench = load("gpt2", sae="path/to/folder")              any model TransformerBridge boots: a hub name or a local folder
+    bench = Workbench(model=model, sae=sae)                 or the parts
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from workbench.circuits.metrics import Metric
+from workbench.circuits.ranking import FeatureRanking, rank
+from workbench.model import check_sae, load_model
+from workbench.sae.sae import SAE
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Workbench:
+    """Model + SAE (+ what is known of its features). Made only if they fit: `check_sae` speaks up otherwise."""
+
+    model: TransformerBridge
+    sae: SAE
+    index: Any = None
+    name: str = ""
+    labels: Mapping[int, str] = field(default_factory=dict)  # feature → what it means, as far as known
+    examples: Callable[[int], list] | None = None  # feature → its top examples, each with str_tokens and activations
+    saes: Mapping[str, SAE] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
+
+    def __post_init__(self):
+        for sae in {id(sae): sae for sae in (self.sae, *self.saes.values())}.values():
+            check_sae(self.model, sae)
+
+    def rank(
+        self, prompt: str, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
+    ) -> FeatureRanking:
+        """Every active feature at every position of `prompt`, by activation, attribution and measured effect on `metric`.
+
+        ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
+        """
+        return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
+
+    def with_sae(self, name: str) -> "Workbench":
+        """The same model seen through another of `saes`. Index, labels and examples belong to one SAE and stay behind."""
+        if name not in self.saes:
+            raise ValueError(f"no SAE is called {name!r} here; there is {', '.join(self.saes) or 'only the one'}")
+        if self.saes[name] is self.sae:
+            return self
+        return replace(self, sae=self.saes[name], index=None, labels={}, examples=None)
+
+    @property
+    def sae_name(self) -> str:
+        """Its name among `saes`; else its width."""
+        names = [name for name, sae in self.saes.items() if sae is self.sae]
+        return names[0] if names else f"{self.sae.cfg.d_sae:,} features"
+
+    def facts(self) -> dict[str, str]:
+        """What this bench is, in words: the rows of its repr."""
+        model, sae = self.model.cfg, self.sae.cfg
+        others = [name for name, other in self.saes.items() if other is not self.sae]
+        return {
+            "model": f"{self.name or model.model_name}: {model.n_layers} layers, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
+            "SAE": f"{sae.d_sae:,} features at {sae.hook_name}" + (f" (also: {', '.join(others)})" if others else ""),
+            "labels": f"{len(self.labels):,} features" if self.labels else "none",
+            "examples": "yes" if self.examples else "none",
+        }
+
+    def __repr__(self) -> str:
+        return "\n".join(["Workbench", *(f"  {name:<9}{text}" for name, text in self.facts().items())])
+
+    def _repr_html_(self) -> str:
+        return pd.Series(self.facts()).to_frame("Workbench").to_html(border=0, justify="left")  # pandas escapes what it is given
+
+
+def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: str | torch.device = "cpu") -> Workbench:
+    """A Workbench from names: load("atlas"), load("atlas", sae="16k") or load(a hub name or folder, sae=an SAE's folder).
+
+    model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object.
+    Raises ValueError or OSError, in one sentence, before anything is computed.
+    """
+    if isinstance(model, str) and model == "atlas":
+        from workbench import atlas
+
+        bench = atlas.load(device=device)
+        if sae is None:
+            return bench
+        if isinstance(sae, str) and sae in bench.saes:
+            return bench.with_sae(sae)
+        return Workbench(model=bench.model, sae=_read(sae, device), name="atlas")
+    if sae is None:
+        raise ValueError(f"load({model!r}) needs sae=: the folder of an SAE trained on that model (only 'atlas' brings its own)")
+    sae = _read(sae, device)  # before the model: cheaper, and as often what is wrong
+    name = str(model) if isinstance(model, str | Path) else ""
+    return Workbench(model=load_model(model, device=device), sae=sae, name=name)
+
+
+def _read(sae: SAE | str | Path, device: str | torch.device) -> SAE:
+    return sae if isinstance(sae, SAE) else SAE.load(sae, device)

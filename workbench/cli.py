@@ -1,0 +1,133 @@
+"""The notebook's verbs from a shell: rank, atlas build, lab.
+
+Exit status 0; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress to stderr. torch and
+transformer_lens take seconds to import, so each command imports what it needs when it runs.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench import __version__
+
+if TYPE_CHECKING:
+    from workbench.circuits.ranking import FeatureRanking
+
+app = typer.Typer(add_completion=False, help="From a prompt to the features behind its answer.", pretty_exceptions_enable=False)
+atlas_app = typer.Typer(help="The bundled small world: its texts, model and SAEs.")
+app.add_typer(atlas_app, name="atlas")
+
+
+class Order(StrEnum):
+    effect = "effect"
+    attribution = "attribution"
+    activation = "activation"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback."""
+    try:
+        return app(args, standalone_mode=False) or 0
+    except typer.TyperException as error:
+        message = error.format_message()
+    except (ValueError, OSError) as error:
+        message = str(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    print("workbench: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"workbench {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def rank(
+    prompt: Annotated[str, typer.Argument(help="What the model reads, up to the answer.")],
+    answer: Annotated[str, typer.Option(help='One token, usually with a leading space: " Sacramento".')],
+    baseline: Annotated[str | None, typer.Option(help="The token to compare with; without it, the mean logit of the vocabulary.")] = None,
+    model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
+    sae: Annotated[str | None, typer.Option(help="The SAE's folder; for the atlas, one of its widths.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many rows. [default: 10 in a table, all in JSON]")] = None,
+    by: Annotated[list[Order], typer.Option(help="The order; give it several times for several tables.")] = [Order.effect],  # noqa: B006
+    ablate: Annotated[int | None, typer.Option(min=1, help="Measure only this many pairs, those of largest |attribution|.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write one page that opens offline.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
+) -> None:
+    """Rank the features behind an answer: by measured effect, attribution or activation."""
+    if html is not None and not html.absolute().parent.is_dir():
+        raise ValueError(f"--html {html}: the folder {html.absolute().parent} does not exist")
+    from workbench.bench import load
+    from workbench.circuits.metrics import logit_diff
+
+    ranking = load(model, sae, device=device).rank(prompt, logit_diff(answer, baseline), ablate=ablate)
+    if html is not None:
+        ranking.to_html(html)
+    if as_json:
+        print(json.dumps(ranking_json(ranking, top, by[0]), ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    print_tables(ranking, top or 10, by)
+    if html is not None:
+        print(f"\nWritten: {html}")
+
+
+def ranking_json(ranking: "FeatureRanking", top: int | None, by: Order) -> dict[str, Any]:
+    """The whole ranking as plain data; what was not measured is null."""
+    rows = ranking.top(top or max(1, len(ranking.table)), by=by)
+    agreement = ranking.agreement()
+    about = ("prompt", "str_tokens", "answer", "baseline", "clean_metric", "model_name", "sae_name", "hook_name", "is_start_included")
+    return _plain({name: getattr(ranking, name) for name in about} | {"agreement": vars(agreement), "rows": rows.to_dict("records")})
+
+
+def _plain(value: Any) -> Any:
+    """numpy and pandas scalars as Python's; NaN, which JSON cannot say, as None."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    value = value.item() if hasattr(value, "item") else value
+    is_missing = value != value if isinstance(value, float) else value is not None and not isinstance(value, str | int | float | bool)
+    return None if is_missing else value
+
+
+def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from widgets.html import number, visible
+
+    console = Console()
+    rather = repr(ranking.baseline) if ranking.baseline else "the mean logit"
+    console.print(Text(f"{visible(ranking.prompt)}\nWhy {ranking.answer!r} rather than {rather}? The difference is {ranking.clean_metric:.2f}."))
+    for order in orders:
+        table = Table(title=f"The {top} largest by {order}", title_justify="left")
+        for heading in ("", "feature", "token", "effect", "attribution", "activation", "label"):
+            table.add_column(heading, justify="left" if heading in ("token", "label") else "right", no_wrap=heading != "label")
+        for row in ranking.top(top, by=order).to_dict("records"):
+            numbers = [number(row["effect"]), number(row["attribution"]), number(row["activation"], is_signed=False)]
+            ranks = [f"{row[f'{name}_rank']}" for name in Order]
+            cells = [f"{value} #{rank}" for value, rank in zip(numbers, ranks, strict=True)]
+            place = str(row[f"{order}_rank"])
+            token = f"{visible(row['token'])} ({row['pos']})"
+            table.add_row(place, str(row["feature"]), *map(Text, (token, *cells, visible(row["label"]))))
+        console.print()
+        console.print(table)
+    console.print(Text(f"\n{ranking.agreement()!r}"))
