@@ -1,0 +1,89 @@
+"""Measured effects: each feature clamped to 0 at one position, the forward pass finished, the metric compared. Exact.
+
+    effect[pos, i] = metric(clean) − metric(x[pos] − feature_acts[pos, i] · W_dec[i])
+
+Scaling Monosemanticity, "Features as computational intermediates". Positive: the feature supports the answer. The edit is by difference,
+so the SAE's error stays in x. All pairs go through one Replay of the prompt in batches.
+"""
+
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from workbench.circuits.attribution import active_pairs
+from workbench.circuits.metrics import Metric
+from workbench.model import check_sae
+from workbench.replay import Replay
+from workbench.sae.sae import SAE
+from workbench.shapes import RowIndex, Rows, Tokens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+FIRST_CHUNK = 64  # rows until a watcher sees the first effects; each chunk after that is twice as long
+
+
+@torch.no_grad()
+def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget (cancel, on_batch)
+    model: "TransformerBridge",
+    sae: SAE,
+    tokens: Tokens,
+    metric: Metric,
+    pairs: Int[Tensor, "n_rows 2"] | None = None,
+    progress: bool = True,
+    cancel: Event | None = None,
+    on_batch: Callable[[RowIndex, Rows], None] | None = None,
+) -> Rows:
+    """The effect of clamping each (pos, feature) of `pairs` to 0, one at a time; by default of every active pair, as `active_pairs` lists them.
+
+    on_batch(rows, effects) is called after every batch with indices into `pairs` and what was measured for them. `cancel`, once set,
+    stops before the next batch; what was not measured is NaN. With either of them early pairs come first (put the largest
+    |attribution| there): chunks grow from 64 rows, so that the first effects come soon and the whole costs little more.
+    """
+    check_sae(model, sae)
+    resolved = metric.resolve(model)
+    replay = Replay(model, sae.cfg.hook_name, tokens)
+    clean = replay.clean.to(sae.W_dec.dtype)
+    feature_acts = sae.encode(clean)
+    pairs = active_pairs(feature_acts) if pairs is None else pairs.to(clean.device)
+    pos, feature = _checked(pairs, feature_acts)
+    effects = torch.full((len(pairs),), torch.nan, device=clean.device, dtype=torch.promote_types(clean.dtype, torch.float32))
+    is_watched = cancel is not None or on_batch is not None
+    with tqdm(total=len(pairs), desc="ablating", unit="pair", disable=not progress, delay=1) as bar:
+        for rows in _in_order(replay, pos, is_watched):
+            if cancel is not None and cancel.is_set():
+                break
+            p, f = pos[rows], feature[rows]
+            x = clean[p] - feature_acts[p, f, None] * sae.W_dec[f]
+            unablated = replay.logits(p[:1], clean[p[:1]], resolved.columns)  # the clean prompt, rounded as these rows are
+            effects[rows] = resolved.difference(unablated) - resolved.difference(replay.logits(p, x, resolved.columns))
+            bar.update(len(rows))
+            if on_batch is not None:
+                on_batch(rows, effects[rows])
+    return effects
+
+
+def _checked(pairs: Tensor, feature_acts: Tensor) -> tuple[RowIndex, RowIndex]:
+    n_pos, d_sae = feature_acts.shape
+    if len(pairs) == 0:
+        raise ValueError("no feature is active on this prompt: there is nothing to ablate")
+    pos, feature = pairs.unbind(1)
+    if pos.min() < 0 or pos.max() >= n_pos or feature.min() < 0 or feature.max() >= d_sae:
+        raise ValueError(
+            f"pairs are (pos, feature) with pos below {n_pos} and feature below {d_sae}; got up to {tuple(pairs.amax(0).tolist())}"
+        )
+    return pos, feature
+
+
+def _in_order(replay: Replay, pos: RowIndex, is_watched: bool) -> Iterator[RowIndex]:
+    """Batches of rows. Unwatched: all rows grouped by position. Watched: early rows first, grouped within chunks that double."""
+    begin, size = 0, FIRST_CHUNK if is_watched else len(pos)
+    while begin < len(pos):
+        for rows in replay.batches(pos[begin : begin + size]):
+            yield rows + begin
+        begin, size = begin + size, 2 * size
