@@ -1,4 +1,4 @@
-"""SAE on disk and in units: what is saved reads back the same, scale and norms fold without a trace, a broken folder says what is broken."""
+"""SAE on disk and in units: what is saved reads back the same, scale and norms fold, a broken folder says what is broken."""
 
 import json
 from pathlib import Path
@@ -126,7 +126,10 @@ BROKEN = {
     "a weight missing": (lambda folder: _rewrite_weights(folder, b_dec=None), "describes .*b_dec"),
     "NaN weights": (lambda folder: _rewrite_weights(folder, b_enc=torch.full((32,), float("nan"))), "b_enc has 32 NaN or infinite values"),
     "another architecture": (lambda folder: _rewrite_cfg(folder, architecture="topk"), "architecture is 'topk'"),
-    "scale left outside": (lambda folder: _rewrite_cfg(folder, normalize_activations="layer_norm"), "normalize_activations is 'layer_norm'"),
+    "scale left outside": (
+        lambda folder: _rewrite_cfg(folder, normalize_activations="layer_norm"),
+        "normalize_activations is 'layer_norm'",
+    ),
     "bias subtracted first": (lambda folder: _rewrite_cfg(folder, apply_b_dec_to_input=True), "apply_b_dec_to_input is True"),
 }
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking import rank
-    from workbench.sae.sae import SAE
+    from workbench.sae.sae import SAE, SAEConfig
     from workbench.sae.train import TrainConfig, train
 
 _HOMES = {
@@ -28,10 +28,11 @@ _HOMES = {
     "rank": "workbench.circuits.ranking",
     "clamp": "workbench.circuits.intervene",
     "SAE": "workbench.sae.sae",
+    "SAEConfig": "workbench.sae.sae",
     "TrainConfig": "workbench.sae.train",
     "train": "workbench.sae.train",
 }
-__all__ = ["SAE", "TrainConfig", "Workbench", "atlas", "clamp", "load", "logit_diff", "rank", "train"]
+__all__ = ["SAE", "SAEConfig", "TrainConfig", "Workbench", "atlas", "clamp", "load", "logit_diff", "rank", "train"]
 
 
 def __getattr__(name: str) -> Any:

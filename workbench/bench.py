@@ -3,6 +3,8 @@
     bench = load("atlas")                                   the bundled world
     bench = load("gpt2", sae="path/to/folder")              any model TransformerBridge boots: a hub name or a local folder
     bench = Workbench(model=model, sae=sae)                 or the parts
+
+What does not fit together (widths, hook names, NaN weights) is said when it is put together.
 """
 
 from collections.abc import Callable, Mapping

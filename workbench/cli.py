@@ -4,9 +4,9 @@ Exit status 0; 2 with one line that says what was wrong; 130 after Ctrl-C. Resul
 transformer_lens take seconds to import, so each command imports what it needs when it runs.
 """
 
+import importlib.metadata
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from workbench import __version__
 
 if TYPE_CHECKING:
     from workbench.circuits.ranking import FeatureRanking
@@ -52,7 +50,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        print(f"workbench {__version__}")
+        print(f"workbench {importlib.metadata.version('circuit-workbench')}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -91,20 +89,10 @@ def rank(
 def ranking_json(ranking: "FeatureRanking", top: int | None, by: Order) -> dict[str, Any]:
     """The whole ranking as plain data; what was not measured is null."""
     rows = ranking.top(top or max(1, len(ranking.table)), by=by)
-    agreement = ranking.agreement()
     about = ("prompt", "str_tokens", "answer", "baseline", "clean_metric", "model_name", "sae_name", "hook_name", "is_start_included")
-    return _plain({name: getattr(ranking, name) for name in about} | {"agreement": vars(agreement), "rows": rows.to_dict("records")})
-
-
-def _plain(value: Any) -> Any:
-    """numpy and pandas scalars as Python's; NaN, which JSON cannot say, as None."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    value = value.item() if hasattr(value, "item") else value
-    is_missing = value != value if isinstance(value, float) else value is not None and not isinstance(value, str | int | float | bool)
-    return None if is_missing else value
+    agreement = {name: None if math.isnan(value) else value for name, value in vars(ranking.agreement()).items()}
+    facts = {name: getattr(ranking, name) for name in about}
+    return facts | {"agreement": agreement, "rows": json.loads(rows.to_json(orient="records", double_precision=15))}
 
 
 def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -> None:
@@ -116,7 +104,7 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
 
     console = Console()
     rather = repr(ranking.baseline) if ranking.baseline else "the mean logit"
-    console.print(Text(f"{visible(ranking.prompt)}\nWhy {ranking.answer!r} rather than {rather}? The difference is {ranking.clean_metric:.2f}."))
+    console.print(Text(f"{visible(ranking.prompt)}\nWhy {ranking.answer!r} rather than {rather}? Difference: {ranking.clean_metric:.2f}"))
     for order in orders:
         table = Table(title=f"The {top} largest by {order}", title_justify="left")
         for heading in ("", "feature", "token", "effect", "attribution", "activation", "label"):
@@ -131,3 +119,25 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
         console.print()
         console.print(table)
     console.print(Text(f"\n{ranking.agreement()!r}"))
+
+
+@atlas_app.command("build")
+def build_atlas(
+    out: Annotated[Path, typer.Argument(help="The folder to write; a build that was cut off goes on where it stopped.")],
+    device: Annotated[str, typer.Option(help="Where to train, such as cuda.")] = "cpu",
+) -> None:
+    """Rebuild the atlas from its seed: texts, tokenizer, model, SAEs."""
+    from workbench.atlas.build import build
+
+    build(out, device=device)
+
+
+@app.command()
+def lab(
+    notebook: Annotated[Path | None, typer.Argument(help="[default: the first of notebooks/, else this folder]")] = None,
+) -> None:
+    """Open JupyterLab on a notebook."""
+    if notebook is not None and not notebook.exists():
+        raise ValueError(f"{notebook} does not exist")
+    start = notebook or min(Path("notebooks").glob("*.ipynb"), default=Path("."))
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(start)]))
