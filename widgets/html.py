@@ -1,0 +1,243 @@
+"""A ranking → HTML: the report that a notebook shows, and the page that opens offline.
+
+The report is built from inline styles, tables and pictures only (marks.py, svg.py): it shows in untrusted notebooks and without scripts.
+The page adds a live table below it, the widget's own ES module on the rows as JSON.
+"""
+
+import json
+import math
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from widgets.marks import FAINT, ORANGE, PURPLE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
+from widgets.svg import scatter_svg, slopes_svg
+
+STATIC = Path(__file__).parent / "static"
+N_TOP, N_SHADED = 10, 6
+ORDERS = ("activation", "attribution", "effect")
+SHORT = {"activation": "activ.", "attribution": "attrib.", "effect": "effect"}
+N_PAGE_ROWS = 5_000  # a page of more would be megabytes; the rest has the smallest effects
+
+
+def ranking_html(ranking: Any) -> str:
+    """A FeatureRanking as a static report: the question, the shaded prompt, the agreement, one list in three orders."""
+    sections = [_question(ranking), _behind(ranking), _agreement(ranking), _three_orders(ranking), _footnote()]
+    return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(sections)}</div>'
+
+
+def ranking_page(ranking: Any) -> str:
+    """The report as a whole document with the live table below it; its content policy allows no network at all."""
+    table = ranking.table.head(N_PAGE_ROWS)
+    state = {
+        "tokens": [visible(token) for token in ranking.str_tokens],
+        "rows": {name: _json_column(table[name]) for name in ("feature", "label", "token", "pos", *ORDERS)},
+        "n_left_out": len(ranking.table) - len(table),
+        "is_start_included": ranking.is_start_included,
+    }
+    script = (STATIC / "ranking.js").read_text().replace("export default { render };", "") + (STATIC / "page.js").read_text()
+    template = (STATIC / "page.html").read_text()
+    parts = {
+        "TITLE": escape(_why(ranking)),
+        "STYLE": (STATIC / "ranking.css").read_text(),
+        "REPORT": ranking_html(ranking),
+        "STATE": json.dumps(state, ensure_ascii=False).replace("<", "\\u003c"),
+        "SCRIPT": script,
+    }
+    pieces = template.split("@@")  # text, NAME, text, NAME, …: content that holds @@ is never searched
+    return "".join(piece if i % 2 == 0 else parts[piece] for i, piece in enumerate(pieces))
+
+
+def rows_html(view: dict[str, Any]) -> str:
+    """The page of rows that a RankingTable shows (its `view`), as a static table."""
+    head = [cell_html(column["title"], "font-weight:600;" + _aligned(column), "th") for column in view["columns"]]
+    rows = []
+    for row in view["rows"]:
+        cells = []
+        for column in view["columns"]:
+            name, value = column["name"], row[column["name"]]
+            if column["kind"] == "measure":
+                content = bar_html(math.nan if value is None else value, view["scales"][name], name != "activation")
+            else:
+                content = token_html(value) if column["kind"] == "token" else escape(str(value))
+            cells.append(cell_html(content, _aligned(column)))
+        rows.append(cells)
+    first, n_matching = view["first"], view["n_matching"]
+    shown = f"{first + 1:,}–{first + len(rows):,} of {n_matching:,} {view['unit']}" if rows else "no row matches"
+    return table_html(rows, head) + f'<div style="margin-top:6px;font-size:12px;{FAINT}">{shown}</div>'
+
+
+def detail_html(detail: dict[str, Any]) -> str:
+    """The chosen feature that a RankingTable shows (its `detail`): sums, the shaded prompt, its strongest texts."""
+    if not detail:
+        return ""
+    sums = " · ".join(
+        f"{m['name']} <b>{number(_nan(m['value']), m['name'] != 'activation')}</b> #{m['rank'] or '–'}" for m in detail["measures"]
+    )
+    values = {i: value for i, value in enumerate(detail["values"]) if value is not None}
+    parts = [
+        heading_html(escape(detail["label"]) or f"feature {detail['feature']}", f"feature {detail['feature']}, summed over positions"),
+        f'<div style="font-size:12px">{sums}</div>',
+        f'<div style="margin:6px 0;font-size:13px">{highlights_html(detail["tokens"], values, detail["scale"] or 0.0)}</div>',
+    ]
+    rows = []
+    for example in detail["examples"]:
+        active = {i: value for i, value in enumerate(example["activations"]) if value is not None}
+        text = highlights_html(example["tokens"], active, example["scale"], is_signed=False)
+        rows.append([cell_html(number(example["max"], False, example["scale"]), "text-align:right;width:48px"), cell_html(text)])
+    return "".join(parts) + table_html(rows)
+
+
+def _aligned(column: dict[str, str]) -> str:
+    return (
+        "text-align:right;width:72px"
+        if column["kind"] == "measure"
+        else "text-align:right"
+        if column["kind"] == "integer"
+        else "text-align:left"
+    )
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _why(ranking: Any) -> str:
+    other = f"“{visible(ranking.baseline).strip()}”" if ranking.baseline else "the average token"
+    return f"Why “{visible(ranking.answer).strip()}” rather than {other}?"
+
+
+def _question(ranking: Any) -> str:
+    table = ranking.table
+    n_measured, n_features = int(table["effect"].notna().sum()), table["feature"].nunique()
+    other = f"logit({token_html(ranking.baseline)})" if ranking.baseline else "mean logit"
+    metric = f"logit({token_html(ranking.answer)}) − {other} = <b>{number(ranking.clean_metric)}</b>"
+    measured = "every effect measured" if n_measured == len(table) else f"{n_measured:,} effects measured"
+    start = "start token included" if ranking.is_start_included else "start token left out"
+    source = " · ".join(escape(visible(name)) for name in (ranking.model_name, ranking.sae_name, ranking.hook_name) if name)
+    return (
+        f'<div style="font-size:20px;font-weight:600;line-height:1.3">{escape(_why(ranking))}</div>'
+        f'<div style="margin-top:4px">{metric}</div>'
+        f'<div style="margin-top:4px;{FAINT};font-size:12px">{n_features:,} features active at {len(table):,} (feature, position) pairs · '
+        f"{measured} · {start}{' · ' if source else ''}{source}</div>"
+    )
+
+
+def _behind(ranking: Any) -> str:
+    features = ranking.by_feature()
+    supporting = features[features["effect"] > 0].head(N_SHADED)
+    opposing = features[features["effect"] < 0].iloc[::-1].head(N_SHADED // 2)
+    against = _shaded_prompts(ranking, opposing)
+    details = f'<details style="margin-top:8px"><summary style="{FAINT};font-size:12px">Features against it</summary>{against}</details>'
+    heading = heading_html("The features behind the answer", "effect, summed over positions; the prompt shaded by it")
+    return heading + _shaded_prompts(ranking, supporting) + (details if len(opposing) else "")
+
+
+def _shaded_prompts(ranking: Any, features: pd.DataFrame) -> str:
+    pairs = ranking.table[ranking.table["feature"].isin(features["feature"])]
+    scale, longest = float(ranking.table["effect"].abs().max()), float(ranking.by_feature()["effect"].abs().max())
+    rows = []
+    for row in features.itertuples():
+        values = dict(pairs[pairs["feature"] == row.feature][["pos", "effect"]].itertuples(index=False))
+        prompt = highlights_html(ranking.str_tokens, values, scale, first=0 if ranking.is_start_included else 1)
+        rows.append(
+            [
+                cell_html(bar_html(row.effect, longest), "width:64px"),
+                cell_html(_name(row), "width:200px;padding-left:8px"),
+                cell_html(prompt),
+            ]
+        )
+    return table_html(rows)
+
+
+def _agreement(ranking: Any) -> str:
+    agreement, table = ranking.agreement(), ranking.table
+    panels = []
+    for by in ("attribution", "activation"):
+        correlation, overlap = number(getattr(agreement, f"{by}_correlation"), is_signed=False), getattr(agreement, f"{by}_overlap")
+        says = f"<b>{overlap} of {agreement.n_top}</b> largest effects are among its top {agreement.n_top}"
+        alt = f"effect against {by}: correlation {correlation}"
+        picture = scatter_svg(table[by].to_numpy(float), table["effect"].to_numpy(float), by, "effect", alt)
+        panels.append(_panel(correlation, f"correlation of {by} with effect", says, picture))
+    top = ranking.top(N_TOP)
+    ranks = top[[f"{by}_rank" for by in ORDERS]].to_numpy(float)
+    median = number(float(np.median(ranks[:, 0])), is_signed=False).removesuffix(".00") if len(top) else "–"
+    picture = slopes_svg(ranks, top["effect"].to_numpy(float), ORDERS, f"ranks of the {len(top)} largest effects in three orders")
+    panels.append(_panel(median, "median rank by activation", f"of the {len(top)} largest effects", picture))
+    note = f"over {agreement.n_measured:,} pairs; the {agreement.n_top} largest effects drawn big"
+    return heading_html("Would a cheaper order have found them?", note) + f"<div>{''.join(panels)}</div>"
+
+
+def _panel(figure: str, means: str, says: str, picture: str) -> str:
+    return (
+        '<div style="display:inline-block;vertical-align:top;width:330px;margin:0 20px 8px 0">'
+        f'<div style="margin-bottom:8px"><span style="font-size:22px;font-weight:600">{figure}</span> {means}<br>{says}</div>'
+        f"{picture}</div>"
+    )
+
+
+def _three_orders(ranking: Any) -> str:
+    lists = "".join(_order_list(ranking.top(N_TOP, by=by), by) for by in reversed(ORDERS))
+    return (
+        heading_html("One list, three orders", "with the rank of each row in the other two, and the places it gains ▲ or loses ▼ there")
+        + f"<div>{lists}</div>"
+    )
+
+
+def _order_list(top: pd.DataFrame, by: str) -> str:
+    others = [order for order in reversed(ORDERS) if order != by]
+    scale = float(top[by].abs().max()) if len(top) else 0.0
+    small = "font-size:11px;font-weight:400;text-align:right;white-space:nowrap;" + FAINT
+    head = [
+        cell_html("", "width:18px", "th"),
+        cell_html(f"by {by}", "font-size:13px;font-weight:600;width:140px", "th"),
+        cell_html("", "width:52px", "th"),
+    ]
+    head += [cell_html(SHORT[order], f"{small};width:42px", "th", title=f"rank by {order}") for order in others]
+    rows = []
+    for rank, row in enumerate(top.itertuples(), start=1):
+        cells = [cell_html(str(rank), f"text-align:right;{FAINT}"), cell_html(f"{_name(row, is_brief=True)}<br>{_at(row)}")]
+        cells.append(cell_html(bar_html(getattr(row, by), scale, by != "activation"), "text-align:right"))
+        rows.append(cells + [cell_html(_move(rank, getattr(row, f"{order}_rank")), "text-align:right") for order in others])
+    return f'<div style="display:inline-block;vertical-align:top;width:330px;margin:0 20px 12px 0">{table_html(rows, head)}</div>'
+
+
+def _footnote() -> str:
+    swatch = '<span style="background-color:rgba({0},0.4);border-bottom:2px {1} rgba({0},0.8);padding:0 4px">{2}</span>'
+    supports, opposes = swatch.format(ORANGE, "solid", "supports the answer"), swatch.format(PURPLE, "dashed", "opposes it")
+    return (
+        f'<div style="margin-top:14px;font-size:12px;{FAINT}">{supports} {opposes} · effect: the metric lost when one '
+        "feature is set to 0 at one position; it misleads where features are split or backed up. Attribution: its first-order "
+        "estimate.</div>"
+    )
+
+
+def _name(row: Any, is_brief: bool = False) -> str:
+    """The label with the feature's number behind it, or the number alone."""
+    label = visible(row.label)
+    text = escape(label if not is_brief or len(label) <= 18 else label[:17] + "…")
+    faint = f' <span style="{FAINT};font-size:11px">{row.feature}</span>'
+    return f'<span title="feature {row.feature}: {escape(label)}">{text + faint if label else f"feature {row.feature}"}</span>'
+
+
+def _at(row: Any) -> str:
+    return f'<span title="position {row.pos}">{token_html(row.token)}</span>'
+
+
+def _move(here: int, there: Any) -> str:
+    if pd.isna(there):
+        return "–"
+    change = here - int(there)
+    mark = f"{'▲' if change > 0 else '▼'}{abs(change):,}" if change else "="
+    return f'{int(there):,}<br><span style="{FAINT};font-size:10px">{mark}</span>'
+
+
+def _json_column(column: pd.Series) -> list[Any]:
+    if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
+        return [visible(str(value)) for value in column]
+    return [
+        None if pd.isna(value) else round(float(value), 5) if np.issubdtype(column.dtype, np.floating) else int(value) for value in column
+    ]

@@ -1,0 +1,105 @@
+"""Small pictures drawn as SVG inside an <img>: they show where scripts do not run, in light and dark, at a few kilobytes.
+
+Mid-gray ink reads on both themes; an <img> cannot see the page's. Sign is shown twice, by color and by shape.
+"""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from widgets.marks import ORANGE, PURPLE
+
+INK = "#888"
+WIDTH, HEIGHT = 330, 210
+LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 34
+N_POINTS = 2_000  # the largest by |y|; more would neither be seen nor keep the notebook small
+
+
+def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str) -> str:
+    """Points (x, y) as an <img>; y > 0 orange dots, y ≤ 0 purple squares, the ten largest y drawn big."""
+    drawn = np.isfinite(x) & np.isfinite(y)
+    x, y = x[drawn], y[drawn]
+    kept = np.argsort(-np.abs(y), kind="stable")[:N_POINTS]
+    x, y = x[kept], y[kept]
+    x_ticks, y_ticks = nice_ticks(x), nice_ticks(y)
+    px = LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
+    py = HEIGHT - BOTTOM - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
+    is_top = np.zeros(len(y), dtype=bool)
+    is_top[np.argsort(-y, kind="stable")[:10]] = True
+    marks = [
+        _marks(px[~is_top & (y > 0)], py[~is_top & (y > 0)], ORANGE, "round", 4, 0.55),
+        _marks(px[~is_top & (y <= 0)], py[~is_top & (y <= 0)], PURPLE, "square", 3, 0.55),
+        _marks(px[is_top & (y > 0)], py[is_top & (y > 0)], ORANGE, "round", 8, 0.9),
+        _marks(px[is_top & (y <= 0)], py[is_top & (y <= 0)], PURPLE, "square", 7, 0.9),
+    ]
+    return svg_img("".join([*_axes(x_ticks, y_ticks, x_name, y_name), *marks]), WIDTH, HEIGHT, alt)
+
+
+def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt: str) -> str:
+    """One line per row of `ranks` (n_rows, n_orders) from its rank in one order to its rank in the next; rank 1 on top, log scale."""
+    lowest = 1.1 * max(10.0, float(ranks.max(initial=0)))
+    ticks = 10.0 ** np.arange(np.floor(np.log10(lowest)) + 1)
+    at_x = np.linspace(LEFT + 14, WIDTH - 34, len(names))
+    at_y, tick_y = (TOP + np.log10(rank) / np.log10(lowest) * (HEIGHT - TOP - BOTTOM) for rank in (ranks, ticks))
+    body = [_line(LEFT, y, WIDTH - RIGHT, y, False) for y in tick_y]
+    body += [_text(LEFT - 6, y + 4, f"{rank:,.0f}", "end") for y, rank in zip(tick_y, ticks, strict=True)]
+    body += [_text(x, HEIGHT - BOTTOM + 18, name, "middle") for x, name in zip(at_x, names, strict=True)]
+    for ys, effect in zip(at_y, effects, strict=True):
+        color, dash = (ORANGE, "") if effect > 0 else (PURPLE, ' stroke-dasharray="4 3"')
+        line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(at_x, ys, strict=True))
+        body.append(f'<path d="{line}" fill="none" stroke="rgb({color})" stroke-width="1.5" stroke-opacity="0.7"{dash}/>')
+        body.append(_marks(at_x, ys, color, "round" if effect > 0 else "square", 6, 0.9))
+    return svg_img("".join([_text(LEFT - 6, 10, "rank", "start"), *body]), WIDTH, HEIGHT, alt)
+
+
+def svg_img(body: str, width: int, height: int, alt: str) -> str:
+    """An SVG body as an <img> with a data URI: the only picture that survives an untrusted notebook."""
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="system-ui,sans-serif" font-size="11">{body}</svg>'
+    )
+    uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}" style="max-width:100%">'
+
+
+def nice_ticks(values: np.ndarray, n: int = 4) -> np.ndarray:
+    """About n round numbers that enclose the values and 0."""
+    low, high = min(0.0, float(values.min(initial=0))), max(0.0, float(values.max(initial=0)))
+    if low == high:
+        high = 1.0
+    rough = (high - low) / n
+    step = next(m for m in 10.0 ** np.floor(np.log10(rough)) * np.array([1, 2, 5, 10]) if m >= rough * 0.999)
+    return np.arange(np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9) + 1) * step
+
+
+def _axes(x_ticks: np.ndarray, y_ticks: np.ndarray, x_name: str, y_name: str) -> list[str]:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    x_at = LEFT + (x_ticks - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (right - LEFT)
+    y_at = bottom - (y_ticks - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (bottom - TOP)
+    lines = [_line(LEFT, y, right, y, value == 0) for y, value in zip(y_at, y_ticks, strict=True)]
+    lines += [_line(x, TOP, x, bottom, value == 0) for x, value in zip(x_at, x_ticks, strict=True)]
+    numbers = [_text(LEFT - 6, y + 4, f"{value:g}", "end") for y, value in zip(y_at, _round(y_ticks), strict=True)]
+    numbers += [_text(x, bottom + 14, f"{value:g}", "middle") for x, value in zip(x_at, _round(x_ticks), strict=True)]
+    return [*lines, *numbers, _text(LEFT - 6, 10, y_name, "start"), _text(right, HEIGHT - 4, x_name, "end")]
+
+
+def _marks(px: np.ndarray, py: np.ndarray, color: str, cap: str, size: int, opacity: float) -> str:
+    """Zero-length strokes with caps: ten bytes a point."""
+    path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in zip(px, py, strict=True))
+    return (
+        f'<path d="{path}" stroke="rgb({color})" stroke-width="{size}" stroke-linecap="{cap}" stroke-opacity="{opacity}"/>' if path else ""
+    )
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, is_zero: bool) -> str:
+    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{INK}" stroke-opacity="{0.7 if is_zero else 0.2}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{INK}">{escape(text)}</text>'
+
+
+def _round(ticks: np.ndarray) -> np.ndarray:
+    return np.round(ticks, 10) + 0.0  # no 0.30000000000000004, no -0

@@ -1,0 +1,226 @@
+"""One prompt's features, ranked three ways: how active each is, its attribution, and its measured effect on the answer.
+
+    attribution = feature_acts · (∂metric/∂x · W_dec)          first-order estimate
+    effect      = metric(clean) − metric(feature set to 0 at one position)
+
+Positive supports the answer. Scaling Monosemanticity, "Features as Computational Intermediates": activation alone says little about what
+matters, attribution nearly as much as the effect; `agreement` measures this for the prompt at hand.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from workbench.circuits import ablation
+from workbench.circuits.attribution import Attribution, attribute
+from workbench.circuits.metrics import Metric
+from workbench.model import is_start_token, to_str_tokens, to_tokens
+from workbench.shapes import Rows
+
+ORDERS = ("activation", "attribution", "effect")
+COLUMNS = ("feature", "pos", "token", *ORDERS, "label")
+N_TOP = 10  # the paper compares top tens
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the cheap orders predict the measured one, over the (feature, position) pairs whose effect was measured."""
+
+    attribution_correlation: float  # Pearson, with the effect; NaN where there is nothing to correlate
+    activation_correlation: float
+    attribution_overlap: int  # how many of the n_top largest effects are among the n_top largest attributions
+    activation_overlap: int
+    n_top: int  # 10, or fewer where fewer effects were measured
+    n_measured: int
+
+    def __repr__(self) -> str:
+        return (
+            f"Agreement with the measured effect, over {self.n_measured:,} active (feature, position) pairs\n"
+            f"  attribution: correlation {self.attribution_correlation:5.2f}, {self.attribution_overlap} of the top {self.n_top}\n"
+            f"  activation:  correlation {self.activation_correlation:5.2f}, {self.activation_overlap} of the top {self.n_top}"
+        )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FeatureRanking:
+    """Every active feature at every position of one prompt, with its activation, attribution and effect.
+
+    `table`: one row per active (feature, position), largest effect first; effect is NaN where it was not measured.
+    """
+
+    prompt: str
+    str_tokens: list[str]
+    answer: str
+    baseline: str  # the other token, or "" for the mean logit over the vocabulary
+    clean_metric: float
+    table: pd.DataFrame
+    hook_name: str = ""
+    model_name: str = ""
+    sae_name: str = ""
+    is_start_included: bool = False
+
+    def __post_init__(self):
+        missing = [name for name in COLUMNS if name not in self.table]
+        assert not missing, f"a ranking's table lacks {', '.join(missing)}"
+        by_effect = self.table.sort_values(["effect", "attribution"], ascending=False, kind="stable")  # NaN last
+        object.__setattr__(self, "table", by_effect.reset_index(drop=True))
+
+    def top(self, n: int, by: str = "effect") -> pd.DataFrame:
+        """The n rows of `table` largest by "effect", "attribution" or "activation", with each row's rank in all three orders.
+
+        Largest means most in favor of the answer: signed, not absolute.
+        """
+        _check_order(by)
+        if n <= 0:
+            raise ValueError(f"top({n}) asks for no rows; expected n ≥ 1")
+        ranked = with_ranks(self.table)
+        return ranked[ranked[f"{by}_rank"] <= n].sort_values(f"{by}_rank").reset_index(drop=True)
+
+    def by_feature(self) -> pd.DataFrame:
+        """One row per feature, summed over positions (effects: those measured), with n_pos and its rank in all three orders."""
+        groups = self.table.groupby("feature", sort=False)
+        summed = groups[list(ORDERS)].sum(min_count=1)
+        summed.insert(0, "n_pos", groups.size())
+        summed["label"] = groups["label"].first()
+        ordered = summed.reset_index().sort_values(["effect", "attribution"], ascending=False, kind="stable")
+        return with_ranks(ordered.reset_index(drop=True))
+
+    def agreement(self) -> Agreement:
+        """Correlations of attribution and activation with the effect, and overlaps of the top tens (rows as in `table`)."""
+        measured = with_ranks(self.table)[self.table["effect"].notna()]
+        n_top = min(N_TOP, len(measured))
+        top = measured["effect_rank"] <= n_top
+        return Agreement(
+            attribution_correlation=_pearson(measured["attribution"], measured["effect"]),
+            activation_correlation=_pearson(measured["activation"], measured["effect"]),
+            attribution_overlap=int((top & (measured["attribution_rank"] <= n_top)).sum()),
+            activation_overlap=int((top & (measured["activation_rank"] <= n_top)).sum()),
+            n_top=n_top,
+            n_measured=len(measured),
+        )
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the ranking as one page that needs nothing else: no network, and without scripts it still shows the lists."""
+        from widgets.html import ranking_page
+
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(ranking_page(self), encoding="utf-8")
+        os.replace(partial, path)
+        return path
+
+    def plot_agreement(self):
+        """Plotly: each pair's effect against its attribution and its activation. Shows as a picture where scripts do not run."""
+        from widgets.figures import plot_agreement
+
+        return plot_agreement(self.table)
+
+    def plot_ranks(self, n: int = N_TOP):
+        """Plotly: where the n largest effects stand in the three orders."""
+        from widgets.figures import plot_ranks
+
+        return plot_ranks(self.top(n))
+
+    def _repr_html_(self) -> str:
+        from widgets.html import ranking_html
+
+        return ranking_html(self)
+
+    def __repr__(self) -> str:
+        start = "start token included" if self.is_start_included else "start token left out"
+        n_measured = int(self.table["effect"].notna().sum())
+        other = repr(self.baseline) if self.baseline else "the mean logit"
+        pairs = f"{len(self.table):,} active (feature, position) pairs, {n_measured:,} measured"
+        lines = [
+            f"FeatureRanking: why {self.answer!r} rather than {other}?",
+            f"  {self.prompt!r}",
+            f"  clean metric {self.clean_metric:+.3f}; {pairs}; {start}",
+        ]
+        lines += [
+            f"  effect {row.effect:+.3f}  attribution {row.attribution:+.3f} (#{row.attribution_rank})  activation {row.activation:.3f} "
+            f"(#{row.activation_rank})  feature {row.feature} at {row.pos} {row.token!r}  {row.label}".rstrip()
+            for row in self.top(5).itertuples()
+        ]
+        return "\n".join(lines)
+
+
+def rank(
+    bench: Any, prompt: str, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
+) -> FeatureRanking:
+    """Every active feature at every position of `prompt`, with activation, attribution and measured effect on `metric`.
+
+    ablate=200 measures only the 200 pairs of largest |attribution|; None measures all. The start token's features are left out unless
+    asked for. Raises ValueError for what cannot be ranked (prompt, answer, SAE, nothing active) before anything is ablated.
+    """
+    if ablate is not None and ablate <= 0:
+        raise ValueError(f"ablate={ablate} measures nothing: expected how many pairs to ablate, or None for all of them")
+    model, sae = bench.model, bench.sae
+    tokens = to_tokens(model, prompt)
+    answer, baseline = metric.resolve(model).names(model)
+    found = attribute(model, sae, tokens, metric)
+    is_start = is_start_token(model, tokens)[0]
+    pairs = found.pairs if include_start else found.pairs[~is_start[found.pairs[:, 0]]]
+    if not len(pairs):
+        where = "" if include_start or not is_start.any() else " after the start token"
+        raise ValueError(f"no feature of this SAE is active{where} on {prompt!r}: is it an SAE for {sae.cfg.hook_name} of this model?")
+    pairs = pairs[found.of(pairs).abs().argsort(descending=True, stable=True)]
+    effects = torch.full((len(pairs),), torch.nan, dtype=torch.float64)
+    measured = ablation.ablate(model, sae, tokens, metric, pairs=pairs[:ablate], progress=progress)
+    effects[: len(measured)] = measured.to(effects)
+    str_tokens = to_str_tokens(model, tokens)
+    return FeatureRanking(
+        prompt=prompt,
+        str_tokens=str_tokens,
+        answer=answer,
+        baseline="" if metric.baseline is None else baseline,
+        clean_metric=found.metric,
+        table=_table(found, pairs, effects, str_tokens, bench.labels),
+        hook_name=sae.cfg.hook_name,
+        model_name=bench.name or str(model.cfg.model_name),
+        sae_name=bench.sae_name,
+        is_start_included=include_start or not bool(is_start.any()),
+    )
+
+
+def _table(
+    found: Attribution, pairs: Int[Tensor, "n_rows 2"], effects: Rows, str_tokens: list[str], labels: Mapping[int, str]
+) -> pd.DataFrame:
+    pos, feature = pairs.T.cpu().numpy()
+    return pd.DataFrame(
+        {
+            "feature": feature,
+            "pos": pos,
+            "token": [str_tokens[p] for p in pos],
+            "activation": found.feature_acts[pairs[:, 0], pairs[:, 1]].double().cpu().numpy(),
+            "attribution": found.of(pairs).double().cpu().numpy(),
+            "effect": effects.numpy(),
+            "label": [labels.get(int(f), "") for f in feature],
+        }
+    )
+
+
+def with_ranks(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with activation_rank, attribution_rank and effect_rank: 1 is the largest; no rank where there is no effect."""
+    ranks = {f"{by}_rank": table[by].rank(ascending=False, method="first").astype("Int64") for by in ORDERS}
+    return table.assign(**ranks)
+
+
+def _check_order(by: str) -> None:
+    if by not in ORDERS:
+        near = difflib.get_close_matches(by, ORDERS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"cannot order by {by!r}: expected one of {', '.join(map(repr, ORDERS))}{hint}")
+
+
+def _pearson(x: pd.Series, y: pd.Series) -> float:
+    is_constant = len(x) < 2 or x.std() == 0 or y.std() == 0
+    return float("nan") if is_constant else float(np.corrcoef(x, y)[0, 1])
