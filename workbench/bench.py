@@ -85,6 +85,7 @@ def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: s
     model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object.
     Raises ValueError or OSError, in one sentence, before anything is computed.
     """
+    _check_device(device)
     if isinstance(model, str) and model == "atlas":
         from workbench import atlas
 
@@ -103,3 +104,10 @@ def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: s
 
 def _read(sae: SAE | str | Path, device: str | torch.device) -> SAE:
     return sae if isinstance(sae, SAE) else SAE.load(sae, device)
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"cannot compute on device {str(device)!r}: {str(error).splitlines()[0]}") from None

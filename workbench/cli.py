@@ -19,7 +19,7 @@ import typer
 if TYPE_CHECKING:
     from workbench.circuits.ranking import FeatureRanking
 
-app = typer.Typer(add_completion=False, help="From a prompt to the features behind its answer.", pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 atlas_app = typer.Typer(help="The bundled small world: its texts, model and SAEs.")
 app.add_typer(atlas_app, name="atlas")
 
@@ -32,8 +32,9 @@ class Order(StrEnum):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback."""
+    args = sys.argv[1:] if args is None else args
     try:
-        return app(args, standalone_mode=False) or 0
+        return app(args or ["--help"], standalone_mode=False) or 0
     except typer.TyperException as error:
         message = error.format_message()
     except (ValueError, OSError) as error:
@@ -44,15 +45,18 @@ def main(args: Sequence[str] | None = None) -> int:
     return 2
 
 
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def print_version(is_asked: bool) -> bool:
+    if is_asked:
         print(f"workbench {importlib.metadata.version('circuit-workbench')}")
-    elif context.invoked_subcommand is None:
-        print(context.get_help())
+        raise typer.Exit
+    return is_asked
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """From a prompt to the features behind its answer."""
 
 
 @app.command()
@@ -96,6 +100,7 @@ def ranking_json(ranking: "FeatureRanking", top: int | None, by: Order) -> dict[
 
 
 def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -104,21 +109,25 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
 
     console = Console()
     rather = repr(ranking.baseline) if ranking.baseline else "the mean logit"
-    console.print(Text(f"{visible(ranking.prompt)}\nWhy {ranking.answer!r} rather than {rather}? Difference: {ranking.clean_metric:.2f}"))
+    console.print(Text(visible(ranking.prompt)))
+    console.print(Text(f"Why {ranking.answer!r} rather than {rather}? Difference: {ranking.clean_metric:.2f}"))
     for order in orders:
-        table = Table(title=f"The {top} largest by {order}", title_justify="left")
-        for heading in ("", "feature", "token", "effect", "attribution", "activation", "label"):
-            table.add_column(heading, justify="left" if heading in ("token", "label") else "right", no_wrap=heading != "label")
-        for row in ranking.top(top, by=order).to_dict("records"):
-            numbers = [number(row["effect"]), number(row["attribution"]), number(row["activation"], is_signed=False)]
-            ranks = [f"{row[f'{name}_rank']}" for name in Order]
-            cells = [f"{value} #{rank}" for value, rank in zip(numbers, ranks, strict=True)]
-            place = str(row[f"{order}_rank"])
-            token = f"{visible(row['token'])} ({row['pos']})"
-            table.add_row(place, str(row["feature"]), *map(Text, (token, *cells, visible(row["label"]))))
-        console.print()
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("", "feature", "token", *Order, "label"):
+            is_text = heading in ("token", "label")
+            table.add_column(heading, justify="left" if is_text else "right", no_wrap=heading != "label")
+        for place, row in enumerate(ranking.top(top, by=order).to_dict("records"), start=1):
+            numbers = (number(row["effect"]), number(row["attribution"]), number(row["activation"], is_signed=False))
+            ranks = [row[f"{name}_rank"] for name in Order]  # no rank where the effect was not measured
+            cells = [
+                Text.assemble(value, (f" #{rank}" if isinstance(rank, int) else "", "dim"))
+                for value, rank in zip(numbers, ranks, strict=True)
+            ]
+            token = Text(f"{visible(row['token'])} ({row['pos']})")
+            table.add_row(str(place), str(row["feature"]), token, *cells, Text(visible(row["label"])))
+        console.print(Text(f"\nThe {top} largest by {order}", style="bold"))
         console.print(table)
-    console.print(Text(f"\n{ranking.agreement()!r}"))
+    console.print(Text(repr(ranking.agreement())))
 
 
 @atlas_app.command("build")

@@ -1,0 +1,95 @@
+"""Workbench: the parts must fit, names load, another width is one word away, and it shows what it is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from made_folders import HOOK, PROMPT, made_folders
+
+from workbench.bench import Workbench, load
+from workbench.circuits.metrics import logit_diff
+from workbench.sae.sae import SAE, SAEConfig
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return made_folders(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def bench(folders: tuple[Path, Path]) -> Workbench:
+    return load(str(folders[0]), sae=folders[1])
+
+
+def made_sae(d_in: int = 16, hook_name: str = HOOK) -> SAE:
+    return SAE(SAEConfig(d_in=d_in, d_sae=8, hook_name=hook_name)).requires_grad_(False)
+
+
+def test_folders_load_frozen(bench: Workbench):
+    assert not any(weight.requires_grad for weight in [*bench.model.parameters(), *bench.sae.parameters()])
+    assert not bench.model.training
+
+
+def test_loaded_parts_make_the_same_workbench(bench: Workbench):
+    again = load(bench.model, sae=bench.sae)
+    assert again.model is bench.model
+    assert again.sae is bench.sae
+
+
+def test_rank_from_the_bench_measures_every_active_pair_of_the_prompt(bench: Workbench):
+    ranking = bench.rank(PROMPT, logit_diff(" Sacramento", " Albany"), progress=False)
+    assert ranking.prompt == PROMPT
+    assert ranking.hook_name == HOOK
+    assert ranking.table["effect"].notna().all()
+
+
+def test_ablate_measures_only_the_largest_attributions(bench: Workbench):
+    table = bench.rank(PROMPT, logit_diff(" Sacramento"), ablate=5, progress=False).table
+    assert table["effect"].notna().sum() == 5
+    assert set(table[table["effect"].notna()].index) == set(table["attribution"].abs().nlargest(5).index)
+
+
+def test_another_width_keeps_the_model_and_leaves_behind_what_was_known_of_the_first(bench: Workbench):
+    narrow = made_sae()
+    both = replace(bench, saes={"64": bench.sae, "8": narrow}, labels={3: "a label"}, examples=lambda feature: [])
+    other = both.with_sae("8")
+    assert other.sae is narrow and other.sae_name == "8"
+    assert other.model is bench.model
+    assert not other.labels and other.examples is None
+    assert other.with_sae("64").sae is bench.sae
+    assert both.with_sae("64").labels == {3: "a label"}
+
+
+def test_a_width_that_is_not_there_names_those_that_are(bench: Workbench):
+    with pytest.raises(ValueError, match="'16k'.* there is 64, 8"):
+        replace(bench, saes={"64": bench.sae, "8": made_sae()}).with_sae("16k")
+
+
+def test_parts_that_do_not_fit_are_refused(bench: Workbench):
+    with pytest.raises(ValueError, match="reads 24 numbers, .* has 16"):
+        Workbench(model=bench.model, sae=made_sae(d_in=24))
+    with pytest.raises(ValueError, match=f"Did you mean {HOOK!r}"):
+        Workbench(model=bench.model, sae=made_sae(hook_name="blocks.1.hook_resid_prr"))
+    broken = made_sae()
+    broken.b_dec[0] = torch.nan
+    with pytest.raises(ValueError, match="b_dec has 1 NaN"):
+        replace(bench, saes={"64": bench.sae, "broken": broken})
+
+
+def test_a_model_without_its_sae_says_what_is_missing():
+    with pytest.raises(ValueError, match="needs sae=: the folder of an SAE"):
+        load("gpt2")
+
+
+def test_the_sae_is_read_before_the_model(tmp_path: Path):
+    with pytest.raises(ValueError, match="is not an SAE"):
+        load("a hub name that would need the network", sae=tmp_path)
+
+
+def test_a_bench_shows_what_it_is_and_its_text_never_becomes_markup(bench: Workbench):
+    named = replace(bench, name="<script>alert(1)</script>", labels={3: "a label"}, saes={"<b>64": bench.sae, "<b>8": made_sae()})
+    assert "2 layers, d_model 16" in repr(named)
+    assert f"64 features at {HOOK} (also: <b>8)" in repr(named)
+    assert "<script>" not in named._repr_html_()
+    assert "&lt;script&gt;" in named._repr_html_() and "<b>" not in named._repr_html_()

@@ -1,0 +1,149 @@
+"""The shell: tables and JSON on stdout, one line on stderr for what was typed wrong, exit status 0, 2 or 130."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from made_folders import PROMPT, made_folders
+
+from workbench import bench, cli
+from workbench.circuits.ranking import ORDERS
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    model, sae = made_folders(tmp_path_factory.mktemp("cli"))
+    return ["--model", str(model), "--sae", str(sae)]
+
+
+def rank_args(folders: Sequence[str], *options: str, answer: str = " Sacramento", baseline: str = " Albany") -> list[str]:
+    return ["rank", PROMPT, "--answer", answer, "--baseline", baseline, *folders, *options]
+
+
+def test_rank_prints_a_table_for_each_order_and_the_agreement(folders: list[str], capsys: pytest.CaptureFixture[str]):
+    options = ["--by", "effect", "--by", "attribution", "--by", "activation", "--top", "3"]
+    assert cli.main(rank_args(folders, *options)) == 0
+    out = capsys.readouterr().out
+    assert [line.strip() for line in out.splitlines() if "largest by" in line] == [
+        f"The 3 largest by {order}" for order in reversed(ORDERS)
+    ]
+    assert "Why ' Sacramento' rather than ' Albany'?" in out
+    assert "Agreement with the measured effect" in out
+
+
+def test_what_was_not_measured_is_a_dash_without_a_rank(folders: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(folders, "--ablate", "1", "--top", "2", "--by", "attribution")) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.lstrip().startswith(("1 ", "2 "))]
+    assert len(rows) == 2 and sum("–" in row for row in rows) == 1
+
+
+def test_json_is_all_of_stdout_and_says_what_the_table_says(folders: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(folders, "--json", "--ablate", "4")) == 0
+    result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is not JSON
+    assert result["prompt"] == PROMPT and result["answer"] == " Sacramento"
+    effects = [row["effect"] for row in result["rows"]]
+    assert sum(effect is not None for effect in effects) == 4
+    assert effects[:4] == sorted(effects[:4], reverse=True)
+    assert result["agreement"]["n_measured"] == 4
+
+
+def test_json_takes_top_and_order(folders: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(folders, "--json", "--top", "2", "--by", "activation")) == 0
+    assert [row["activation_rank"] for row in json.loads(capsys.readouterr().out)["rows"]] == [1, 2]
+
+
+def test_html_is_written_beside_the_tables(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(folders, "--html", str(tmp_path / "page.html"))) == 0
+    assert "Kobe" in (tmp_path / "page.html").read_text()
+    assert str(tmp_path / "page.html") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_without_a_baseline_it_is_the_mean_logit(folders: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["rank", PROMPT, "--answer", " Sacramento", *folders]) == 0
+    assert "rather than the mean logit" in capsys.readouterr().out
+
+
+WRONG = {
+    "answer of several tokens": (["--answer", "Sacramento"], "Did you mean ' Sacramento'?"),
+    "answer is baseline": (["--answer", " Albany"], "same token"),
+    "an order that is none": (["--by", "efect"], "'efect'"),
+    "no rows": (["--top", "0"], "--top"),
+    "no folder for the page": (["--html", "nowhere/page.html"], "does not exist"),
+    "no such SAE": (["--sae", "nowhere"], "no such folder"),
+    "no such model": (["--model", "./nowhere"], "is not a Hugging Face model"),
+    "an unknown option": (["--nonsense"], "--nonsense"),
+    "no such device": (["--device", "gpu"], "cannot compute on device 'gpu'"),
+    "a device that is not here": (["--device", "cuda:99"], "cannot compute on device 'cuda:99'"),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_what_is_typed_wrong_is_one_line_and_exit_2(folders: list[str], how: str, capsys: pytest.CaptureFixture[str]):
+    options, expected = WRONG[how]
+    assert cli.main(rank_args(folders, *options)) == 2
+    captured = capsys.readouterr()
+    line = captured.err.splitlines()[-1]
+    assert line.startswith("workbench: ") and expected in line
+    assert captured.out == "" and "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("args", [["rank"], ["rank", PROMPT], ["rnk"], ["lab", "nowhere.ipynb"], ["atlas", "nonsense"]], ids=" ".join)
+def test_a_command_half_typed_is_one_line_and_exit_2(args: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(args) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 1
+
+
+def test_an_error_of_several_lines_becomes_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def fail(*args, **kwargs):
+        raise OSError("first\n\n  second")
+
+    monkeypatch.setattr(bench, "load", fail)
+    assert cli.main(rank_args([])) == 2
+    assert capsys.readouterr().err == "workbench: first second\n"
+
+
+def test_ctrl_c_is_exit_130_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "load", interrupt)
+    assert cli.main(rank_args([])) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+    def assert_false(*args, **kwargs):
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(bench, "load", assert_false)
+    with pytest.raises(AssertionError, match="a bug"):
+        cli.main(rank_args([]))
+
+
+def test_lab_opens_the_first_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    monkeypatch.setattr(cli.subprocess, "call", lambda args: calls.append(args) or 7)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("02_b.ipynb", "01_a.ipynb"):
+        (tmp_path / "notebooks" / name).touch()
+    assert cli.main(["lab"]) == 7
+    assert calls == [[sys.executable, "-m", "jupyterlab", "notebooks/01_a.ipynb"]]
+
+
+def test_help_comes_in_under_a_second_and_loads_no_torch():
+    code = "import sys; from workbench.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "rank" in done.stdout
+    assert time.perf_counter() - start < 1
+
+
+def test_the_installed_script_says_its_version():
+    script = Path(sys.executable).with_name("workbench")
+    assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout == "workbench 0.1.0\n"
