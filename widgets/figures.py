@@ -33,7 +33,7 @@ class StillFigure(go.Figure):
 
 def plot_agreement(table: pd.DataFrame) -> StillFigure:
     """Each (feature, position)'s effect against its attribution and against its activation."""
-    measured = table.loc[table["effect"].abs().nlargest(N_POINTS).index]
+    measured = table.loc[table["effect"].dropna().abs().nlargest(N_POINTS).index]
     figure = _empty(make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06), "Effect against attribution and activation")
     texts, colors, symbols = _hover(measured), _colors(measured["effect"]), np.where(measured["effect"] > 0, "circle", "square")
     stills = []

@@ -1,0 +1,55 @@
+"""Figures carry their rows, a still picture, and no markup from tokens or labels."""
+
+import base64
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from made_ranking import made_ranking, made_table
+
+from widgets.svg import nice_ticks, scatter_svg
+
+
+def still_pictures(html: str) -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(base64.b64decode(data)) for data in re.findall(r"base64,([^\"]+)", html)]
+
+
+def test_figures_show_where_scripts_do_not_run():
+    for figure, n_pictures in ((made_ranking().plot_agreement(), 2), (made_ranking().plot_ranks(), 1)):
+        bundle = figure._repr_mimebundle_()
+        assert len(still_pictures(bundle["text/html"])) == n_pictures
+        assert bundle["application/vnd.plotly.v1+json"]["data"]
+        assert bundle["text/plain"] == repr(figure)
+
+
+def test_the_agreement_figure_has_a_point_for_every_measured_pair():
+    table = made_table()
+    table.loc[table.index[:7], "effect"] = np.nan
+    traces = made_ranking(table=table).plot_agreement().data
+    assert [len(trace.x) for trace in traces] == [len(table) - 7] * 2
+
+
+def test_the_ranks_figure_runs_through_the_three_ranks_of_each_row():
+    ranking = made_ranking()
+    first = ranking.top(1).iloc[0]
+    line = ranking.plot_ranks().data[0]
+    assert list(line.y) == [first["activation_rank"], first["attribution_rank"], 1]
+
+
+def test_hover_texts_escape_tokens_and_labels():
+    ranking = made_ranking(table=made_table().assign(label="<b>x", token="<i>"))
+    assert all("<b>" not in text and "<i>" not in text for trace in ranking.plot_agreement().data for text in trace.text)
+
+
+def test_a_point_lies_where_its_values_say():
+    (picture,) = still_pictures(scatter_svg(np.array([1.0]), np.array([2.0]), "x", "y", "one point"))
+    (mark,) = [path.get("d") for path in picture.iter("{http://www.w3.org/2000/svg}path") if path.get("d").endswith("h0")]
+    assert mark == "M320.0 22.0h0"  # the largest x and y: right and top end of the axes
+
+
+@pytest.mark.parametrize(("values", "first", "last"), [([0.0, 9.7], 0, 10), ([-0.13, 0.2], -0.2, 0.2), ([], 0, 1), ([-3.0], -3, 0)])
+def test_ticks_are_round_and_enclose_the_values_and_zero(values: list[float], first: float, last: float):
+    ticks = nice_ticks(np.array(values))
+    assert (ticks[0], ticks[-1]) == (pytest.approx(first), pytest.approx(last))
+    assert 3 <= len(ticks) <= 7
