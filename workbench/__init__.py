@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from workbench import atlas
+    from workbench.activations import ActivationStream
     from workbench.bench import Workbench, load
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.sae.train import TrainConfig, train
 
 _HOMES = {
+    "ActivationStream": "workbench.activations",
     "load": "workbench.bench",
     "Workbench": "workbench.bench",
     "logit_diff": "workbench.circuits.metrics",
@@ -32,7 +34,7 @@ _HOMES = {
     "TrainConfig": "workbench.sae.train",
     "train": "workbench.sae.train",
 }
-__all__ = ["SAE", "SAEConfig", "TrainConfig", "Workbench", "atlas", "clamp", "load", "logit_diff", "rank", "train"]
+__all__ = ["SAE", "ActivationStream", "SAEConfig", "TrainConfig", "Workbench", "atlas", "clamp", "load", "logit_diff", "rank", "train"]
 
 
 def __getattr__(name: str) -> Any:
