@@ -128,28 +128,24 @@ def _question(ranking: Any) -> str:
 
 def _behind(ranking: Any) -> str:
     features = ranking.by_feature()
+    longest = float(features["effect"].abs().max())
     supporting = features[features["effect"] > 0].head(N_SHADED)
     opposing = features[features["effect"] < 0].iloc[::-1].head(N_SHADED // 2)
-    against = _shaded_prompts(ranking, opposing)
+    against = _shaded_prompts(ranking, opposing, longest)
     details = f'<details style="margin-top:8px"><summary style="{FAINT};font-size:12px">Features against it</summary>{against}</details>'
     heading = heading_html("The features behind the answer", "effect, summed over positions; the prompt shaded by it")
-    return heading + _shaded_prompts(ranking, supporting) + (details if len(opposing) else "")
+    return heading + _shaded_prompts(ranking, supporting, longest) + (details if len(opposing) else "")
 
 
-def _shaded_prompts(ranking: Any, features: pd.DataFrame) -> str:
+def _shaded_prompts(ranking: Any, features: pd.DataFrame, longest: float) -> str:
     pairs = ranking.table[ranking.table["feature"].isin(features["feature"])]
-    scale, longest = float(ranking.table["effect"].abs().max()), float(ranking.by_feature()["effect"].abs().max())
+    scale = float(ranking.table["effect"].abs().max())
     rows = []
     for row in features.itertuples():
         values = dict(pairs[pairs["feature"] == row.feature][["pos", "effect"]].itertuples(index=False))
         prompt = highlights_html(ranking.str_tokens, values, scale, first=0 if ranking.is_start_included else 1)
-        rows.append(
-            [
-                cell_html(bar_html(row.effect, longest), "width:64px"),
-                cell_html(_name(row), "width:200px;padding-left:8px"),
-                cell_html(prompt),
-            ]
-        )
+        cells = [cell_html(bar_html(row.effect, longest), "width:64px"), cell_html(_name(row), "width:200px;padding-left:8px")]
+        rows.append([*cells, cell_html(prompt)])
     return table_html(rows)
 
 
@@ -236,8 +232,9 @@ def _move(here: int, there: Any) -> str:
 
 
 def _json_column(column: pd.Series) -> list[Any]:
-    if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
+    """Six significant digits are more than the page shows, and keep it small."""
+    if not pd.api.types.is_numeric_dtype(column):
         return [visible(str(value)) for value in column]
-    return [
-        None if pd.isna(value) else round(float(value), 5) if np.issubdtype(column.dtype, np.floating) else int(value) for value in column
-    ]
+    if pd.api.types.is_integer_dtype(column):
+        return column.tolist()
+    return [None if math.isnan(value) else float(f"{value:.6g}") for value in column]

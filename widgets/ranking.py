@@ -147,4 +147,4 @@ def _plain(value: Any) -> Any:
         return visible(value)
     if pd.isna(value) or not np.isfinite(float(value)):
         return None
-    return int(value) if float(value).is_integer() and not isinstance(value, float) else round(float(value), 5)
+    return int(value) if isinstance(value, int | np.integer) else float(f"{value:.6g}")

@@ -4,10 +4,14 @@
 // All text enters as text nodes: tokens and labels are data.
 
 const SIGNED = ["attribution", "effect"];
+// JupyterLab would cut the cell at a pressed `x`. It looks for this attribute from the focused element on, and its shortcuts match that
+// element itself (":focus"): an attribute on the root alone comes too late.
+const FOCUSABLE = ["button", "input", "tr"];
 
 function node(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) if (value != null) made.setAttribute(name, value);
+  if (FOCUSABLE.includes(tag)) made.setAttribute("data-lm-suppress-shortcuts", "true");
   made.append(...children.filter((child) => child != null));
   return made;
 }
@@ -75,7 +79,7 @@ function detail({ feature, label, measures, tokens, name, values, scale, example
 }
 
 function render({ model, el }) {
-  const root = node("div", { class: "wbr", "data-lm-suppress-shortcuts": "true" });
+  const root = node("div", { class: "wbr" });
   const query = node("input", { type: "search", "aria-label": "Filter rows", placeholder: "filter:  lakers  effect>0.1  pos=8", spellcheck: "false" });
   const summed = node("input", { type: "checkbox" });
   const status = node("span", { class: "wbr-status", role: "status" });
@@ -97,6 +101,11 @@ function render({ model, el }) {
   const change = (values) => {
     for (const [name, value] of Object.entries(values)) model.set(name, value);
     model.save_changes();
+  };
+  const reach = (i) => {
+    at = i;
+    [...body.children].forEach((line, place) => (line.tabIndex = place === i ? 0 : -1));
+    body.children[i]?.focus();
   };
   const choose = (row) => change({ feature: row.feature });
   const sort = ({ name, kind }) => {
@@ -125,8 +134,7 @@ function render({ model, el }) {
     const lines = rows.map((row, i) => {
       const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": row.feature === model.get("feature") }, ...columns.map((column) => cell(column, row, scales)));
       line.onclick = () => {
-        at = i;
-        line.focus();
+        reach(i);
         choose(row);
       };
       return line;
@@ -174,9 +182,7 @@ function render({ model, el }) {
     };
     if (key === "PageDown" || (key === "ArrowDown" && at === rows.length - 1)) return hasNext && turn(1, 0);
     if (key === "PageUp" || (key === "ArrowUp" && at === 0)) return page > 0 && turn(-1, key === "ArrowUp" ? Infinity : 0);
-    at = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1, Enter: at, " ": at }[key];
-    [...body.children].forEach((line, i) => (line.tabIndex = i === at ? 0 : -1));
-    body.children[at]?.focus();
+    reach({ ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1, Enter: at, " ": at }[key]);
     if (rows[at]) choose(rows[at]);
   }
 

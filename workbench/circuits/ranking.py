@@ -11,6 +11,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,10 @@ class FeatureRanking:
         by_effect = self.table.sort_values(["effect", "attribution"], ascending=False, kind="stable")  # NaN last
         object.__setattr__(self, "table", by_effect.reset_index(drop=True))
 
+    @cached_property
+    def _ranked(self) -> pd.DataFrame:
+        return with_ranks(self.table)
+
     def top(self, n: int, by: str = "effect") -> pd.DataFrame:
         """The n rows of `table` largest by "effect", "attribution" or "activation", with each row's rank in all three orders.
 
@@ -82,7 +87,7 @@ class FeatureRanking:
         _check_order(by)
         if n <= 0:
             raise ValueError(f"top({n}) asks for no rows; expected n ≥ 1")
-        ranked = with_ranks(self.table)
+        ranked = self._ranked
         return ranked[ranked[f"{by}_rank"] <= n].sort_values(f"{by}_rank").reset_index(drop=True)
 
     def by_feature(self) -> pd.DataFrame:
@@ -96,7 +101,7 @@ class FeatureRanking:
 
     def agreement(self) -> Agreement:
         """Correlations of attribution and activation with the effect, and overlaps of the top tens (rows as in `table`)."""
-        measured = with_ranks(self.table)[self.table["effect"].notna()]
+        measured = self._ranked[self.table["effect"].notna()]
         n_top = min(N_TOP, len(measured))
         top = measured["effect_rank"] <= n_top
         return Agreement(
