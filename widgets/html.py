@@ -19,6 +19,7 @@ from widgets.svg import scatter_svg, slopes_svg
 STATIC = Path(__file__).parent / "static"
 N_TOP, N_SHADED = 10, 6
 ORDERS = ("activation", "attribution", "effect")
+CUT = "max-width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 SHORT = {"activation": "activ.", "attribution": "attrib.", "effect": "effect"}
 N_PAGE_ROWS = 5_000  # a page of more would be megabytes; the rest has the smallest effects
 
@@ -189,13 +190,13 @@ def _order_list(top: pd.DataFrame, by: str) -> str:
     small = "font-size:11px;font-weight:400;text-align:right;white-space:nowrap;" + FAINT
     head = [
         cell_html("", "width:18px", "th"),
-        cell_html(f"by {by}", "font-size:13px;font-weight:600;width:140px", "th"),
+        cell_html(f"by {by}", "font-size:13px;font-weight:600;width:150px", "th"),
         cell_html("", "width:52px", "th"),
     ]
     head += [cell_html(SHORT[order], f"{small};width:42px", "th", title=f"rank by {order}") for order in others]
     rows = []
     for rank, row in enumerate(top.itertuples(), start=1):
-        cells = [cell_html(str(rank), f"text-align:right;{FAINT}"), cell_html(f"{_name(row, is_brief=True)}<br>{_at(row)}")]
+        cells = [cell_html(str(rank), f"text-align:right;{FAINT}"), cell_html(_two_lines(row))]
         cells.append(cell_html(bar_html(getattr(row, by), scale, by != "activation"), "text-align:right"))
         rows.append(cells + [cell_html(_move(rank, getattr(row, f"{order}_rank")), "text-align:right") for order in others])
     return f'<div style="display:inline-block;vertical-align:top;width:330px;margin:0 20px 12px 0">{table_html(rows, head)}</div>'
@@ -211,16 +212,19 @@ def _footnote() -> str:
     )
 
 
-def _name(row: Any, is_brief: bool = False) -> str:
+def _name(row: Any) -> str:
     """The label with the feature's number behind it, or the number alone."""
+    label = escape(visible(row.label))
+    return f'{label} <span style="{FAINT};font-size:11px">{row.feature}</span>' if label else f"feature {row.feature}"
+
+
+def _two_lines(row: Any) -> str:
+    """The label, cut to its line; below it the token that it is active on, and the feature's number."""
     label = visible(row.label)
-    text = escape(label if not is_brief or len(label) <= 18 else label[:17] + "…")
-    faint = f' <span style="{FAINT};font-size:11px">{row.feature}</span>'
-    return f'<span title="feature {row.feature}: {escape(label)}">{text + faint if label else f"feature {row.feature}"}</span>'
-
-
-def _at(row: Any) -> str:
-    return f'<span title="position {row.pos}">{token_html(row.token)}</span>'
+    first = f'<div style="{CUT}">{escape(label) or f"feature {row.feature}"}</div>'
+    second = f' <span style="{FAINT};font-size:11px">{row.feature}</span>' if label else ""
+    title = escape(f"feature {row.feature} at position {row.pos} {label}".rstrip())
+    return f'<div title="{title}">{first}{token_html(row.token)}{second}</div>'
 
 
 def _move(here: int, there: Any) -> str:

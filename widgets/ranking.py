@@ -104,6 +104,7 @@ def feature_detail(ranking: Any, sums: pd.DataFrame, feature: int, examples: Cal
     first = 0 if ranking.is_start_included else 1
     row = found.iloc[0]
     shown = list(examples(feature))[:N_EXAMPLES] if examples else []
+    start = None if ranking.is_start_included else ranking.str_tokens[0]
     return {
         "feature": int(feature),
         "label": visible(row["label"]),
@@ -115,25 +116,22 @@ def feature_detail(ranking: Any, sums: pd.DataFrame, feature: int, examples: Cal
         "values": [_plain(values.get(pos)) for pos in range(first, len(ranking.str_tokens))],
         "name": name,
         "scale": _plain(ranking.table[name].abs().max()) or 0.0,
-        "examples": [example_window(example.str_tokens, example.activations) for example in shown],
+        "examples": [example_window(example.str_tokens, example.activations, start) for example in shown],
         "message": "No example texts for this feature." if examples and not shown else "",
     }
 
 
-def example_window(str_tokens: Sequence[str], activations: Any) -> dict[str, Any]:
-    """The tokens around the strongest one, with their activations (null where the feature is off)."""
+def example_window(str_tokens: Sequence[str], activations: Any, start: str | None = None) -> dict[str, Any]:
+    """The tokens around the strongest one, a leading start token left out, with their activations (null where the feature is off)."""
     values = np.asarray(activations, dtype=float)
     strongest = int(values.argmax())
     first, last = max(0, strongest - N_AROUND), min(len(values), strongest + N_AROUND + 1)
-    tokens = [visible(token) for token in str_tokens[first:last]]
-    return {
-        "tokens": ["…"] * (first > 0) + tokens + ["…"] * (last < len(values)),
-        "activations": [None] * (first > 0)
-        + [round(v, 4) if v > 0 else None for v in values[first:last].tolist()]
-        + [None] * (last < len(values)),
-        "max": round(float(values.max()), 4),
-        "scale": float(values.max()),
-    }
+    first = 1 if first == 0 and str_tokens[0] == start else first
+    is_cut = first > 1 or (first == 1 and str_tokens[0] != start)
+    around = [(visible(str_tokens[i]), round(values[i], 4) if values[i] > 0 else None) for i in range(first, last)]
+    around = [("…", None)] * is_cut + around + [("…", None)] * (last < len(values))
+    largest = round(float(values.max()), 4)
+    return {"tokens": [token for token, _ in around], "activations": [value for _, value in around], "max": largest, "scale": largest}
 
 
 def _row(rows: Rows, i: int, names: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from made_ranking import made_ranking, made_table
 from traitlets import TraitError
 
 from widgets import RankingTable
+from widgets.ranking import example_window
 
 
 def strongest_texts(feature: int) -> list[SimpleNamespace]:
@@ -75,6 +76,15 @@ def test_a_chosen_feature_shows_its_effects_at_their_positions_and_its_strongest
     first = table.detail["examples"][0]
     assert first["max"] == 9 and first["tokens"][0] == "…" and first["tokens"][-1] == "⏎41</script>"
     assert len(first["tokens"]) == len(first["activations"]) == 14
+
+
+def test_examples_leave_out_the_start_token_and_say_where_they_are_cut():
+    short = example_window(["<s>", " a", " b"], [0.0, 1.0, 0.0], start="<s>")
+    assert (short["tokens"], short["activations"]) == ([" a", " b"], [1.0, None])
+    assert example_window(["<s>", " a"], [0.0, 1.0])["tokens"] == ["<s>", " a"]
+    long = example_window(["<s>", *(f" {i}" for i in range(60))], [0.0] * 30 + [2.0] + [0.0] * 30, start="<s>")
+    assert long["tokens"][0] == long["tokens"][-1] == "…" and len(long["tokens"]) == 27
+    assert long["activations"].index(2.0) == long["tokens"].index(" 29")
 
 
 def test_a_feature_that_is_not_active_is_refused():

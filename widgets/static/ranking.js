@@ -63,7 +63,7 @@ function shaded(tokens, values, name, scale) {
 }
 
 function detail({ feature, label, measures, tokens, name, values, scale, examples, message }) {
-  const title = node("h4", {}, label ? node("b", {}, label) : null, ` feature ${feature}`);
+  const title = node("h4", {}, node("b", {}, label || `feature ${feature}`), label ? ` feature ${feature}` : "");
   const sums = measures.map((m) =>
     node("span", { class: "wbr-sum" }, `${m.name} `, node("b", {}, number(m.value, SIGNED.includes(m.name), m.scale)), m.rank == null ? "" : ` #${count(m.rank)}`),
   );

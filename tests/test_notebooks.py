@@ -1,0 +1,87 @@
+"""Committed notebooks are executed, top to bottom, small, and ask one question; executing them again changes nothing."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+A_PATH = re.compile(r"(?<![\w.:/])(/(home|root|Users|tmp|usr|var|opt|mnt|work)/|[A-Z]:\\\\)")
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_it_was_executed_once_from_top_to_bottom_without_errors(path: Path):
+    cells = code_cells(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.output_type if output.output_type != "stream" else output.name for cell in cells for output in cell.outputs}
+    assert kinds <= {"execute_result", "display_data", "stdout"}
+
+
+def test_the_first_cell_asks_a_question_and_the_last_one_answers_it(path: Path):
+    first, *_, last = read(path).cells
+    assert first.cell_type == last.cell_type == "markdown"
+    assert first.source.startswith("# ") and "?" in first.source.splitlines()[0]
+    assert last.source.startswith("## ") and "?" not in last.source.splitlines()[0]
+
+
+def test_it_defines_nothing(path: Path):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    for cell in code_cells(path):
+        assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, kinds)], cell.source
+
+
+def test_its_cells_are_short_and_the_file_is_small(path: Path):
+    assert max(len(cell.source.splitlines()) for cell in code_cells(path)) <= 12
+    assert path.stat().st_size < 1_000_000
+
+
+def test_it_names_no_absolute_path(path: Path):
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", path.read_text())
+    assert not A_PATH.search(text), A_PATH.search(text)
+
+
+def test_what_it_shows_live_it_also_shows_on_a_static_page(path: Path):
+    assert "widgets" not in read(path).metadata
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            assert not any("widget" in kind for kind in data)
+            if any(kind not in ("text/plain", "text/html") for kind in data):
+                assert "text/html" in data or any(kind.startswith("image/") for kind in data)
+
+
+@pytest.mark.notebook
+def test_executing_a_notebook_again_changes_no_byte(tmp_path: Path):
+    made = nbformat.v4.new_notebook()
+    sources = ["import sys\nsys.path[:0] = [tests]", "from made_ranking import made_ranking\nfrom widgets import RankingTable"]
+    sources[0] = sources[0].replace("[tests]", repr([str(ROOT), str(ROOT / "tests")]))
+    sources += ["ranking = made_ranking()\nranking", "RankingTable(ranking, feature=9)", "ranking.plot_ranks()"]
+    made.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(made, tmp_path / "made.ipynb")
+    written = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-m", "notebooks.execute", str(tmp_path / "made.ipynb")], cwd=ROOT, check=True)
+        written.append((tmp_path / "made.ipynb").read_bytes())
+    assert written[0] == written[1]
+    assert b"RankingTable: " in written[0]
