@@ -8,12 +8,12 @@ Everything that can be wrong with a prompt, an answer, a hook name or an SAE is 
 import difflib
 import inspect
 import os
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from workbench.shapes import LastLogits, TokenMask, Tokens
@@ -53,15 +53,28 @@ def load_model(
     elif isinstance(model, str | Path):
         bridge = _boot_folder_or_name(str(model), device or "cpu", dtype or torch.float32)
     elif hasattr(model, "config") and isinstance(model, torch.nn.Module):
-        model = model.to(device=device or model.device, dtype=dtype or model.dtype)
-        name = getattr(model.config, "_name_or_path", "") or model.config.model_type
-        bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer, device=str(model.device), dtype=model.dtype)
+        bridge = _wrap(model.to(device=device or model.device, dtype=dtype or model.dtype), tokenizer)  # pyright: ignore
     else:
         raise ValueError(f"a {type(model).__name__} is not a model: expected a name, a folder, a Hugging Face model or a TransformerBridge")
     for module in bridge.modules():  # the bridge splits fused weights into parameters that bridge.parameters() does not list
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
+            if parameter.ndim == 2 and not (parameter.is_contiguous() or parameter.T.is_contiguous()):
+                parameter.data = parameter.data.contiguous()  # a slice of a fused weight: products with gaps between rows are slow
     return bridge.eval()
+
+
+def _wrap(hf_model: Any, tokenizer: Any) -> "TransformerBridge":
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoTokenizer
+
+    name = getattr(hf_model.config, "_name_or_path", "") or hf_model.config.model_type
+    with tempfile.TemporaryDirectory() as folder:
+        if tokenizer is not None and not tokenizer.name_or_path:  # built in memory; TransformerLens wants to load it once more
+            tokenizer.save_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        device, dtype = str(hf_model.device), hf_model.dtype
+        return TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype)
 
 
 def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dtype) -> "TransformerBridge":
@@ -158,7 +171,7 @@ def check_sae(model: "TransformerBridge", sae: Any) -> None:
             f"this SAE reads {sae.cfg.d_in} numbers, but {sae.cfg.hook_name} of this model has {width}: an SAE for another model?"
         )
     for name, weight in sae.named_parameters():
-        if not torch.isfinite(weight).all():
+        if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():  # the sum first: 20 × cheaper, and NaN spreads to it
             raise ValueError(f"the SAE's {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")
     theirs, ours = _family(sae.cfg.model_name), _family(str(model.cfg.model_name))
     is_named = theirs and ours and not Path(str(model.cfg.model_name)).exists() and not Path(sae.cfg.model_name).exists()
@@ -184,20 +197,3 @@ def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:
 
 def _family(name: str) -> str:
     return name.rstrip("/").split("/")[-1].lower()
-
-
-@dataclass(frozen=True)
-class Unembedding:
-    """logits = soft cap(h @ weight.T + bias), h the output of ln_final: enough to compute the few logits that a metric needs."""
-
-    weight: Float[Tensor, "d_vocab d_model"]
-    bias: Float[Tensor, "d_vocab"]
-    softcap: float | None  # Gemma-2: logits = softcap · tanh(logits / softcap)
-
-
-def unembedding(model: "TransformerBridge") -> Unembedding:
-    """The model's last linear map, as the checkpoint has it."""
-    weight = model.unembed.W_U.T
-    bias = getattr(model.unembed.original_component, "bias", None)
-    cap = model.cfg.output_logits_soft_cap
-    return Unembedding(weight, torch.zeros_like(weight[:, 0]) if bias is None else bias, cap if cap > 0 else None)

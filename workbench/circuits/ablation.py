@@ -39,7 +39,7 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     cancel: Event | None = None,
     on_batch: Callable[[RowIndex, Rows], None] | None = None,
 ) -> Rows:
-    """The effect of clamping each (pos, feature) of `pairs` to 0, one at a time; by default of every active pair, as `active_pairs` lists them.
+    """The effect of clamping each (pos, feature) of `pairs` to 0, one at a time; by default of every active pair, in `active_pairs`' order.
 
     on_batch(rows, effects) is called after every batch with indices into `pairs` and what was measured for them. `cancel`, once set,
     stops before the next batch; what was not measured is NaN. With either of them early pairs come first (put the largest
@@ -60,8 +60,9 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
                 break
             p, f = pos[rows], feature[rows]
             x = clean[p] - feature_acts[p, f, None] * sae.W_dec[f]
-            unablated = replay.logits(p[:1], clean[p[:1]], resolved.columns)  # the clean prompt, rounded as these rows are
-            effects[rows] = resolved.difference(unablated) - resolved.difference(replay.logits(p, x, resolved.columns))
+            with_clean = torch.cat([p[:1], p]), torch.cat([clean[p[:1]], x])  # row 0 is the clean prompt, rounded as the others are
+            metrics = resolved.difference(replay.logits(*with_clean, resolved.columns))
+            effects[rows] = (metrics[0] - metrics[1:]).to(effects.dtype)
             bar.update(len(rows))
             if on_batch is not None:
                 on_batch(rows, effects[rows])

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.metrics import Metric
+from workbench.gemm import machine_rate
 from workbench.model import check_sae, last_logits
 from workbench.sae.sae import SAE
 from workbench.shapes import Rows, Tokens
@@ -52,16 +53,17 @@ def attribute(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metr
     """Every active feature's attribution at every position of one prompt, tokens (1, pos)."""
     check_sae(model, sae)
     resolved = metric.resolve(model)
-    x, value = _run_to_metric(model, sae.cfg.hook_name, tokens, resolved)
-    (gradient,) = torch.autograd.grad(value, x)
-    with torch.no_grad():
+    with machine_rate():
+        x, value = _run_to_metric(model, sae.cfg.hook_name, tokens, resolved)
+        (gradient,) = torch.autograd.grad(value, x)
+    with torch.no_grad(), machine_rate():
         x, gradient = x[0].flatten(1).to(sae.W_dec.dtype), gradient[0].flatten(1).to(sae.W_dec.dtype)
         feature_acts = sae.encode(x)
         return Attribution(feature_acts, _products(feature_acts, gradient, sae.W_dec), gradient, value.item())
 
 
 def _run_to_metric(model: "TransformerBridge", hook_name: str, tokens: Tokens, resolved) -> tuple[Tensor, Tensor]:
-    """(the activation at the hook point, the metric computed from it): a leaf and a scalar, for autograd. Below the hook no graph is kept."""
+    """(the activation at the hook point, the metric computed from it): a leaf and a scalar. Below the hook autograd keeps nothing."""
     leaves: list[Tensor] = []
 
     def leaf(value: Tensor, hook) -> Tensor:

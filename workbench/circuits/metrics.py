@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.model import answer_token, to_str_tokens
-from workbench.replay import Columns
 from workbench.shapes import LastLogits, Rows
+from workbench.tail import Columns
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
