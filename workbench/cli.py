@@ -31,7 +31,10 @@ class Order(StrEnum):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback."""
+    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback.
+
+    typer makes Ctrl-C the exit status 130.
+    """
     args = sys.argv[1:] if args is None else args
     try:
         return app(args or ["--help"], standalone_mode=False) or 0
@@ -39,8 +42,6 @@ def main(args: Sequence[str] | None = None) -> int:
         message = error.format_message()
     except (ValueError, OSError) as error:
         message = str(error)
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     return 2
 
