@@ -7,8 +7,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/pytest
-NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/pytest --quiet
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 KOBE := "Fact: The capital of the state where Kobe Bryant played basketball is"
 
@@ -21,7 +20,7 @@ demo: .venv/.installed
 
 test: lint
 	$(PYTEST) -n 2 --dist loadscope tests
-	$(if $(NOTEBOOKS),$(PYTEST) -n 2 --dist loadscope --nbval --nbval-current-env $(NOTEBOOKS))
+	$(PYTEST) --nbval --nbval-current-env notebooks
 
 check: lint
 	$(PYTEST) -n 2 --dist loadscope -m "not slow and not browser and not notebook" tests
@@ -38,7 +37,7 @@ bench: .venv/.installed
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 notebooks: .venv/.installed
-	for notebook in notebooks/*.ipynb; do $(BIN)/python -m notebooks.execute $$notebook || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python -m notebooks.execute notebooks/*.ipynb
 
 # torch first and by itself: the build that pip's own settings offer (CPU or CUDA) is then in place when the rest is resolved.
 .venv/.installed: pyproject.toml constraints.txt

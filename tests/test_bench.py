@@ -9,6 +9,7 @@ from made_folders import HOOK, PROMPT, made_folders
 
 from workbench.bench import Workbench, load
 from workbench.circuits.metrics import logit_diff
+from workbench.features.examples import Examples
 from workbench.sae.sae import SAE, SAEConfig
 
 
@@ -22,8 +23,11 @@ def bench(folders: tuple[Path, Path]) -> Workbench:
     return load(str(folders[0]), sae=folders[1])
 
 
-def made_sae(d_in: int = 16, hook_name: str = HOOK) -> SAE:
-    return SAE(SAEConfig(d_in=d_in, d_sae=8, hook_name=hook_name)).requires_grad_(False)
+def made_sae(d_in: int = 16, d_sae: int = 8, hook_name: str = HOOK) -> SAE:
+    sae = SAE(SAEConfig(d_in, d_sae, hook_name)).requires_grad_(False)
+    for weight in sae.parameters():
+        torch.nn.init.normal_(weight)
+    return sae
 
 
 def test_folders_load_frozen(bench: Workbench):
@@ -59,6 +63,16 @@ def test_another_width_keeps_the_model_and_leaves_behind_what_was_known_of_the_f
     assert not other.labels and other.examples is None
     assert other.with_sae("64").sae is bench.sae
     assert both.with_sae("64").labels == {3: "a label"}
+
+
+def test_another_width_looks_its_examples_up_in_the_same_texts(bench: Workbench):
+    both = replace(bench, saes={"64": bench.sae, "32": made_sae(d_sae=32)})
+    both = replace(both, examples=Examples(bench.model, bench.sae, [PROMPT, "Fact: the state of Kobe Bryant"]))
+    examples = both.with_sae("32").examples
+    acts = both.saes["32"].encode(bench.model.run_with_cache(PROMPT)[1][HOOK][0])
+    feature = int(acts[1:].sum(0).argmax())
+    shown = {"".join(example.str_tokens[1:]): example.activations for example in examples(feature)}[PROMPT]
+    assert shown[1:] == pytest.approx(acts[1:, feature].tolist(), abs=1e-4)
 
 
 def test_a_width_that_is_not_there_names_those_that_are(bench: Workbench):

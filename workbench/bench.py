@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking import FeatureRanking, rank
+from workbench.features.examples import Examples
 from workbench.model import check_sae, load_model
 from workbench.sae.sae import SAE
 
@@ -48,12 +49,14 @@ class Workbench:
         return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
 
     def with_sae(self, name: str) -> "Workbench":
-        """The same model seen through another of `saes`. Index, labels and examples belong to one SAE and stay behind."""
+        """The same model seen through another of `saes`. Index and labels belong to one SAE: they stay behind."""
         if name not in self.saes:
             raise ValueError(f"no SAE is called {name!r} here; there is {', '.join(self.saes) or 'only the one'}")
         if self.saes[name] is self.sae:
             return self
-        return replace(self, sae=self.saes[name], index=None, labels={}, examples=None)
+        sae, known = self.saes[name], self.examples
+        examples = Examples(self.model, sae, known.texts) if isinstance(known, Examples) else None
+        return replace(self, sae=sae, index=None, labels={}, examples=examples)
 
     @property
     def sae_name(self) -> str:
@@ -89,7 +92,7 @@ def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: s
     if isinstance(model, str) and model == "atlas":
         from workbench import atlas
 
-        bench = atlas.load(device=device)
+        bench = atlas.load(device=str(device))
         if sae is None:
             return bench
         if isinstance(sae, str) and sae in bench.saes:
