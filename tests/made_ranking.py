@@ -1,4 +1,4 @@
-"""A ranking made from plain numbers, without a model: what the views' tests show. Effects nearly follow attribution, activation does not."""
+"""A ranking made of plain numbers, without a model, for the views' tests. Effects nearly follow attribution, activation does not."""
 
 import numpy as np
 import pandas as pd
