@@ -9,6 +9,8 @@ import difflib
 import inspect
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +195,24 @@ def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:
     accepted = inspect.signature(model.original_model.forward).parameters
     options = {name: value for name, value in (("use_cache", False), ("logits_to_keep", 1)) if name in accepted}
     return model(tokens, **options)[:, -1]
+
+
+@contextmanager
+def hooked(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Inside, the model goes on with replace(x) wherever it comes to the hook point with x (None: with x itself).
+
+    TransformerBridge's hook_resid_mid stands at the entrance of the MLP's norm: what a hook returns there reaches the MLP only. Written
+    in place it is the residual stream that changes, which is what the name says and what hook_resid_pre and _post do.
+    """
+    is_beside_the_stream = hook_name.endswith("hook_resid_mid")
+
+    def hook_fn(x: Tensor, hook: Any) -> Tensor | None:
+        new = replace(x)
+        return x.copy_(new) if is_beside_the_stream and new is not None else new
+
+    name = model.hook_dict[hook_name].name or hook_name  # one name per hook point: under an alias the hook can fire twice
+    with model.hooks(fwd_hooks=[(name, hook_fn)]):
+        yield
 
 
 def _family(name: str) -> str:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.gemm import machine_rate
-from workbench.model import check_hook_name, last_logits
+from workbench.model import check_hook_name, hooked, last_logits
 from workbench.shapes import RowIndex, Tokens
 from workbench.tail import Columns, Tail, put
 
@@ -41,8 +41,7 @@ class Replay:
         check_hook_name(model, hook_name)
         assert tokens.shape[0] == 1, f"one prompt at a time, got {tokens.shape[0]}"
         assert way in WAYS, f"{way!r} is none of {WAYS}"
-        self.model, self.tokens, self.n_pos = model, tokens, tokens.shape[1]
-        self.hook_name = model.hook_dict[hook_name].name or hook_name  # one name per hook point: an alias could fire beside it
+        self.model, self.hook_name, self.tokens, self.n_pos = model, hook_name, tokens, tokens.shape[1]
         self.way, self.why_not = "forward", self._why_no_tail()
         self._tail = Tail(model, self.hook_name, tokens)
         self.clean, self.clean_logits = self._tail.clean, self._tail.clean_logits
@@ -87,7 +86,7 @@ class Replay:
 
     def _finish(self, way: str, pos: RowIndex, x: Tensor, columns: Columns) -> Tensor:
         if way == "forward":
-            with self.model.hooks(fwd_hooks=[(self.hook_name, put(pos, x))]):
+            with hooked(self.model, self.hook_name, put(pos, x)):
                 return columns.of(last_logits(self.model, self.tokens.expand(len(pos), -1)))
         return self._tail.read(self._tail.whole(pos, x) if way == "whole" else self._tail.after_prefix(pos, x), columns)
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model import last_logits
+from workbench.model import hooked, last_logits
 from workbench.shapes import LastLogits, RowIndex, Tokens
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Tail:
 
     def __init__(self, model: "TransformerBridge", hook_name: str, tokens: Tokens):
         self.model, self.hook_name, self.n_pos, self.n_layers = model, hook_name, tokens.shape[1], model.cfg.n_layers
-        self.first_block, self.is_inner = place(hook_name)
+        self.first_block, self.is_inner = place(model.hook_dict[hook_name].name or hook_name)
         self.first_whole = self.first_block + self.is_inner
         self._kwargs: dict[int, dict[str, Any]] = {}
         self._keys_values: dict[int, tuple[Tensor, Tensor]] = {}
@@ -130,7 +130,7 @@ class Tail:
         y, put_x = self.residual[start:].expand(len(pos), -1, -1), put(pos - start, x)
         if not self.is_inner:
             return put_x(y)
-        with self.model.hooks(fwd_hooks=[(self.hook_name, put_x)]):
+        with hooked(self.model, self.hook_name, put_x):
             return self._block(self.first_block, y, start, cache)
 
     def _block(self, k: int, y: Tensor, start: int, cache: "_Cache | None" = None) -> Tensor:
@@ -157,7 +157,7 @@ class Tail:
             for k in range(max(0, self.first_block), self.n_layers)
         ]
         try:
-            with self.model.hooks(fwd_hooks=[(self.hook_name, lambda value, hook: found.append(value[0].flatten(1).clone()))]):
+            with hooked(self.model, self.hook_name, lambda value: found.append(value[0].flatten(1).clone())):
                 clean_logits = last_logits(self.model, tokens)
         finally:
             for handle in handles:
@@ -177,15 +177,15 @@ def place(hook_name: str) -> tuple[int, bool]:
     return layer, point not in ("hook_resid_pre", "hook_in")
 
 
-def put(pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> Callable[..., Tensor]:
-    """A hook function: row r of the activation (batch, pos, …) gets x[r] at pos[r]."""
+def put(pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> Callable[[Tensor], Tensor]:
+    """A function of an activation (batch, pos, …): row r gets x[r] at pos[r]."""
 
-    def hook_fn(value: Tensor, hook: Any = None) -> Tensor:
+    def replace(value: Tensor) -> Tensor:
         value = value.clone()
         value[torch.arange(len(pos), device=value.device), pos] = x.to(value.dtype).view(len(pos), *value.shape[2:])
         return value
 
-    return hook_fn
+    return replace
 
 
 def _from_position(name: str, value: Any, start: int) -> Any:

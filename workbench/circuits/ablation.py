@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 FIRST_CHUNK = 64  # rows until a watcher sees the first effects; each chunk after that is twice as long
+BAR_DELAY = 1.0  # seconds: shorter runs show no progress bar
 
 
 @torch.no_grad()
@@ -54,7 +55,7 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     pos, feature = _checked(pairs, feature_acts)
     effects = torch.full((len(pairs),), torch.nan, device=clean.device, dtype=torch.promote_types(clean.dtype, torch.float32))
     is_watched = cancel is not None or on_batch is not None
-    with tqdm(total=len(pairs), desc="ablating", unit="pair", disable=not progress, delay=1) as bar:
+    with tqdm(total=len(pairs), desc="ablating", unit="pair", disable=not progress, delay=BAR_DELAY) as bar:
         for rows in _in_order(replay, pos, is_watched):
             if cancel is not None and cancel.is_set():
                 break

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.circuits.metrics import Metric
 from workbench.gemm import machine_rate
-from workbench.model import check_sae, last_logits
+from workbench.model import check_sae, hooked, last_logits
 from workbench.sae.sae import SAE
 from workbench.shapes import Rows, Tokens
 
@@ -66,14 +66,14 @@ def _run_to_metric(model: "TransformerBridge", hook_name: str, tokens: Tokens, r
     """(the activation at the hook point, the metric computed from it): a leaf and a scalar. Below the hook autograd keeps nothing."""
     leaves: list[Tensor] = []
 
-    def leaf(value: Tensor, hook) -> Tensor:
-        leaves.append(value.detach().requires_grad_())
+    def leaf(value: Tensor) -> Tensor:
+        leaves.append(value.detach().clone().requires_grad_())
         return leaves[-1]
 
-    with torch.enable_grad(), model.hooks(fwd_hooks=[(model.hook_dict[hook_name].name or hook_name, leaf)]):
-        value = resolved(last_logits(model, tokens))
+    with torch.enable_grad(), hooked(model, hook_name, leaf):
+        value = resolved(last_logits(model, tokens)).squeeze(0)
     assert len(leaves) == 1, f"{hook_name} fired {len(leaves)} times in one forward pass, expected once"
-    return leaves[0], value.sum()
+    return leaves[0], value
 
 
 def _products(feature_acts: Tensor, gradient: Tensor, W_dec: Tensor) -> Float[Tensor, "pos d_sae"]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from workbench.model import check_sae
+from workbench.model import check_sae, hooked
 from workbench.sae.sae import SAE
 from workbench.shapes import FeatureActs
 
@@ -39,7 +39,7 @@ def editing(
     n_past = _CachedPositions()
     seen: set[int] = set()
 
-    def hook_fn(x: Tensor, hook: Any) -> Tensor:
+    def edited(x: Tensor) -> Tensor:
         first, flat = n_past.count, x.flatten(2).to(sae.W_dec.dtype)
         chosen = [p - first for p in positions if first <= p < first + x.shape[1]] if positions is not None else list(range(x.shape[1]))
         seen.update(p + first for p in chosen)
@@ -52,7 +52,7 @@ def editing(
 
     handle = model.original_model.register_forward_pre_hook(n_past.note, with_kwargs=True)
     try:
-        with model.hooks(fwd_hooks=[(model.hook_dict[sae.cfg.hook_name].name or sae.cfg.hook_name, hook_fn)]):
+        with hooked(model, sae.cfg.hook_name, edited):
             yield model
     finally:
         handle.remove()

@@ -56,8 +56,7 @@ class ResolvedMetric:
 
     def __call__(self, logits: LastLogits) -> Rows:
         """The metric of each row, from all the logits at the last position."""
-        baseline = logits.mean(dim=-1) if self.baseline is None else logits[:, self.baseline]
-        return logits[:, self.answer] - baseline
+        return self.difference(self.columns.of(logits))
 
     def names(self, model: "TransformerBridge") -> tuple[str, str]:
         """Answer and baseline for display: " Sacramento", " Albany" or "mean logit"."""

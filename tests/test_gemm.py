@@ -1,0 +1,75 @@
+"""Products at the machine's rate are the same products, gradients included."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from workbench import gemm
+from workbench.gemm import machine_rate
+
+torch.manual_seed(0)
+X, WEIGHT, BIAS = torch.randn(3, 20, 256), torch.randn(384, 256), torch.randn(384)
+WAYS = {
+    "linear": lambda x: F.linear(x, WEIGHT, BIAS),
+    "linear without bias": lambda x: F.linear(x, WEIGHT),
+    "linear by keyword": lambda x: F.linear(input=x, weight=WEIGHT, bias=BIAS),
+    "Conv1D's addmm": lambda x: torch.addmm(BIAS, x.view(-1, 256), WEIGHT.T.contiguous()),
+    "matmul": lambda x: x @ WEIGHT.T,
+}
+
+
+@pytest.fixture
+def n_products(monkeypatch) -> list[int]:
+    """How many products went to oneDNN."""
+    count, product = [0], gemm._product
+
+    def counted(*operands):
+        count[0] += 1
+        return product(*operands)
+
+    monkeypatch.setattr(gemm, "_product", counted)
+    return count
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_products_are_the_same(way, n_products):
+    expected = WAYS[way](X)
+    with machine_rate():
+        found = WAYS[way](X)
+    assert n_products == [1]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_are_the_same(way, n_products):
+    x, y = X.clone().requires_grad_(), X.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(WAYS[way](x).square().sum(), x)
+    with machine_rate():
+        (found,) = torch.autograd.grad(WAYS[way](y).square().sum(), y)
+    assert n_products == [2]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-1)
+
+
+def test_strided_activations_are_the_same():
+    wide = torch.randn(20, 3, 512)[..., ::2].transpose(0, 1)
+    with machine_rate():
+        found = F.linear(wide, WEIGHT, BIAS)
+    torch.testing.assert_close(found, F.linear(wide, WEIGHT, BIAS), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (X.double(), WEIGHT.double()),
+        (X, WEIGHT.clone().requires_grad_()),
+        (X[:1, :4], WEIGHT),
+        (X[..., :8], WEIGHT[:, :8]),
+        (X, torch.randn(384, 300)[:, :256]),
+    ],
+    ids=["float64", "trained weights", "few rows", "small", "gaps between rows"],
+)
+def test_other_products_are_left_alone(x, weight, n_products):
+    with machine_rate():
+        found = F.linear(x, weight)
+    assert n_products == [0]
+    assert torch.equal(found, F.linear(x, weight))
