@@ -159,12 +159,17 @@ def _from_saelens(raw: dict[str, Any], folder: Path) -> SAEConfig:
     missing = [name for name, value in {"d_in": raw.get("d_in"), "d_sae": raw.get("d_sae"), "hook_name": hook_name}.items() if not value]
     if missing:
         raise SAEError(f"{folder / CFG_FILE} lacks {', '.join(missing)}")
-    unsupported = {"architecture": "standard", "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none"}
+    unsupported = {
+        "architecture": "standard",
+        "apply_b_dec_to_input": False,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+    }
     for name, expected in unsupported.items():
         if raw.get(name, expected) != expected:
             raise SAEError(f"{folder}: {name} is {raw[name]!r}; this reader knows {expected!r}")
     model_name = metadata.pop("model_name", None) or raw.get("model_name") or ""
-    return SAEConfig(int(raw["d_in"]), int(raw["d_sae"]), hook_name, model_name, metadata=metadata)
+    return SAEConfig(int(raw["d_in"]), int(raw["d_sae"]), str(hook_name), model_name, metadata=metadata)
 
 
 def _check_weights(sae: SAE, weights: dict[str, torch.Tensor], folder: Path) -> None:

@@ -1,0 +1,77 @@
+"""Rebuild the atlas from nothing: tokenizer and model, then its SAEs and what their features mean. From one seed, on a CPU or a GPU; a
+stage that is done is not done again.
+
+out/model      a Hugging Face folder
+out/sae_2k     an SAELens folder a width; with labels.json: feature → its concept, by the answer key
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from workbench.activations import ActivationStream
+from workbench.atlas.corpus import stream, texts
+from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
+from workbench.atlas.truth import FOUND, AnswerKey
+from workbench.model import load_model
+from workbench.sae.sae import SAE, WEIGHTS_FILE
+from workbench.sae.train import TrainConfig, train
+
+HOOK_NAME = "blocks.3.hook_resid_pre"
+SAE_SEED = 500_000  # texts that SAEs are trained on; the language model's seeds lie below, fresh texts above
+N_LABEL_TEXTS = 20_000
+
+
+@dataclass(frozen=True)
+class SAERecipe:
+    name: str
+    d_sae: int
+    n_steps: int
+    l1: float
+    lr: float = 1e-3
+
+
+SAES = (SAERecipe("1k", 1024, 6000, 5.0), SAERecipe("2k", 2048, 6000, 5.0), SAERecipe("4k", 4096, 6000, 5.0))
+DEFAULT_SAE = "2k"
+
+
+def build(out: str | Path, device: str = "cpu") -> None:
+    """Write the whole atlas to `out`."""
+    out = Path(out)
+    model_folder = out / "model"
+    model_folder.mkdir(parents=True, exist_ok=True)
+    recipe = ModelRecipe()
+    if not (model_folder / "model.safetensors").exists():
+        build_model(model_folder, build_tokenizer(model_folder, recipe), recipe, device)
+        halve(model_folder / "model.safetensors")
+    assert AutoTokenizer.from_pretrained(model_folder).vocab_size == recipe.d_vocab
+    model = load_model(model_folder, device=device)
+    for sae_recipe in SAES:
+        folder = out / f"sae_{sae_recipe.name}"
+        if not (folder / WEIGHTS_FILE).exists():
+            build_sae(model, sae_recipe).save(folder)
+            halve(folder / WEIGHTS_FILE)
+        if not (folder / "labels.json").exists():
+            labels = label(AnswerKey.read(model, SAE.load(folder, device), texts(seed=1, n=N_LABEL_TEXTS)))
+            (folder / "labels.json").write_text(json.dumps(labels, indent=0) + "\n")
+
+
+def build_sae(model, recipe: SAERecipe, hook_name: str = HOOK_NAME) -> SAE:
+    """One SAE on texts of its own."""
+    return train(ActivationStream(model, stream(SAE_SEED), hook_name), TrainConfig(recipe.d_sae, recipe.n_steps, recipe.lr, recipe.l1))
+
+
+def label(key: AnswerKey) -> dict[int, str]:
+    """Feature → the concept it means best, where its F1 reaches 0.5."""
+    table = key.table()
+    return {int(row.feature): f"{row.concept} (F1 {row.f1:.2f})" for row in table[table["f1"] >= FOUND].itertuples()}
+
+
+def halve(path: Path) -> None:
+    """Store weights in 16 bits: what is committed is half as large, and the rounded weights are what everything is measured on."""
+    weights = {name: weight.to(torch.float16) if weight.is_floating_point() else weight for name, weight in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})

@@ -1,0 +1,50 @@
+"""Questions whose answer needs several steps, with the steps: what a ranking of features should find.
+
+"Fact: The capital of the state where Kobe Bryant played basketball is" → " Sacramento"
+steps: player:Kobe Bryant, team:Lakers, city:Los Angeles, state:California, capital-of
+"""
+
+import random
+from typing import NamedTuple
+
+from workbench.atlas.sports import WITH_ARTICLE, question
+from workbench.atlas.text import Text
+from workbench.atlas.world import LEVELS, RELATIONS, Entity, world
+
+
+class Question(NamedTuple):
+    prompt: Text
+    answer: str  # one token, with its leading space
+    baseline: str  # what another team, city or state would have made of it
+    steps: tuple[str, ...]  # concepts, from the player to the relation
+
+
+def ask(player: Entity, level: str, relation: str, rng: random.Random) -> Question:
+    """The question for `relation` of the player's team, city or state, worded as the paper words it."""
+    facts = world()
+    owner = facts.at(player, level)
+    answer = facts.value[owner, relation]
+    others = sorted({facts.value[other, relation] for other in facts.levels[level]} - {answer})
+    pieces = ["Fact: ", *question(facts, player, level, relation)]
+    pieces[-1] = " is the" if relation in WITH_ARTICLE else " is"
+    chain = [entity.concept for entity in facts.chain(player)[: LEVELS.index(level) + 1]]
+    return Question(Text.write(*pieces), f" {answer}", f" {rng.choice(others)}", (*chain, f"{relation}-of"))
+
+
+def questions(held_out: bool = True) -> list[Question]:
+    """Three questions a player (of team, city and state): 576 about held-out players, of whom training was told the team only, or as many
+    about trained ones.
+
+    Kobe Bryant's come first and ask for the capital (against Albany) and the rival, as the paper does.
+    """
+    facts, rng = world(), random.Random("questions")
+    asked = []
+    for team in facts.levels["team"]:
+        roster = [player for player in facts.levels["player"] if facts.parent[player] == team and (player in facts.held_out) == held_out]
+        asked += [ask(roster[0], level, rng.choice(RELATIONS[level]), rng) for level in ("team", "city", "state")]
+    if not held_out:
+        return asked
+    kobe = Entity("player", "Kobe Bryant")
+    paper = [ask(kobe, "state", "capital", rng)._replace(baseline=" Albany"), ask(kobe, "team", "rival", rng)]
+    rest = [question for question in asked if question.prompt not in {each.prompt for each in paper} and kobe.concept not in question.steps]
+    return paper + rest

@@ -1,0 +1,50 @@
+"""A text that carries its answer key: which concept each of its words brings into play.
+
+A generator writes a text from pieces, plain strings and (string, concepts) pairs. From the word that completes a name on, its concepts
+are in play until the text ends: a causal
+model cannot know them earlier, and may still be using them later.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Piece = str | tuple[str, Iterable[str]]
+
+
+class Mention(NamedTuple):
+    end: int  # index of the character after the mention
+    concepts: frozenset[str]
+
+
+class Text(str):
+    """A string of the small world; `.mentions` is its answer key, in reading order."""
+
+    mentions: tuple[Mention, ...]
+
+    @classmethod
+    def write(cls, *pieces: Piece) -> "Text":
+        strings, mentions, end = [], [], 0
+        for piece in pieces:
+            string, concepts = (piece, ()) if isinstance(piece, str) else piece
+            strings.append(string)
+            end += len(string)
+            if concepts:
+                mentions.append(Mention(end, frozenset(concepts)))
+        text = cls("".join(strings))
+        text.mentions = tuple(mentions)
+        return text
+
+    @property
+    def concepts(self) -> frozenset[str]:
+        """All concepts that are in play when the text ends."""
+        return frozenset().union(*(mention.concepts for mention in self.mentions))
+
+    def concepts_at(self, ends: list[int]) -> list[frozenset[str]]:
+        """Concepts in play at tokens that end at these character indices (ascending)."""
+        in_play: frozenset[str] = frozenset()
+        per_token, waiting = [], list(self.mentions)
+        for end in ends:
+            while waiting and waiting[0].end <= end:
+                in_play |= waiting.pop(0).concepts
+            per_token.append(in_play)
+        return per_token

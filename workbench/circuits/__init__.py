@@ -1,0 +1,1 @@
+"""Act: what features do to the model's answer."""

@@ -1,0 +1,1 @@
+"""Learn: sparse autoencoders, and how they are stored and trained."""
