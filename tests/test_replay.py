@@ -158,6 +158,7 @@ def test_compatibility_mode_is_exact_too(folder_of, tokens):
 @pytest.mark.parametrize("cpu_tokens", [1, 30, 10_000])
 def test_batches_hold_every_row_once_and_no_more_tokens_than_asked(model, tokens, monkeypatch, way, cpu_tokens):
     monkeypatch.setattr(replay, "CPU_TOKENS", cpu_tokens)
+    monkeypatch.setattr(replay, "CPU_FLOATS", 0)
     made = Replay(model, "blocks.1.hook_resid_pre", tokens, way=way)
     pos, _ = perturbed(made, n_rows=50)
     batches = list(made.batches(pos))
