@@ -110,8 +110,9 @@ def sae() -> SAE:
 
 
 def n_hooks(model) -> int:
-    """Every hook anywhere in the model: hook points, blocks, the Hugging Face model."""
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks) for module in model.modules())
+    """Every hook anywhere in the model: hook points, blocks, the Hugging Face model, which is no submodule of the bridge."""
+    modules = {*model.modules(), *model.original_model.modules()}
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks) for module in modules)
 
 
 @pytest.fixture(autouse=True)

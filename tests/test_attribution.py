@@ -15,7 +15,7 @@ def slow_attribution(model, sae, tokens, metric):
 
     def splice(x, hook):
         kept["acts"] = sae.encode(x.detach()).requires_grad_()
-        return sae.decode(kept["acts"]) + (x - sae.decode(sae.encode(x))).detach()
+        return x.copy_(sae.decode(kept["acts"]) + (x - sae.decode(sae.encode(x))).detach())  # in place: also beside the MLP's norm
 
     logits = model.run_with_hooks(tokens, fwd_hooks=[(sae.cfg.hook_name, splice)])
     metric.resolve(model)(logits[:, -1]).backward()
@@ -24,8 +24,11 @@ def slow_attribution(model, sae, tokens, metric):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("baseline", [7, None])
-def test_equals_the_gradient_through_the_sae(model_of, tokens, sae, family, baseline):
-    model, metric = model_of(family), logit_diff(5, baseline)
+@pytest.mark.parametrize("point", ["hook_resid_pre", "hook_resid_mid", "hook_mlp_out"])
+def test_equals_the_gradient_through_the_sae(model_of, tokens, family, baseline, point):
+    model, sae, metric = model_of(family), random_sae(f"blocks.1.{point}"), logit_diff(5, baseline)
+    if sae.cfg.hook_name not in model.hook_dict:
+        pytest.skip(f"{family}'s attention and MLP run side by side: it has no {point}")
     expected = slow_attribution(model, sae, tokens, metric)
     found = attribute(model, sae, tokens, metric)
     torch.testing.assert_close(found.attribution, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())

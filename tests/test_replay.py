@@ -6,7 +6,7 @@ from conftest import D_MODEL, FAMILIES, N_VOCAB, n_hooks
 
 from workbench import gemm, replay, tail
 from workbench.replay import WAYS, Replay
-from workbench.tail import Columns, place
+from workbench.tail import Columns, from_position, place
 
 HOOKS = [
     "hook_resid_pre",
@@ -221,6 +221,16 @@ def test_no_hook_is_left_when_a_run_is_interrupted(model, tokens, monkeypatch, w
     with pytest.raises(KeyboardInterrupt):
         Replay(model, f"blocks.1.{point}", tokens)
     assert n_hooks(model) == before
+
+
+def test_block_arguments_are_those_of_the_positions_that_run():
+    mask, ids = torch.arange(16.0).view(1, 1, 4, 4), torch.arange(4)[None]
+    assert torch.equal(from_position("attention_mask", mask, 3), mask[:, :, 3:])
+    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3), mask[:, :, :1]), "one row stands for all positions"
+    assert torch.equal(from_position("position_ids", ids, 3), ids[:, 3:])
+    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2)
+    assert torch.equal(cos, mask[0][:, 2:]) and torch.equal(sin, mask[0][:, 2:] + 1)
+    assert from_position("output_attentions", True, 3) is True
 
 
 def test_hook_names_say_where_to_start():

@@ -135,7 +135,7 @@ class Tail:
 
     def _block(self, k: int, y: Tensor, start: int, cache: "_Cache | None" = None) -> Tensor:
         """Block k on positions start, start + 1, …"""
-        kwargs = {name: _from_position(name, value, start) for name, value in self._kwargs[k].items() if name not in CACHE_NAMES}
+        kwargs = {name: from_position(name, value, start) for name, value in self._kwargs[k].items() if name not in CACHE_NAMES}
         if cache is not None:
             kwargs |= {name: cache for name in CACHE_NAMES if name in self._kwargs[k]}
         y = self.model.blocks[k](y, **kwargs)
@@ -188,14 +188,14 @@ def put(pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> Callable[[Tensor], Te
     return replace
 
 
-def _from_position(name: str, value: Any, start: int) -> Any:
+def from_position(name: str, value: Any, start: int) -> Any:
     """A block's keyword argument for the positions from `start` on. Axes of size 1 are for all positions."""
     if isinstance(value, tuple):
-        return tuple(_from_position(name, part, start) for part in value)
-    if start == 0 or not isinstance(value, Tensor) or (name == "attention_mask" and value.ndim < 4):
+        return tuple(from_position(name, part, start) for part in value)
+    if start == 0 or not isinstance(value, Tensor):
         return value
     axis = POS_AXIS[name]
-    return value.narrow(axis, start, value.shape[axis] - start)
+    return value if value.shape[axis] == 1 else value.narrow(axis, start, value.shape[axis] - start)
 
 
 def _capped(logits: Tensor, cap: float) -> Tensor:
