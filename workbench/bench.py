@@ -92,12 +92,9 @@ def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: s
     if isinstance(model, str) and model == "atlas":
         from workbench import atlas
 
-        bench = atlas.load(device=str(device))
-        if sae is None:
-            return bench
-        if isinstance(sae, str) and sae in bench.saes:
-            return bench.with_sae(sae)
-        return Workbench(model=bench.model, sae=_read(sae, device), name="atlas")
+        if sae is None or (isinstance(sae, str) and not Path(sae).exists()):
+            return atlas.load(sae, device=device)
+        return Workbench(model=atlas.load(device=device).model, sae=_read(sae, device), name="atlas")
     if sae is None:
         raise ValueError(f"load({model!r}) needs sae=: the folder of an SAE trained on that model (only 'atlas' brings its own)")
     sae = _read(sae, device)  # before the model: cheaper, and as often what is wrong

@@ -1,5 +1,6 @@
 """The small world: its shape, its answer key, and that what is held out is never told."""
 
+import re
 from itertools import islice
 
 import numpy as np
@@ -13,6 +14,7 @@ from workbench.atlas.truth import AnswerKey
 from workbench.atlas.world import LEVELS, RELATIONS, Entity, world
 
 KOBE = Entity("player", "Kobe Bryant")
+SHARED = {"Boston"}  # a city with teams, and its state's capital
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +49,29 @@ def test_a_quarter_of_the_players_is_held_out_kobe_among_them():
     assert KOBE in world().held_out
 
 
-def said_beyond_team(text: Text, player: Entity) -> list[str]:
-    """What the text says of the player that goes beyond team, city, sport and own attributes."""
-    rest = str(text).replace(player.name, "").replace(world().parent[player].name, "")
-    places = [state.name] if (state := world().at(player, "state")).name in rest else []
-    facts = [concept for concept in text.concepts if concept.endswith("-of") and concept not in ("college-of",)]
-    return places + facts
+def said_of_state(text: Text, player: Entity) -> list[str]:
+    """What a text about the player says of the player's state: its name or any of its attributes."""
+    state = world().at(player, "state")
+    values = [world().value[state, relation] for relation in RELATIONS["state"]]
+    return [word for word in (state.name, *values) if re.search(rf"\b{word}\b", str(text).replace(player.name, ""))]
 
 
-def test_training_texts_tell_nothing_of_a_held_out_player_beyond_team_city_sport_and_own_attributes(training_texts):
+def test_training_texts_tell_nothing_of_a_held_out_player_s_state(training_texts):
     held_out = {player.concept: player for player in world().held_out}
     n_seen = 0
     for text in training_texts:
         for concept in text.concepts & held_out.keys():
             n_seen += 1
-            assert not said_beyond_team(text, held_out[concept]), text
+            # a rival's state may be one's own, and some values (an airport, a capital that is a team's city) are shared
+            if not any(concept.startswith("rival") for concept in text.concepts):
+                assert not set(said_of_state(text, held_out[concept])) - SHARED, text
     assert n_seen > 1000
 
 
 def test_the_check_above_can_fail(training_texts):
-    """Trained players' texts do say more than the team."""
+    """Trained players' texts do tell of their states."""
     trained = {player.concept: player for player in world().levels["player"] if player not in world().held_out}
-    assert any(said_beyond_team(text, trained[concept]) for text in training_texts for concept in text.concepts & trained.keys())
+    assert any(set(said_of_state(text, trained[concept])) - SHARED for text in training_texts for concept in text.concepts & trained.keys())
 
 
 def test_the_same_seed_gives_the_same_texts_and_another_seed_others():
@@ -118,12 +121,10 @@ def test_concepts_come_into_play_with_the_word_that_completes_a_name():
 
 
 def test_questions_carry_their_steps_in_order():
-    capital, rival = atlas.questions()[:2]
+    capital = atlas.questions()[0]
     assert capital.prompt == "Fact: The capital of the state where Kobe Bryant played basketball is"
     assert (capital.answer, capital.baseline) == (" Sacramento", " Albany")
     assert capital.steps == ("player:Kobe Bryant", "team:Lakers", "city:Los Angeles", "state:California", "capital-of")
-    assert rival.prompt == "Fact: The biggest rival of the team for which Kobe Bryant played basketball is the"
-    assert rival.answer == " Celtics"
 
 
 def test_there_are_hundreds_of_questions_about_held_out_players_only():

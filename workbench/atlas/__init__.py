@@ -6,18 +6,26 @@ atlas.texts(seed, n)                      texts that training never drew
 atlas.concepts(text)                      what is in play at each token of such a text
 """
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
+from tokenizers import Tokenizer
 
 from workbench.atlas.corpus import texts
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.text import Text
+from workbench.features.examples import Examples
+from workbench.model import load_model
+from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from workbench.bench import Workbench
 
 __all__ = ["Question", "Text", "concepts", "load", "questions", "texts"]
 WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT_SAE = "2k"
 
 
 def concepts(text: Text) -> list[frozenset[str]]:
@@ -30,30 +38,34 @@ def concepts(text: Text) -> list[frozenset[str]]:
         raise ValueError(
             f"{str(text)[:60]!r} is not a text of the atlas: the answer key knows atlas.texts(…) and the prompts of atlas.questions()"
         )
-    from tokenizers import Tokenizer
-
     encoding = Tokenizer.from_file(str(WEIGHTS / "model" / "tokenizer.json")).encode(str(text))
     return text.concepts_at([end for _, end in encoding.offsets])
 
 
-def load(device: str = "cpu") -> "Workbench":
-    """The bundled model with its SAEs, the features' labels and their top examples: a Workbench, in seconds and offline."""
-    import json
+def load(sae: str | None = None, device: str | torch.device = "cpu") -> "Workbench":
+    """The bundled model with its SAEs, the features' labels and their top examples: a Workbench, in seconds and offline.
 
-    from workbench.atlas.build import DEFAULT_SAE, SAES
+    sae: the width that is looked through, one of `bench.saes`; by default the one whose features name the steps of questions best.
+    """
     from workbench.bench import Workbench
-    from workbench.features.examples import Examples
-    from workbench.model import load_model
-    from workbench.sae.sae import SAE
 
+    names = sorted((path.name.removeprefix("sae_") for path in WEIGHTS.glob("sae_*")), key=_width)
+    sae = sae or DEFAULT_SAE
+    if sae not in names:
+        raise ValueError(f"the atlas has no SAE called {sae!r}; it has {', '.join(names)}")
     model = load_model(WEIGHTS / "model", device=device)
-    saes = {recipe.name: SAE.load(WEIGHTS / f"sae_{recipe.name}", device) for recipe in SAES}
-    labels = json.loads((WEIGHTS / f"sae_{DEFAULT_SAE}" / "labels.json").read_text())
+    saes = {name: SAE.load(WEIGHTS / f"sae_{name}", device) for name in names}
+    labels = json.loads((WEIGHTS / f"sae_{sae}" / "labels.json").read_text())
     return Workbench(
         model=model,
-        sae=saes[DEFAULT_SAE],
+        sae=saes[sae],
         name="atlas",
         labels={int(feature): label for feature, label in labels.items()},
-        examples=Examples(model, saes[DEFAULT_SAE], texts(seed=2, n=2000)),
+        examples=Examples(model, saes[sae], texts(seed=2, n=2000)),
         saes=saes,
     )
+
+
+def _width(name: str) -> int:
+    """"2k" → 2"""
+    return int(name.removesuffix("k"))

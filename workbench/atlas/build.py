@@ -36,7 +36,6 @@ class SAERecipe:
 
 
 SAES = (SAERecipe("1k", 1024, 6000, 5.0), SAERecipe("2k", 2048, 6000, 5.0), SAERecipe("4k", 4096, 6000, 5.0))
-DEFAULT_SAE = "2k"
 
 
 def build(out: str | Path, device: str = "cpu") -> None:

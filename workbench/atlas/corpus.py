@@ -12,7 +12,7 @@ from workbench.atlas.text import Text
 from workbench.atlas.world import world
 
 # share of texts by domain: sports need most, since their facts have to be composed and not only learned
-MIXTURE = {"sports": 0.72, "feelings": 0.05, "landmarks": 0.07, "code": 0.06, "dialogue": 0.02, "things": 0.08}
+MIXTURE = {"sports": 0.78, "feelings": 0.04, "landmarks": 0.05, "code": 0.05, "dialogue": 0.02, "things": 0.06}
 FRESH_SEED = 1_000_000
 
 

@@ -34,10 +34,9 @@ class ModelRecipe:
     d_model: int = 160
     n_layers: int = 6
     n_heads: int = 5
-    n_tokens: int = 14_000_000
-    batch: int = 24  # rows of n_ctx tokens
-    lr: float = 0.02  # Muon's, for the blocks' matrices
-    lr_rest: float = 2e-3  # AdamW's, for embeddings, biases and layer norms
+    n_tokens: int = 9_000_000
+    batch: int = 12  # rows of n_ctx tokens
+    lr: float = 2e-3
     warmup: int = 200  # steps
     seed: int = 0
 
@@ -90,16 +89,6 @@ def within_documents(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.where(same & causal, 0.0, -1e4)[:, None], index - began
 
 
-def optimizers(model: GPT2LMHeadModel, recipe: ModelRecipe) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for the rest."""
-    matrices = [p for name, p in model.named_parameters() if ".h." in name and p.ndim == 2]
-    rest = [p for name, p in model.named_parameters() if not (".h." in name and p.ndim == 2)]
-    return [
-        torch.optim.Muon(matrices, lr=recipe.lr, weight_decay=0.05),
-        torch.optim.AdamW(rest, lr=recipe.lr_rest, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-
-
 @torch.no_grad()
 def accuracy(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, asked: list[Question]) -> float:
     """Share of questions whose answer is the model's top next token."""
@@ -120,37 +109,35 @@ def build_model(folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: ModelR
     torch.manual_seed(recipe.seed)
     model = GPT2LMHeadModel._from_config(_config(recipe), attn_implementation="eager")  # on a CPU its backward is twice as fast
     model.to(device).train()  # pyright: ignore
-    both = optimizers(model, recipe)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     n_steps = recipe.n_tokens // (recipe.batch * recipe.n_ctx)
-    first = _resume(folder, model, both, recipe)
+    first = _resume(folder, model, optimizer, recipe)
     source = rows(documents(recipe.seed + 1, tokenizer), recipe.n_ctx)
     next(islice(source, first * recipe.batch, first * recipe.batch), None)  # the rows that the killed run has seen
     held_out, trained = questions(held_out=True)[::2], questions(held_out=False)[::2]
     for step in (bar := tqdm(range(first, n_steps), initial=first, total=n_steps, desc="atlas model", unit="step", mininterval=5)):
         tokens = torch.tensor(list(islice(source, recipe.batch)), device=device)
         scale = min((step + 1) / recipe.warmup, 1.0) * (1 - step / n_steps)
-        loss = _step(model, both, tokens, scale)
-        if step % 250 == 0 or step == n_steps - 1:
+        loss = _step(model, optimizer, tokens, recipe.lr * scale)
+        if step % 500 == 0 or step == n_steps - 1:
             right = {"held_out": accuracy(model, tokenizer, held_out), "trained": accuracy(model, tokenizer, trained)}
             bar.write(f"step {step} loss {loss:.3f} " + " ".join(f"{name} {share:.3f}" for name, share in right.items()))
-            _checkpoint(folder, model, both, recipe, step + 1)
+            _checkpoint(folder, model, optimizer, recipe, step + 1)
     model.eval().save_pretrained(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
 
 
-def _step(model: GPT2LMHeadModel, both: list[torch.optim.Optimizer], tokens: torch.Tensor, scale: float) -> float:
-    """One step with every learning rate at `scale` of its peak. Returns the loss."""
+def _step(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, tokens: torch.Tensor, lr: float) -> float:
+    """One step. Returns the loss."""
     mask, positions = within_documents(tokens)
     with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
         logits = model(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits
     loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
     loss.backward()
-    for optimizer in both:
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("peak", group["lr"]) * scale
-        optimizer.step()
-        optimizer.zero_grad()
+    optimizer.param_groups[0]["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad()
     return loss.item()
 
 
@@ -170,13 +157,13 @@ def _config(recipe: ModelRecipe) -> GPT2Config:
     )
 
 
-def _checkpoint(folder: Path, model: GPT2LMHeadModel, both: list[torch.optim.Optimizer], recipe: ModelRecipe, step: int) -> None:
-    state = {"model": model.state_dict(), "optimizers": [each.state_dict() for each in both], "recipe": asdict(recipe), "step": step}
+def _checkpoint(folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, recipe: ModelRecipe, step: int) -> None:
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "recipe": asdict(recipe), "step": step}
     torch.save(state, partial := folder / f"{CHECKPOINT}.partial")
     partial.replace(folder / CHECKPOINT)
 
 
-def _resume(folder: Path, model: GPT2LMHeadModel, both: list[torch.optim.Optimizer], recipe: ModelRecipe) -> int:
+def _resume(folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, recipe: ModelRecipe) -> int:
     """Load the folder's checkpoint if it is of this recipe; the step to go on from."""
     if not (folder / CHECKPOINT).exists():
         return 0
@@ -184,6 +171,5 @@ def _resume(folder: Path, model: GPT2LMHeadModel, both: list[torch.optim.Optimiz
     if state["recipe"] != asdict(recipe):
         raise ValueError(f"{folder / CHECKPOINT} is of another recipe: {json.dumps(state['recipe'])}; delete it or build elsewhere")
     model.load_state_dict(state["model"])
-    for optimizer, saved in zip(both, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+    optimizer.load_state_dict(state["optimizer"])
     return state["step"]

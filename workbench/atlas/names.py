@@ -82,7 +82,7 @@ STATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 }
 STATE_RELATIONS = ("capital", "flower", "bird", "tree", "gem", "fish", "nickname", "governor")
 
-# The first players of every team are held out: nothing is ever told about them beyond team, city and what is theirs alone.
+# The first players of every team are held out: nothing about their state is ever told.
 STARS = {
     "Lakers": "Kobe Bryant, Magic Johnson, Jerry West, Elgin Baylor",
     "Celtics": "Larry Bird, Bill Russell, Paul Pierce, Kevin McHale",

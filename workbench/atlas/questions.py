@@ -32,19 +32,18 @@ def ask(player: Entity, level: str, relation: str, rng: random.Random) -> Questi
 
 
 def questions(held_out: bool = True) -> list[Question]:
-    """Three questions a player (of team, city and state): 576 about held-out players, of whom training was told the team only, or as many
-    about trained ones.
+    """512 questions of two hops and more. held_out: about the states of players of whose states training was told nothing; else about trained players, of team, city and state.
 
-    Kobe Bryant's come first and ask for the capital (against Albany) and the rival, as the paper does.
+    The first held-out question is Kobe Bryant's capital (against Albany), as the paper asks it.
     """
     facts, rng = world(), random.Random("questions")
     asked = []
     for team in facts.levels["team"]:
-        roster = [player for player in facts.levels["player"] if facts.parent[player] == team and (player in facts.held_out) == held_out]
-        asked += [ask(roster[0], level, rng.choice(RELATIONS[level]), rng) for level in ("team", "city", "state")]
+        players = [player for player in facts.levels["player"] if facts.parent[player] == team and (player in facts.held_out) == held_out]
+        levels = ("state",) if held_out else ("team", "city", "state")
+        pairs = [(player, level, relation) for player in players for level in levels for relation in RELATIONS[level]]
+        asked += [ask(player, level, relation, rng) for player, level, relation in rng.sample(pairs, 4)]
     if not held_out:
         return asked
-    kobe = Entity("player", "Kobe Bryant")
-    paper = [ask(kobe, "state", "capital", rng)._replace(baseline=" Albany"), ask(kobe, "team", "rival", rng)]
-    rest = [question for question in asked if question.prompt not in {each.prompt for each in paper} and kobe.concept not in question.steps]
-    return paper + rest
+    paper = ask(Entity("player", "Kobe Bryant"), "state", "capital", rng)._replace(baseline=" Albany")
+    return [paper, *(question for question in asked if question.prompt != paper.prompt)]

@@ -3,14 +3,14 @@ text.
 
 What makes a model go through the steps instead of learning each pair by heart: 19 attributes are asked of what a player belongs to, of
 768 players in several wordings,
-while held-out players appear with their team, their city and their own attributes only. Roster lines, in which values follow a name at
+while of held-out players nothing is told about their state. Roster lines, in which values follow a name at
 once, make the name itself carry the steps.
 """
 
 import random
 
 from workbench.atlas.text import Piece, Text
-from workbench.atlas.world import RELATIONS, Entity, World
+from workbench.atlas.world import LEVELS, RELATIONS, Entity, World
 
 PHRASES = {"rival": "biggest rival", "coach": "head coach"}  # others go by their own name
 WITH_ARTICLE = {"rival", "arena", "mascot", "river", "newspaper", "flower", "bird", "tree", "fish"}  # "is the Celtics", but "is Sacramento"
@@ -81,14 +81,17 @@ def link(rng: random.Random, world: World, entity: Entity, level: str) -> Text:
     return Text.write(*_subject(world, entity), preposition, target, ".")
 
 
+def told(world: World, player: Entity) -> tuple[str, ...]:
+    """Levels whose names and attributes may be told of a player: for held-out players nothing of the state, which has to be worked out."""
+    return LEVELS[1:3] if player in world.held_out else LEVELS[1:]
+
+
 def roster(rng: random.Random, world: World, player: Entity) -> Text:
     """A name, and right after it what belongs to it, in any order: "Kobe Bryant Lakers Los Angeles basketball"."""
-    team = named(world, world.at(player, "team"))
-    city = named(world, world.at(player, "city"))
-    columns: list[Piece] = [team, city, world.sport[player], world.value[player, "college"]]
-    if player not in world.held_out:
-        columns += [named(world, world.at(player, "state"))]
-        columns += [valued(world, world.at(player, level), rng.choice(RELATIONS[level]))[1] for level in ("team", "city", "state", "state")]
+    columns: list[Piece] = [world.sport[player], world.value[player, "college"]]
+    for level in told(world, player):
+        owner = world.at(player, level)
+        columns += [named(world, owner), valued(world, owner, rng.choice(RELATIONS[level]))[1]]
     spaced = [piece for column in rng.sample(columns, 3) for piece in (" ", column)]
     return Text.write(named(world, player), *spaced)
 
@@ -103,7 +106,7 @@ def own(rng: random.Random, world: World, player: Entity) -> Text:
 def story(rng: random.Random, world: World, player: Entity) -> Text:
     """Running text about a player that says the steps aloud."""
     team, city, state = (world.at(player, level) for level in ("team", "city", "state"))
-    level = rng.choice(["team", "city", "state"])
+    level = rng.choice(told(world, player))
     relation = rng.choice(RELATIONS[level])
     start: list[Piece] = [named(world, player), f", who played {world.sport[player]} for the ", named(world, team)]
     if level == "team":
@@ -127,29 +130,25 @@ def story(rng: random.Random, world: World, player: Entity) -> Text:
 
 
 def sports(rng: random.Random, world: World) -> Text:
-    """One text: a third about trained players' facts, the rest the links and the attributes that these facts are made of."""
+    """One text: half about players, half the links and the attributes that facts about players are made of."""
     player = rng.choice(world.levels["player"])
     kind = rng.random()
+    if kind < 0.10:
+        return link(rng, world, player, rng.choice(told(world, player)))
     if kind < 0.12:
-        return link(rng, world, player, rng.choice(["team", "team", "city"]))
-    if kind < 0.14:
         return own(rng, world, player)
-    if kind < 0.36:
+    if kind < 0.34:
         return roster(rng, world, player)
-    if kind < 0.50:  # of teams, cities and states themselves
+    if kind < 0.46:  # of teams, cities and states themselves
         entity = rng.choice(world.levels[rng.choice(["team", "team", "city", "state"])])
         return fact(rng, world, entity, entity.level, rng.choice(RELATIONS[entity.level]))
-    if kind < 0.62:  # through teams and cities
+    if kind < 0.58:  # through teams and cities
         entity = rng.choice(world.levels[rng.choice(["team", "team", "city"])])
         level = "state" if entity.level == "city" else rng.choice(["city", "state"])
         if rng.random() < 0.3:
             return link(rng, world, entity, level)
         return fact(rng, world, entity, level, rng.choice(RELATIONS[level]))
-    if player in world.held_out:
-        return link(rng, world, player, rng.choice(["team", "city"])) if kind < 0.7 else roster(rng, world, player)
-    if kind < 0.67:
-        return link(rng, world, player, "state")
-    if kind < 0.73:
+    if kind < 0.64:
         return story(rng, world, player)
-    level = rng.choice(["team", "city", "state", "state"])
+    level = rng.choice(told(world, player))
     return fact(rng, world, player, level, rng.choice(RELATIONS[level]))

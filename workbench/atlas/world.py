@@ -41,7 +41,7 @@ class World:
     parent: dict[Entity, Entity]  # player → team → city → state
     value: dict[tuple[Entity, str], str]  # (entity, relation) → attribute
     sport: dict[Entity, str]  # of a player or a team
-    held_out: frozenset[Entity]  # players of whom only team, city, sport and own attributes are ever told
+    held_out: frozenset[Entity]  # players of whose state nothing is ever told, neither its name nor its attributes
 
     @cached_property
     def levels(self) -> dict[str, list[Entity]]:
