@@ -155,3 +155,17 @@ def test_f1_is_that_of_the_best_threshold():
 def test_a_feature_that_never_fires_means_nothing():
     key = AnswerKey(["concept"], sparse.csc_matrix(np.array([[1], [0]], dtype=bool)), sparse.csc_matrix(np.zeros((2, 1))))
     assert key.f1(0)[0] == 0 and key.table().loc[0, "concept"] == ""
+
+
+def test_f1_equals_trying_every_threshold():
+    rng = np.random.default_rng(0)
+    peaks = rng.random((60, 3)) * (rng.random((60, 3)) < 0.5)
+    present = rng.random((60, 4)) < 0.3
+    key = AnswerKey(list("abcd"), sparse.csc_matrix(present), sparse.csc_matrix(peaks))
+    for feature in range(3):
+        for concept in range(4):
+            tried = [0.0]
+            for threshold in peaks[peaks[:, feature] > 0, feature]:
+                predicted = peaks[:, feature] >= threshold
+                tried.append(2 * (predicted & present[:, concept]).sum() / (predicted.sum() + present[:, concept].sum()))
+            assert key.f1(feature)[concept] == pytest.approx(max(tried))

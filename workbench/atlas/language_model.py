@@ -34,7 +34,7 @@ class ModelRecipe:
     d_model: int = 160
     n_layers: int = 6
     n_heads: int = 5
-    n_tokens: int = 9_000_000
+    n_tokens: int = 12_500_000
     batch: int = 12  # rows of n_ctx tokens
     lr: float = 2e-3
     warmup: int = 200  # steps
