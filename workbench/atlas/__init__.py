@@ -67,5 +67,5 @@ def load(sae: str | None = None, device: str | torch.device = "cpu") -> "Workben
 
 
 def _width(name: str) -> int:
-    """"2k" → 2"""
+    """The number of a name such as 2k."""
     return int(name.removesuffix("k"))

@@ -35,7 +35,7 @@ class SAERecipe:
     lr: float = 1e-3
 
 
-SAES = (SAERecipe("1k", 1024, 6000, 5.0), SAERecipe("2k", 2048, 6000, 5.0), SAERecipe("4k", 4096, 6000, 5.0))
+SAES = (SAERecipe("1k", 1024, 2500, 5.0), SAERecipe("2k", 2048, 2500, 5.0), SAERecipe("4k", 4096, 2500, 5.0))
 
 
 def build(out: str | Path, device: str = "cpu") -> None:
@@ -65,9 +65,9 @@ def build_sae(model, recipe: SAERecipe, hook_name: str = HOOK_NAME) -> SAE:
 
 
 def label(key: AnswerKey) -> dict[int, str]:
-    """Feature → the concept it means best, where its F1 reaches 0.5."""
+    """Feature → the concept it means and its F1, where that reaches 0.5."""
     table = key.table()
-    return {int(row.feature): f"{row.concept} (F1 {row.f1:.2f})" for row in table[table["f1"] >= FOUND].itertuples()}
+    return {int(row.feature): f"{row.concept} {row.f1:.2f}" for row in table[table["f1"] >= FOUND].itertuples()}
 
 
 def halve(path: Path) -> None:

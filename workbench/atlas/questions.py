@@ -32,7 +32,8 @@ def ask(player: Entity, level: str, relation: str, rng: random.Random) -> Questi
 
 
 def questions(held_out: bool = True) -> list[Question]:
-    """512 questions of two hops and more. held_out: about the states of players of whose states training was told nothing; else about trained players, of team, city and state.
+    """512 questions of two hops and more. held_out: about the states of players of whose states training was told nothing; else about
+    trained players, of team, city and state.
 
     The first held-out question is Kobe Bryant's capital (against Albany), as the paper asks it.
     """

@@ -74,10 +74,12 @@ class AnswerKey:
     def by_text(self) -> sparse.csr_matrix:
         return self.present.tocsr()
 
-    def f1(self, feature: int) -> np.ndarray:
-        """Best F1 over thresholds of this feature with every concept (n_concepts).
+    def f1(self, feature: int, of_texts: float = 0.0) -> np.ndarray:
+        """Best F1 over thresholds of this feature with every concept (n_concepts); only over thresholds that keep at least the share
+        `of_texts` of the texts in which it fires.
 
-        Texts are gone through from the largest activation down; at a concept's j-th hit, in the k-th text, F1 = 2 j / (k + its texts in all).
+        Texts are gone through from the largest activation down; at a concept's j-th hit, in the k-th text,
+        F1 = 2 j / (k + its texts in all).
         """
         column = self.peaks[:, [feature]]
         texts = column.indices[np.argsort(-column.data, kind="stable")]
@@ -87,16 +89,21 @@ class AnswerKey:
         concept, k = hits.indices[order], k[order]
         j = np.arange(1, len(concept) + 1) - np.searchsorted(concept, concept)
         best = np.zeros(len(self.concepts))
-        np.maximum.at(best, concept, 2 * j / (k + np.diff(self.present.indptr)[concept]))
+        is_allowed = k >= of_texts * len(texts)
+        np.maximum.at(best, concept[is_allowed], (2 * j / (k + np.diff(self.present.indptr)[concept]))[is_allowed])
         return best
 
     def table(self, features: Sequence[int] | None = None) -> pd.DataFrame:
-        """The best concept of each feature: feature, concept, f1, n_texts in which it fires."""
+        """What each feature means: feature, concept, f1, n_texts in which it fires.
+
+        A quarter of its texts at least have to speak for the concept: a rare name that happens to share the very largest activations does
+        not make the meaning.
+        """
         rows = []
         features = range(self.peaks.shape[1]) if features is None else features
         for feature in tqdm(features, desc="scoring features", unit="feature", delay=2):
             n_texts = int(np.diff(self.peaks.indptr[feature : feature + 2])[0])
-            scores = self.f1(feature) if n_texts else np.zeros(len(self.concepts))
+            scores = self.f1(feature, of_texts=0.25) if n_texts else np.zeros(len(self.concepts))
             best = int(scores.argmax())
             rows.append((feature, self.concepts[best] if n_texts else "", scores[best], n_texts))
         return pd.DataFrame(rows, columns=["feature", "concept", "f1", "n_texts"])
