@@ -71,8 +71,8 @@ def test_another_width_looks_its_examples_up_in_the_same_texts(bench: Workbench)
     examples = both.with_sae("32").examples
     acts = both.saes["32"].encode(bench.model.run_with_cache(PROMPT)[1][HOOK][0])
     feature = int(acts[1:].sum(0).argmax())
-    shown = {"".join(example.str_tokens[1:]): example.activations for example in examples(feature)}[PROMPT]
-    assert shown[1:] == pytest.approx(acts[1:, feature].tolist(), abs=1e-4)
+    shown = {"".join(example.str_tokens): example.activations for example in examples(feature)}[PROMPT]
+    assert shown == pytest.approx(acts[1:, feature].tolist(), abs=1e-4)
 
 
 def test_a_width_that_is_not_there_names_those_that_are(bench: Workbench):

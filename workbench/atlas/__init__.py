@@ -28,7 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_SAE = "2k"
 
 
-def concepts(text: Text) -> list[frozenset[str]]:
+def concepts(text: str) -> list[frozenset[str]]:
     """What is in play at each token of a generated text, start token left out: a name's concepts from the token that completes it to the
     text's end.
 
