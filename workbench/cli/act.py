@@ -1,14 +1,7 @@
-"""The notebook's verbs from a shell: rank, atlas build, lab.
+"""workbench rank: the features behind an answer, as tables, JSON or a page."""
 
-Exit status 0; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress to stderr. torch and
-transformer_lens take seconds to import, so each command imports what it needs when it runs.
-"""
-
-import importlib.metadata
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -19,10 +12,6 @@ import typer
 if TYPE_CHECKING:
     from workbench.circuits.ranking import FeatureRanking
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-atlas_app = typer.Typer(help="The bundled small world: its texts, model and SAEs.")
-app.add_typer(atlas_app, name="atlas")
-
 
 class Order(StrEnum):
     effect = "effect"
@@ -30,37 +19,6 @@ class Order(StrEnum):
     activation = "activation"
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback.
-
-    typer makes Ctrl-C the exit status 130.
-    """
-    args = sys.argv[1:] if args is None else args
-    try:
-        return app(args or ["--help"], standalone_mode=False) or 0
-    except typer.TyperException as error:
-        message = error.format_message()
-    except (ValueError, OSError) as error:
-        message = str(error)
-    print("workbench: " + " ".join(message.split()), file=sys.stderr)
-    return 2
-
-
-def print_version(is_asked: bool) -> bool:
-    if is_asked:
-        print(f"workbench {importlib.metadata.version('circuit-workbench')}")
-        raise typer.Exit
-    return is_asked
-
-
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
-    """From a prompt to the features behind its answer."""
-
-
-@app.command()
 def rank(
     prompt: Annotated[str, typer.Argument(help="What the model reads, up to the answer.")],
     answer: Annotated[str, typer.Option(help='One token, usually with a leading space: " Sacramento".')],
@@ -129,25 +87,3 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
         console.print(Text(f"\nThe {top} largest by {order}", style="bold"))
         console.print(table)
     console.print(Text(repr(ranking.agreement())))
-
-
-@atlas_app.command("build")
-def build_atlas(
-    out: Annotated[Path, typer.Argument(help="The folder to write; a build that was cut off goes on where it stopped.")],
-    device: Annotated[str, typer.Option(help="Where to train, such as cuda.")] = "cpu",
-) -> None:
-    """Rebuild the atlas from its seed: texts, tokenizer, model, SAEs."""
-    from workbench.atlas.build import build
-
-    build(out, device=device)
-
-
-@app.command()
-def lab(
-    notebook: Annotated[Path | None, typer.Argument(help="[default: the first of notebooks/, else this folder]")] = None,
-) -> None:
-    """Open JupyterLab on a notebook."""
-    if notebook is not None and not notebook.exists():
-        raise ValueError(f"{notebook} does not exist")
-    start = notebook or min(Path("notebooks").glob("*.ipynb"), default=Path("."))
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(start)]))

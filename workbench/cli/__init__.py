@@ -1,0 +1,62 @@
+"""The notebook's verbs from a shell; a module for each group of commands.
+
+Exit status 0; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress to stderr. torch and
+transformer_lens take seconds to import, so each command imports what it needs when it runs.
+"""
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli.atlas import atlas_app
+from workbench.cli.act import rank
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(rank)
+app.add_typer(atlas_app, name="atlas")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback.
+
+    typer makes Ctrl-C the exit status 130.
+    """
+    args = sys.argv[1:] if args is None else args
+    try:
+        return app(args or ["--help"], standalone_mode=False) or 0
+    except typer.TyperException as error:
+        message = error.format_message()
+    except (ValueError, OSError) as error:
+        message = str(error)
+    print("workbench: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def print_version(is_asked: bool) -> bool:
+    if is_asked:
+        print(f"workbench {importlib.metadata.version('circuit-workbench')}")
+        raise typer.Exit
+    return is_asked
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """From a prompt to the features behind its answer."""
+
+
+@app.command()
+def lab(
+    notebook: Annotated[Path | None, typer.Argument(help="[default: the first of notebooks/, else this folder]")] = None,
+) -> None:
+    """Open JupyterLab on a notebook."""
+    if notebook is not None and not notebook.exists():
+        raise ValueError(f"{notebook} does not exist")
+    start = notebook or min(Path("notebooks").glob("*.ipynb"), default=Path("."))
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(start)]))
