@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.atlas import atlas_app
 from workbench.cli.act import rank
+from workbench.cli.atlas import atlas_app
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
