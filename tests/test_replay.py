@@ -64,6 +64,47 @@ def test_every_way_equals_one_hooked_forward_pass_per_row(model_of, tokens, fami
         torch.testing.assert_close(made.logits(pos, x, COLUMNS), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
 
 
+def changed_at_several_positions(made: Replay) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(row, pos, x) of six rows: two positions each, but the first position only in the first row and all of them in the last."""
+    torch.manual_seed(4)
+    positions = [[0], [3, 7], [10, 4], [made.n_pos - 1, 5], [8, 9], list(range(made.n_pos))]
+    row = torch.tensor([r for r, some in enumerate(positions) for _ in some])
+    pos = torch.tensor([p for some in positions for p in some])
+    return row, pos, made.clean[pos] + torch.randn(len(pos), made.clean.shape[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("point", ["hook_resid_pre", "attn.hook_z"])
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_changed_at_several_positions_equal_hooked_forward_passes(model_of, tokens, family, point, way):
+    model, hook_name = model_of(family), f"blocks.1.{point}"
+    made = Replay(model, hook_name, tokens, way=way)
+    row, pos, x = changed_at_several_positions(made)
+    expected = []
+    for r in range(6):
+
+        def edit(activation, hook, r=r):
+            activation[:, pos[row == r]] = x[row == r].view(-1, *activation.shape[2:])
+            return activation
+
+        expected.append(COLUMNS.of(model.run_with_hooks(tokens, fwd_hooks=[(hook_name, edit)])[:, -1]))
+    torch.testing.assert_close(made.logits(pos, x, COLUMNS, row=row), torch.cat(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_where_memory_is_short_no_row_of_several_positions_is_torn_apart(model, tokens, monkeypatch):
+    made = Replay(model, "blocks.1.hook_resid_pre", tokens)
+    row, pos, x = changed_at_several_positions(made)
+    expected, finish = made.logits(pos, x, COLUMNS, row=row), made._finish
+
+    def scarce(way, rows, columns):
+        if rows.n_rows > 1:
+            raise MemoryError
+        return finish(way, rows, columns)
+
+    monkeypatch.setattr(made, "_finish", scarce)
+    torch.testing.assert_close(made.logits(pos, x, COLUMNS, row=row), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_an_edit_of_the_middle_residual_stream_reaches_what_comes_after_the_mlp_too(model, tokens):
     """x_post = x_mid + mlp(x_mid): with the MLP's output held at its clean value, the edit is still there."""
     _, cache = model.run_with_cache(tokens)
@@ -181,11 +222,11 @@ def test_batches_halve_until_memory_suffices(model, tokens, monkeypatch):
     pos, x = perturbed(made)
     expected, sizes, finish = made.logits(pos, x, COLUMNS), [], made._finish
 
-    def scarce(way, pos, x, columns):
-        sizes.append(len(pos))
-        if len(pos) > 5:
+    def scarce(way, rows, columns):
+        sizes.append(rows.n_rows)
+        if rows.n_rows > 5:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
-        return finish(way, pos, x, columns)
+        return finish(way, rows, columns)
 
     monkeypatch.setattr(made, "_finish", scarce)
     torch.testing.assert_close(made.logits(pos, x, COLUMNS), expected, rtol=1e-4, atol=1e-5)

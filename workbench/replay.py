@@ -1,6 +1,6 @@
 """Finish a forward pass from a hook point on, for many perturbed rows at once. Exact: the engine under circuits/.
 
-Row r is the clean prompt with the activation at position pos[r] replaced by x[r]. Three ways to its last logits, each faster and exact:
+Row r is the clean prompt with the activation replaced at one position or at several. Three ways to its last logits, each faster and exact:
 
     forward   the whole model, hooked, on copies of the prompt: right for any model
     whole     only the blocks after the hook (tail.py), then the needed logits of the last position
@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.gemm import machine_rate
 from workbench.model import check_hook_name, hooked, last_logits
 from workbench.shapes import RowIndex, Tokens
-from workbench.tail import Columns, Tail, put
+from workbench.tail import Columns, Perturbed, Tail
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -50,19 +50,29 @@ class Replay:
             self._find_way(WAYS[1 : WAYS.index(way) + 1])
 
     @torch.no_grad()
-    def logits(self, pos: RowIndex, x: Float[Tensor, "n_rows d_in"], columns: Columns) -> Float[Tensor, "n_rows n_columns"]:
-        """The last logits of each row, in float32 at least. Where memory is short the batch is halved until it fits."""
+    def logits(
+        self, pos: RowIndex, x: Float[Tensor, "n_rows d_in"], columns: Columns, row: RowIndex | None = None
+    ) -> Float[Tensor, "n_changed n_columns"]:
+        """The last logits of each changed row, in float32 at least. Where memory is short the batch is halved until it fits.
+
+        Row i has x[i] at pos[i]. Where rows are changed at several positions, row[i] (0, 1, … ascending, none left out) says whose x[i] is.
+        """
+        row = torch.arange(len(pos), device=pos.device) if row is None else row
+        n_rows = int(row[-1]) + 1
         try:
             with machine_rate():
-                return self._finish(self.way, pos, x, columns)
+                return self._finish(self.way, Perturbed(row, pos, x, n_rows), columns)
         except (RuntimeError, MemoryError) as error:
-            if len(pos) == 1 or not _is_out_of_memory(error):
+            if n_rows == 1 or not _is_out_of_memory(error):
                 raise
-        half = len(pos) // 2  # outside of the handler, whose traceback keeps the failed batch alive
-        return torch.cat([self.logits(pos[:half], x[:half], columns), self.logits(pos[half:], x[half:], columns)])
+        half = n_rows // 2  # outside of the handler, whose traceback keeps the failed batch alive
+        cut = int((row < half).sum())
+        first, second = (pos[:cut], x[:cut], columns, row[:cut]), (pos[cut:], x[cut:], columns, row[cut:] - half)
+        return torch.cat([self.logits(*first), self.logits(*second)])
 
     def batches(self, pos: RowIndex) -> Iterator[RowIndex]:
-        """Which rows to give `logits` together: of like positions, to share their clean prefix; as many as the machine takes well."""
+        """Which rows to give `logits` together: of like positions (a row's first changed one), to share their clean prefix; as many as
+        the machine takes well."""
         overhead = CALL_SECONDS * FLOPS.get(pos.device.type, 1e14) / (24 * self.model.cfg.d_model**2)  # in tokens through a block
         group: list[Tensor] = []
         start = 0
@@ -86,11 +96,11 @@ class Replay:
             n_tokens = torch.cuda.mem_get_info(self.clean.device)[0] // (2 * 4 * alive)
         return max(1, n_tokens // (self.n_pos - start if self.way == "prefix" else self.n_pos))
 
-    def _finish(self, way: str, pos: RowIndex, x: Tensor, columns: Columns) -> Tensor:
+    def _finish(self, way: str, rows: Perturbed, columns: Columns) -> Tensor:
         if way == "forward":
-            with hooked(self.model, self.hook_name, put(pos, x)):
-                return columns.of(last_logits(self.model, self.tokens.expand(len(pos), -1)))
-        return self._tail.read(self._tail.whole(pos, x) if way == "whole" else self._tail.after_prefix(pos, x), columns)
+            with hooked(self.model, self.hook_name, rows.put):
+                return columns.of(last_logits(self.model, self.tokens.expand(rows.n_rows, -1)))
+        return self._tail.read(self._tail.whole(rows) if way == "whole" else self._tail.after_prefix(rows), columns)
 
     def _why_no_tail(self) -> str:
         """Why the blocks cannot be run apart from the model: the hook stands outside them, or someone's hooks must see whole passes."""
@@ -102,15 +112,15 @@ class Replay:
     def _find_way(self, ways: tuple[str, ...]) -> None:
         """Take the fastest way that agrees with a whole forward pass on one strongly perturbed row."""
         pos = torch.tensor([self.n_pos // 2], device=self.clean.device)
-        x = self.clean[pos].flip(-1)
+        rows = Perturbed(torch.zeros_like(pos), pos, self.clean[pos].flip(-1), n_rows=1)
         columns = Columns((0, self.clean_logits.shape[-1] - 1), has_mean=True)
-        expected, clean = self._finish("forward", pos, x, columns), columns.of(self.clean_logits)
+        expected, clean = self._finish("forward", rows, columns), columns.of(self.clean_logits)
         rounding = 4 * self.model.cfg.n_layers**0.5 * torch.finfo(self.clean.dtype).eps * expected.abs().max()
         for way in ways:
             try:
                 if way == "prefix":
                     self._tail.note_keys_values()
-                difference = (self._finish(way, pos, x, columns) - expected).abs().max()
+                difference = (self._finish(way, rows, columns) - expected).abs().max()
             except Exception as error:  # whatever an unknown architecture objects to: the slower way is right for it
                 if _is_out_of_memory(error):
                     raise

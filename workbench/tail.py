@@ -1,6 +1,6 @@
 """The rest of a model after a hook point, as a function of what stands there.
 
-    y = residual stream, with x[r] put at pos[r] in row r;   for k ≥ first_block: y = blocks[k](y, **kwargs[k])
+    y = residual stream, with x[i] put at pos[i] of row[i];  for k ≥ first_block: y = blocks[k](y, **kwargs[k])
     logits = unembed(ln_final(y[:, -1]))
 
 It knows nothing of the architecture: each block gets the keyword arguments of the clean run, and the clean run's keys and values enter
@@ -46,6 +46,22 @@ class Columns:
         return torch.cat([some, logits.mean(-1, keepdim=True)], dim=1) if self.has_mean else some
 
 
+@dataclass(frozen=True)
+class Perturbed:
+    """Copies of the clean prompt, changed: at pos[i] of row[i] stands x[i]. A row may be changed at several positions."""
+
+    row: RowIndex
+    pos: RowIndex
+    x: Float[Tensor, "n_rows d_in"]
+    n_rows: int
+
+    def put(self, value: Tensor, start: int = 0) -> Tensor:
+        """`value` (n_rows, pos ≥ start, …), the activation at the hook point, with x put in."""
+        value = value.clone()
+        value[self.row, self.pos - start] = self.x.to(value.dtype).view(len(self.x), *value.shape[2:])
+        return value
+
+
 class Tail:
     """clean (pos, d_in): the activation at the hook point. clean_logits (1, d_vocab): the last position's, by the model's own forward."""
 
@@ -57,18 +73,18 @@ class Tail:
         self._keys_values: dict[int, tuple[Tensor, Tensor]] = {}
         self.residual, self.clean, self.clean_logits = self._run_clean(tokens)
 
-    def whole(self, pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> LastResidual:
+    def whole(self, rows: Perturbed) -> LastResidual:
         """The plain way: every block after the hook, at every position."""
-        y = self._enter(pos, x, start=0)
+        y = self._enter(rows, start=0)
         for k in range(self.first_whole, self.n_layers):
             y = self._block(k, y, start=0)
         return y[:, -1]
 
-    def after_prefix(self, pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> LastResidual:
+    def after_prefix(self, rows: Perturbed) -> LastResidual:
         """The same at positions from the first perturbed one on: earlier ones are clean and serve their keys and values."""
-        start, last_block = int(pos.min()), self.n_layers - 1
+        start, last_block = int(rows.pos.min()), self.n_layers - 1
         prefixed = _Cache(lambda k, v, layer: self._prefixed(k, v, layer, start))
-        y = self._enter(pos, x, start, prefixed)
+        y = self._enter(rows, start, prefixed)
         for k in range(self.first_whole, last_block):
             y = self._block(k, y, start, prefixed)
         if (
@@ -125,12 +141,12 @@ class Tail:
         clean_k, clean_v = (clean[:, :, :start].expand(len(k), -1, -1, -1) for clean in self._keys_values[layer])
         return torch.cat([clean_k, k], dim=2), torch.cat([clean_v, v], dim=2)
 
-    def _enter(self, pos: RowIndex, x: Tensor, start: int, cache: "_Cache | None" = None) -> Float[Tensor, "n_rows pos d_model"]:
+    def _enter(self, rows: Perturbed, start: int, cache: "_Cache | None" = None) -> Float[Tensor, "n_rows pos d_model"]:
         """The perturbed residual stream from `start` on, where whole blocks begin. A hook inside a block is put by that block's own run."""
-        y, put_x = self.residual[start:].expand(len(pos), -1, -1), put(pos - start, x)
+        y = self.residual[start:].expand(rows.n_rows, -1, -1)
         if not self.is_inner:
-            return put_x(y)
-        with hooked(self.model, self.hook_name, put_x):
+            return rows.put(y, start)
+        with hooked(self.model, self.hook_name, lambda value: rows.put(value, start)):
             return self._block(self.first_block, y, start, cache)
 
     def _block(self, k: int, y: Tensor, start: int, cache: "_Cache | None" = None) -> Tensor:
@@ -175,17 +191,6 @@ def place(hook_name: str) -> tuple[int, bool]:
     if point in ("hook_resid_post", "hook_out"):
         return layer + 1, False
     return layer, point not in ("hook_resid_pre", "hook_in")
-
-
-def put(pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> Callable[[Tensor], Tensor]:
-    """A function of an activation (batch, pos, …): row r gets x[r] at pos[r]."""
-
-    def replace(value: Tensor) -> Tensor:
-        value = value.clone()
-        value[torch.arange(len(pos), device=value.device), pos] = x.to(value.dtype).view(len(pos), *value.shape[2:])
-        return value
-
-    return replace
 
 
 def from_position(name: str, value: Any, start: int) -> Any:
