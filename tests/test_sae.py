@@ -13,13 +13,22 @@ from workbench.sae.sae import SAE, SAEConfig, SAEError
 HOOK = "blocks.1.hook_resid_pre"
 
 
+def random_sae(architecture: str = "standard", k: int | None = None, centers_input: bool = False) -> SAE:
+    torch.manual_seed(0)
+    cfg = SAEConfig(8, 32, HOOK, "tiny", architecture=architecture, k=k, centers_input=centers_input, metadata={"l0": 4.5})
+    made = SAE(cfg)
+    for name, weight in made.named_parameters():
+        torch.nn.init.uniform_(weight, 0, 0.6) if name == "threshold" else torch.nn.init.normal_(weight, std=0.5)
+    return made.requires_grad_(False)
+
+
 @pytest.fixture
 def sae() -> SAE:
-    torch.manual_seed(0)
-    made = SAE(SAEConfig(d_in=8, d_sae=32, hook_name=HOOK, model_name="tiny", metadata={"l0": 4.5}))
-    for weight in made.parameters():
-        torch.nn.init.normal_(weight, std=0.5)
-    return made.requires_grad_(False)
+    return random_sae()
+
+
+ARCHITECTURES = [("standard", None), ("topk", 3), ("batchtopk", 3), ("jumprelu", None)]
+every_architecture = pytest.mark.parametrize(("architecture", "k"), ARCHITECTURES, ids=[name for name, _ in ARCHITECTURES])
 
 
 @pytest.fixture
@@ -38,13 +47,86 @@ def test_encode_and_decode_are_the_papers_equations():
     assert torch.equal(made(x), torch.tensor([[13.5, 21.0]]))
 
 
-def test_a_saved_sae_reads_back_the_same_from_raw_x_to_raw_x_hat(sae: SAE, x: torch.Tensor, tmp_path: Path):
+def by_hand(sae: SAE, x: torch.Tensor) -> torch.Tensor:
+    """Feature activations of each architecture, entry by entry."""
+    pre_acts = x @ sae.W_enc + sae.b_enc
+    if sae.threshold is not None:
+        return torch.where(pre_acts > sae.threshold, pre_acts, 0)
+    per_row = sae.cfg.k if sae.cfg.architecture == "topk" else 32
+    smallest = pre_acts.sort(descending=True).values[:, per_row - 1 : per_row]
+    if sae.cfg.architecture == "batchtopk":
+        smallest = pre_acts.flatten().sort(descending=True).values[sae.cfg.k * len(x) - 1]
+    return torch.where((pre_acts >= smallest) & (pre_acts > 0), pre_acts, 0)
+
+
+@every_architecture
+def test_each_architecture_selects_what_it_is_called_for(architecture: str, k: int | None, x: torch.Tensor):
+    sae = random_sae(architecture, k)
+    torch.testing.assert_close(sae.encode(x), by_hand(sae, x))
+    torch.testing.assert_close(sae(x), by_hand(sae, x) @ sae.W_dec + sae.b_dec)
+    n_active = (sae.encode(x) > 0).sum(1)
+    if architecture == "topk":
+        assert (n_active == 3).all()
+    if architecture == "batchtopk":
+        assert n_active.sum() == 15 and len(n_active.unique()) > 1
+
+
+@every_architecture
+def test_a_saved_sae_reads_back_the_same_from_raw_x_to_raw_x_hat(architecture: str, k: int | None, x: torch.Tensor, tmp_path: Path):
+    sae = random_sae(architecture, k)
+    sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
     sae.save(tmp_path / "a" / "b")
     read = SAE.load(tmp_path / "a" / "b")
-    assert (read(x) - sae(x)).abs().max() < 1e-6
+    assert torch.equal(read(x), sae(x)) and torch.equal(read.encode(x), sae.encode(x))
     assert read.cfg == sae.cfg
     assert read.fingerprint() == sae.fingerprint()
     assert not any(weight.requires_grad for weight in read.parameters())
+
+
+def test_rows_that_were_saved_with_their_norms_are_read_as_unit_rows(sae: SAE, x: torch.Tensor, tmp_path: Path):
+    sae.save(tmp_path)
+    read = SAE.load(tmp_path)
+    torch.testing.assert_close(read(x), sae(x), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(read.encode(x), sae.encode(x) * sae.W_dec.norm(dim=1))
+
+
+def test_only_a_jumprelu_sae_has_thresholds():
+    for architecture, k in ARCHITECTURES:
+        assert ("threshold" in dict(random_sae(architecture, k).named_parameters())) == (architecture == "jumprelu")
+
+
+def test_centering_reads_x_without_its_mean_and_is_said_as_saelens_says_it(x: torch.Tensor, tmp_path: Path):
+    centers, plain = random_sae(centers_input=True), random_sae()
+    torch.testing.assert_close(centers.encode(x), plain.encode(x - x.mean(1, keepdim=True)))
+    torch.testing.assert_close(centers.encode(x + 7), centers.encode(x), atol=1e-5, rtol=1e-5)
+    centers.fold_decoder_norms().save(tmp_path)
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    assert cfg["metadata"]["model_from_pretrained_kwargs"] == {"center_writing_weights": True}
+    read = SAE.load(tmp_path)
+    assert read.cfg == centers.cfg and torch.equal(read(x), centers(x))
+
+
+@every_architecture
+def test_each_features_encoder_weights_lie_side_by_side_and_stay_so(architecture: str, k: int | None, tmp_path: Path):
+    sae = random_sae(architecture, k)
+    sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
+    sae.save(tmp_path)
+    for one in (sae, sae.fold_scale(2.0), sae.fold_decoder_norms(), sae.to(torch.float64), SAE.load(tmp_path)):
+        assert one.W_enc.shape == (8, 32) and one.W_enc.T.is_contiguous()
+
+
+BAD_CONFIGS = {
+    "architecture 'relu' is unknown; there is standard, topk, batchtopk, jumprelu": dict(architecture="relu"),
+    "a topk SAE of 32 features needs k from 1 to 32, not None": dict(architecture="topk"),
+    "a batchtopk SAE of 32 features needs k from 1 to 32, not 33": dict(architecture="batchtopk", k=33),
+    "k=3 belongs to topk and batchtopk SAEs, this one is standard": dict(k=3),
+}
+
+
+@pytest.mark.parametrize("message", BAD_CONFIGS)
+def test_a_config_that_cannot_be_says_why(message: str):
+    with pytest.raises(SAEError, match=message):
+        SAEConfig(8, 32, HOOK, **BAD_CONFIGS[message])
 
 
 def test_the_fingerprint_changes_with_any_weight(sae: SAE):
@@ -53,20 +135,38 @@ def test_the_fingerprint_changes_with_any_weight(sae: SAE):
     assert sae.fingerprint() != before
 
 
-def test_folding_the_scale_takes_an_sae_of_scaled_x_to_raw_x(sae: SAE, x: torch.Tensor):
-    scale = 3.7
+@every_architecture
+def test_folding_the_scale_takes_an_sae_of_scaled_x_to_raw_x(architecture: str, k: int | None, x: torch.Tensor):
+    sae, scale = random_sae(architecture, k), 3.7
     trained, features = sae(scale * x) / scale, sae.encode(scale * x)
     sae.fold_scale(scale)
-    assert torch.allclose(sae(x), trained, atol=1e-5)
-    assert torch.allclose(sae.encode(x), features, atol=1e-5)
+    torch.testing.assert_close(sae(x), trained, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sae.encode(x), features, atol=1e-5, rtol=1e-5)
 
 
-def test_folding_decoder_norms_leaves_x_hat_and_gives_the_papers_feature_activation(sae: SAE, x: torch.Tensor):
+@every_architecture
+def test_folding_decoder_norms_leaves_x_hat_and_gives_the_papers_feature_activation(architecture: str, k: int | None, x: torch.Tensor):
+    sae = random_sae(architecture, k)
+    if k is not None:  # rows of one norm, whatever it is
+        sae.W_dec *= 2.5 / sae.W_dec.norm(dim=1, keepdim=True)
     x_hat, features = sae(x), sae.encode(x) * sae.W_dec.norm(dim=1)
     sae.fold_decoder_norms()
-    assert torch.allclose(sae(x), x_hat, atol=1e-5)
-    assert torch.allclose(sae.encode(x), features, atol=1e-5)
-    assert torch.allclose(sae.W_dec.norm(dim=1), torch.ones(32), atol=1e-6)
+    torch.testing.assert_close(sae(x), x_hat, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sae.encode(x), features, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(32))
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+def test_norms_that_would_change_what_topk_selects_are_not_folded(architecture: str, x: torch.Tensor):
+    sae = random_sae(architecture, k=3)
+    before, folded = sae.fingerprint(), random_sae(architecture, k=3)
+    norms = folded.W_dec.norm(dim=1)
+    folded.W_enc *= norms
+    folded.b_enc *= norms
+    assert not torch.equal(folded.encode(x) > 0, sae.encode(x) > 0), "these norms would not have changed the selection"
+    with pytest.raises(SAEError, match="decoder norms range from .* to .*would change which features"):
+        sae.fold_decoder_norms()
+    assert sae.fingerprint() == before
 
 
 def test_a_feature_without_a_direction_survives_folding(sae: SAE, x: torch.Tensor):
@@ -87,17 +187,13 @@ def test_what_is_written_is_saelens_folder(sae: SAE, tmp_path: Path):
     assert shapes == {"W_enc": (8, 32), "b_enc": (32,), "W_dec": (32, 8), "b_dec": (8,)}
 
 
-def test_the_older_flat_cfg_is_read_too(sae: SAE, x: torch.Tensor, tmp_path: Path):
-    sae.save(tmp_path)
-    flat = {"d_in": 8, "d_sae": 32, "hook_name": HOOK, "model_name": "tiny", "apply_b_dec_to_input": False}
-    (tmp_path / "cfg.json").write_text(json.dumps(flat))
-    assert torch.equal(SAE.load(tmp_path)(x), sae(x))
-
-
-def test_half_precision_weights_are_read_as_float32(sae: SAE, tmp_path: Path):
-    sae.save(tmp_path)
-    save_file({name: weight.half() for name, weight in sae.state_dict().items()}, tmp_path / "sae_weights.safetensors")
-    assert {weight.dtype for weight in SAE.load(tmp_path).parameters()} == {torch.float32}
+def test_half_precision_weights_are_read_as_float32_and_not_normalized_anew(sae: SAE, tmp_path: Path):
+    sae.fold_decoder_norms().save(tmp_path)
+    halved = {name: weight.half().contiguous() for name, weight in sae.state_dict().items()}
+    save_file(halved, tmp_path / "sae_weights.safetensors")
+    read = SAE.load(tmp_path).state_dict()
+    assert {weight.dtype for weight in read.values()} == {torch.float32}
+    assert all(torch.equal(read[name], weight.float()) for name, weight in halved.items())
 
 
 def _rewrite_cfg(folder: Path, **changed) -> None:
@@ -116,21 +212,26 @@ def _truncate(path: Path) -> None:
 
 BROKEN = {
     "no cfg": (lambda folder: (folder / "cfg.json").unlink(), "cfg.json is missing .found: sae_weights.safetensors"),
-    "no weights": (lambda folder: (folder / "sae_weights.safetensors").unlink(), "sae_weights.safetensors is missing"),
+    "no weights": (lambda folder: (folder / "sae_weights.safetensors").unlink(), r"none of sae_weights.safetensors, .*\(found: cfg.json\)"),
     "truncated weights": (lambda folder: _truncate(folder / "sae_weights.safetensors"), "sae_weights.safetensors is truncated"),
     "truncated cfg": (lambda folder: _truncate(folder / "cfg.json"), "cfg.json is not JSON"),
     "cfg not an object": (lambda folder: (folder / "cfg.json").write_text("[1, 2]"), "holds a JSON list, expected an object"),
-    "cfg without a hook name": (lambda folder: _rewrite_cfg(folder, metadata={}), "cfg.json lacks hook_name"),
-    "cfg without a width": (lambda folder: _rewrite_cfg(folder, d_sae=None), "cfg.json lacks d_sae"),
-    "cfg of another width": (lambda folder: _rewrite_cfg(folder, d_sae=64), r"'W_enc': \(8, 64\)"),
-    "a weight missing": (lambda folder: _rewrite_weights(folder, b_dec=None), "describes .*b_dec"),
+    "cfg without a hook name": (lambda folder: _rewrite_cfg(folder, metadata={}), "does not say its hook_name: give hook_name="),
+    "cfg of another width": (lambda folder: _rewrite_cfg(folder, d_sae=64), r"W_enc \(8, 32\), but the JSON beside it says d_sae 64"),
+    "a weight missing": (lambda folder: _rewrite_weights(folder, b_dec=None), "expected .*b_dec"),
+    "a weight too many": (lambda folder: _rewrite_weights(folder, W_skip=torch.zeros(8, 8)), "holds .*W_skip"),
     "NaN weights": (lambda folder: _rewrite_weights(folder, b_enc=torch.full((32,), float("nan"))), "b_enc has 32 NaN or infinite values"),
-    "another architecture": (lambda folder: _rewrite_cfg(folder, architecture="topk"), "architecture is 'topk'"),
-    "scale left outside": (
-        lambda folder: _rewrite_cfg(folder, normalize_activations="layer_norm"),
-        "normalize_activations is 'layer_norm'",
+    "another architecture": (
+        lambda folder: _rewrite_cfg(folder, architecture="transcoder"),
+        "architecture 'transcoder' with relu is unknown",
     ),
-    "bias subtracted first": (lambda folder: _rewrite_cfg(folder, apply_b_dec_to_input=True), "apply_b_dec_to_input is True"),
+    "thresholds missing": (lambda folder: _rewrite_cfg(folder, architecture="jumprelu"), "expected .*threshold"),
+    "k missing": (lambda folder: _rewrite_cfg(folder, architecture="topk"), "needs k from 1 to 32, not None"),
+    "each token scaled": (lambda folder: _rewrite_cfg(folder, normalize_activations="layer_norm"), "each token by its own norm"),
+    "scale left outside": (
+        lambda folder: _rewrite_cfg(folder, normalize_activations="expected_average_only_in"),
+        "does not say its scale: give scale=",
+    ),
 }
 
 

@@ -1,31 +1,34 @@
 """A sparse autoencoder (SAE): activations → a few active features → the activations again.
 
-    feature_acts = ReLU(x @ W_enc + b_enc)
+    feature_acts = select(x @ W_enc + b_enc)                select: ReLU, TopK, BatchTopK or JumpReLU (architectures.py)
     x_hat        = feature_acts @ W_dec + b_dec             error = x - x_hat
 
 Scaling Monosemanticity, "Sparse autoencoders". x is the model's raw activation: the scalar that training normalizes by is folded into
 the weights, and so are the decoder norms. Rows of W_dec have norm 1, hence `feature_acts` is the paper's "feature activation",
 activation · ‖decoder row‖.
 
-On disk an SAE is SAELens' folder: cfg.json and sae_weights.safetensors.
+On disk an SAE is SAELens' folder: cfg.json and sae_weights.safetensors. formats.py reads it, and every other library's.
 """
 
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
+from workbench.sae.architectures import select
 from workbench.shapes import Activations, FeatureActs
 
 CFG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
+ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")
+EQUAL_NORMS = 0.01  # relative spread; norms of unit rows that were stored in 16 bits differ by a tenth of this
 
 
 class SAEError(ValueError):
@@ -38,27 +41,49 @@ class SAEConfig:
     d_sae: int
     hook_name: str  # where in the model x comes from, such as "blocks.3.hook_resid_pre"
     model_name: str = ""
-    architecture: str = "standard"  # SAELens' name for ReLU + L1
+    architecture: str = "standard"  # SAELens' names: "standard" is ReLU + L1
+    k: int | None = None  # topk, batchtopk: active features per token
+    centers_input: bool = False  # subtract x's mean over d_in first: the SAE was trained on a model whose weights were centered
     metadata: dict[str, Any] = field(default_factory=dict)  # whatever else is known: how it was trained, max_act, …
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise SAEError(f"architecture {self.architecture!r} is unknown; there is {', '.join(ARCHITECTURES)}")
+        takes_k = self.architecture in ("topk", "batchtopk")
+        if takes_k and (self.k is None or not 1 <= self.k <= self.d_sae):
+            raise SAEError(f"a {self.architecture} SAE of {self.d_sae:,} features needs k from 1 to {self.d_sae:,}, not {self.k}")
+        if self.k is not None and not takes_k:
+            raise SAEError(f"k={self.k} belongs to topk and batchtopk SAEs, this one is {self.architecture}")
 
 
 class SAE(nn.Module):
-    """ReLU SAE on raw activations. W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_in), b_dec (d_in)."""
+    """SAE on raw activations. W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_in), b_dec (d_in); jumprelu: threshold (d_sae).
+
+    Each feature's encoder weights lie side by side in memory (W_enc is a transposed view): sparse steps and the encoder's product read
+    whole features.
+    """
 
     def __init__(self, cfg: SAEConfig):
         super().__init__()
         self.cfg = cfg
-        self.W_enc = nn.Parameter(torch.zeros(cfg.d_in, cfg.d_sae))
+        self.W_enc = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
         self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in))
         self.b_dec = nn.Parameter(torch.zeros(cfg.d_in))
+        self.threshold = nn.Parameter(torch.zeros(cfg.d_sae)) if cfg.architecture == "jumprelu" else None
 
     def encode(self, x: Activations) -> FeatureActs:
-        """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0."""
-        return torch.relu(x @ self.W_enc + self.b_enc)
+        """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
+        return select(self.cfg.architecture, self.pre_acts(x), k=self.cfg.k, threshold=self.threshold)
+
+    def pre_acts(self, x: Activations) -> FeatureActs:
+        """What the architecture selects from."""
+        if self.cfg.centers_input:
+            x = x - x.mean(-1, keepdim=True)
+        return x @ self.W_enc + self.b_enc
 
     def decode(self, feature_acts: FeatureActs) -> Activations:
-        """Feature activations (…, d_sae) → x_hat (…, d_in), in raw units."""
+        """Feature activations (…, d_sae) → x_hat (…, d_in), in raw units (of the centered x where the SAE centers)."""
         return feature_acts @ self.W_dec + self.b_dec
 
     def forward(self, x: Activations) -> Activations:
@@ -66,16 +91,34 @@ class SAE(nn.Module):
 
     @torch.no_grad()
     def fold_decoder_norms(self) -> "SAE":
-        """Make decoder rows unit vectors without changing x_hat: the norm moves into the encoder."""
+        """Make decoder rows unit vectors without changing x_hat: the norm moves into the encoder and the threshold.
+
+        TopK and BatchTopK compare features' pre-activations, so only a norm that all rows share can move without another selection.
+        Raises SAEError, with nothing changed, where the rows differ by more than 1 %.
+        """
         norms = self.W_dec.norm(dim=1).clamp_min(1e-12)
+        if self.cfg.k is not None:
+            if not self.has_equal_norms():
+                raise SAEError(
+                    f"decoder norms range from {norms.min():.3g} to {norms.max():.3g}: folding them would change which features this "
+                    f"{self.cfg.architecture} SAE selects; train it to select by pre_acts · norm, or use it unfolded"
+                )
+            norms = norms.mean().expand_as(norms)
         self.W_dec /= norms[:, None]
         self.W_enc *= norms
         self.b_enc *= norms
+        if self.threshold is not None:
+            self.threshold *= norms
         return self
+
+    def has_equal_norms(self) -> bool:
+        """Do all decoder rows have one norm? Then folding it keeps a TopK selection."""
+        norms = self.W_dec.detach().norm(dim=1)
+        return bool(norms.max() - norms.min() <= EQUAL_NORMS * norms.max())
 
     @torch.no_grad()
     def fold_scale(self, scale: float) -> "SAE":
-        """An SAE trained on `scale · x` becomes the same SAE on x."""
+        """An SAE trained on `scale · x` becomes the same SAE on x: pre-activations, hence k and thresholds, stay as they are."""
         self.W_enc *= scale
         self.W_dec /= scale
         self.b_dec /= scale
@@ -89,34 +132,35 @@ class SAE(nn.Module):
         return digest.hexdigest()[:12]
 
     def save(self, folder: str | Path) -> None:
-        """Write the SAELens folder; each file is complete or absent."""
+        """Write the SAELens v6 folder; each file is complete or absent."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.detach().contiguous().cpu() for name, weight in self.state_dict().items()}
-        _write_whole(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
-        _write_whole(folder / CFG_FILE, lambda path: path.write_text(json.dumps(_to_saelens(self.cfg), indent=2) + "\n"))
+        write_whole(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
+        write_whole(folder / CFG_FILE, lambda path: path.write_text(json.dumps(_to_saelens(self.cfg), indent=2) + "\n"))
 
     @classmethod
-    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> "SAE":
-        """Read a folder that `save` or SAELens wrote. Frozen, float32. Raises SAEError, saying which file is wrong and how."""
-        folder = Path(folder)
-        for name in (CFG_FILE, WEIGHTS_FILE):
-            if not (folder / name).is_file():
-                there = ", ".join(sorted(p.name for p in folder.iterdir())) if folder.is_dir() else "no such folder"
-                raise SAEError(f"{folder} is not an SAE: {name} is missing (found: {there or 'an empty folder'})")
-        raw = _read_cfg(folder / CFG_FILE)
-        try:
-            weights = load_file(folder / WEIGHTS_FILE, device=str(device))
-        except (safetensors.SafetensorError, OSError) as error:
-            raise SAEError(f"{folder / WEIGHTS_FILE} is truncated or not a safetensors file ({error})") from None
-        cfg = _from_saelens(raw, folder)
-        sae = cls(cfg).to(device)
-        _check_weights(sae, weights, folder)
-        sae.load_state_dict({name: weight.float() for name, weight in weights.items()})
-        return sae.requires_grad_(False).eval()
+    def load(
+        cls,
+        source: str | Path,
+        device: str | torch.device = "cpu",
+        *,
+        hook_name: str | None = None,
+        model_name: str | None = None,
+        centers_input: bool | None = None,
+        scale: float | None = None,
+    ) -> "SAE":
+        """Read a folder or file of any format in formats.py, or a hub id `owner/repo` or `owner/repo:subfolder`. Frozen, float32.
+
+        hook_name, model_name, centers_input and scale (training multiplied x by it) say what a file leaves out, and win over what it says.
+        A path that exists never touches the network. Raises SAEError, saying which file is wrong and how.
+        """
+        from workbench.sae.formats import read
+
+        return read(source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
 
 
-def _write_whole(path: Path, write) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write beside `path`, flush to disk, rename: a reader never sees half a file."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
     os.close(handle)
@@ -131,52 +175,18 @@ def _write_whole(path: Path, write) -> None:
 
 
 def _to_saelens(cfg: SAEConfig) -> dict[str, Any]:
+    """cfg.json as SAELens 6 writes it. Centering is said by how SAELens says it: how the model is to be loaded."""
+    metadata = {**cfg.metadata, "model_name": cfg.model_name, "hook_name": cfg.hook_name}
+    if cfg.centers_input:
+        metadata["model_from_pretrained_kwargs"] = {"center_writing_weights": True}
     return {
         "architecture": cfg.architecture,
         "d_in": cfg.d_in,
         "d_sae": cfg.d_sae,
+        **({"k": cfg.k} if cfg.k is not None else {}),
         "dtype": "float32",
         "apply_b_dec_to_input": False,
         "normalize_activations": "none",
         "reshape_activations": "none",
-        "metadata": {**cfg.metadata, "model_name": cfg.model_name, "hook_name": cfg.hook_name},
+        "metadata": metadata,
     }
-
-
-def _read_cfg(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SAEError(f"{path} is not JSON ({error})") from None
-    if not isinstance(raw, dict):
-        raise SAEError(f"{path} holds a JSON {type(raw).__name__}, expected an object")
-    return raw
-
-
-def _from_saelens(raw: dict[str, Any], folder: Path) -> SAEConfig:
-    metadata = dict(raw.get("metadata") or {})
-    hook_name = metadata.pop("hook_name", None) or raw.get("hook_name")
-    missing = [name for name, value in {"d_in": raw.get("d_in"), "d_sae": raw.get("d_sae"), "hook_name": hook_name}.items() if not value]
-    if missing:
-        raise SAEError(f"{folder / CFG_FILE} lacks {', '.join(missing)}")
-    unsupported = {
-        "architecture": "standard",
-        "apply_b_dec_to_input": False,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-    }
-    for name, expected in unsupported.items():
-        if raw.get(name, expected) != expected:
-            raise SAEError(f"{folder}: {name} is {raw[name]!r}; this reader knows {expected!r}")
-    model_name = metadata.pop("model_name", None) or raw.get("model_name") or ""
-    return SAEConfig(int(raw["d_in"]), int(raw["d_sae"]), str(hook_name), model_name, metadata=metadata)
-
-
-def _check_weights(sae: SAE, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    expected = {name: tuple(weight.shape) for name, weight in sae.state_dict().items()}
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if expected != found:
-        raise SAEError(f"{folder / WEIGHTS_FILE} holds {found}, but {CFG_FILE} describes {expected}")
-    for name, weight in weights.items():
-        if not torch.isfinite(weight).all():
-            raise SAEError(f"{folder / WEIGHTS_FILE}: {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")

@@ -1,0 +1,156 @@
+"""Find an SAE's files and read them without running a line of code that came with them.
+
+    locate("folder" | "file" | "owner/repo:subfolder") → the file of weights and the JSON that describes it
+    read_tensors(path)                                  → its tensors by name: .safetensors, .npz, torch's .pt with weights only
+
+What is not such a file is said by what it looks like: a pointer of git-lfs, a web page, a pickle that would execute code, half a file.
+A path that exists never touches the network; of a hub repository only the few files of one SAE are fetched.
+"""
+
+import json
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file
+
+from workbench.sae.sae import CFG_FILE, WEIGHTS_FILE, SAEError
+
+# In this order: where a folder holds several, the first one is the SAE (Gemma Scope 2 has examples.safetensors beside its weights).
+WEIGHT_FILES = (WEIGHTS_FILE, "sae.safetensors", "params.safetensors", "params.npz", "ae.pt", "final.safetensors")
+CFG_FILES = (CFG_FILE, "config.json", "hyperparams.json")
+SCALER_FILE = "activation_scaler.json"
+NESTED = "checkpoints"  # where Llama Scope puts its weights
+SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
+A_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<subfolder>[\w.-]+(/[\w.-]+)*))?")
+
+
+@dataclass(frozen=True)
+class SAEFiles:
+    weights: Path
+    cfg: dict[str, Any]  # empty where there is none
+    scaler: dict[str, Any]  # SAELens' own file for the scale of activations; mostly empty
+
+
+def locate(source: str | Path) -> SAEFiles:
+    """The files of one SAE. Raises SAEError, saying what was found instead."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        is_hub_id = isinstance(source, str) and A_HUB_ID.fullmatch(source)
+        path = fetch(is_hub_id["repo"], is_hub_id["subfolder"]) if is_hub_id else path
+    weights = path if path.is_file() else _weights_in(path)
+    folders = [weights.parent, weights.parent.parent] if weights.parent.name == NESTED else [weights.parent]
+    cfg = next((folder / name for folder in folders for name in CFG_FILES if (folder / name).is_file()), None)
+    scaler = weights.parent / SCALER_FILE
+    return SAEFiles(weights, read_json(cfg) if cfg else {}, read_json(scaler) if scaler.is_file() else {})
+
+
+def _weights_in(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise SAEError(f"{folder} is not an SAE: no such folder, and no hub id either (owner/repo or owner/repo:subfolder)")
+    known = [folder / inner / name for name in WEIGHT_FILES for inner in ("", NESTED) if (folder / inner / name).is_file()]
+    if known:
+        return known[0]
+    others = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if len(others) == 1:
+        return others[0]
+    there = ", ".join(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:8]) or "an empty folder"
+    which = "several files of weights: name one of them" if others else f"none of {', '.join(WEIGHT_FILES)} is there"
+    raise SAEError(f"{folder} is not an SAE: {which} (found: {there})")
+
+
+def fetch(repo: str, subfolder: str | None) -> Path:
+    """The folder of the local cache that holds one SAE of a hub repository; what is missing there is downloaded."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    inside = f"{subfolder}/" if subfolder else ""
+    names = [f"{inside}{name}" for name in (*WEIGHT_FILES, *CFG_FILES, SCALER_FILE, f"{NESTED}/final.safetensors")]
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=names)) / inside
+    except RepositoryNotFoundError:
+        raise SAEError(f"{repo!r} is neither a path here nor a repository on the hub (or it is private: log in)") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        why = str(error).splitlines()[0] if isinstance(error, HfHubHTTPError) else "the hub cannot be reached and the cache has no copy"
+        raise SAEError(f"{repo!r} is not a path here, and as a hub id it cannot be fetched: {why}") from None
+    if not folder.is_dir():
+        raise SAEError(f"{repo} on the hub has no folder {subfolder!r} with an SAE in it")
+    return folder
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """A file's tensors by name. Raises SAEError for anything else, saying what it looks like."""
+    head = path.read_bytes()[:512] if path.stat().st_size < 512 else path.open("rb").read(512)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path, head)
+    if path.suffix == ".npz":
+        return _read_npz(path, head)
+    return _read_torch(path, head)
+
+
+def _read_safetensors(path: Path, head: bytes) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise SAEError(f"{path} is truncated or not a safetensors file ({looks_like(head) or error})") from None
+
+
+def _read_npz(path: Path, head: bytes) -> dict[str, torch.Tensor]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except ValueError as error:
+        if "pickle" in str(error):
+            raise SAEError(f"{path} holds Python objects, not only numbers: refused, reading them could execute code") from None
+        raise SAEError(f"{path} is truncated or not an npz file ({looks_like(head) or error})") from None
+    except (zipfile.BadZipFile, OSError, EOFError, AttributeError) as error:
+        raise SAEError(f"{path} is truncated or not an npz file ({looks_like(head) or error})") from None
+
+
+def _read_torch(path: Path, head: bytes) -> dict[str, torch.Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        name = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
+        if name or "weights_only" in str(error).lower() and head[:1] == b"\x80":
+            what = f" ({name[1]})" if name else ""
+            raise SAEError(
+                f"{path} is a pickle that would execute code{what}: refused; ask for tensors only, best as safetensors"
+            ) from None
+        raise SAEError(f"{path} is truncated or not a torch file ({looks_like(head) or 'unknown content'})") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise SAEError(f"{path} is truncated or not a torch file ({looks_like(head) or str(error).splitlines()[0]})") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()):
+        raise SAEError(f"{path} holds a {type(found).__name__}, expected tensors by name (a state_dict)")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SAEError(f"{path} is not JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise SAEError(f"{path} holds a JSON {type(raw).__name__}, expected an object")
+    return raw
+
+
+def looks_like(head: bytes) -> str:
+    """What a file's first bytes say it is; empty if nothing known."""
+    known = {
+        b"version https://git-lfs": "it looks like a git-lfs pointer: fetch the file itself with `git lfs pull`",
+        b"<": "it looks like a web page or XML",
+        b"{": "it looks like JSON",
+        b"\x80": "it looks like a bare pickle",
+        b"PK\x03\x04": "it begins as a zip archive does",
+        b"\x93NUMPY": "it looks like a single numpy array",
+    }
+    if not head:
+        return "the file is empty"
+    return next((what for start, what in known.items() if head.startswith(start)), "")
