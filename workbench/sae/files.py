@@ -27,6 +27,7 @@ WEIGHT_FILES = (WEIGHTS_FILE, "sae.safetensors", "params.safetensors", "params.n
 CFG_FILES = (CFG_FILE, "config.json", "hyperparams.json")
 SCALER_FILE = "activation_scaler.json"
 NESTED = "checkpoints"  # where Llama Scope puts its weights
+PICKLE, ZIP = b"\x80", b"PK\x03\x04"  # how they begin; torch's files and npz are zip archives
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
 A_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<subfolder>[\w.-]+(/[\w.-]+)*))?")
 
@@ -86,7 +87,8 @@ def fetch(repo: str, subfolder: str | None) -> Path:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """A file's tensors by name. Raises SAEError for anything else, saying what it looks like."""
-    head = path.read_bytes()[:512] if path.stat().st_size < 512 else path.open("rb").read(512)
+    with path.open("rb") as file:
+        head = file.read(64)
     if path.suffix == ".safetensors":
         return _read_safetensors(path, head)
     if path.suffix == ".npz":
@@ -102,28 +104,28 @@ def _read_safetensors(path: Path, head: bytes) -> dict[str, torch.Tensor]:
 
 
 def _read_npz(path: Path, head: bytes) -> dict[str, torch.Tensor]:
+    if not head.startswith(ZIP):  # numpy would take it for a pickle
+        raise SAEError(f"{path} is not an npz file ({looks_like(head) or 'unknown content'})")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except ValueError as error:
-        if "pickle" in str(error):
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        if "allow_pickle" in str(error):
             raise SAEError(f"{path} holds Python objects, not only numbers: refused, reading them could execute code") from None
-        raise SAEError(f"{path} is truncated or not an npz file ({looks_like(head) or error})") from None
-    except (zipfile.BadZipFile, OSError, EOFError, AttributeError) as error:
-        raise SAEError(f"{path} is truncated or not an npz file ({looks_like(head) or error})") from None
+        raise SAEError(f"{path} is truncated or damaged ({looks_like(head)})") from None
 
 
 def _read_torch(path: Path, head: bytes) -> dict[str, torch.Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        name = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error))
-        if name or "weights_only" in str(error).lower() and head[:1] == b"\x80":
+        name = re.search(r"[Uu]nsupported (?:global: )?GLOBAL ([\w.]+)", str(error))
+        if name or head.startswith(PICKLE):
             what = f" ({name[1]})" if name else ""
             raise SAEError(
                 f"{path} is a pickle that would execute code{what}: refused; ask for tensors only, best as safetensors"
             ) from None
-        raise SAEError(f"{path} is truncated or not a torch file ({looks_like(head) or 'unknown content'})") from None
+        raise SAEError(f"{path} is not a torch file ({looks_like(head) or 'unknown content'})") from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise SAEError(f"{path} is truncated or not a torch file ({looks_like(head) or str(error).splitlines()[0]})") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()):
@@ -147,8 +149,8 @@ def looks_like(head: bytes) -> str:
         b"version https://git-lfs": "it looks like a git-lfs pointer: fetch the file itself with `git lfs pull`",
         b"<": "it looks like a web page or XML",
         b"{": "it looks like JSON",
-        b"\x80": "it looks like a bare pickle",
-        b"PK\x03\x04": "it begins as a zip archive does",
+        PICKLE: "it looks like a bare pickle",
+        ZIP: "it begins as a zip archive does",
         b"\x93NUMPY": "it looks like a single numpy array",
     }
     if not head:
