@@ -182,7 +182,7 @@ def test_what_is_written_is_saelens_folder(sae: SAE, tmp_path: Path):
     cfg = json.loads((tmp_path / "cfg.json").read_text())
     assert (cfg["architecture"], cfg["d_in"], cfg["d_sae"], cfg["dtype"]) == ("standard", 8, 32, "float32")
     assert (cfg["apply_b_dec_to_input"], cfg["normalize_activations"], cfg["reshape_activations"]) == (False, "none", "none")
-    assert cfg["metadata"] == {"l0": 4.5, "model_name": "tiny", "hook_name": HOOK}
+    assert cfg["metadata"] == {"l0": 4.5, "model_name": "tiny", "hook_name": HOOK, "sae_lens_version": "6.0.0"}
     shapes = {name: tuple(weight.shape) for name, weight in load_file(tmp_path / "sae_weights.safetensors").items()}
     assert shapes == {"W_enc": (8, 32), "b_enc": (32,), "W_dec": (32, 8), "b_dec": (8,)}
 

@@ -40,6 +40,7 @@ class Foreign:
 def saelens(weights: Weights, cfg: JSON, scaler: JSON, path: Path) -> Foreign:
     """SAELens 6 (facts under `metadata`; its release candidates said `meta`), SAELens 5 (flat) and older (`hook_point`). Ours is 6."""
     metadata = dict(cfg.get("metadata") or cfg.get("meta") or {})
+    metadata.pop("sae_lens_version", None)
     activation = cfg.get("activation_fn", cfg.get("activation_fn_str", "relu"))
     architecture = "topk" if activation == "topk" else cfg.get("architecture", "standard")
     if architecture not in (*ARCHITECTURES, "gated", "matryoshka_batchtopk") or activation not in ("relu", "topk"):

@@ -27,6 +27,7 @@ from workbench.sae.architectures import select
 from workbench.shapes import Activations, FeatureActs
 
 CFG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
+SAELENS_VERSION = "6.0.0"  # of the folder's format; without it SAELens takes cfg.json for its older, flat one and finds no hook_name
 ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")
 EQUAL_NORMS = 0.01  # relative spread; norms of unit rows that were stored in 16 bits differ by a tenth of this
 
@@ -176,7 +177,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 def _to_saelens(cfg: SAEConfig) -> dict[str, Any]:
     """cfg.json as SAELens 6 writes it. Centering is said by how SAELens says it: how the model is to be loaded."""
-    metadata = {**cfg.metadata, "model_name": cfg.model_name, "hook_name": cfg.hook_name}
+    metadata = {**cfg.metadata, "model_name": cfg.model_name, "hook_name": cfg.hook_name, "sae_lens_version": SAELENS_VERSION}
     if cfg.centers_input:
         metadata["model_from_pretrained_kwargs"] = {"center_writing_weights": True}
     return {
