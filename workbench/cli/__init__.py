@@ -15,9 +15,11 @@ import typer
 
 from workbench.cli.act import rank
 from workbench.cli.atlas import atlas_app
+from workbench.cli.learn import convert
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
+app.command()(convert)
 app.add_typer(atlas_app, name="atlas")
 
 
