@@ -12,9 +12,6 @@ On disk an SAE is SAELens' folder: cfg.json and sae_weights.safetensors. formats
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from workbench.files import write_whole
 from workbench.sae.architectures import select
 from workbench.shapes import Activations, FeatureActs
 
@@ -159,20 +157,6 @@ class SAE(nn.Module):
         from workbench.sae.formats import read
 
         return read(source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside `path`, flush to disk, rename: a reader never sees half a file."""
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
-    try:
-        write(Path(partial))
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def _to_saelens(cfg: SAEConfig) -> dict[str, Any]:

@@ -1,0 +1,182 @@
+"""Where text comes from: files, JSON lines, Parquet, folders of these, data sets, any iterable → strings, one after the other.
+
+    read_texts("corpus.jsonl")                          a file; a folder: every text file in it, by name
+    read_texts(["a text", "another"])                   any iterable of strings
+    read_texts(datasets.load_dataset(…), "content")     any iterable of rows, here with the text in their column "content"
+    read_texts("hub:roneneldan/TinyStories")            a data set of the Hugging Face hub, streamed; also "hub:name:validation"
+
+Nothing is held but the text at hand (of Parquet: a few hundred rows). A text is data: whatever it says, it is only tokenized.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+LONGEST = 2**20  # characters; a longer text comes in pieces of this length, so that no line of a file has to fit in memory
+N_SAMPLE = 2**20  # bytes of a plain file that tell what it is
+MOST_UNREADABLE = 0.01  # share of characters that are no UTF-8; more, and the file is in another encoding
+HUB = "hub:"
+
+Source = str | Path | Iterable[str] | Iterable[Mapping[str, Any]]
+
+
+class TextError(ValueError):
+    """A source of text that cannot be read: no such file, no such column, not text."""
+
+
+def read_texts(source: Source, column: str = "text") -> Iterator[str]:
+    """The texts of a source, streamed; empty ones are left out.
+
+    column: where the text is in a row (JSON lines, Parquet, data sets, iterables of mappings). In a plain file a text is a paragraph, up
+    to a blank line; in one without blank lines it is a line. Bytes that are no UTF-8 become �. Raises TextError, a missing file at once.
+    """
+    if isinstance(source, str) and source.startswith(HUB):
+        texts = _rows(_from_hub(source.removeprefix(HUB)), column, source)
+    elif isinstance(source, str | Path):
+        texts = chain.from_iterable(map(partial(_read_file, column=column), _files(Path(source).expanduser())))
+    elif isinstance(source, Mapping):
+        raise TextError(f"this is several data sets, {', '.join(map(str, source))}; give one of them")
+    elif isinstance(source, Iterable):
+        texts = _rows(source, column, "the iterable")
+    else:
+        raise TextError(f"cannot read texts from a {type(source).__name__}: expected a file, a folder, strings or rows")
+    return (piece for text in texts for piece in _pieces(text) if piece.strip())
+
+
+def _pieces(text: str) -> Iterator[str]:
+    if len(text) <= LONGEST:
+        return iter((text,))  # itself: it may be a string that knows more
+    return (text[first : first + LONGEST] for first in range(0, len(text), LONGEST))
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or every text file of the folder and its folders, by name."""
+    if not path.exists():
+        near = sorted(other.name for other in path.parent.iterdir())[:8] if path.parent.is_dir() else []
+        there = f"{path.parent} holds {', '.join(near)}" if near else "nor its folder"
+        raise TextError(f"no such file or folder: {str(path)[:200]} ({there}). A text itself goes in a list: [text]")
+    if path.is_file():
+        return [path]
+    if (path / "dataset_info.json").is_file() and (path / "state.json").is_file():
+        return [path]  # what `Dataset.save_to_disk` wrote
+    if (path / "dataset_dict.json").is_file():
+        raise TextError(
+            f"{path} is several data sets; name the folder of one: {', '.join(sorted(d.name for d in path.iterdir() if d.is_dir()))}"
+        )
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS and not file.name.startswith((".", "_")))
+    if not found:
+        others = sorted({file.suffix or file.name for file in path.rglob("*") if file.is_file()})[:8]
+        raise TextError(f"{path} holds no text: expected files {', '.join(READERS)}; found {', '.join(others) or 'nothing'}")
+    return found
+
+
+def _read_file(path: Path, column: str) -> Iterator[str]:
+    if path.is_dir():
+        return _rows(_from_disk(path), column, str(path))
+    return READERS.get(path.suffix.lower(), _plain)(path, column)
+
+
+def _plain(path: Path, column: str) -> Iterator[str]:
+    """Paragraphs where there are blank lines, else lines."""
+    with open(path, "rb") as file:
+        encoding, has_paragraphs = _look(path, file.read(N_SAMPLE))
+    with open(path, encoding=encoding, errors="replace") as file:
+        lines = iter(lambda: file.readline(LONGEST), "")
+        if not has_paragraphs:
+            yield from (line.rstrip("\n") for line in lines)
+            return
+        kept, n_kept = [], 0
+        for line in lines:
+            if kept and (not line.strip() or n_kept + len(line) > LONGEST):
+                yield "".join(kept).rstrip("\n")
+                kept, n_kept = [], 0
+            if line.strip():
+                kept.append(line)
+                n_kept += len(line)
+        yield "".join(kept).rstrip("\n")
+
+
+def _look(path: Path, sample: bytes) -> tuple[str, bool]:
+    """(encoding, are there blank lines?) by the first bytes of a file. Raises TextError for what is no text."""
+    encoding = "utf-16" if sample.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    text = sample.decode(encoding, errors="replace")
+    if "\0" in text:
+        raise TextError(f"{path} is not text: it holds zero bytes (it starts with {sample[:8]!r})")
+    n_bad = text.count("\ufffd")
+    if n_bad > max(1, MOST_UNREADABLE * len(text)):
+        share = n_bad / len(text)
+        raise TextError(
+            f"{path} is not UTF-8: {share:.0%} of its first {len(text):,} characters cannot be read; packed, or another encoding?"
+        )
+    return encoding, "\n\n" in text.replace("\r\n", "\n")
+
+
+def _json_lines(path: Path, column: str) -> Iterator[str]:
+    def rows() -> Iterator[Any]:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise TextError(f"{path}, line {number}: not JSON ({error.msg}); expected one object a line") from None
+
+    return _rows(rows(), column, str(path))
+
+
+def _parquet(path: Path, column: str) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TextError(f"{path} is truncated or not a Parquet file ({str(error).splitlines()[0]})") from None
+    with file:
+        _check_column(file.schema_arrow.names, column, str(path))
+        for batch in file.iter_batches(batch_size=256, columns=[column]):
+            yield from _rows(batch.to_pylist(), column, str(path))
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
+    ".txt": _plain,
+    ".md": _plain,
+    ".jsonl": _json_lines,
+    ".json": _json_lines,
+    ".parquet": _parquet,
+}
+
+
+def _rows(rows: Iterable[Any], column: str, where: str) -> Iterator[str]:
+    """The strings themselves, or what stands in the column of each row; a row without a text (null) is left out."""
+    for number, row in enumerate(rows):
+        if isinstance(row, Mapping):
+            _check_column(list(row), column, where)
+            row = row[column]
+            if row is None:
+                continue
+        if not isinstance(row, str):
+            raise TextError(f"text {number} of {where} is a {type(row).__name__}; expected a string, or a row with one as {column!r}")
+        yield row
+
+
+def _check_column(columns: list[str], column: str, where: str) -> None:
+    if column not in columns:
+        raise TextError(f"{where} has no column {column!r}; there is {', '.join(map(str, columns)) or 'none'}")
+
+
+def _from_hub(name: str) -> Iterable[Any]:
+    from datasets import load_dataset
+
+    name, _, split = name.partition(":")
+    return load_dataset(name, split=split or "train", streaming=True)
+
+
+def _from_disk(path: Path) -> Iterable[Any]:
+    from datasets import load_from_disk
+
+    return load_from_disk(str(path))
