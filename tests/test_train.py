@@ -1,35 +1,24 @@
-"""The paper's recipe: its schedules, its start, and that it finds a dictionary that is known."""
+"""The paper's recipe: its schedules, its start, each of its steps, and that it finds a dictionary that is known."""
+
+import json
 
 import pytest
 import torch
+from made_stream import D_IN, D_SAE, Planted, PlantedMany
 
-from workbench.sae.train import TrainConfig, initialize, train
+from workbench.sae.learner import Learner, Source
+from workbench.sae.monitor import TrainingHistory
+from workbench.sae.recipe import ROWS_AT_ONCE, initialize
+from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.train import TrainConfig, source_of, train, train_many
 
-D_IN, D_SAE = 16, 24
+KINDS = [dict(architecture="standard"), dict(architecture="jumprelu")]
+KINDS += [dict(architecture=architecture, k=2) for architecture in ("topk", "batchtopk")]
 
 
-class Planted:
-    """Activations made of one or two of 20 known directions."""
-
-    hook_name, model_name, d_in = "blocks.0.hook_resid_pre", "planted", D_IN
-
-    def __init__(self, bad_batch: int = -1):
-        rng = torch.Generator().manual_seed(0)
-        directions = torch.randn(20, D_IN, generator=rng)
-        self.directions = directions / directions.norm(dim=1, keepdim=True)
-        self.bad_batch = bad_batch
-        x = self.batch(rng)
-        self.scale = (D_IN / x.square().sum(1).mean().item()) ** 0.5
-
-    def batch(self, rng: torch.Generator) -> torch.Tensor:
-        active = (torch.rand(512, 20, generator=rng) < 0.07) * (1 + torch.rand(512, 20, generator=rng))
-        return 3 * active @ self.directions
-
-    def __iter__(self):
-        rng = torch.Generator().manual_seed(1)
-        for number in range(1500):
-            x = self.batch(rng)
-            yield x / 0 if number == self.bad_batch else x
+def learner_of(stream: Planted, cfg: TrainConfig) -> Learner:
+    sae = SAE(SAEConfig(D_IN, cfg.d_sae, "", architecture=cfg.architecture, k=cfg.k))
+    return Learner(source_of(stream, cfg), cfg, initialize(sae, cfg.seed))
 
 
 @pytest.mark.parametrize(
@@ -37,27 +26,79 @@ class Planted:
     [(0.0, 1.0, 0.0), (0.025, 1.0, 0.5), (0.05, 1.0, 1.0), (0.5, 1.0, 1.0), (0.8, 1.0, 1.0), (0.9, 0.5, 1.0), (1.0, 0.0, 1.0)],
 )
 def test_schedules_are_the_paper_s(share: float, lr: float, l1: float):
-    cfg = TrainConfig(d_sae=8, n_steps=1000, lr=2e-3, l1=5.0)
+    cfg = TrainConfig(d_sae=8, n_steps=1000, lr=2e-3)
     assert cfg.lr_at(round(share * 1000)) == pytest.approx(2e-3 * lr)
     assert cfg.l1_at(round(share * 1000)) == pytest.approx(5.0 * l1)
 
 
 def test_it_starts_with_short_decoder_rows_the_encoder_their_transpose():
-    sae = initialize(Planted(), TrainConfig(d_sae=D_SAE))
+    sae = initialize(SAE(SAEConfig(D_IN, D_SAE, "")), seed=0)
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((D_SAE,), 0.1))
     assert torch.equal(sae.W_enc, sae.W_dec.T) and not sae.b_enc.any() and not sae.b_dec.any()
 
 
-def test_planted_directions_are_found_in_raw_units():
+@pytest.mark.parametrize("first", [0, 7, ROWS_AT_ONCE - 5, ROWS_AT_ONCE, ROWS_AT_ONCE + 3])
+def test_a_shard_starts_as_its_part_of_the_whole(first: int):
+    whole = initialize(SAE(SAEConfig(3, ROWS_AT_ONCE + 20, "")), seed=4)
+    shard = initialize(SAE(SAEConfig(3, 10, "")), seed=4, first=first)
+    assert torch.equal(shard.W_dec, whole.W_dec[first : first + 10]) and torch.equal(shard.W_enc, whole.W_enc[:, first : first + 10])
+
+
+def test_every_step_is_adam_on_the_clipped_gradient_of_the_paper_s_loss():
+    """Against the recipe written out once more, with torch's plain Adam on weights in ordinary order."""
+    stream, cfg = Planted(), TrainConfig(d_sae=D_SAE, n_steps=40, is_plain=True)
+    learner = learner_of(stream, cfg)
+    W_enc, b_enc, W_dec, b_dec = (weight.detach().contiguous().clone().requires_grad_() for weight in learner.sae.parameters())
+    adam = torch.optim.Adam([W_enc, b_enc, W_dec, b_dec], lr=1e-3, betas=(0.9, 0.999), weight_decay=0.0, foreach=False)
+    for step in range(40):
+        batch = stream.sample(step)
+        learner.step(batch)
+        x = batch * stream.scale
+        feature_acts = torch.relu(x @ W_enc + b_enc)
+        error = x - feature_acts @ W_dec - b_dec
+        l1 = 5 * min(1, step / 2)  # warm-up: 5 % of 40 steps
+        loss = (error.square().sum(1) + l1 * (feature_acts * W_dec.norm(dim=1)).sum(1)).mean()
+        adam.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_([W_enc, b_enc, W_dec, b_dec], 1.0)
+        assert norm > 1 and learner.metrics()["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
+        adam.param_groups[0]["lr"] = 1e-3 * min(1, (40 - step) / 8)
+        adam.step()
+        assert learner.metrics()["loss"] == pytest.approx(loss.item(), rel=1e-4)
+    for weight, expected in zip(learner.sae.parameters(), (W_enc, b_enc, W_dec, b_dec), strict=True):
+        torch.testing.assert_close(weight, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["architecture"])
+def test_planted_directions_are_found_in_raw_units(kind: dict):
     stream = Planted()
-    sae = train(stream, TrainConfig(d_sae=D_SAE, n_steps=1500, lr=3e-3, l1=1.0), progress=False)
+    sae = train(stream, TrainConfig(d_sae=D_SAE, n_steps=500, lr=1e-2, l1=1.0, **kind), progress=False)
     best = (stream.directions @ sae.W_dec.T).max(1).values
     assert (best > 0.95).float().mean() > 0.8
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
-    x = stream.batch(torch.Generator().manual_seed(9))
+    x = stream.sample(9)
     fvu = ((x - sae(x)).square().sum() / (x - x.mean(0)).square().sum()).item()
     assert fvu < 0.2 and sae.cfg.metadata["fvu"] == pytest.approx(fvu, abs=0.05)
+    assert (sae.encode(x) > 0).sum(1).float().mean().item() == pytest.approx(sae.cfg.metadata["l0"], abs=0.3)
     assert not any(weight.requires_grad for weight in sae.parameters())
+
+
+def test_a_batchtopk_sae_comes_out_as_jumprelu_with_one_threshold_in_scaled_units():
+    stream = Planted()
+    sae = train(stream, TrainConfig(d_sae=D_SAE, n_steps=300, lr=3e-3, architecture="batchtopk", k=2), progress=False)
+    assert sae.cfg.architecture == "jumprelu" and sae.cfg.k is None
+    assert sae.threshold.std() < 1e-5 and sae.threshold.min() > 0
+
+
+def test_dead_features_of_a_topk_sae_are_revived_by_the_auxiliary_loss():
+    """Features that point away from all data fire nowhere; the error pulls them back."""
+    stream, cfg = Planted(), TrainConfig(d_sae=64, n_steps=400, lr=3e-3, architecture="topk", k=1)
+    learner = learner_of(stream, cfg)
+    for step, batch in enumerate(stream):
+        if step == 200:
+            break
+        learner.step(batch)
+    assert 0 < learner.dead.sum() < 64
 
 
 def test_the_same_seed_trains_the_same_sae():
@@ -65,11 +106,96 @@ def test_the_same_seed_trains_the_same_sae():
     assert one.fingerprint() == same.fingerprint()
 
 
+def test_several_saes_from_one_stream_are_those_trained_alone():
+    configs = [
+        TrainConfig(d_sae=D_SAE, n_steps=30),
+        TrainConfig(d_sae=8, n_steps=20, lr=5e-3),
+        TrainConfig(8, 30, architecture="topk", k=1),
+    ]
+    together = train_many(Planted(), configs, progress=False)
+    alone = [train(Planted(), cfg, progress=False) for cfg in configs]
+    assert [sae.fingerprint() for sae in together] == [sae.fingerprint() for sae in alone]
+    assert [sae.cfg.metadata["n_tokens"] for sae in together] == [30 * 256, 20 * 256, 30 * 256]
+
+
+def test_each_sae_reads_the_hook_point_of_its_config():
+    first, second = PlantedMany.hook_names
+    configs = [TrainConfig(d_sae=8, n_steps=10, hook_name=name) for name in (second, first)]
+    doubled, plain = train_many(PlantedMany(10), configs, progress=False)
+    assert (doubled.cfg.hook_name, plain.cfg.hook_name) == (second, first)
+    torch.testing.assert_close(doubled.b_dec, 2 * plain.b_dec)
+    with pytest.raises(ValueError, match=r"hook_name is 'blocks.7.*blocks.0.hook_resid_pre, blocks.1.hook_resid_pre"):
+        train_many(PlantedMany(10), [TrainConfig(d_sae=8, hook_name="blocks.7")], progress=False)
+
+
+def test_bfloat16_trains_nearly_the_same_sae():
+    cfg = dict(d_sae=D_SAE, n_steps=300, lr=3e-3, l1=1.0)
+    fine, coarse = (train(Planted(), TrainConfig(**cfg, precision=precision), progress=False) for precision in ("float32", "bfloat16"))
+    assert coarse.fingerprint() != fine.fingerprint() and coarse.W_dec.dtype == torch.float32
+    assert coarse.cfg.metadata["loss"] == pytest.approx(fine.cfg.metadata["loss"], rel=0.02)
+
+
+def test_metrics_go_to_the_callback_and_to_the_file(tmp_path):
+    seen = []
+    sae = train(Planted(), TrainConfig(d_sae=D_SAE, n_steps=100), progress=False, folder=tmp_path, on_metrics=seen.append)
+    assert [row["step"] for row in seen] == list(range(10, 101, 10))
+    assert seen == [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    table = TrainingHistory.read(tmp_path).table
+    assert table["loss"].iloc[-1] == pytest.approx(sae.cfg.metadata["loss"], rel=0.3)
+    assert table["lr"].iloc[-1] == pytest.approx(1e-3 / 20) and table["tokens"].iloc[-1] == 100 * 256
+
+
+def test_a_history_shows_itself_without_scripts(tmp_path):
+    train_many(Planted(), [TrainConfig(d_sae=8, n_steps=50)] * 2, progress=False, folder=tmp_path)
+    history = TrainingHistory.read(tmp_path)
+    shown = history._repr_mimebundle_()
+    assert shown["text/html"].count("<img") == 4 and "<script" not in shown["text/html"] and len(json.dumps(shown)) < 100_000
+    assert repr(history).splitlines()[1].startswith("SAE 1, step 50: loss ")
+    with pytest.raises(ValueError, match="not the folder of a training run"):
+        TrainingHistory.read(tmp_path / "elsewhere")
+
+
+def test_the_plan_and_the_live_line_are_on_stderr(capsys):
+    train(Planted(), TrainConfig(d_sae=D_SAE, n_steps=30))
+    out, err = capsys.readouterr()
+    assert not out and "of memory (weights " in err and "min if every step is dense" in err
+    assert "loss " in err and "dead " in err and "tokens/s" in err
+
+
 def test_a_stream_that_ends_early_says_so():
-    with pytest.raises(ValueError, match="ended after 1,500 of 2,000 steps"):
-        train(Planted(), TrainConfig(d_sae=D_SAE, n_steps=2000), progress=False)
+    with pytest.raises(ValueError, match="ended after 15 of 20 steps"):
+        train(Planted(n_batches=15), TrainConfig(d_sae=8, n_steps=20), progress=False)
 
 
-def test_infinite_activations_stop_training_with_step_and_hook():
-    with pytest.raises(ValueError, match=r"step 3.*blocks\.0\.hook_resid_pre"):
+def test_infinite_activations_stop_training_with_batch_and_hook():
+    with pytest.raises(ValueError, match=r"batch 3 at blocks\.0\.hook_resid_pre: 1 of 4,096 activations"):
         train(Planted(bad_batch=3), TrainConfig(d_sae=D_SAE, n_steps=20), progress=False)
+
+
+def test_a_training_that_diverges_says_so():
+    stream = Planted()
+    stream.scale = 1e25
+    with pytest.raises(ValueError, match="diverged, try an lr below 0.001"):
+        train(stream, TrainConfig(d_sae=D_SAE, n_steps=20), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (dict(n_steps=0), "n_steps is 0"),
+        (dict(lr=-1.0), "lr is -1.0"),
+        (dict(precision="float16"), "there is float32, bfloat16"),
+        (dict(architecture="relu"), "there is standard, topk, batchtopk, jumprelu"),
+        (dict(architecture="topk"), "needs k"),
+        (dict(k=3), "belongs to topk"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused_when_it_is_made(wrong: dict, words: str):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(d_sae=8, **wrong)
+
+
+def test_a_source_of_another_hook_point_is_refused():
+    assert source_of(Planted(), TrainConfig(8)) == Source("blocks.0.hook_resid_pre", "planted", D_IN, Planted().scale)
+    with pytest.raises(ValueError, match="the config is for blocks.1, the stream reads blocks.0.hook_resid_pre"):
+        source_of(Planted(), TrainConfig(8, hook_name="blocks.1"))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking import rank
+    from workbench.sae.monitor import TrainingHistory
     from workbench.sae.sae import SAE, SAEConfig
-    from workbench.sae.train import TrainConfig, train
+    from workbench.sae.train import TrainConfig, train, train_many
 
 _HOMES = {
     "ActivationStream": "workbench.activations",
@@ -33,8 +34,24 @@ _HOMES = {
     "SAEConfig": "workbench.sae.sae",
     "TrainConfig": "workbench.sae.train",
     "train": "workbench.sae.train",
+    "train_many": "workbench.sae.train",
+    "TrainingHistory": "workbench.sae.monitor",
 }
-__all__ = ["SAE", "ActivationStream", "SAEConfig", "TrainConfig", "Workbench", "atlas", "clamp", "load", "logit_diff", "rank", "train"]
+__all__ = [
+    "SAE",
+    "ActivationStream",
+    "SAEConfig",
+    "TrainConfig",
+    "TrainingHistory",
+    "Workbench",
+    "atlas",
+    "clamp",
+    "load",
+    "logit_diff",
+    "rank",
+    "train",
+    "train_many",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -39,13 +39,13 @@ class Step:
 def plain_step(sae: SAE, x: Float[Tensor, "batch d_in"], l1: float) -> Step:
     """Loss and gradients by dense autograd. x: scaled activations; l1: λ at this step. Old gradients are overwritten."""
     sae.zero_grad(set_to_none=True)
-    cfg, threshold = sae.cfg, getattr(sae, "threshold", None)
-    pre_acts = x @ sae.W_enc + sae.b_enc
+    cfg, threshold = sae.cfg, sae.threshold
+    pre_acts = sae.pre_acts(x)
     feature_acts = select(cfg.architecture, pre_acts, k=cfg.k, threshold=threshold)
     error = x - sae.decode(feature_acts)
     squared_error = error.square().sum(1).mean()
     if cfg.architecture == "standard":
-        sparsity = feature_acts.sum(0) @ sae.W_dec.norm(dim=1) / len(x)
+        sparsity = (feature_acts.sum(0) * sae.W_dec.norm(dim=1)).sum() / len(x)
     elif threshold is not None:
         sparsity = is_over(pre_acts, threshold).sum() / len(x)
     else:

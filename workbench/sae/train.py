@@ -1,137 +1,204 @@
-"""Train an SAE by the paper's recipe, plainly.
+"""Train SAEs: one loop, from a stream of activations to frozen SAEs, that goes on where it was stopped.
 
-    loss = E[ ‖x − x_hat‖² + λ Σ_i feature_acts_i ‖W_dec_i‖ ],    λ = 5, x scaled so that E‖x‖² = d_in
+    sae  = train(stream, TrainConfig(d_sae=16_384), folder="out")              the paper's recipe (recipe.py) is the default
+    saes = train_many(stream, [TrainConfig(d_sae=2048), TrainConfig(d_sae=8192)], folder="out")     one pass over the activations
 
-Scaling Monosemanticity, "Sparse autoencoders", and the April 2024 update on training: decoder rows random with norm 0.1, W_enc = W_decᵀ,
-biases 0; Adam(0.9, 0.999); learning rate constant, then linear to 0 over the last fifth; λ linear from 0 over the first twentieth; gradient
-norm clipped at 1; one epoch; no resampling, no constraint on the decoder.
+With a folder, a run that was killed or interrupted is started again by the same call, and ends with the same bits as an unbroken one. The
+folder then holds the SAE as `SAE.save` writes it (several: in 0, 1, …), metrics.jsonl and, until the end, checkpoint.safetensors.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import Protocol, runtime_checkable
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.sae.sae import SAE, SAEConfig
-from workbench.shapes import Activations
+from workbench.sae.budget import budget, free_memory, product_rate
+from workbench.sae.checkpoint import Checkpoint, check_same_run, describe
+from workbench.sae.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
+from workbench.sae.monitor import Monitor
+from workbench.sae.recipe import TrainConfig
+from workbench.sae.sae import CFG_FILE, SAE
 
 
 @runtime_checkable
 class Stream(Protocol):
-    """What training reads: raw activations in shuffled batches, and where they come from (workbench.activations.ActivationStream)."""
+    """What training reads: shuffled batches of raw activations, and where they come from (workbench.activations.ActivationStream).
+
+    To go on after a stop it also has position() → dict[str, int] and seek(position).
+    """
 
     model_name: str
     hook_name: str
     d_in: int
     scale: float
 
-    def __iter__(self) -> Iterator[Activations]: ...
+    def __iter__(self) -> Iterator[Tensor]: ...
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    d_sae: int
-    n_steps: int = 6000
-    lr: float = 1e-3
-    l1: float = 5.0  # λ
-    l1_warmup: float = 0.05  # share of the steps
-    lr_decay: float = 0.20  # share of the steps
-    clip: float = 1.0  # gradient norm
-    seed: int = 0
+@runtime_checkable
+class Streams(Protocol):
+    """The same at several hook points at once: widths, scales and batches by hook name (workbench.activations.ActivationStreams)."""
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate at a step: constant, then linear to 0."""
-        return self.lr * min(1.0, (self.n_steps - step) / (self.lr_decay * self.n_steps))
+    model_name: str
+    d_in: dict[str, int]
+    scale: dict[str, float]
 
-    def l1_at(self, step: int) -> float:
-        """λ at a step: linear from 0, then constant."""
-        return self.l1 * min(1.0, step / (self.l1_warmup * self.n_steps))
+    def __iter__(self) -> Iterator[dict[str, Tensor]]: ...
 
 
-def train(stream: Stream, cfg: TrainConfig, progress: bool = True) -> SAE:
+def train(
+    stream: Stream,
+    cfg: TrainConfig,
+    progress: bool = True,
+    *,
+    folder: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    on_metrics: Callable[[Metrics], None] | None = None,
+) -> SAE:
     """A frozen SAE on raw activations: scale and decoder norms folded in. `sae.cfg.metadata` holds the config and, over the last tenth of
-    training, fvu, l0 and dead.
+    training, loss, fvu and l0; and the share of dead features.
 
-    Raises ValueError if the stream ends early or activations are not finite.
+    folder            where checkpoints, metrics and the SAE go; the same call resumes, or returns the SAE if it is done
+    checkpoint_every  steps
+    on_metrics        called every ten steps with a dict of numbers: `lambda m: wandb.log(m, step=m["step"])`
+
+    Raises TrainingError, a ValueError, if the stream ends early, if activations are not finite, if the folder is of another run. After
+    Ctrl-C it writes a checkpoint, then raises KeyboardInterrupt.
     """
-    sae = initialize(stream, cfg)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=cfg.lr, betas=(0.9, 0.999), fused=True)
-    measured = Measures(cfg.d_sae, next(sae.parameters()).device)
-    bar = tqdm(
-        islice(stream, cfg.n_steps),
-        total=cfg.n_steps,
-        desc=f"SAE of {cfg.d_sae:,} features",
-        unit="step",
-        disable=not progress,
-        mininterval=2,
-    )
-    step = -1
-    for step, batch in enumerate(bar):
-        x = batch * stream.scale
-        feature_acts = sae.encode(x)
-        x_hat = sae.decode(feature_acts)
-        squared_error = (x - x_hat).square().sum(1).mean()
-        sparsity = (feature_acts.sum(0) @ sae.W_dec.norm(dim=1)) / len(x)
-        loss = squared_error + cfg.l1_at(step) * sparsity
-        if not torch.isfinite(loss):
-            n_bad = int((~torch.isfinite(batch)).sum())
-            raise ValueError(f"step {step}: the loss is {loss.item()}; activations at {stream.hook_name} hold {n_bad} non-finite values")
-        optimizer.param_groups[0]["lr"] = cfg.lr_at(step)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(sae.parameters(), cfg.clip)
-        optimizer.step()
-        if step >= 0.9 * cfg.n_steps:
-            measured.add(x, feature_acts.detach(), squared_error.item())
-        if step % 50 == 0:
-            fvu = squared_error.item() / x.var(0).sum().item()
-            bar.set_postfix(
-                loss=f"{loss.item():.2f}", l0=f"{(feature_acts > 0).sum(1).float().mean().item():.1f}", fvu=f"{fvu:.3f}", refresh=False
-            )
-    if step + 1 < cfg.n_steps:
-        raise ValueError(f"the stream ended after {step + 1:,} of {cfg.n_steps:,} steps; give it more text or train for fewer steps")
-    metadata = {"training": asdict(cfg), **measured.result()}
-    sae.cfg = SAEConfig(stream.d_in, cfg.d_sae, stream.hook_name, sae.cfg.model_name, metadata=metadata)
-    return sae.fold_scale(stream.scale).fold_decoder_norms().requires_grad_(False).eval()
+    return train_many(stream, [cfg], progress, folder=folder, checkpoint_every=checkpoint_every, on_metrics=on_metrics)[0]
 
 
-def initialize(stream: Stream, cfg: TrainConfig) -> SAE:
-    """Decoder rows in random directions with norm 0.1, the encoder its transpose, biases 0."""
-    sae = SAE(SAEConfig(stream.d_in, cfg.d_sae, stream.hook_name, stream.model_name))
-    rng = torch.Generator().manual_seed(cfg.seed)
-    rows = torch.randn(cfg.d_sae, stream.d_in, generator=rng)
-    with torch.no_grad():
-        sae.W_dec.copy_(0.1 * rows / rows.norm(dim=1, keepdim=True))
-        sae.W_enc.copy_(sae.W_dec.T)
-    return sae
+def train_many(
+    stream: Stream | Streams,
+    configs: Sequence[TrainConfig],
+    progress: bool = True,
+    *,
+    folder: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    on_metrics: Callable[[Metrics], None] | None = None,
+) -> list[SAE]:
+    """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name)."""
+    sources = [source_of(stream, cfg) for cfg in configs]
+    run = [describe(source, cfg) for source, cfg in zip(sources, configs, strict=True)]
+    home = Path(folder) if folder else None
+    homes = ([home] if len(configs) == 1 else [home / str(n) for n in range(len(configs))]) if home else []
+    if saes := finished(homes, run):
+        return saes
+    checkpoint = Checkpoint(home, run, stream, checkpoint_every) if home else None
+    n_done = checkpoint.seek() if checkpoint else 0
+    first, batches = first_of(stream)
+    learners = [Learner(source, cfg, new_sae(source, cfg, first.device)) for source, cfg in zip(sources, configs, strict=True)]
+    check_memory(learners, first, progress)
+    if checkpoint and n_done:
+        checkpoint.restore(learners)
+    n_steps = max(cfg.n_steps for cfg in configs)
+    with interruptible(is_on=checkpoint is not None) as interrupted, Monitor(learners, home, progress, on_metrics) as monitor:
+        learn(learners, islice(batches, n_steps - n_done), monitor, checkpoint, interrupted)
+    check_is_done(learners, checkpoint)
+    saes = [finish(learner, learner.sae) for learner in learners]
+    if checkpoint:
+        for sae, place in zip(saes, homes, strict=True):
+            sae.save(place)
+        checkpoint.remove()
+    return saes
 
 
-class Measures:
-    """Running fvu, l0 and dead features over many batches."""
+def learn(
+    learners: Sequence[Learner], batches: Iterable[Any], monitor: Monitor, checkpoint: Checkpoint | None, interrupted: Callable[[], bool]
+) -> None:
+    """The loop: every batch to every learner that is not done with its steps."""
+    for batch in batches:
+        for learner in learners:
+            if not learner.is_done:
+                learner.step(batch if isinstance(batch, Tensor) else batch[learner.source.hook_name])
+        monitor.after_step()
+        n_done = max(learner.n_done for learner in learners)
+        is_stopped = interrupted()
+        if checkpoint and (is_stopped or n_done % checkpoint.every == 0) and n_done < max(learner.cfg.n_steps for learner in learners):
+            checkpoint.save(learners, n_done)
+        if is_stopped:
+            raise KeyboardInterrupt(f"stopped after step {n_done:,}; the same call goes on from there")
 
-    def __init__(self, d_sae: int, device: torch.device):
-        self.fired = torch.zeros(d_sae, dtype=torch.bool, device=device)
-        self.squared_error = self.variance = self.active = 0.0
-        self.n_batches = self.n_tokens = 0
 
-    def add(self, x: torch.Tensor, feature_acts: torch.Tensor, squared_error: float) -> None:
-        self.fired |= (feature_acts > 0).any(0)
-        self.active += (feature_acts > 0).sum().item()
-        self.squared_error += squared_error
-        self.variance += x.var(0).sum().item()
-        self.n_batches += 1
-        self.n_tokens += len(x)
+def check_is_done(learners: Sequence[Learner], checkpoint: Checkpoint | None) -> None:
+    """Raises TrainingError where the stream had too few batches, once what was learned is safe."""
+    n_done, n_steps = max(learner.n_done for learner in learners), max(learner.cfg.n_steps for learner in learners)
+    if n_done < n_steps:
+        if checkpoint:
+            checkpoint.save(learners, n_done)
+        raise TrainingError(f"the stream ended after {n_done:,} of {n_steps:,} steps; give it more text or train for fewer steps")
 
-    def result(self) -> dict[str, float]:
-        if not self.n_batches:
-            return {}
-        dead = 1 - self.fired.float().mean().item()
-        return {
-            "fvu": self.squared_error / self.variance,
-            "l0": self.active / self.n_tokens,
-            "dead": dead,
-            "n_tokens_measured": self.n_tokens,
-        }
+
+def source_of(stream: Stream | Streams, cfg: TrainConfig) -> Source:
+    """What `cfg` is trained on. Raises TrainingError where its hook point is not the stream's."""
+    if isinstance(stream, Stream):
+        if cfg.hook_name not in ("", stream.hook_name):
+            raise TrainingError(f"the config is for {cfg.hook_name}, the stream reads {stream.hook_name}")
+        return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale)
+    if cfg.hook_name not in stream.d_in:
+        raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}; the stream reads {', '.join(stream.d_in)}")
+    return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name])
+
+
+def first_of(stream: Stream | Streams) -> tuple[Tensor, Iterator[Any]]:
+    """The first batch, of any hook point, which says batch size and device; and all batches, the first among them."""
+    batches = iter(stream)
+    if (first := next(batches, None)) is None:
+        raise TrainingError("the stream has no batch left; give it more text")
+    return first if isinstance(first, Tensor) else next(iter(first.values())), chain([first], batches)
+
+
+def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[SAE]:
+    """The SAEs of a run that is done; none where there are none. Raises TrainingError where they are of another run."""
+    there = [SAE.load(home) for home in homes if (home / CFG_FILE).exists()]
+    for sae, home, here in zip(there, homes, run, strict=False):
+        check_same_run(home, [sae.cfg.metadata.get("training", {})], [here])
+    return there if len(there) == len(homes) else []
+
+
+def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None:
+    """Print what training will take; raises TrainingError where the memory is not there."""
+    costs = [budget(learner.source.d_in, learner.cfg.d_sae, learner.cfg.n_steps, len(x)) for learner in learners]
+    whole, free = sum(costs[1:], costs[0]), free_memory(x.device)
+    if free is not None and whole.kept > free:
+        raise TrainingError(
+            f"training needs {whole}, but {x.device} has {free / 1e9:.1f} GB left; fewer features, or torchrun (sharded.py)"
+        )
+    if progress:
+        cfg = learners[0].cfg
+        minutes = whole.seconds(product_rate(x.shape[-1], cfg.d_sae, len(x), x.device)) / 60
+        tqdm.write(f"Training will take {whole}: {minutes:.1f} min if every step is dense, beside harvesting", file=sys.stderr)
+
+
+@contextmanager
+def interruptible(is_on: bool) -> Iterator[Callable[[], bool]]:
+    """Inside, the first Ctrl-C (or SIGTERM) only makes the given function true; a second one acts at once."""
+    event = threading.Event()
+    if not is_on or threading.current_thread() is not threading.main_thread():
+        yield event.is_set
+        return
+
+    def note(*_: Any) -> None:
+        event.set()
+        os.write(2, b"\nfinishing the step, then a checkpoint; once more to stop at once\n")
+        give_back()
+
+    def give_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield event.is_set
+    finally:
+        give_back()

@@ -1,0 +1,81 @@
+"""What training an SAE costs, in bytes and in FLOPs, before it starts.
+
+    weights      2 · d_in · d_sae · 4 bytes (the biases are small beside them); the same again for gradients, twice for Adam's means
+    batch        pre_acts, feature_acts and the gradients of both: 4 · batch · d_sae · 4 bytes, in the dense step
+    FLOPs        12 · batch · d_in · d_sae a step: three products forward and backward for each of encoder and decoder ("dense-equivalent":
+                 the gradient to x, which nobody needs, is counted as everybody counts it)
+
+Pure arithmetic; only `free_memory` and `product_rate` look at the machine.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes held at the same time, FLOPs of the whole run."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    batch: int
+    flops: float
+
+    @property
+    def kept(self) -> int:
+        """Without what a batch needs, which sparse steps do without."""
+        return self.weights + self.gradients + self.optimizer
+
+    @property
+    def memory(self) -> int:
+        return self.kept + self.batch
+
+    def seconds(self, flops_per_second: float) -> float:
+        return self.flops / flops_per_second
+
+    def __add__(self, other: "Budget") -> "Budget":
+        """Of two SAEs trained together."""
+        return Budget(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def __str__(self) -> str:
+        parts = f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}, Adam {_gb(self.optimizer)}, batch {_gb(self.batch)}"
+        return f"{_gb(self.memory)} of memory ({parts}), {self.flops:.2g} FLOPs"
+
+
+def budget(d_in: int, d_sae: int, n_steps: int, batch: int, n_ranks: int = 1) -> Budget:
+    """Of one SAE; with n_ranks, of each process that holds its share of the features."""
+    n_features = -(-d_sae // n_ranks)
+    weights = BYTES * (2 * d_in * n_features + n_features + d_in)
+    activations = BYTES * batch * (4 * n_features + 3 * d_in)
+    return Budget(weights, weights, 2 * weights, activations, 12.0 * d_in * n_features * batch * n_steps)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be had on the device; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
+    return 1024 * int(found[1]) if found else None
+
+
+def product_rate(d_in: int, d_sae: int, batch: int, device: torch.device) -> float:
+    """FLOPs per second of one product x @ W_enc as training makes it, cut to a few milliseconds; the fastest of three."""
+    x, weights = torch.ones(min(batch, 512), d_in, device=device), torch.ones(d_in, min(d_sae, 4096), device=device)
+    fastest = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        (x @ weights).sum().item()
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2.0 * len(x) * weights.numel() / fastest
+
+
+def _gb(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

@@ -1,0 +1,213 @@
+"""One SAE in training: a batch goes in, then gradients, clipping, Adam, counts; at the end an SAE on raw activations comes out.
+
+Everything that decides how training goes on is in `state()`: weights, Adam's two means, the counts. A checkpoint needs nothing else.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.sae.objective import Step, auxk_step, plain_step
+from workbench.sae.recipe import TrainConfig, initialize
+from workbench.sae.sae import SAE, SAEConfig
+from workbench.shapes import Activations
+
+DEAD_TOKENS = 10_000_000  # dead: fired on none of so many tokens; in a run of fewer than ten times as many, on none of a tenth of them
+MEASURED = 0.1  # share of the steps, the last ones, over which the SAE's own figures are taken
+N_THRESHOLDS = 20  # batches over which a BatchTopK SAE's threshold is averaged, the last ones
+SUMS = ("loss", "squared_error", "variance", "n_active", "n_tokens", "n_batches", "threshold")  # over these
+ADAM_MEANS = ("exp_avg", "exp_avg_sq")
+Metrics = dict[str, int | float]
+
+
+class TrainingError(ValueError):
+    """Activations or a loss that are not finite, a stream that ends early, a checkpoint of another run."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where activations come from."""
+
+    hook_name: str
+    model_name: str
+    d_in: int
+    scale: float  # x = scale · activation: E‖x‖² = d_in
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a step is computed: in one process, or over shards of the features (sharded.py)."""
+
+    step: Callable[[SAE, Tensor, float, float], Step]  # (sae, x, λ, density of the batch before), leaving gradients
+    auxk: Callable[[SAE, Tensor, Tensor, Tensor], Tensor]  # (sae, x, error, dead), adding to them
+    smallest: Callable[[SAE, Tensor], Tensor]  # (sae, x) → the smallest activation that BatchTopK selects
+    total: Callable[[Tensor], Tensor]  # a sum over this process's features → the sum over all features
+
+
+def one_process(cfg: TrainConfig) -> Engine:
+    """The fastest step that the config allows."""
+
+    def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+            return plain_step(sae, x, l1)
+
+    def smallest(sae: SAE, x: Tensor) -> Tensor:
+        feature_acts = sae.encode(x)
+        return feature_acts[feature_acts > 0].min()
+
+    return Engine(step, auxk_step, smallest, lambda part: part)
+
+
+def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> SAE:
+    sae_cfg = SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, architecture=cfg.architecture, k=cfg.k)
+    return initialize(SAE(sae_cfg), cfg.seed).to(device)
+
+
+class Learner:
+    """An SAE, its optimizer and its counts. `sae` holds all of cfg.d_sae features or, with an engine for it, a shard of them."""
+
+    def __init__(self, source: Source, cfg: TrainConfig, sae: SAE, engine: Engine | None = None):
+        self.source, self.cfg, self.sae, self.engine = source, cfg, sae, engine or one_process(cfg)
+        self.optimizer = torch.optim.Adam(sae.parameters(), lr=cfg.lr, betas=(0.9, 0.999), fused=True)
+        for weight in sae.parameters():  # zeros_like: memory in the weight's order, which fused Adam takes for granted
+            means = {name: torch.zeros_like(weight) for name in ADAM_MEANS}
+            self.optimizer.state[weight] = {"step": torch.zeros((), device=weight.device), **means}
+        device = sae.b_dec.device
+        self.n_done = self.n_tokens = 0
+        self.density = 1.0  # share of active entries in the batch before
+        self.since_fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)  # tokens
+        self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
+
+    @property
+    def is_done(self) -> bool:
+        return self.n_done >= self.cfg.n_steps
+
+    @property
+    def dead_tokens(self) -> int:
+        """How many tokens a feature must miss to count as dead."""
+        n_all = self.cfg.n_steps * self.n_tokens / self.n_done if self.n_done else math.inf
+        return round(min(DEAD_TOKENS, MEASURED * n_all))
+
+    @property
+    def dead(self) -> Tensor:
+        return self.since_fired >= self.dead_tokens
+
+    def step(self, batch: Activations) -> None:
+        """Learn from one batch of raw activations. Raises TrainingError, the weights unchanged, if these or the loss are not finite."""
+        x = batch.float() * self.source.scale
+        step = self.engine.step(self.sae, x, self.cfg.l1_at(self.n_done), self.density)
+        loss, n_active = torch.stack([step.loss.double(), step.n_active.double()]).tolist()  # the only wait for the device
+        if not math.isfinite(loss):
+            raise TrainingError(self._not_finite(batch, loss))
+        dead = self.dead & ~step.fired
+        if self.cfg.k is not None and self.engine.total(dead.sum()) > 0:
+            self.engine.auxk(self.sae, x, step.error, dead)
+        self._measure(x, step)
+        self._update()
+        self.since_fired += len(x)
+        self.since_fired[step.fired] = 0
+        self.density = n_active / (len(x) * self.cfg.d_sae)
+        self.n_tokens += len(x)
+        self.n_done += 1
+        self.last = x, step
+
+    def _measure(self, x: Tensor, step: Step) -> None:
+        """Add to the sums that the SAE's own figures come from, near the end."""
+        n_left = self.cfg.n_steps - self.n_done
+        if n_left <= MEASURED * self.cfg.n_steps:
+            counts = torch.tensor([len(x), 1], device=x.device)
+            self.sums[:6] += torch.stack([step.loss, step.squared_error, x.var(0).sum(), step.n_active, *counts])
+        if self.cfg.architecture == "batchtopk" and n_left <= N_THRESHOLDS:
+            self.sums[SUMS.index("threshold")] += self.engine.smallest(self.sae, x)
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        """Clip the gradients, take Adam's step, keep the weights where the architecture wants them."""
+        sae, cfg = self.sae, self.cfg
+        squares = {name: torch.linalg.vector_norm(weight.grad).square() for name, weight in sae.named_parameters()}
+        of_b_dec = squares.pop("b_dec")  # every shard has the whole of it
+        self.grad_norm = (self.engine.total(torch.stack(list(squares.values())).sum()) + of_b_dec).sqrt()
+        for weight in sae.parameters():
+            assert weight.grad is not None and weight.grad.stride() == weight.stride()  # fused Adam does not look
+            weight.grad *= (cfg.clip / self.grad_norm).clamp(max=1)
+        self.optimizer.param_groups[0]["lr"] = cfg.lr_at(self.n_done)
+        self.optimizer.step()
+        if cfg.k is not None:
+            sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
+        if sae.threshold is not None:
+            sae.threshold.clamp_(min=0)
+
+    def metrics(self) -> Metrics:
+        """The step just taken, on its batch."""
+        x, step = self.last
+        squared_error = step.squared_error.item()
+        return {
+            "step": self.n_done,
+            "tokens": self.n_tokens,
+            "loss": step.loss.item(),
+            "squared_error": squared_error,
+            "l0": step.n_active.item() / len(x),
+            "fvu": squared_error / x.var(0).sum().item(),
+            "dead": self.engine.total(self.dead.sum()).item() / self.cfg.d_sae,
+            "lr": self.cfg.lr_at(self.n_done - 1),
+            "l1": self.cfg.l1_at(self.n_done - 1),
+            "grad_norm": self.grad_norm.item(),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the next step depends on, as tensors by name; those of weights are the live ones."""
+        tensors = {"since_fired": self.since_fired, "sums": self.sums}
+        for name, weight in self.sae.named_parameters():
+            tensors |= {name: weight.detach(), **{f"{mean}.{name}": self.optimizer.state[weight][mean] for mean in ADAM_MEANS}}
+        counts = torch.tensor([self.n_done, self.n_tokens, self.density], dtype=torch.float64)
+        return tensors | {"counts": counts}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        for name, value in self.state().items():
+            value.copy_(tensors[name])
+        n_done, n_tokens, self.density = tensors["counts"].tolist()
+        self.n_done, self.n_tokens = int(n_done), int(n_tokens)
+        for weight in self.sae.parameters():
+            self.optimizer.state[weight]["step"].fill_(self.n_done)
+
+    def results(self) -> dict[str, Any]:
+        """What the SAE says of its own training: the config and, over the last tenth of the steps, loss, fvu and l0; dead features."""
+        loss, squared_error, variance, n_active, n_tokens, n_batches, _ = self.sums.tolist()
+        return {
+            "training": asdict(self.cfg) | asdict(self.source),
+            "loss": loss / n_batches,
+            "fvu": squared_error / variance,
+            "l0": n_active / n_tokens,
+            "dead": self.engine.total(self.dead.sum()).item() / self.cfg.d_sae,
+            "dead_tokens": self.dead_tokens,
+            "n_tokens_measured": int(n_tokens),
+            "n_tokens": self.n_tokens,
+        }
+
+    def _not_finite(self, batch: Tensor, loss: float) -> str:
+        where = f"batch {self.n_done:,} at {self.source.hook_name}"
+        n_bad = int((~torch.isfinite(batch)).sum())
+        if n_bad:
+            return f"{where}: {n_bad:,} of {batch.numel():,} activations are NaN or infinite"
+        return f"{where}: the loss is {loss} although the activations are finite: training diverged, try an lr below {self.cfg.lr:g}"
+
+
+def finish(learner: Learner, sae: SAE) -> SAE:
+    """The trained SAE, frozen, on raw activations: scale and decoder norms folded in. BatchTopK, whose selection needs a whole batch,
+    becomes JumpReLU with one threshold: the smallest activation that was selected, averaged over the last batches.
+
+    sae: the learner's own, or all its shards put together.
+    """
+    if sae.cfg.architecture == "batchtopk":
+        weights, cfg = sae.state_dict(), replace(sae.cfg, architecture="jumprelu", k=None)
+        threshold = learner.sums[SUMS.index("threshold")].item() / min(N_THRESHOLDS, learner.cfg.n_steps)
+        sae = SAE(cfg).to(sae.b_dec.device)
+        sae.load_state_dict(weights | {"threshold": torch.full_like(sae.b_enc, threshold)})
+    sae.cfg = replace(sae.cfg, metadata=learner.results())
+    return sae.fold_scale(learner.source.scale).fold_decoder_norms().requires_grad_(False).eval()

@@ -1,0 +1,72 @@
+"""The paper's recipe in numbers: what a training run is asked to do, and where it starts.
+
+    loss = E[ ‖x − x_hat‖² + λ Σ_i feature_acts_i ‖W_dec_i‖ ],    λ = 5, x scaled so that E‖x‖² = d_in
+
+Scaling Monosemanticity, "Sparse autoencoders", and the April 2024 update on training: decoder rows random with norm 0.1, W_enc = W_decᵀ,
+biases 0; Adam(0.9, 0.999); learning rate constant, then linear to 0 over the last fifth; λ linear from 0 over the first twentieth; gradient
+norm clipped at 1; one epoch; no resampling, no constraint on the decoder.
+
+Where the other architectures differ: TopK and BatchTopK keep decoder rows at norm 1 ("Scaling and evaluating sparse autoencoders",
+appendix A.2), else a feature's norm would decide whether it is selected; JumpReLU's thresholds start at 0.1.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from workbench.sae.sae import SAE, SAEConfig
+
+DECODER_NORM = 0.1
+THRESHOLD = 0.1
+ROWS_AT_ONCE = 4096  # random rows drawn together
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    d_sae: int
+    n_steps: int = 6000
+    lr: float = 1e-3
+    l1: float = 5.0  # λ; jumprelu: the price of an active feature; topk and batchtopk: without effect
+    l1_warmup: float = 0.05  # share of the steps
+    lr_decay: float = 0.20  # share of the steps
+    clip: float = 1.0  # gradient norm
+    seed: int = 0
+    architecture: str = "standard"  # ReLU + L1; or "topk", "batchtopk", "jumprelu"
+    k: int | None = None  # topk, batchtopk: active features per token
+    hook_name: str = ""  # which of the stream's hook points, where it has several
+    precision: str = "float32"  # or "bfloat16": the plain step under autocast; weights and optimizer stay float32
+    is_plain: bool = False  # dense autograd in every step, also where the sparse step would be faster
+
+    def __post_init__(self):
+        SAEConfig(1, self.d_sae, self.hook_name, architecture=self.architecture, k=self.k)  # raises if these do not fit together
+        for name in ("d_sae", "n_steps", "lr", "clip"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision {self.precision!r} is unknown; there is float32, bfloat16")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate at a step: constant, then linear to 0."""
+        return self.lr * min(1.0, (self.n_steps - step) / (self.lr_decay * self.n_steps)) if self.lr_decay else self.lr
+
+    def l1_at(self, step: int) -> float:
+        """λ at a step: linear from 0, then constant."""
+        return self.l1 * min(1.0, step / (self.l1_warmup * self.n_steps)) if self.l1_warmup else self.l1
+
+
+@torch.no_grad()
+def initialize(sae: SAE, seed: int, first: int = 0) -> SAE:
+    """Decoder rows in random directions, the encoder their transpose, biases 0.
+
+    first: the number of the SAE's first feature, where it is a shard of a larger SAE: every feature starts as it would in the whole.
+    """
+    rng, end = torch.Generator().manual_seed(seed), first + sae.cfg.d_sae
+    norm = 1.0 if sae.cfg.k else DECODER_NORM
+    for start in range(0, end, ROWS_AT_ONCE):  # whole pieces, also where only a part is used: a row's numbers depend on nothing else
+        rows = torch.randn(ROWS_AT_ONCE, sae.cfg.d_in, generator=rng)[max(0, first - start) : end - start]
+        begin = max(0, start - first)
+        sae.W_dec[begin : begin + len(rows)] = (norm * rows / rows.norm(dim=1, keepdim=True)).to(sae.W_dec.device)
+    sae.W_enc.copy_(sae.W_dec.T)
+    if sae.threshold is not None:
+        sae.threshold.fill_(THRESHOLD)
+    return sae
