@@ -34,7 +34,7 @@ class StillFigure(go.Figure):
 def plot_agreement(table: pd.DataFrame) -> StillFigure:
     """Each (feature, position)'s effect against its attribution and against its activation."""
     measured = table.loc[table["effect"].dropna().abs().nlargest(N_POINTS).index]
-    figure = _empty(make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06), "Effect against attribution and activation")
+    figure = empty_figure(make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06), "Effect against attribution and activation")
     texts, colors, symbols = _hover(measured), _colors(measured["effect"]), np.where(measured["effect"] > 0, "circle", "square")
     stills = []
     for column, by in enumerate(("attribution", "activation"), start=1):
@@ -50,7 +50,7 @@ def plot_agreement(table: pd.DataFrame) -> StillFigure:
 
 def plot_ranks(top: pd.DataFrame) -> StillFigure:
     """Where the rows of `top` (with activation_rank, attribution_rank, effect_rank) stand in the three orders; rank 1 on top."""
-    figure = _empty(go.Figure(), f"The {len(top)} largest effects in three orders")
+    figure = empty_figure(go.Figure(), f"The {len(top)} largest effects in three orders")
     ranks = top[[f"{by}_rank" for by in ORDERS]].to_numpy(float)
     for line, color, effect, text in zip(ranks, _colors(top["effect"]), top["effect"], _hover(top), strict=True):
         dash = "solid" if effect > 0 else "dash"
@@ -62,7 +62,7 @@ def plot_ranks(top: pd.DataFrame) -> StillFigure:
     return figure
 
 
-def _empty(figure: go.Figure, title: str) -> StillFigure:
+def empty_figure(figure: go.Figure, title: str) -> StillFigure:
     """Transparent, so that it sits on light and dark pages alike."""
     gray = dict(gridcolor="rgba(128,128,128,0.2)", zerolinecolor="rgba(128,128,128,0.6)")
     clear = dict(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font_color="#888", showlegend=False)

@@ -47,12 +47,12 @@ def highlights_html(str_tokens: Sequence[str], values: Mapping[int, float], scal
         text, value = escape(visible(token)), values.get(pos, math.nan)
         if math.isfinite(value):
             title = f"position {pos}: {number(value, is_signed, scale)}"
-            text = f'<span style="{_shade_style(value, scale, is_signed)}" title="{title}">{text}</span>'
+            text = f'<span style="{shade_style(value, scale, is_signed)}" title="{title}">{text}</span>'
         spans.append(text)
     return f'<span style="white-space:pre-wrap;line-height:1.75">{"".join(spans)}</span>'
 
 
-def _shade_style(value: float, scale: float, is_signed: bool) -> str:
+def shade_style(value: float, scale: float, is_signed: bool) -> str:
     color, line = (BLUE, "none") if not is_signed else (ORANGE, "solid") if value > 0 else (PURPLE, "dashed")
     shade = 0.06 + 0.5 * (min(abs(value) / scale, 1.0) if scale > 0 else 0)
     return f"background-color:rgba({color},{shade:.2f});border-bottom:2px {line} rgba({color},{min(shade + 0.3, 1):.2f});padding:1px 0"
@@ -68,6 +68,16 @@ def bar_html(value: float, scale: float, is_signed: bool = True) -> str:
 
 def heading_html(text: str, note: str) -> str:
     return f'<div style="margin:20px 0 6px"><b style="font-size:14px">{text}</b> <span style="{FAINT};font-size:12px">{note}</span></div>'
+
+
+def legend_html(styles: Mapping[str, tuple[str, str]]) -> str:
+    """Names of lines, each with its color and dash (an SVG stroke-dasharray)."""
+    spans = []
+    for name, (color, dash) in styles.items():
+        line = "dotted" if dash.startswith("2") else "dashed" if dash else "solid"
+        swatch = f'<span style="display:inline-block;width:22px;vertical-align:middle;border-top:2px {line} rgb({color})"></span>'
+        spans.append(f'<span style="margin-right:14px;white-space:nowrap">{swatch} {escape(visible(name))}</span>')
+    return f'<div style="max-width:640px;font-size:12px">{"".join(spans)}</div>'
 
 
 def cell_html(content: str, style: str = "", tag: str = "td", title: str = "") -> str:

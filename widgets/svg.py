@@ -6,6 +6,7 @@ Mid-gray ink reads on both themes; an <img> cannot see the page's. Sign is shown
 import base64
 from collections.abc import Sequence
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,50 @@ def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt
         body.append(f'<path d="{line}" fill="none" stroke="rgb({color})" stroke-width="1.5" stroke-opacity="0.7"{dash}/>')
         body.append(_marks(at_x, ys, color, "round" if effect > 0 else "square", 6, 0.9))
     return svg_img("".join([_text(LEFT - 6, 10, "rank", "start"), *body]), WIDTH, HEIGHT, alt)
+
+
+class Line(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+    color: str
+    dash: str = ""  # an SVG stroke-dasharray
+
+
+def lines_svg(lines: Sequence[Line], x_name: str, y_name: str, alt: str) -> str:
+    """Lines as an <img>; a point is left out where it is no number."""
+    every_x, every_y = (np.concatenate([np.asarray(line[i], dtype=float) for line in lines]) for i in (0, 1))
+    x_ticks, y_ticks = nice_ticks(every_x[np.isfinite(every_x)]), nice_ticks(every_y[np.isfinite(every_y)])
+    body = _axes(x_ticks, y_ticks, x_name, y_name)
+    for x, y, color, dash in lines:
+        drawn = np.isfinite(x) & np.isfinite(y)
+        px = LEFT + (x[drawn] - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
+        py = HEIGHT - BOTTOM - (y[drawn] - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
+        path = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in zip(px, py, strict=True))
+        if path:
+            body.append(f'<path d="M{path}" fill="none" stroke="rgb({color})" stroke-width="2" stroke-dasharray="{dash}"/>')
+    return svg_img("".join(body), WIDTH, HEIGHT, alt)
+
+
+def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], alt: str) -> str:
+    """A matrix as an <img>: orange > 0, purple < 0, gray where nothing was measured; the larger values also as numbers."""
+    cell_x, cell_y, head = 38, 22, 12 + 6 * max(map(len, column_names), default=0)
+    left = 12 + 7 * max(map(len, row_names), default=0)
+    scale = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    body = []
+    for column, name in enumerate(column_names):
+        x = left + cell_x * (column + 0.6)
+        body.append(f'<text x="{x:.0f}" y="{head - 6}" fill="{INK}" transform="rotate(-60 {x:.0f} {head - 6})">{escape(name)}</text>')
+    for row, name in enumerate(row_names):
+        y = head + cell_y * row
+        body.append(_text(left - 6, y + 15, name, "end"))
+        for column, value in enumerate(values[row]):
+            x, is_known = left + cell_x * column, np.isfinite(value)
+            color, share = (ORANGE if value > 0 else PURPLE, abs(value) / scale) if is_known else ("128,128,128", 0.1)
+            fill = f'fill="rgb({color})" fill-opacity="{0.9 * share:.2f}" stroke="{INK}" stroke-opacity="0.2"'
+            body.append(f'<rect x="{x}" y="{y}" width="{cell_x - 1}" height="{cell_y - 1}" {fill}/>')
+            if is_known and share >= 0.15:
+                body.append(_text(x + cell_x / 2, y + 15, f"{value:.2g}".replace("-", "−"), "middle"))
+    return svg_img("".join(body), left + cell_x * len(column_names) + head // 2, head + cell_y * len(row_names) + 4, alt)
 
 
 def svg_img(body: str, width: int, height: int, alt: str) -> str:

@@ -7,17 +7,22 @@
 What does not fit together (widths, hook names, NaN weights) is said when it is put together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.circuits.continuations import Steering
+from workbench.circuits.generation import Decoding
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking import FeatureRanking, rank
+from workbench.circuits.steering import Strengths, steer
+from workbench.circuits.vectors import SteeringVector
 from workbench.features.examples import Examples
 from workbench.model import check_sae, load_model
 from workbench.sae.sae import SAE
@@ -47,6 +52,28 @@ class Workbench:
         ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
         """
         return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
+
+    def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own
+        self,
+        prompt: str,
+        features: Strengths,
+        max_new_tokens: int = 40,
+        *,
+        temperature: float = 0.0,
+        n_samples: int = 1,
+        seed: int = 0,
+        vector: SteeringVector | None = None,
+        tokens: Sequence[str] = (),
+        max_act: Mapping[int, float] | None = None,
+        cancel: Event | None = None,
+    ) -> Steering:
+        """`prompt` continued unsteered and with features clamped to strength × max_act at every position, generated ones included.
+
+        steer(prompt, {1234: 10.0}), or {1234: [0, 2, 5, 10]} for a continuation each and a dose–response figure. Strengths from −10 to 10
+        are sane. temperature 0 is greedy. vector: `steering_vector(…)` set beside the features. tokens: whose probability to follow.
+        """
+        decoding = Decoding(max_new_tokens, temperature, n_samples, seed, cancel)
+        return steer(self, prompt, features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
     def with_sae(self, name: str) -> "Workbench":
         """The same model seen through another of `saes`. Index and labels belong to one SAE: they stay behind."""

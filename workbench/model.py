@@ -111,11 +111,13 @@ def to_tokens(model: "TransformerBridge", prompt: str) -> Tokens:
 
 
 def to_str_tokens(model: "TransformerBridge", tokens: Int[Tensor, "*batch"]) -> list[str]:
-    """One readable string per token of a single text. A token that is part of a character shows its raw form instead of `�`."""
+    """One readable string per token of a single text. A token that is part of a character shows its raw form instead of `�`; one that
+    only pads the vocabulary shows its number."""
     ids = tokens.reshape(-1).tolist()
     texts = model.tokenizer.batch_decode([[token] for token in ids], clean_up_tokenization_spaces=False)
     raw = model.tokenizer.convert_ids_to_tokens(ids)
-    return [raw_text if "\ufffd" in text or not text else text for text, raw_text in zip(texts, raw, strict=True)]
+    shown = [raw_text if "\ufffd" in text or not text else text for text, raw_text in zip(texts, raw, strict=True)]
+    return [text if text is not None else f"<{token}>" for text, token in zip(shown, ids, strict=True)]
 
 
 def is_start_token(model: "TransformerBridge", tokens: Tokens) -> TokenMask:
@@ -200,9 +202,13 @@ def _width(model: "TransformerBridge", hook_name: str) -> int | None:
 
 def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:
     """The model's own forward pass (hooks fire), unembedding the last position only and without a KV cache where the model lets us."""
-    accepted = inspect.signature(model.original_model.forward).parameters
-    options = {name: value for name, value in (("use_cache", False), ("logits_to_keep", 1)) if name in accepted}
-    return model(tokens, **options)[:, -1]
+    return model(tokens, **accepted(model, use_cache=False, logits_to_keep=1))[:, -1]
+
+
+def accepted(model: "TransformerBridge", **options: Any) -> dict[str, Any]:
+    """Those of the options that this model's forward pass knows."""
+    names = inspect.signature(model.original_model.forward).parameters
+    return {name: value for name, value in options.items() if name in names}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Scaling Monosemanticity, "Influence on behavior". Only the difference is added, 
 nothing changes nothing. `edited` is any function of the feature activations; clamping to a value is the common one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,8 @@ def clamp(bench: Any, values: Mapping[int, float], pos: int | list[int] | None =
 
 
 def _clamping(sae: SAE, values: Mapping[int, float]) -> Edit:
+    check_features(sae, values)
     for feature, value in values.items():
-        if not 0 <= feature < sae.cfg.d_sae:
-            raise ValueError(f"this SAE has no feature {feature}: expected 0 to {sae.cfg.d_sae - 1}")
         if not torch.isfinite(torch.tensor(float(value))):
             raise ValueError(f"feature {feature} cannot be clamped to {value}: expected a finite number")
 
@@ -81,6 +80,13 @@ def _clamping(sae: SAE, values: Mapping[int, float]) -> Edit:
         return edited
 
     return edit
+
+
+def check_features(sae: SAE, features: Iterable[int]) -> None:
+    """Raises ValueError with the range that there is."""
+    for feature in features:
+        if not 0 <= feature < sae.cfg.d_sae:
+            raise ValueError(f"this SAE has no feature {feature}: expected 0 to {sae.cfg.d_sae - 1}")
 
 
 def _checked_positions(model: "TransformerBridge", pos: int | list[int] | None) -> list[int] | None:

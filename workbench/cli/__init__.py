@@ -13,12 +13,13 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.act import rank
+from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
 from workbench.cli.learn import convert
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
+app.command()(steer)
 app.command()(convert)
 app.add_typer(atlas_app, name="atlas")
 

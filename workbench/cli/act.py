@@ -1,4 +1,4 @@
-"""workbench rank: the features behind an answer, as tables, JSON or a page."""
+"""workbench rank: the features behind an answer, as tables, JSON or a page. workbench steer: what a feature makes the model write."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from workbench.circuits.continuations import Steering
     from workbench.circuits.ranking import FeatureRanking
 
 
@@ -87,3 +88,70 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
         console.print(Text(f"\nThe {top} largest by {order}", style="bold"))
         console.print(table)
     console.print(Text(repr(ranking.agreement())))
+
+
+def steer(
+    prompt: Annotated[str, typer.Argument(help="What the model goes on from.")],
+    feature: Annotated[
+        list[str], typer.Option(help="FEATURE=STRENGTH, as 1234=10; several strengths as 1234=0,5,10. Give it again for more.")
+    ],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="How far the model goes on.")] = 40,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy, 1 samples from the model's own probabilities.")] = 0.0,
+    samples: Annotated[int, typer.Option(min=1, help="Texts for each strength.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the first sample.")] = 0,
+    token: Annotated[list[str], typer.Option(help="Also print the probability of this next token.")] = [],  # noqa: B006
+    max_act: Annotated[list[str], typer.Option(help="FEATURE=ACTIVATION that strength 1 stands for, where it is not known.")] = [],  # noqa: B006
+    model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
+    sae: Annotated[str | None, typer.Option(help="The SAE's folder; for the atlas, one of its widths.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of texts.")] = False,
+    device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
+) -> None:
+    """Let the model write while features are clamped to strength × their largest activation; the unsteered text beside it."""
+    strengths = dict(map(_numbers, feature))
+    known = {key: values[0] for key, values in map(_numbers, max_act)}
+    from workbench.bench import load
+
+    steering = load(model, sae, device=device).steer(
+        prompt, strengths, max_new_tokens, temperature=temperature, n_samples=samples, seed=seed, tokens=token, max_act=known
+    )
+    if as_json:
+        print(json.dumps(steering_json(steering), ensure_ascii=False, allow_nan=False, indent=1))
+    else:
+        print_texts(steering)
+
+
+def _numbers(typed: str) -> tuple[int, list[float]]:
+    """ "1234=0,5,10" → (1234, [0, 5, 10])"""
+    feature, _, numbers = typed.partition("=")
+    try:
+        return int(feature), [float(number) for number in numbers.split(",")]
+    except ValueError:
+        raise ValueError(f"{typed!r} is not FEATURE=NUMBER: expected something like 1234=10 or 1234=0,5,10") from None
+
+
+def steering_json(steering: "Steering") -> dict[str, Any]:
+    """The texts and what was measured of them as plain data; what has no value is null."""
+    about = {name: getattr(steering, name) for name in ("prompt", "max_act", "labels", "notes", "model_name", "sae_name", "hook_name")}
+    return about | {"continuations": json.loads(steering.table.to_json(orient="records", double_precision=15))}
+
+
+def print_texts(steering: "Steering") -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from widgets.html import number, visible
+
+    console = Console()
+    for feature, most in steering.max_act.items():
+        label = visible(steering.labels.get(feature, ""))
+        console.print(Text(f"feature {feature} {label}".rstrip() + f": strength 1 is activation {number(most, is_signed=False)}"))
+    for note in steering.notes:
+        console.print(Text(note))
+    for row in steering.table.to_dict("records"):
+        figures = [
+            f"perplexity {number(row['perplexity'], is_signed=False)}",
+            f"own activation {number(row['activation'], is_signed=False)}",
+        ]
+        figures += [f"{name} {value:.3f}" for name, value in row.items() if str(name).startswith("p(")]
+        console.print(Text.assemble("\n", (row["name"], "bold"), (f"  {' · '.join(figures)}", "dim")))
+        console.print(Text.assemble((visible(steering.prompt), "dim"), visible(row["text"])))

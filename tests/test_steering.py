@@ -1,0 +1,324 @@
+"""Steering generates while features are clamped: exact with the KV cache, to the bit where nothing changes, read by the unsteered model."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import D_MODEL, D_SAE, FAMILIES, N_CTX, random_sae
+
+from workbench.circuits import vectors
+from workbench.circuits.continuations import Continuation, Setting, Steering
+from workbench.circuits.generation import Decoding, Noise, generate, read
+from workbench.circuits.intervene import editing
+from workbench.circuits.steering import clamping_rows, steer
+from workbench.circuits.vectors import SteeringVector, largest_scale, steering_vector
+from workbench.model import to_tokens
+
+PROMPT = "the cat sat on the"
+SHORT = Decoding(max_new_tokens=6)
+KNOWN = dict.fromkeys(range(D_SAE), 2.0)  # max_act of every feature
+
+
+def made_bench(model, sae=None, **changed) -> SimpleNamespace:
+    fields = dict(model=model, sae=sae or random_sae(), index=None, examples=None, labels={3: "a label"}, name="tiny", sae_name="64")
+    return SimpleNamespace(**(fields | changed))
+
+
+def whole_text(model, clamp: dict[int, float]) -> tuple[torch.Tensor, int]:
+    """(the prompt's tokens and those that follow under the clamp, how many are the prompt's)"""
+    tokens = to_tokens(model, PROMPT)
+    with editing(model, random_sae(), clamp):
+        return torch.cat([tokens, generate(model, tokens, SHORT).tokens], dim=1), tokens.shape[1]
+
+
+def texts(steering: Steering, kind: str = "features") -> list[str]:
+    return [each.text for each in steering.continuations if each.setting.kind == kind]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_kv_cache_changes_no_token_of_greedy_steering(model_of, tokens, sae, family):
+    model = model_of(family)
+    edit = clamping_rows([3, 8], torch.tensor([[torch.nan, torch.nan], [9.0, 0.0], [-20.0, 4.0]]))
+    written = []
+    for use_cache in (True, False):
+        with editing(model, sae, edit):
+            written.append(generate(model, tokens.expand(3, -1), SHORT, use_cache=use_cache))
+    assert torch.equal(written[0].tokens, written[1].tokens)
+    torch.testing.assert_close(written[0].next_logits, written[1].next_logits, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(written[0].next_logits[0], written[0].next_logits[1], atol=1e-3), "the clamp did nothing"
+
+
+def test_rows_are_what_each_clamp_gives_alone(model, tokens, sae):
+    edit = clamping_rows([3, 8], torch.tensor([[torch.nan, 1.0], [9.0, 0.0]]))
+    with editing(model, sae, edit):
+        both = generate(model, tokens.expand(2, -1), SHORT)
+    for row, clamp in enumerate([{8: 1.0}, {3: 9.0, 8: 0.0}]):
+        with editing(model, sae, clamp):
+            alone = generate(model, tokens, SHORT)
+        assert torch.equal(both.tokens[row], alone.tokens[0])
+        torch.testing.assert_close(both.next_logits[row], alone.next_logits[0], rtol=1e-4, atol=1e-4)
+
+
+def test_strength_0_equals_ablation(model):
+    bench = made_bench(model)
+    found = steer(bench, PROMPT, {3: 0.0}, SHORT, max_act=KNOWN).continuations[1]
+    tokens = to_tokens(model, PROMPT)
+    with editing(model, bench.sae, {3: 0.0}):
+        expected = generate(model, tokens, SHORT)
+    assert found.text == model.tokenizer.decode(expected.tokens[0])
+    likeliest = expected.next_logits[0].softmax(-1).max().item()
+    assert max(found.next_tokens.values()) == pytest.approx(likeliest, rel=1e-5)
+
+
+def test_strength_is_in_units_of_the_largest_activation(model):
+    bench = made_bench(model)
+    found = steer(bench, PROMPT, {3: [2.0, -4.0], 8: 1.0}, SHORT, max_act={3: 2.5, 8: 7.0}).continuations
+    tokens = to_tokens(model, PROMPT)
+    for each, clamp in zip(found[1:], [{3: 5.0, 8: 7.0}, {3: -10.0, 8: 7.0}], strict=True):
+        with editing(model, bench.sae, clamp):
+            assert each.text == model.tokenizer.decode(generate(model, tokens, SHORT).tokens[0])
+    assert [each.setting.name for each in found] == ["unsteered", "3 × 2, 8 × 1", "3 × -4, 8 × 1"]
+
+
+def test_clamping_a_feature_to_its_own_value_changes_nothing_to_the_bit(model):
+    sae = random_sae()
+    sae.W_enc.data[:, 3], sae.b_enc.data[3] = 0.0, 2.5  # active everywhere, always 2.5
+    sae.b_enc.data[8] = -1000.0  # never active
+    found = steer(made_bench(model, sae), PROMPT, {3: 1.0, 8: 0.0}, SHORT, max_act={3: 2.5, 8: 1.0}).continuations
+    assert found[1].next_tokens == found[0].next_tokens and found[1].text == found[0].text
+    assert found[1].log_probs == found[0].log_probs
+
+
+def test_sampling_draws_from_the_softmax():
+    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0]])
+    noise = Noise([0], temperature=2.0)
+    drawn = torch.cat([noise.choose(logits) for _ in range(4000)])
+    expected = (logits[0] / 2.0).softmax(-1)
+    assert (drawn.bincount(minlength=4) / 4000 - expected).abs().max() < 0.03
+
+
+def test_samples_of_one_seed_have_the_same_luck_whatever_else_is_in_the_batch(model):
+    sampled = Decoding(max_new_tokens=8, temperature=1.0, n_samples=3, seed=5)
+    found = steer(made_bench(model), PROMPT, {3: [0.0, 4.0]}, sampled, max_act=KNOWN)
+    plain = texts(found, "unsteered")
+    assert len(set(plain)) == 3
+    one = Decoding(max_new_tokens=8, temperature=1.0, seed=6)
+    again = steer(made_bench(model), PROMPT, {3: 4.0}, one, max_act=KNOWN)
+    assert texts(again, "unsteered")[0] == plain[1]
+    assert texts(again)[0] == texts(found)[4]
+
+
+def test_perplexity_and_log_probabilities_are_the_unsteered_model_s(model):
+    found = steer(made_bench(model), PROMPT, {3: 8.0}, SHORT, max_act=KNOWN).continuations[1]
+    tokens, n_prompt = whole_text(model, {3: 16.0})
+    log_probs = model(tokens)[0].log_softmax(-1)
+    expected = [log_probs[pos - 1, tokens[0, pos]].item() for pos in range(n_prompt, tokens.shape[1])]
+    assert found.log_probs == pytest.approx(expected, abs=1e-4)
+    assert found.perplexity == pytest.approx(np.exp(-np.mean(expected)), rel=1e-4)
+
+
+def test_own_activations_are_read_without_the_clamp(model):
+    bench = made_bench(model)
+    found = steer(bench, PROMPT, {3: 8.0, 9: 1.0}, SHORT, max_act=KNOWN).continuations[1]
+    tokens, n_prompt = whole_text(model, {3: 16.0, 9: 2.0})
+    x = model.run_with_cache(tokens)[1][bench.sae.cfg.hook_name][0, n_prompt:]
+    assert found.activations == pytest.approx(bench.sae.encode(x)[:, [3, 9]].sum(1).tolist(), abs=1e-4)
+
+
+def test_reading_in_parts_is_reading(model, tokens, sae, monkeypatch):
+    rows = tokens.repeat(5, 1)
+    rows[:, -1] = torch.arange(5)
+    whole = read(model, sae, rows, 8, [3])
+    monkeypatch.setattr("workbench.circuits.generation.READ_FLOATS", 1)
+    parts = read(model, sae, rows, 8, [3])
+    torch.testing.assert_close(parts.log_probs, whole.log_probs, rtol=1e-4, atol=1e-5)
+    assert parts.log_probs.shape == (5, 4) and parts.feature_acts.shape == (5, 4, 1)
+
+
+def test_a_text_ends_at_its_end_token_and_others_go_on(model, tokens, monkeypatch):
+    plain = generate(model, tokens, SHORT)
+    ends_third = int(plain.tokens[0, 2])
+    monkeypatch.setattr("workbench.circuits.generation.end_tokens", lambda model: [ends_third])
+    rows = tokens.repeat(2, 1)
+    rows[1, -1] = 7
+    ended = generate(model, rows, SHORT)
+    first = plain.tokens[0].tolist().index(ends_third)
+    assert ended.is_text[0].tolist() == [i < first for i in range(ended.tokens.shape[1])]
+    assert set(ended.tokens[0, first:].tolist()) == {ends_third}
+
+
+def test_tokens_that_were_asked_for_are_followed(model):
+    found = steer(made_bench(model), PROMPT, {3: [1.0, 4.0]}, SHORT, tokens=[" mat"], max_act=KNOWN)
+    probability = model(to_tokens(model, PROMPT))[0, -1].softmax(-1)[model.to_single_token(" mat")].item()
+    assert found.table["p( mat)"][0] == pytest.approx(probability, rel=1e-4)
+    assert found.table["p( mat)"].nunique() == 3
+
+
+class Index:
+    table = pd.DataFrame({"feature": [3, 8], "max_act": [2.5, 0.0]})
+
+
+def test_max_act_is_as_given_else_the_index_s_else_the_examples_else_asked_for(model):
+    def examples(feature: int) -> list:
+        return [SimpleNamespace(activations=[0.0, 1.5, 1.0]), SimpleNamespace(activations=[1.0])] if feature == 3 else []
+
+    indexed, exemplified = made_bench(model, index=Index), made_bench(model, examples=examples)
+    assert steer(indexed, PROMPT, {3: 1.0}, SHORT, max_act={3: 4.0}).max_act == {3: 4.0}
+    assert steer(indexed, PROMPT, {3: 1.0}, SHORT).max_act == {3: 2.5}
+    assert steer(exemplified, PROMPT, {3: 1.0}, SHORT).max_act == {3: 1.5}
+    for bench in (indexed, exemplified):
+        with pytest.raises(ValueError, match=r"feature 8 never fired .* give max_act=\{8: …\}"):
+            steer(bench, PROMPT, {8: 1.0}, SHORT)
+    with pytest.raises(ValueError, match=r"not known here .* give max_act=\{3: …\}"):
+        steer(made_bench(model), PROMPT, {3: 1.0}, SHORT)
+
+
+WRONG = {
+    "a feature out of range": (dict(features={D_SAE: 1.0}), f"no feature {D_SAE}: expected 0 to {D_SAE - 1}"),
+    "a negative feature": (dict(features={-1: 1.0}), "no feature -1"),
+    "nothing to steer by": (dict(features={}), "nothing to steer by"),
+    "a strength that is no number": (dict(features={3: float("inf")}), "feature 3 cannot be steered at inf"),
+    "lists of two lengths": (dict(features={3: [1.0, 2.0], 8: [1.0, 2.0, 3.0]}), r"lists of strengths go together.*\[2, 3\]"),
+    "an empty list": (dict(features={3: []}), "expected one length, at least 1"),
+    "a token that is none": (dict(tokens=["mat cat"]), "expected one token"),
+    "past the context": (dict(decoding=Decoding(100)), rf"more than the {N_CTX} .* at most \d+ new ones"),
+    "an empty prompt": (dict(prompt=" "), "the prompt is empty"),
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_what_cannot_be_steered_is_said_before_anything_runs(model, monkeypatch, how):
+    options, says = WRONG[how]
+    monkeypatch.setattr(type(model), "forward", lambda *_, **__: pytest.fail("the model ran"))
+    asked = dict(prompt=PROMPT, features={3: 1.0}, decoding=SHORT, max_act=KNOWN) | options
+    with pytest.raises(ValueError, match=says):
+        steer(made_bench(model), **asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (dict(max_new_tokens=0), "generates nothing"),
+        (dict(temperature=-1.0), "expected 0"),
+        (dict(n_samples=0), "n_samples=0"),
+        (dict(n_samples=3), "give a temperature"),
+    ],
+)
+def test_decodings_that_cannot_be_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        Decoding(**options)
+
+
+def test_the_whole_context_can_be_used(model):
+    n_prompt = to_tokens(model, PROMPT).shape[1]
+    found = steer(made_bench(model), PROMPT, {3: 1.0}, Decoding(N_CTX - n_prompt), max_act=KNOWN)
+    assert len(found.continuations) == 2
+
+
+def test_cancel_ends_generation_with_what_there_is(model, tokens):
+    cancel = threading.Event()
+    cancel.set()
+    assert generate(model, tokens, Decoding(6, cancel=cancel)).tokens.shape == (1, 1)
+
+
+def test_strengths_beyond_the_sane_range_are_named_and_not_forbidden(model):
+    far = steer(made_bench(model), PROMPT, {3: [1.0, 100.0]}, SHORT, max_act={3: 1e-3})
+    assert far.notes == ["feature 3 at strength 100: beyond ±10 texts usually turn into nonsense"]
+    large = steer(made_bench(model), PROMPT, {3: [0.5, -2.0]}, SHORT, max_act={3: far.x_norm})
+    assert len(large.notes) == 1 and "at strength -2: beyond ±1 " in large.notes[0] and "outweighs" in large.notes[0]
+    assert large.notes[0] in repr(large) and "outweighs" in large._repr_html_()
+
+
+def test_the_vector_is_the_difference_of_means_at_the_last_tokens(model):
+    bench = made_bench(model)
+    positive, negative = ["the cat sat", "the dog ran on the mat"], ["the mat"]
+
+    def last(prompt):
+        return model.run_with_cache(prompt)[1][bench.sae.cfg.hook_name][0, -1]
+
+    found = steering_vector(bench, positive, negative)
+    torch.testing.assert_close(found.direction, (last(positive[0]) + last(positive[1])) / 2 - last(negative[0]))
+    with pytest.raises(ValueError, match="negative is .*: expected a list"):
+        steering_vector(bench, positive, [])
+    with pytest.raises(ValueError, match="positive is 'the cat'"):
+        steering_vector(bench, "the cat", negative)
+
+
+def test_a_vector_is_added_at_every_position(model, tokens):
+    vector = SteeringVector(torch.randn(D_MODEL), "blocks.1.hook_resid_pre")
+    clean = model.run_with_cache(tokens)[1][vector.hook_name]
+    with vector.adding(model, 3.0):
+        found = model.run_with_cache(tokens)[1][vector.hook_name]
+    torch.testing.assert_close(found, clean + 3.0 * vector.direction)
+
+
+def test_the_search_finds_the_border_of_what_is_sane():
+    assert largest_scale(lambda scale: scale <= 5.0) == pytest.approx(5.0, rel=0.04)
+    assert largest_scale(lambda scale: False) == vectors.LOWEST
+    assert largest_scale(lambda scale: True) == pytest.approx(vectors.HIGHEST, rel=0.04)
+
+
+def test_a_vector_s_scale_is_searched_until_its_text_is_less_likely_than_the_others(model):
+    torch.manual_seed(0)
+    bench, vector = made_bench(model), SteeringVector(0.05 * torch.randn(D_MODEL), "blocks.1.hook_resid_pre")
+    found = steer(bench, PROMPT, {3: 0.01}, SHORT, vector=vector, max_act=KNOWN)
+    perplexity = found.table.set_index("kind")["perplexity"]
+    limit = max(perplexity["features"], perplexity["unsteered"])
+    assert perplexity["vector"] <= limit
+    next_scale = found.continuations[-1].setting.strength * 2 ** (10 / 2**vectors.N_HALVINGS)
+    assert next_scale < vectors.HIGHEST
+    further = steer(bench, PROMPT, {}, SHORT, vector=SteeringVector(vector.direction, vector.hook_name, next_scale))
+    assert further.continuations[-1].perplexity > limit
+    assert [each.setting.kind for each in further.continuations] == ["unsteered", "vector"]
+
+
+def made_steering(**changed) -> Steering:
+    """Two samples unsteered and at two strengths, made of plain numbers."""
+    rows = []
+    for setting in (Setting("unsteered"), *(Setting("features", k, {7: k}) for k in (2.0, 10.0)), Setting("vector", 1.5)):
+        for sample in (0, 1):
+            share = 0.0 if setting.kind == "unsteered" else setting.strength / 10 - 0.1 * sample
+            words = [" <b>Gate</b>" if i < 10 * share else " on" for i in range(10)]
+            rows.append(Continuation(setting, sample, "".join(words), words, [-0.5] * 10, [share] * 10, {" Gate": share, "\n": 0.1}))
+    fields = dict(prompt="We saw the <i>", continuations=rows, max_act={7: 2.0}, labels={7: "<script>bridge"}, tokens=(" Gate",))
+    return Steering(**(fields | changed))
+
+
+def share_of_gates(text: str) -> float:
+    return text.count("Gate") / 10
+
+
+def test_a_dose_table_holds_the_means_over_samples():
+    dose = made_steering().dose(share_of_gates).set_index("name")
+    assert list(dose.index) == ["unsteered", "7 × 2", "7 × 10", "vector × 1.5"]
+    assert dose.loc["7 × 10", "concept"] == pytest.approx(0.95)
+    assert dose.loc["7 × 2", "p( Gate)"] == pytest.approx(0.15)
+    assert dose.loc["7 × 10", "standard_error"] == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="no response to show"):
+        made_steering(tokens=()).dose()
+
+
+def test_the_dose_figure_has_a_line_for_every_response_and_level_lines_for_the_rest():
+    figure = made_steering().plot_dose(share_of_gates, "share of gates")
+    lines = {trace.name: list(trace.y) for trace in figure.data}
+    assert lines["share of gates"] == pytest.approx([0.15, 0.95])
+    assert lines["p( Gate), unsteered"] == [0.0, 0.0] and len(lines) == 6
+    assert "<img" in figure._repr_mimebundle_()["text/html"]
+
+
+def test_texts_tokens_and_labels_never_become_markup():
+    shown = made_steering()._repr_html_()
+    for hostile in ("<b>Gate", "<script>", "<i>"):
+        assert hostile not in shown
+    assert "&lt;b&gt;Gate" in shown and "&lt;script&gt;bridge" in shown and "⏎" in shown
+    assert "<script" not in made_steering().plot_dose()._repr_mimebundle_()["text/html"]
+
+
+def test_the_table_has_a_row_for_every_continuation():
+    table = made_steering().table
+    assert len(table) == 8 and list(table["kind"].unique()) == ["unsteered", "features", "vector"]
+    assert table["perplexity"].tolist() == pytest.approx([np.exp(0.5)] * 8)
+    assert table["activation"][2] == pytest.approx(0.2)

@@ -1,0 +1,83 @@
+"""What acting on features gave → HTML that a notebook shows: steered texts side by side.
+
+Built like a ranking's report from inline styles, tables and pictures only; texts, tokens and labels are data and enter escaped.
+"""
+
+import math
+from html import escape
+from typing import Any
+
+from widgets.marks import FAINT, RULE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
+
+N_TOKENS = 8  # rows of the next-token table
+N_COLUMNS = 6  # settings that it shows
+
+
+def steering_html(steering: Any) -> str:
+    """A Steering: the unsteered text first, each setting's beside it, shaded where the steered features themselves are active."""
+    longest = max((max(each.activations, default=0.0) for each in steering.continuations), default=0.0)
+    panels = "".join(_panel(steering, each, longest) for each in steering.continuations)
+    notes = "".join(f'<div style="margin-top:4px">⚠ {escape(note)}</div>' for note in steering.notes)
+    head = f'<div style="font-size:20px;font-weight:600;line-height:1.3">{_title(steering)}</div>{_about(steering)}{notes}'
+    body = f'<div style="margin-top:10px">{panels}</div>{_next_tokens(steering)}{_footnote(bool(steering.max_act))}'
+    return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{head}{body}</div>'
+
+
+def _title(steering: Any) -> str:
+    names = [steering.labels.get(feature) or f"feature {feature}" for feature in steering.max_act]
+    return f"Steered by {escape(visible(', '.join(names)))}" if names else "Steered by a vector"
+
+
+def _about(steering: Any) -> str:
+    each = [f"feature {feature}: strength 1 is activation {value:.3g}" for feature, value in steering.max_act.items()]
+    source = [visible(name) for name in (steering.model_name, steering.sae_name, steering.hook_name) if name]
+    return f'<div style="margin-top:4px;font-size:12px;{FAINT}">{escape(" · ".join([*each, *source]))}</div>'
+
+
+def _panel(steering: Any, each: Any, longest: float) -> str:
+    """One continuation: its name, what it costs, the prompt in gray and what was written after it."""
+    figures = [f"perplexity {number(each.perplexity, is_signed=False)}"]
+    if each.activations:
+        figures.append(f"own activation {number(each.activation, is_signed=False, scale=longest)}")
+    sample = f" · sample {each.sample + 1}" if max(other.sample for other in steering.continuations) else ""
+    prompt = f'<span style="{FAINT};white-space:pre-wrap">{escape(visible(steering.prompt))}</span>'
+    written = highlights_html(each.str_tokens, dict(enumerate(_shown(each.activations))), longest, is_signed=False)
+    if not each.str_tokens:
+        written = f'<span style="{FAINT}">(the text ended here)</span>'
+    return (
+        f'<div style="display:inline-block;vertical-align:top;width:340px;margin:0 16px 14px 0;padding-top:6px;border-top:{RULE}">'
+        f'<div><b>{escape(each.setting.name)}</b>{sample}</div><div style="{FAINT};font-size:12px">{" · ".join(figures)}</div>'
+        f'<div style="margin-top:4px;overflow-wrap:anywhere">{prompt}{written}</div></div>'
+    )
+
+
+def _shown(activations: list[float]) -> list[float]:
+    """Only where the features are active is a token shaded."""
+    return [value if value > 0 else math.nan for value in activations]
+
+
+def _next_tokens(steering: Any) -> str:
+    """Probabilities right after the prompt: the same for every sample of a setting."""
+    first = {each.setting.name: each.next_tokens for each in reversed(steering.continuations)}
+    names = list(reversed(first))
+    columns = {name: first[name] for name in (names if len(names) <= N_COLUMNS else [*names[: N_COLUMNS - 1], names[-1]])}
+    best: dict[str, float] = dict.fromkeys(steering.tokens, 2.0)  # those that were asked for stand first
+    for probabilities in columns.values():
+        for token, value in probabilities.items():
+            best[token] = max(best.get(token, 0.0), value)
+    tokens = sorted(best, key=lambda token: -best[token])[: max(N_TOKENS, len(steering.tokens))]
+    head = [cell_html("", tag="th"), *(cell_html(escape(name), "text-align:right;width:90px;font-weight:600", "th") for name in columns)]
+    rows = []
+    for token in tokens:
+        values = [probabilities.get(token, math.nan) for probabilities in columns.values()]
+        rows.append([cell_html(token_html(token)), *(cell_html(bar_html(value, 1.0, is_signed=False)) for value in values)])
+    left_out = f", the first {N_COLUMNS} settings" if len(first) > N_COLUMNS else ""
+    return heading_html("The next token", f"probability right after the prompt{left_out}; – not among the likeliest") + table_html(
+        rows, head
+    )
+
+
+def _footnote(has_features: bool) -> str:
+    own = "Blue: the steered features' own activation when the unsteered model reads the text. " if has_features else ""
+    says = f"{own}Perplexity: how unlikely the text is to the unsteered model, 1 for certain; greedy texts are likelier than people's."
+    return f'<div style="margin-top:14px;font-size:12px;{FAINT}">{says}</div>'
