@@ -44,8 +44,8 @@ def relu(pre_acts: FeatureActs) -> FeatureActs:
 
 
 def topk(pre_acts: FeatureActs, k: int) -> FeatureActs:
-    """The k largest of each row, where they are positive; the gradient reaches only these."""
-    values, features = pre_acts.topk(k, dim=-1, sorted=False)
+    """The k largest of each row (all, where there are fewer), where they are positive; the gradient reaches only these."""
+    values, features = pre_acts.topk(min(k, pre_acts.shape[-1]), dim=-1, sorted=False)
     return torch.zeros_like(pre_acts).scatter(-1, features, torch.relu(values))
 
 

@@ -10,6 +10,7 @@ with x scaled so that E‖x‖² = d_in. Scaling Monosemanticity, "Sparse autoen
 TopK loses features that never come among the k largest; `auxk_step` lets dead ones explain what the living leave over (its appendix A.2).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from workbench.sae.architectures import is_over, select, topk
 from workbench.sae.sae import SAE
-from workbench.shapes import Activations
 
+Rows = Float[Tensor, "batch d_in"]
 Scalar = Float[Tensor, ""]
 AUXK_SHARE = 1 / 32  # of the auxiliary loss in the whole: the paper's α
 
@@ -33,35 +34,52 @@ class Step:
     sparsity: Scalar  # what λ multiplies; 0 for topk and batchtopk
     n_active: Int[Tensor, ""]  # entries of feature_acts that are not 0, over the batch
     fired: Bool[Tensor, "d_sae"]  # features active anywhere in the batch
-    error: Float[Tensor, "batch d_in"]  # x − x_hat
+    error: Rows  # x − x_hat
 
 
-def plain_step(sae: SAE, x: Float[Tensor, "batch d_in"], l1: float) -> Step:
-    """Loss and gradients by dense autograd. x: scaled activations; l1: λ at this step. Old gradients are overwritten."""
+def itself(part: Tensor) -> Tensor:
+    return part
+
+
+def plain_step(sae: SAE, x: Rows, l1: float, *, selected: Callable[..., Tensor] = select, total: Callable[[Tensor], Tensor] = itself) -> Step:
+    """Loss and gradients by dense autograd. x: scaled activations; l1: λ at this step. Old gradients are overwritten.
+
+    Where `sae` is a shard of the features (sharded.py): selected compares with those of the other shards, total sums over all shards.
+    """
     sae.zero_grad(set_to_none=True)
-    cfg, threshold = sae.cfg, sae.threshold
     pre_acts = sae.pre_acts(x)
-    feature_acts = select(cfg.architecture, pre_acts, k=cfg.k, threshold=threshold)
-    error = x - sae.decode(feature_acts)
+    feature_acts = selected(sae.cfg.architecture, pre_acts, k=sae.cfg.k, threshold=sae.threshold)
+    error = x - (total(feature_acts @ sae.W_dec) + sae.b_dec)
     squared_error = error.square().sum(1).mean()
-    if cfg.architecture == "standard":
-        sparsity = (feature_acts.sum(0) * sae.W_dec.norm(dim=1)).sum() / len(x)
-    elif threshold is not None:
-        sparsity = is_over(pre_acts, threshold).sum() / len(x)
-    else:
-        sparsity = torch.zeros_like(squared_error)
+    sparsity = total(_sparsity(sae, pre_acts, feature_acts))
     loss = squared_error + l1 * sparsity
     loss.backward()
     active = feature_acts.detach() > 0
-    return Step(loss.detach(), squared_error.detach(), sparsity.detach(), active.sum(), active.any(0), error.detach())
+    return Step(loss.detach(), squared_error.detach(), sparsity.detach(), total(active.sum()), active.any(0), error.detach())
 
 
-def auxk_step(sae: SAE, x: Activations, error: Activations, dead: Bool[Tensor, "d_sae"]) -> Scalar:
+def _sparsity(sae: SAE, pre_acts: Tensor, feature_acts: Tensor) -> Scalar:
+    if sae.cfg.architecture == "standard":
+        return (feature_acts.sum(0) * sae.W_dec.norm(dim=1)).sum() / len(pre_acts)
+    if sae.threshold is not None:
+        return is_over(pre_acts, sae.threshold).sum() / len(pre_acts)
+    return pre_acts.new_zeros(())
+
+
+def auxk_step(
+    sae: SAE,
+    x: Rows,
+    error: Rows,
+    dead: Bool[Tensor, "d_sae"],
+    *,
+    largest: Callable[[Tensor, int], Tensor] = topk,
+    total: Callable[[Tensor], Tensor] = itself,
+) -> Scalar:
     """E‖error − error_hat‖² / 32, where error_hat is made of each row's k_aux most active dead features. Its gradients are added to those
-    of the step that left `error`; b_dec gets none. k_aux = d_in / 2, or all that are dead."""
+    of the step that left `error`; b_dec gets none. k_aux = d_in / 2, or all that are dead. largest and total: as for plain_step."""
     features = dead.nonzero()[:, 0]
     pre_acts = x @ sae.W_enc[:, features] + sae.b_enc[features]
-    error_hat = topk(pre_acts, min(len(features), x.shape[-1] // 2)) @ sae.W_dec[features]
-    loss = AUXK_SHARE * (error - error_hat).square().sum(-1).mean()
+    error_hat = total(largest(pre_acts, x.shape[1] // 2) @ sae.W_dec[features])
+    loss = AUXK_SHARE * (error - error_hat).square().sum(1).mean()
     loss.backward()
     return loss.detach()

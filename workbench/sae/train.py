@@ -54,6 +54,15 @@ class Streams(Protocol):
     def __iter__(self) -> Iterator[dict[str, Tensor]]: ...
 
 
+@runtime_checkable
+class KeptState(Protocol):
+    """What the loop asks of a checkpoint (Checkpoint, ShardedCheckpoint)."""
+
+    every: int
+
+    def save(self, learners: Sequence[Learner], n_done: int) -> None: ...
+
+
 def train(
     stream: Stream,
     cfg: TrainConfig,
@@ -112,7 +121,7 @@ def train_many(
 
 
 def learn(
-    learners: Sequence[Learner], batches: Iterable[Any], monitor: Monitor, checkpoint: Checkpoint | None, interrupted: Callable[[], bool]
+    learners: Sequence[Learner], batches: Iterable[Any], monitor: Monitor, checkpoint: KeptState | None, interrupted: Callable[[], bool]
 ) -> None:
     """The loop: every batch to every learner that is not done with its steps."""
     for batch in batches:
@@ -128,7 +137,7 @@ def learn(
             raise KeyboardInterrupt(f"stopped after step {n_done:,}; the same call goes on from there")
 
 
-def check_is_done(learners: Sequence[Learner], checkpoint: Checkpoint | None) -> None:
+def check_is_done(learners: Sequence[Learner], checkpoint: KeptState | None) -> None:
     """Raises TrainingError where the stream had too few batches, once what was learned is safe."""
     n_done, n_steps = max(learner.n_done for learner in learners), max(learner.cfg.n_steps for learner in learners)
     if n_done < n_steps:
@@ -148,7 +157,7 @@ def source_of(stream: Stream | Streams, cfg: TrainConfig) -> Source:
     return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name])
 
 
-def first_of(stream: Stream | Streams) -> tuple[Tensor, Iterator[Any]]:
+def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
     """The first batch, of any hook point, which says batch size and device; and all batches, the first among them."""
     batches = iter(stream)
     if (first := next(batches, None)) is None:
@@ -166,15 +175,15 @@ def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[SAE]:
 
 def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None:
     """Print what training will take; raises TrainingError where the memory is not there."""
-    costs = [budget(learner.source.d_in, learner.cfg.d_sae, learner.cfg.n_steps, len(x)) for learner in learners]
+    costs = [budget(learner.source.d_in, learner.sae.cfg.d_sae, learner.cfg.n_steps, len(x)) for learner in learners]
     whole, free = sum(costs[1:], costs[0]), free_memory(x.device)
     if free is not None and whole.kept > free:
         raise TrainingError(
             f"training needs {whole}, but {x.device} has {free / 1e9:.1f} GB left; fewer features, or torchrun (sharded.py)"
         )
     if progress:
-        cfg = learners[0].cfg
-        minutes = whole.seconds(product_rate(x.shape[-1], cfg.d_sae, len(x), x.device)) / 60
+        sae = learners[0].sae
+        minutes = whole.seconds(product_rate(x.shape[-1], sae.cfg.d_sae, len(x), x.device)) / 60
         tqdm.write(f"Training will take {whole}: {minutes:.1f} min if every step is dense, beside harvesting", file=sys.stderr)
 
 

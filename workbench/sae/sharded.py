@@ -1,0 +1,170 @@
+"""Training past one device: every process holds d_sae / n_ranks of the features, and all of them see the same batch.
+
+    torchrun --nproc-per-node 8 --no-python workbench train …        or a script that calls train_sharded
+
+    x_hat = b_dec + Σ_ranks feature_acts[rank] @ W_dec[rank]         one all-reduce of (batch, d_in) a step
+    TopK: each rank gathers the k largest of every other; the k-th largest of these is the row's threshold, exactly
+
+All else is local: x_hat and the error are the same everywhere, so a rank's gradients are those that its features have in the whole. A step
+sends batch · d_in numbers, where data parallelism would send every gradient. Rank 0 reads the text, runs the language model and deals out
+the batches; so the stream's position, and with it a checkpoint, does not depend on the number of ranks.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from workbench.sae.architectures import select
+from workbench.sae.checkpoint import describe
+from workbench.sae.learner import Engine, Learner, Metrics, Source, TrainingError
+from workbench.sae.monitor import Monitor
+from workbench.sae.objective import Step, auxk_step, plain_step
+from workbench.sae.recipe import TrainConfig, initialize
+from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sharded_checkpoint import ShardedCheckpoint, export
+from workbench.sae.train import Stream, check_is_done, check_memory, finished, first_of, interruptible, learn, source_of
+
+
+def train_sharded(
+    stream: Stream | None,
+    cfg: TrainConfig,
+    folder: str | Path,
+    progress: bool = True,
+    *,
+    checkpoint_every: int = 1000,
+    on_metrics: Callable[[Metrics], None] | None = None,
+) -> None:
+    """Train the SAE that `train` would, its features dealt out among the processes that torchrun started, and write it to `folder`, a place
+    that all of them see. Every process calls it: rank 0 brings the stream, the others None. The same call resumes, on any number of ranks.
+
+    Raises TrainingError as `train` does, and where the features cannot be dealt out evenly.
+    """
+    rank, device = join()
+    source, folder = shared(source_of(stream, cfg) if stream is not None else None), Path(folder)
+    run = [describe(source, cfg)]
+    if finished([folder], run):
+        return
+    learner = Learner(source, cfg, new_shard(source, cfg, device), engine(cfg))
+    checkpoint = ShardedCheckpoint(folder, run, stream, checkpoint_every)
+    if n_done := checkpoint.seek():
+        checkpoint.restore([learner])
+    with interruptible(is_on=True) as interrupted:
+        dealt = Dealt(stream, source.d_in, device, interrupted)
+        first, batches = first_of(dealt)
+        check_memory([learner], first, progress and rank == 0)
+        with Monitor([learner], folder, progress, on_metrics) if rank == 0 else Monitor([learner]) as monitor:
+            learn([learner], islice(batches, cfg.n_steps - n_done), monitor, checkpoint, lambda: dealt.is_stopped)
+    check_is_done([learner], checkpoint)
+    checkpoint.save([learner], cfg.n_steps)
+    if rank == 0:
+        export(folder).save(folder)
+        checkpoint.remove()
+
+
+def join() -> tuple[int, torch.device]:
+    """This process's rank, once it has met the others, and its device."""
+    if not dist.is_initialized():
+        dist.init_process_group()
+    rank = dist.get_rank()
+    if not torch.cuda.is_available():
+        return rank, torch.device("cpu")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return rank, device
+
+
+def shared(source: Source | None) -> Source:
+    """Rank 0's source, on every rank."""
+    box = [source]
+    dist.broadcast_object_list(box, src=0)
+    assert box[0] is not None
+    return box[0]
+
+
+def new_shard(source: Source, cfg: TrainConfig, device: torch.device) -> SAE:
+    """This rank's features, as they start in the whole."""
+    n_ranks, rank = dist.get_world_size(), dist.get_rank()
+    n_features, rest = divmod(cfg.d_sae, n_ranks)
+    if rest:
+        raise TrainingError(f"{cfg.d_sae:,} features cannot be dealt out evenly among {n_ranks} ranks; {cfg.d_sae - rest:,} could")
+    sae_cfg = SAEConfig(source.d_in, n_features, source.hook_name, source.model_name, architecture=cfg.architecture, k=cfg.k)
+    return initialize(SAE(sae_cfg), cfg.seed, first=rank * n_features).to(device)
+
+
+class Dealt:
+    """Rank 0's batches on every rank, and whether rank 0 was asked to stop."""
+
+    def __init__(self, stream: Stream | None, d_in: int, device: torch.device, interrupted: Callable[[], bool]):
+        self.stream, self.d_in, self.device, self.interrupted, self.is_stopped = stream, d_in, device, interrupted, False
+
+    def __iter__(self) -> Iterator[Tensor]:
+        batches = iter(self.stream) if self.stream is not None else iter(())
+        while True:
+            batch = next(batches, None)
+            head = torch.tensor([0 if batch is None else len(batch), self.interrupted()], device=self.device)
+            dist.broadcast(head, src=0)
+            n_rows, is_stopped = head.tolist()
+            if not n_rows:
+                return
+            self.is_stopped = bool(is_stopped)
+            x = torch.empty(n_rows, self.d_in, device=self.device) if batch is None else batch.to(self.device, torch.float32).contiguous()
+            dist.broadcast(x, src=0)
+            yield x
+
+
+def engine(cfg: TrainConfig) -> Engine:
+    def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+            return plain_step(sae, x, l1, selected=selected, total=total)
+
+    def smallest(sae: SAE, x: Tensor) -> Tensor:
+        feature_acts = selected(cfg.architecture, sae.pre_acts(x).detach(), k=cfg.k)
+        least = torch.where(feature_acts > 0, feature_acts, torch.inf).min()
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        return least
+
+    return Engine(step, partial(auxk_step, largest=topk, total=total), smallest, total)
+
+
+def selected(architecture: str, pre_acts: Tensor, *, k: int | None = None, threshold: Tensor | None = None) -> Tensor:
+    """`select` among the features of all ranks."""
+    if architecture == "topk":
+        return topk(pre_acts, k or 0)
+    if architecture == "batchtopk":
+        return topk(pre_acts.reshape(1, -1), (k or 0) * len(pre_acts)).view_as(pre_acts)
+    return select(architecture, pre_acts, k=k, threshold=threshold)
+
+
+def topk(pre_acts: Tensor, k: int) -> Tensor:
+    """The k largest of each row over all ranks, where they are positive: each rank's own part of them."""
+    own = pre_acts.detach().topk(min(k, pre_acts.shape[1])).values
+    own = torch.nn.functional.pad(own, (0, k - own.shape[1]))  # a rank may have fewer than k features
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, own)
+    least = torch.cat(every, 1).topk(k).values[:, -1:]
+    return torch.relu(pre_acts) * (pre_acts >= least)
+
+
+def total(part: Tensor) -> Tensor:
+    """The sum over all ranks. Its gradient reaches each rank's part unchanged: every rank computes the same loss from the sum."""
+    whole: Tensor = _Total.apply(part)  # type: ignore[reportAssignmentType]
+    return whole
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        whole = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]

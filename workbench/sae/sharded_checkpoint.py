@@ -1,0 +1,130 @@
+"""Checkpoints of SAEs that are dealt out over ranks: they load on another number of ranks, and into one SAE.
+
+checkpoint-1000/shard-….safetensors     each rank's features, written by torch.distributed.checkpoint
+checkpoint-1000/header.json             which run this is and where the stream stood; it comes last, so a folder that has it is whole
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+
+from workbench.files import write_whole
+from workbench.sae.checkpoint import Header, check_same_run
+from workbench.sae.learner import Learner, Source, TrainingError, finish, new_sae
+from workbench.sae.recipe import TrainConfig
+from workbench.sae.sae import SAE
+
+HEADER_FILE = "header.json"
+REPLICATED = ("b_dec", "sums", "counts")  # all else has a row for each feature
+
+
+class ShardedCheckpoint:
+    """The same words as `Checkpoint`, called by every rank together. Only rank 0 has the stream."""
+
+    def __init__(self, folder: Path, run: list[dict[str, Any]], stream: Any, every: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.run, self.stream, self.every, self.rank = folder, run, stream, every, dist.get_rank()
+        device_type = "cuda" if torch.cuda.is_available() else "cpu"
+        self.mesh = init_device_mesh(device_type, (dist.get_world_size(),))
+
+    def seek(self) -> int:
+        """Set the stream to where the newest checkpoint was written; the batches read by then."""
+        path = newest(self.folder)
+        if path is None:
+            return 0
+        header = read_header(path)
+        check_same_run(path, header.run, self.run)
+        if self.stream is not None:
+            self.stream.seek(header.position)
+        return header.n_done
+
+    def restore(self, learners: Sequence[Learner]) -> None:
+        (learner,), path = learners, newest(self.folder)
+        state = learner.state()
+        load(self._sharded(state), storage_reader=HuggingFaceStorageReader(str(path)))
+        learner.restore(state)
+
+    def save(self, learners: Sequence[Learner], n_done: int) -> None:
+        """Raises OSError, saying what is left, where it cannot be written."""
+        (learner,), before = learners, newest(self.folder)
+        path = self.folder / f"checkpoint-{n_done}"
+        if path == before:
+            return
+        if self.rank == 0:
+            shutil.rmtree(path, ignore_errors=True)  # half of one, of a run that was killed
+            path.mkdir()
+        dist.barrier()
+        try:
+            save(self._sharded(learner.state()), storage_writer=HuggingFaceStorageWriter(str(path), save_distributed=True))
+        except CheckpointException as error:
+            why = "; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))
+            raise OSError(f"{path}: no checkpoint could be written ({why}); {before or 'nothing'} stays") from None
+        if self.rank == 0:
+            header = Header(self.run, n_done, self.stream.position())
+            write_whole(path / HEADER_FILE, lambda partial: partial.write_text(json.dumps(asdict(header))))
+            for other in self.folder.glob("checkpoint-*"):
+                if other != path:
+                    shutil.rmtree(other)
+        dist.barrier()
+
+    def remove(self) -> None:
+        for path in self.folder.glob("checkpoint-*"):
+            shutil.rmtree(path)
+
+    def _sharded(self, state: dict[str, Tensor]) -> dict[str, Any]:
+        """The same memory, seen as parts of the whole."""
+        rows, whole = _by_rows(state), [Replicate()]
+        return {
+            name: DTensor.from_local(value, self.mesh, whole if name.split(".")[-1] in REPLICATED else [Shard(0)], run_check=False)
+            for name, value in rows.items()
+        }
+
+
+def export(folder: str | Path) -> SAE:
+    """The SAE of a run that is done with its steps, from its checkpoint, in one process and without the ranks that wrote it."""
+    path = newest(Path(folder))
+    if path is None:
+        raise TrainingError(f"{folder} holds no whole checkpoint of a sharded run")
+    header = read_header(path)
+    cfg = TrainConfig(**{field.name: header.run[0][field.name] for field in fields(TrainConfig)})
+    source = Source(**{field.name: header.run[0][field.name] for field in fields(Source)})
+    if header.n_done < cfg.n_steps:
+        raise TrainingError(f"{path} is of a run that did {header.n_done:,} of {cfg.n_steps:,} steps; train it to its end first")
+    learner = Learner(source, cfg, new_sae(source, cfg, torch.device("cpu")))
+    state = learner.state()
+    with warnings.catch_warnings(action="ignore"):  # one says that this is a single process, which is meant
+        load(_by_rows(state), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+    learner.restore(state)
+    return finish(learner, learner.sae)
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint that came farthest, of those that are whole."""
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{HEADER_FILE}")]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def read_header(path: Path) -> Header:
+    try:
+        return Header(**json.loads((path / HEADER_FILE).read_text()))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
+        raise TrainingError(f"{path / HEADER_FILE} is not the header of a checkpoint; delete {path} to start anew") from None
+
+
+def _by_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A row for each feature in every tensor: W_enc and its means transposed, in the same memory."""
+    return {name: value.T if name.endswith("W_enc") else value for name, value in state.items()}
