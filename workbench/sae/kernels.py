@@ -1,0 +1,117 @@
+"""One training step whose cost goes with the active entries of feature_acts, not with batch × d_sae: plain_step's loss and gradients
+(objective.py), fast.
+
+    dense: five products of 2 · batch · d_in · d_sae        here
+    pre_acts = x @ W_enc + b_enc                            one product in bf16 proposes entries (proposal.py), float32 decides at these
+    x_hat = feature_acts @ W_dec + b_dec                    a sparse product (entries.py)
+    ∂/∂feature_acts = −2/batch · error @ W_decᵀ             at the active entries only: elsewhere the gradient ends there
+    ∂/∂W_dec = −2/batch · feature_actsᵀ @ error             a sparse product
+    ∂/∂W_encᵀ = ∂/∂pre_actsᵀ @ x                            a sparse product
+
+Selection and gradients are exact: what differs from plain_step is the order in which float32 sums are rounded.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.sae.architectures import BANDWIDTH
+from workbench.sae.entries import Entries, Rows, Values, Weights, fast
+from workbench.sae.objective import Step, plain_step
+from workbench.sae.proposal import propose
+from workbench.sae.sae import SAE
+
+DENSEST = 0.15  # share of entries from which on the dense step is the faster one (docs/log.md)
+
+
+def step(sae: SAE, x: Rows, l1: float, density: float) -> Step:
+    """Loss and gradients, dense or sparse, whichever is the faster. x and l1 as for plain_step; density: the share of entries that were
+    active in the batch before, n_active / (batch · d_sae); 1 at the start, when half of the features fire."""
+    if density > DENSEST or x.dtype != torch.float32:
+        return plain_step(sae, x, l1)
+    proposed = propose(sae, _read(sae, x))
+    if len(proposed.rows) > DENSEST * len(x) * sae.cfg.d_sae:  # this batch is denser, or JumpReLU's window wide
+        return plain_step(sae, x, l1)
+    return _step_at(proposed, sae, x, l1)
+
+
+def sparse_step(sae: SAE, x: Rows, l1: float) -> Step:
+    """plain_step's loss and gradients from the active entries. Old gradients are overwritten in place; to free them between steps would
+    cost more than the sparse products."""
+    return _step_at(propose(sae, _read(sae, x)), sae, x, l1)
+
+
+def _read(sae: SAE, x: Rows) -> Rows:
+    """What the encoder multiplies."""
+    return x - x.mean(1, keepdim=True) if sae.cfg.centers_input else x
+
+
+@torch.no_grad()
+def _step_at(proposed: Entries, sae: SAE, x: Rows, l1: float) -> Step:
+    ways, n_rows, x = fast(x.device.type), len(x), x.contiguous()
+    read, W_enc, W_dec = _read(sae, x), sae.W_enc.T.contiguous(), sae.W_dec.contiguous()
+    pre_acts = ways.dots(proposed, read, W_enc) + sae.b_enc[proposed.features]
+    entries, pre_acts = proposed.at(is_kept := _is_kept(sae, proposed, pre_acts)), pre_acts[is_kept]
+    is_on = pre_acts > (0 if sae.threshold is None else sae.threshold[entries.features])
+    active, feature_acts = entries.at(is_on), pre_acts[is_on]
+
+    error = x - sae.b_dec
+    ways.add_times(active, -feature_acts, W_dec, error)
+    squared_error = torch.linalg.vector_norm(error).square() / n_rows
+    slopes = ways.dots(entries, error, W_dec) * (-2 / n_rows)  # ∂loss/∂feature_acts
+    sparsity, shrink = torch.zeros_like(squared_error), torch.zeros_like(sae.b_enc)
+    if sae.cfg.architecture == "standard":
+        norms, sums = W_dec.norm(dim=1), active.per_feature(feature_acts)
+        sparsity = sums @ norms / n_rows
+        slopes += l1 / n_rows * norms[active.features]
+        shrink = torch.where(norms > 0, l1 / n_rows * sums / norms, 0)
+    if sae.threshold is not None:
+        sparsity = is_on.sum() / n_rows
+        sae.threshold.grad = _threshold_gradient(sae.threshold, entries, pre_acts, slopes, l1 / n_rows)
+    slopes = slopes[is_on]
+
+    sae.b_enc.grad, sae.b_dec.grad = active.per_feature(slopes), -2 / n_rows * error.sum(0)
+    ways.transposed_times(active, slopes, read, torch.zeros_like(shrink), W_enc, _gradient_rows(sae.W_enc, is_transposed=True))
+    ways.transposed_times(active, -2 / n_rows * feature_acts, error, shrink, W_dec, _gradient_rows(sae.W_dec, is_transposed=False))
+    is_positive = feature_acts > 0
+    fired = active.per_feature(is_positive.float()) > 0
+    return Step(squared_error + l1 * sparsity, squared_error, sparsity, is_positive.sum(), fired, error)
+
+
+def _is_kept(sae: SAE, proposed: Entries, pre_acts: Values) -> Tensor:
+    """Which of the proposed entries carry a gradient."""
+    k, is_positive = sae.cfg.k or 0, pre_acts > 0
+    match sae.cfg.architecture:
+        case "topk":
+            return is_positive & _is_among_k_largest(proposed.rows, pre_acts, k)
+        case "batchtopk":
+            n = min(k * proposed.n_rows, len(pre_acts))
+            return is_positive & torch.zeros_like(is_positive).index_fill_(0, pre_acts.topk(n, sorted=False).indices, True)
+        case "jumprelu":
+            assert sae.threshold is not None
+            return pre_acts > sae.threshold[proposed.features] - BANDWIDTH / 2
+    return is_positive
+
+
+def _is_among_k_largest(rows: Tensor, values: Values, k: int) -> Tensor:
+    """Which values are among the k largest of their row; those below 0 do not count."""
+    key = rows * 2**32 - values.clamp(min=0).view(torch.int32)  # positive floats are ordered as their bits are
+    order, counts = key.argsort(), torch.bincount(rows)
+    rank = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    return torch.zeros_like(rows, dtype=torch.bool).index_put_((order,), rank < k)
+
+
+def _threshold_gradient(threshold: Tensor, entries: Entries, pre_acts: Values, slopes: Values, l1: float) -> Float[Tensor, "d_sae"]:
+    """∂loss/∂threshold, from the entries in the window around it (architectures.py: jumprelu and is_over)."""
+    is_near = (pre_acts - threshold[entries.features]).abs() < BANDWIDTH / 2
+    near = entries.at(is_near)
+    return -(threshold * near.per_feature(slopes[is_near]) + l1 * near.counts) / BANDWIDTH
+
+
+def _gradient_rows(parameter: Tensor, is_transposed: bool) -> Weights:
+    """A parameter's gradient as contiguous rows (d_sae, d_in), not yet filled; in the memory of the step before, where there is one."""
+    rows = None if parameter.grad is None else parameter.grad.T if is_transposed else parameter.grad
+    if rows is None or not rows.is_contiguous():
+        rows = torch.empty_like(parameter.T if is_transposed else parameter, memory_format=torch.contiguous_format)
+        parameter.grad = rows.T if is_transposed else rows
+    return rows
