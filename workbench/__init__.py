@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking import rank
+    from workbench.features.index import FeatureIndex, build_index
     from workbench.sae.monitor import TrainingHistory
     from workbench.sae.sae import SAE, SAEConfig
     from workbench.sae.train import TrainConfig, train, train_many
@@ -30,6 +31,8 @@ _HOMES = {
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking",
     "clamp": "workbench.circuits.intervene",
+    "build_index": "workbench.features.index",
+    "FeatureIndex": "workbench.features.index",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
     "TrainConfig": "workbench.sae.train",
@@ -40,11 +43,13 @@ _HOMES = {
 __all__ = [
     "SAE",
     "ActivationStream",
+    "FeatureIndex",
     "SAEConfig",
     "TrainConfig",
     "TrainingHistory",
     "Workbench",
     "atlas",
+    "build_index",
     "clamp",
     "load",
     "logit_diff",

@@ -1,0 +1,60 @@
+"""A folder of feature pages: one document a feature, and a first page with a search box. No network; only the search box needs scripts."""
+
+import json
+from collections.abc import Container, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from widgets.card import MOST_CHARS, card_html
+from widgets.marks import number, visible
+
+STATIC = Path(__file__).parent / "static"
+HEADS, NUMBERS = ("feature", "label", "active on", "max", "most active on", "promotes"), ("feature", "active on", "max")
+N_TOKENS = 5  # of each kind in a line of the first page
+
+
+def feature_page(page: Any, before: Sequence[int], after: Sequence[int], known: Container[int]) -> str:
+    """A FeaturePage as a document. before, after: the feature whose page comes before or after, if any; known: those that have a page."""
+    links = ['<a href="index.html">All features</a>']
+    links += [f'<a href="{feature}.html" rel="prev">← {feature:,}</a>' for feature in before]
+    links += [f'<a href="{feature}.html" rel="next">{feature:,} →</a>' for feature in after]
+    card = card_html(page, lambda sae, feature: f"{feature}.html" if sae == page.sae_name and feature in known else "")
+    title = visible(page.label.text)[:MOST_CHARS] or f"feature {page.feature}"
+    return _document(title, f"<nav>{''.join(links)}</nav>{card}")
+
+
+def search_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, str]) -> str:
+    """The first page: what the index is, and the features (`search_row` of each) that match what is typed."""
+    about = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
+    heads = "".join(f'<th class="{"number" * (name in NUMBERS)}">{name}</th>' for name in HEADS)
+    plain = " ".join(f'<a href="{row["feature"]}.html">{row["name"]}</a>' for row in rows)
+    state = json.dumps({"rows": rows}, ensure_ascii=False).replace("<", "\\u003c")
+    body = (
+        f"<h1>{len(rows):,} features</h1><dl>{about}</dl>"
+        '<input type="search" placeholder="words of a label, tokens, or a number" aria-label="Search features">'
+        f'<div id="found" role="status"></div><table class="features"><thead><tr>{heads}</tr></thead><tbody></tbody></table>'
+        f"<noscript><p>Searching needs scripts; the pages do not: {plain}</p></noscript>"
+        f'<script type="application/json" id="state">{state}</script><script>{(STATIC / "features.js").read_text()}</script>'
+    )
+    return _document("Features", body)
+
+
+def search_row(page: Any) -> dict[str, Any]:
+    """What the first page shows and finds of a feature."""
+    peaks = dict.fromkeys(visible(example.str_tokens[example.peak]) for example in page.top)
+    return {
+        "feature": page.feature,
+        "name": f"{page.feature:,}",
+        "label": visible(page.label.text)[:MOST_CHARS],
+        "density": f"{100 * page.density:.3g} %",
+        "max_act": number(page.max_act, False),
+        "active_on": list(peaks)[:N_TOKENS],
+        "promoted": [visible(each.token) for each in (page.promoted or [])[:N_TOKENS]],
+    }
+
+
+def _document(title: str, body: str) -> str:
+    pieces = (STATIC / "features.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
+    parts = {"TITLE": escape(title), "BODY": body}
+    return "".join(piece if i % 2 == 0 else parts[piece] for i, piece in enumerate(pieces))

@@ -1,0 +1,97 @@
+"""Building an index: shards of texts are read, one after the other or side by side, then finished. What is done is not done again."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from workbench.features.collect import collect
+from workbench.features.finish import finish
+from workbench.features.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity, write_json
+from workbench.head import Head
+from workbench.model import check_sae
+from workbench.sae.sae import SAE
+from workbench.texts import read_texts
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def build(
+    model: "TransformerBridge",
+    saes: Mapping[str, SAE],
+    texts: str | Path | Iterable[str],
+    folder: Path,
+    n_chars: int,
+    workers: int,
+    progress: bool,
+) -> None:
+    """Write the index of `texts` to `folder`, or what is missing of it."""
+    _check(model, saes, n_chars)
+    built_of = identity(model, saes, n_chars)
+    known = _claim(folder, built_of)
+    corpus, shards = Corpus(read_texts(texts) if isinstance(texts, str | Path) else texts, n_chars), folder / "shards"
+    bar = tqdm(desc="feature index", unit="token", unit_scale=True, disable=not progress)
+    todo = (shard for shard in corpus if not known and not _is_done(shards, shard))
+    if workers:
+        from workbench.features.workers import collect_beside
+
+        collect_beside(model, saes, todo, shards, workers, bar.update)
+    else:
+        head = Head(model, [sae.cfg.hook_name for sae in saes.values()])
+        for shard in todo:
+            collect(head, saes, shard, shards, bar.update)
+    bar.close()
+    if known and known["corpus"] != corpus.facts:
+        raise _taken(folder, differences(corpus.facts, known["corpus"], "corpus "))
+    if not known:
+        finish(model, saes, folder, {**built_of, "corpus": corpus.facts}, progress)
+    shutil.rmtree(shards, ignore_errors=True)
+    for path in [folder / UNFINISHED, *folder.glob("*.partial")]:  # of a build that was killed while it wrote
+        path.unlink(missing_ok=True)
+
+
+def _check(model: "TransformerBridge", saes: Mapping[str, SAE], n_chars: int) -> None:
+    if not saes:
+        raise ValueError("no SAE is given: build_index(model, sae, texts, folder)")
+    for name, sae in saes.items():
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"{name!r} cannot be a part of file names: name SAEs with letters, digits, '-', '_' and '.'")
+        check_sae(model, sae)
+    if n_chars < 1:
+        raise ValueError(f"shard={n_chars} holds no text; expected a number of characters")
+
+
+def _claim(folder: Path, built_of: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of an index that is finished, else {}. Raises ValueError for a folder of something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (MANIFEST, UNFINISHED):
+        if (folder / name).is_file():
+            known = json.loads((folder / name).read_text(encoding="utf-8"))
+            different = differences(built_of, {key: known.get(key) for key in built_of})
+            if different:
+                raise _taken(folder, different)
+            return known if name == MANIFEST else {}
+    others = [path.name for path in folder.iterdir() if path.suffix != ".partial"]
+    if others:
+        raise ValueError(f"{folder} is not empty and no index (found: {', '.join(sorted(others)[:5])}); give a new folder")
+    write_json(folder / UNFINISHED, built_of)
+    return {}
+
+
+def _is_done(shards: Path, shard: Shard) -> bool:
+    file = shards / shard.name / "shard.json"
+    if not file.is_file():
+        return False
+    known = json.loads(file.read_text())["fingerprint"]
+    if known != shard.fingerprint:
+        raise _taken(shards.parent, [f"shard {shard.number} texts are {shard.fingerprint}, there {known}"])
+    return True
+
+
+def _taken(folder: Path, different: list[str]) -> ValueError:
+    return ValueError(f"{folder} is an index of something else: here {'; '.join(different)}. Give another folder, or delete this one")

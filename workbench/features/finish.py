@@ -1,0 +1,95 @@
+"""From a folder of shards to the index: each feature's page in rows, the texts that pages show, the vocabulary.
+
+    features-{sae}-00000.parquet   a row a feature: how often it fires, histogram, tokens promoted and suppressed, neighbors
+    examples-{sae}-00000.parquet   a row a window: which text, where in it, the activations
+    texts-00000.parquet            the rows of tokens that windows show: a text (row >> 20), or a part of a long one
+    vocabulary.parquet             what each token reads as
+
+A file that is there is not made again.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from tqdm.auto import tqdm
+
+from workbench.features.logits import is_in_stream, token_logits
+from workbench.features.neighborhoods import NEIGHBOR, neighbors
+from workbench.features.shards import Summaries, ranges, write_json, write_table
+from workbench.features.windows import Summary, merge, rank_within
+from workbench.model import to_str_tokens
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, facts: Mapping[str, Any], progress: bool) -> None:
+    """Write the index's files from its shards', the manifest last, with `facts`: what it is of."""
+    shards = sorted(path for path in (folder / "shards").iterdir() if path.suffix != ".partial")
+    sizes = [json.loads((shard / "shard.json").read_text())["n_tokens"] for shard in shards]
+    n_tokens, read = sum(sizes), [shard for shard, size in zip(shards, sizes, strict=True) if size]
+    if not n_tokens:
+        raise ValueError(f"the {facts['corpus']['n_texts']:,} texts hold no tokens but start tokens: there is nothing to read")
+    bar = tqdm(total=sum(sae.cfg.d_sae for sae in saes.values()), desc="tokens and neighbors", unit="feature", disable=not progress)
+    for name, sae in saes.items():
+        parts = [Summaries(shard, name) for shard in read]
+        for n, (_, n_features) in enumerate(ranges(sae.cfg.d_sae)):
+            files = [folder / f"{kind}-{name}-{n:05d}.parquet" for kind in ("examples", "features")]
+            if not all(file.exists() for file in files):
+                summary = merge([part.read(n) for part in parts])
+                write_table(files[0], examples_table(name, summary))
+                write_table(files[1], features_table(model, saes, name, summary, n_tokens))
+            bar.update(n_features)
+    bar.close()
+    _write_texts(folder, read)
+    _write_vocabulary(model, folder / "vocabulary.parquet")
+    files = {path.name: path.stat().st_size for path in sorted(folder.glob("*.parquet"))}
+    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, "files": files})
+
+
+def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int) -> pa.Table:
+    sae, n = saes[name], len(summary.n_active)
+    columns: dict[str, Any] = {"sae": [name] * n, **{field: summary.stats()[field] for field in ("feature", "n_active", "max_act")}}
+    columns["density"] = summary.n_active / n_tokens
+    columns["histogram"] = summary.stats()["histogram"]
+    if is_in_stream(sae.cfg.hook_name):
+        found = token_logits(model, sae.W_dec[summary.first : summary.first + n])
+        columns |= {field: pa.array(list(values)) for field, values in vars(found).items()}
+    else:
+        columns |= {field: pa.nulls(n, pa.list_(pa.int32())) for field in ("promoted", "suppressed")}
+        columns |= {field: pa.nulls(n, pa.list_(pa.float32())) for field in ("promoted_logits", "suppressed_logits")}
+    columns["neighbors"] = pa.array(neighbors(saes, name, summary.first, n), pa.list_(NEIGHBOR))
+    return pa.table(columns)
+
+
+def examples_table(name: str, summary: Summary) -> pa.Table:
+    windows = summary.windows
+    group = windows["feature"].to_numpy().astype(np.int64) * 32 + windows["interval"].to_numpy()
+    rank = pa.array(rank_within(group).astype(np.int8))
+    return windows.drop_columns(["draw"]).add_column(0, "sae", pa.array([name] * len(windows), pa.string())).add_column(3, "rank", rank)
+
+
+def _write_texts(folder: Path, shards: Iterable[Path]) -> None:
+    """Of every shard the rows that some window shows."""
+    examples = folder.glob("examples-*.parquet")
+    shown = np.unique(np.concatenate([pq.read_table(path, columns=["row"])["row"].unique() for path in examples]))
+    for shard in shards:
+        file = folder / f"texts-{shard.name}.parquet"
+        if not file.exists():
+            texts = pq.read_table(shard / "texts.parquet")
+            write_table(file, texts.filter(pc.is_in(texts["row"], pa.array(shown))))
+
+
+def _write_vocabulary(model: "TransformerBridge", path: Path) -> None:
+    if not path.exists():
+        tokens = range(min(model.cfg.d_vocab, len(model.tokenizer)))  # models pad their vocabulary
+        strings = to_str_tokens(model, torch.tensor(tokens))
+        write_table(path, pa.table({"token": pa.array(tokens, pa.int32()), "str_token": pa.array(strings, pa.string())}))

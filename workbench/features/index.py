@@ -1,0 +1,222 @@
+"""The feature index: one pass over a corpus, written to a folder; pages, searches and surveys read it, without the model.
+
+    index = build_index(model, sae, texts, "folder")          several SAEs at once: a list, or a dict of names
+    index = FeatureIndex.open("folder")                       index.table, .feature(3), .sql("SELECT …"), .to_html([3], "pages")
+
+A build that was cut off goes on where it stopped and gives the same files, byte for byte. method.md §3, §8.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from workbench.features.examples import Example
+from workbench.features.page import FeaturePage, FeaturePages, Label, Neighbor
+from workbench.features.shards import MANIFEST, UNFINISHED, model_fingerprint, write_json, write_text
+from workbench.features.tables import Tables, intervals
+from workbench.features.windows import TOP, bin_width
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+SHARD = 2**22  # characters of text, about a million tokens: what a killed build loses at most
+LABELS = "labels.json"  # beside the index's own files: labels survive a rebuild
+
+
+def build_index(
+    model: "TransformerBridge",
+    saes: SAE | Sequence[SAE] | Mapping[str, SAE],
+    texts: str | Path | Iterable[str],
+    folder: str | Path,
+    *,
+    shard: int = SHARD,
+    workers: int = 0,
+    progress: bool = True,
+) -> "FeatureIndex":
+    """What every feature of the SAEs is active on, over all texts, written to `folder`. The start token is left out.
+
+    texts: strings, each read by itself (in several parts where it is longer than the model reads), or a file or folder of them.
+    Called again on a folder whose build was cut off, with the same texts, it goes on. shard: characters of text after which what was done
+    is safe. workers: Ray processes that read shards side by side (extra [ray]); 0 for this process alone.
+    Raises ValueError, before any compute, for SAEs that do not fit the model and for a folder that holds something else.
+    """
+    from workbench.features.build import build  # and with it transformer_lens, which reading an index does not need
+
+    build(model, named(saes), texts, Path(folder), shard, workers, progress)
+    return FeatureIndex.open(folder)
+
+
+def named(saes: SAE | Sequence[SAE] | Mapping[str, SAE]) -> dict[str, SAE]:
+    """SAEs by name; one without a name is called by its width."""
+    if isinstance(saes, Mapping):
+        return dict(saes)
+    several = [saes] if isinstance(saes, SAE) else list(saes)
+    found = {str(sae.cfg.d_sae): sae for sae in several}
+    if len(found) < len(several):
+        raise ValueError('two SAEs have the same width: give them names, {"first": sae, "second": other}')
+    return found
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FeatureIndex:
+    """An index on disk, seen through one of its SAEs (`sae_name`)."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    sae_name: str
+
+    @classmethod
+    def open(cls, folder: str | Path, sae: str | None = None) -> "FeatureIndex":
+        """Raises ValueError for a folder that is no index, is unfinished, or lacks a file of it."""
+        folder = Path(folder)
+        if not (folder / MANIFEST).is_file():
+            there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
+            if (folder / UNFINISHED).is_file():
+                raise ValueError(f"{folder} is an unfinished index: build_index with the same model, SAEs and texts goes on with it")
+            raise ValueError(f"{folder} is not an index: {MANIFEST} is missing (found: {there or 'an empty folder'})")
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        missing = [name for name in manifest["files"] if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(f"{folder} lacks {', '.join(missing)}: copy it again, or delete the folder and build the index anew")
+        wrong = {name: size for name, size in manifest["files"].items() if (folder / name).stat().st_size != size}
+        if wrong:
+            name, size = next(iter(wrong.items()))
+            raise ValueError(f"{folder / name} is damaged: it has {(folder / name).stat().st_size:,} bytes, the manifest says {size:,}")
+        return cls(folder, manifest, next(iter(manifest["saes"]))).with_sae(sae)
+
+    def with_sae(self, name: str | None) -> "FeatureIndex":
+        """The same index seen through another of its SAEs."""
+        if name not in (None, *self.manifest["saes"]):
+            raise ValueError(f"no SAE is called {name!r} in this index; there is {', '.join(self.manifest['saes'])}")
+        return self if name in (None, self.sae_name) else replace(self, sae_name=name)
+
+    def of(self, model: "TransformerBridge", sae: SAE) -> "FeatureIndex":
+        """The index seen through `sae`. Raises ValueError, saying which fingerprint differs, if it is not of this SAE and model."""
+        theirs, ours = self.manifest["model"], model_fingerprint(model)
+        if theirs["fingerprint"] != ours:
+            raise ValueError(f"this index is of another model: of {theirs['name']} {theirs['fingerprint']}, this model is {ours}")
+        names = {facts["fingerprint"]: name for name, facts in self.manifest["saes"].items()}
+        if sae.fingerprint() not in names:
+            known = ", ".join(f"{name} {fingerprint}" for fingerprint, name in names.items())
+            raise ValueError(f"this index is of another SAE: of {known}, this SAE is {sae.fingerprint()}")
+        return self.with_sae(names[sae.fingerprint()])
+
+    def sql(self, query: str, *parameters: Any) -> pd.DataFrame:
+        """DuckDB on the tables features, examples, texts and vocabulary; those of all SAEs, told apart by their column sae."""
+        return self._tables.sql(query, *parameters)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per feature: feature, label, density, n_active, max_act, and the tokens it promotes most."""
+        columns = "feature, density, n_active, max_act, promoted[1:5] AS promoted"
+        table = self.sql(f"SELECT {columns} FROM features WHERE sae = ? ORDER BY feature", self.sae_name)
+        labels = self.labels()
+        table.insert(1, "label", [labels[feature].text if feature in labels else "" for feature in table["feature"]])
+        table["promoted"] = table["promoted"].map(self._tables.str_tokens)
+        return table
+
+    def feature(self, feature: int) -> FeaturePage:
+        """The feature's page."""
+        row = self.sql("SELECT * FROM features WHERE sae = ? AND feature = ?", self.sae_name, self._checked(feature)).iloc[0]
+        windows, width = self._tables.windows(self.sae_name, feature), bin_width(row["max_act"])
+        return FeaturePage(
+            feature=int(feature),
+            sae_name=self.sae_name,
+            label=self.labels().get(int(feature), Label("")),
+            n_active=int(row["n_active"]),
+            n_tokens=self.manifest["n_tokens"],
+            max_act=float(row["max_act"]),
+            bin_width=width,
+            histogram=row["histogram"].tolist(),
+            top=windows.get(TOP, []),
+            intervals=intervals(row["histogram"], width, windows),
+            promoted=self._tables.token_logits(row["promoted"], row["promoted_logits"]),
+            suppressed=self._tables.token_logits(row["suppressed"], row["suppressed_logits"]),
+            neighbors=self._neighbors(row["neighbors"]),
+            model_name=self.manifest["model"]["name"],
+            hook_name=self.manifest["saes"][self.sae_name]["hook_name"],
+        )
+
+    def features(self, features: Iterable[int]) -> FeaturePages:
+        """The pages of several features."""
+        return FeaturePages([self.feature(feature) for feature in features])
+
+    def examples(self, feature: int, n: int = 10) -> list[Example]:
+        """The n texts in which the feature is most active, best first."""
+        return self._tables.windows(self.sae_name, self._checked(feature)).get(TOP, [])[:n]
+
+    def to_html(self, features: Iterable[int], folder: str | Path, progress: bool = True) -> Path:
+        """Write a folder of pages that needs nothing else; its first page, with a search box, is returned."""
+        from widgets.page_html import feature_page, search_page, search_row
+
+        features, folder, rows = [self._checked(feature) for feature in features], Path(folder), []
+        folder.mkdir(parents=True, exist_ok=True)
+        known = set(features)
+        for i, feature in enumerate(tqdm(features, desc="pages", unit="page", disable=not progress)):
+            page = self.feature(feature)
+            write_text(folder / f"{feature}.html", feature_page(page, features[max(0, i - 1) : i], features[i + 1 : i + 2], known))
+            rows.append(search_row(page))
+        write_text(folder / "index.html", search_page(rows, self.facts()))
+        return folder / "index.html"
+
+    def labels(self, sae: str | None = None) -> dict[int, Label]:
+        """What features mean, as far as somebody or something said: feature → label."""
+        return self._labels.get(sae or self.sae_name, {})
+
+    def save_labels(self, labels: Mapping[int, Label]) -> None:
+        """Add labels of this SAE's features, or replace them."""
+        saved = {**self._labels, self.sae_name: {**self.labels(), **{self._checked(i): label for i, label in labels.items()}}}
+        write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
+        for name in ("_labels", "table"):
+            self.__dict__.pop(name, None)
+
+    def facts(self) -> dict[str, str]:
+        """What this index is, in words: the rows of its repr."""
+        saes, corpus, model = self.manifest["saes"], self.manifest["corpus"], self.manifest["model"]
+        widths = {f"SAE {name}": f"{facts['d_sae']:,} features at {facts['hook_name']}" for name, facts in saes.items()}
+        if len(saes) > 1:
+            widths[f"SAE {self.sae_name}"] += ", seen through it"
+        return {
+            "model": f"{model['name']} ({model['fingerprint']})",
+            **widths,
+            "corpus": f"{self.manifest['n_tokens']:,} tokens of {corpus['n_texts']:,} texts ({corpus['fingerprint']})",
+            "left out": "start tokens",
+            "labels": f"{len(self.labels()):,} features" if self.labels() else "none",
+        }
+
+    def __repr__(self) -> str:
+        return "\n".join([f"FeatureIndex {self.folder}", *(f"  {name:<10}{text}" for name, text in self.facts().items())])
+
+    def _repr_html_(self) -> str:
+        return pd.Series(self.facts()).to_frame("FeatureIndex").to_html(border=0, justify="left")  # pandas escapes what it is given
+
+    @cached_property
+    def _labels(self) -> dict[str, dict[int, Label]]:
+        file = self.folder / LABELS
+        saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return {sae: {int(i): Label(**label) for i, label in labels.items()} for sae, labels in saved.items()}
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return Tables(self.folder, list(self.manifest["files"]))
+
+    def _neighbors(self, neighbors: Iterable[Mapping[str, Any]]) -> dict[str, list[Neighbor]]:
+        found: dict[str, list[Neighbor]] = {}
+        for each in neighbors:
+            label = self.labels(each["sae"]).get(each["feature"], Label(""))
+            found.setdefault(each["sae"], []).append(Neighbor(each["feature"], each["cosine"], label.text))
+        return found
+
+    def _checked(self, feature: int) -> int:
+        d_sae = self.manifest["saes"][self.sae_name]["d_sae"]
+        if not isinstance(feature, int | np.integer) or not 0 <= feature < d_sae:
+            raise ValueError(f"feature {feature} is out of range: {self.sae_name} has features 0 to {d_sae - 1:,}")
+        return int(feature)

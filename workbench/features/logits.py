@@ -1,0 +1,73 @@
+"""Which tokens a feature promotes and suppresses by itself, on the direct path from its place to the logits.
+
+    logits of feature i = norm(W_dec[i]) @ W_U             norm(v) = (v − mean v) · gain for LayerNorm, v · gain for RMSNorm
+
+method.md §8. The final norm divides by the size of the whole residual stream, which no single feature knows: the numbers are logits a unit
+of activation adds where the stream has size 1, comparable within one SAE. What later blocks do with the feature is not in them.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.gemm import machine_rate
+from workbench.model import D_MODEL_HOOKS
+from workbench.shapes import Directions
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+N_TOKENS = 10  # listed of each kind
+N_COLUMNS = 2**14  # of the vocabulary at once: a large one has hundreds of thousands
+
+
+@dataclass(frozen=True)
+class TokenLogits:
+    """Each (n_features, n_tokens), strongest first."""
+
+    promoted: np.ndarray
+    promoted_logits: np.ndarray
+    suppressed: np.ndarray
+    suppressed_logits: np.ndarray
+
+
+def is_in_stream(hook_name: str) -> bool:
+    """Does what stands at this hook point add to the residual stream, in the stream's own coordinates?"""
+    parts = hook_name.split(".")
+    return parts[-1] in D_MODEL_HOOKS and len(parts) in (1, 3)
+
+
+@torch.no_grad()
+def token_logits(model: "TransformerBridge", directions: Directions, n: int = N_TOKENS) -> TokenLogits:
+    """The n tokens whose logits each direction raises most, and the n that it lowers most."""
+    normed, W_U = through_final_norm(model, directions), model.unembed.W_U
+    n, ends = min(n, W_U.shape[1]), {1: [], -1: []}
+    for first in range(0, W_U.shape[1], N_COLUMNS):
+        with machine_rate():
+            logits = normed @ W_U[:, first : first + N_COLUMNS].float()
+        for sign, found in ends.items():
+            best = (sign * logits).topk(min(n, logits.shape[1]), dim=1)
+            found.append((sign * best.values, first + best.indices))
+    kept = []
+    for sign, found in ends.items():
+        values, columns = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        best = (sign * values).topk(n, dim=1).indices
+        kept += [columns.gather(1, best).int().cpu().numpy(), values.gather(1, best).cpu().numpy()]
+    return TokenLogits(*kept)
+
+
+def through_final_norm(model: "TransformerBridge", directions: Directions) -> Float[Tensor, "n_rows d_model"]:
+    """Each direction as the final norm passes it on, but for the size of the stream; any norm: its gain is read off two inputs."""
+    d_model, like = directions.shape[1], model.unembed.W_U
+    ones = torch.ones(d_model, device=like.device, dtype=like.dtype)
+    turning = ones.clone()
+    turning[1::2] = -1  # mean 0 and mean square 1: what any norm leaves as it is, times its gain
+    shift, constant, alternating = model.ln_final(torch.stack([0 * ones, ones, turning])[None])[0].float()
+    gain = (alternating - shift) * turning
+    centers = (constant - shift).abs().max() < 0.5 * gain.abs().max()  # LayerNorm takes a constant away
+    rows = directions.to(like.device).float()
+    return (rows - rows.mean(1, keepdim=True) if centers else rows) * gain

@@ -1,0 +1,127 @@
+"""What is known of one feature, as a notebook shows it: method.md §8.
+
+page = bench.feature(1234)               page.top, page.intervals, page.promoted, page.neighbors, page.table
+pages = bench.features([1234, 77])       several, side by side
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+
+from workbench.features.examples import Example
+
+
+class Label(NamedTuple):
+    text: str
+    score: float | None = None  # how well it fits, by its origin's own measure
+    origin: str = ""  # "answer key", "token statistics", the name of a model, a person
+
+
+class TokenLogit(NamedTuple):
+    token: str
+    logit: float
+
+
+class Neighbor(NamedTuple):
+    feature: int
+    cosine: float  # of the decoder directions
+    label: str
+
+
+class Correlate(NamedTuple):
+    neuron: str  # "blocks.2.mlp 113"
+    correlation: float  # Pearson
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+    n_active: int  # tokens at which the activation lies in it
+    examples: list[Example]  # drawn at random from those
+    ratings: tuple[float, ...] = ()  # share of the specificity ratings 0, 1, 2, 3, where measured
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FeaturePage:
+    """One feature of one SAE. `.table`: one row per example."""
+
+    feature: int
+    sae_name: str
+    label: Label
+    n_active: int
+    n_tokens: int  # read for the index, the start tokens left out
+    max_act: float
+    bin_width: float
+    histogram: list[int]  # bin b counts activations in [b, b + 1) · bin_width, zeros left out
+    top: list[Example]
+    intervals: list[Interval]  # the highest first
+    promoted: list[TokenLogit] | None  # None where the hook point is not in the residual stream
+    suppressed: list[TokenLogit] | None
+    neighbors: Mapping[str, list[Neighbor]]  # by SAE
+    model_name: str = ""
+    hook_name: str = ""
+    neurons: list[Correlate] = field(default_factory=list)
+
+    @property
+    def density(self) -> float:
+        """Share of the tokens at which it is active."""
+        return self.n_active / self.n_tokens
+
+    @property
+    def table(self) -> pd.DataFrame:
+        groups = [("top", self.top), *((f"{i.low:.3g} – {i.high:.3g}", i.examples) for i in self.intervals)]
+        rows = [(name, e.activation, e.str_tokens[e.peak], "".join(e.str_tokens), e.text) for name, examples in groups for e in examples]
+        return pd.DataFrame(rows, columns=["group", "activation", "token", "window", "text"])
+
+    def _repr_html_(self) -> str:
+        from widgets.card import card_html
+
+        return card_html(self)
+
+    def __repr__(self) -> str:
+        label = " ".join(filter(None, [self.label.text, _in_brackets(self.label)])) or "no label"
+        lines = [
+            f"Feature {self.feature} of {self.sae_name}: {label}",
+            f"  active on {self.n_active:,} of {self.n_tokens:,} tokens (start tokens left out), max_act {self.max_act:.3f}",
+        ]
+        lines += [f"  {e.activation:8.3f}  {_shown(e)!r}" for e in self.top[:5]]
+        for name, tokens in (("promotes", self.promoted), ("suppresses", self.suppressed)):
+            lines += [f"  {name} " + " ".join(repr(each.token) for each in tokens[:5])] if tokens else []
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FeaturePages:
+    """Several features side by side. `.table`: one row per feature."""
+
+    pages: Sequence[FeaturePage]
+
+    def __iter__(self) -> Iterator[FeaturePage]:
+        return iter(self.pages)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        columns = ("feature", "sae_name", "density", "n_active", "max_act")
+        rows = [{name: getattr(page, name) for name in columns} | {"label": page.label.text} for page in self.pages]
+        return pd.DataFrame(rows, columns=[*columns, "label"])
+
+    def _repr_html_(self) -> str:
+        from widgets.card import cards_html
+
+        return cards_html(self.pages)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.pages))
+
+
+def _in_brackets(label: Label) -> str:
+    parts = [label.origin, "" if label.score is None else f"{label.score:.2f}"]
+    return f"({', '.join(filter(None, parts))})" if any(parts) else ""
+
+
+def _shown(example: Example, n: int = 8) -> str:
+    """The tokens up to the peak, the peak in double angle brackets."""
+    before = "".join(example.str_tokens[max(0, example.peak - n) : example.peak])
+    return f"{before}«{example.str_tokens[example.peak]}»" + "".join(example.str_tokens[example.peak + 1 : example.peak + 4])

@@ -1,0 +1,185 @@
+"""The files of an index: what it is built from, its texts cut into shards, each shard's summaries; every file complete or absent.
+
+folder/building.json             what the index is of: a build that was cut off goes on only for the same model, SAEs and texts
+folder/shards/00003/             while it is built: one folder for every shard of texts, gone when the index is done
+folder/manifest.json             written last, with the name and size of every file
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from workbench.features.windows import RANGE, STATS, WINDOWS, Summary
+from workbench.files import write_whole
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+FORMAT = 1
+MANIFEST, UNFINISHED = "manifest.json", "building.json"
+N_SAMPLED = 1024  # numbers of each weight that a model's fingerprint is made of: any training step changes nearly all
+
+
+@dataclass(frozen=True)
+class Shard:
+    number: int
+    first_text: int
+    texts: list[str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:05d}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return _digest(self.texts).hexdigest()[:12]
+
+
+class Corpus:
+    """Texts cut into shards of `n_chars` characters in all, or of one more text; and, once they are through, their fingerprint."""
+
+    def __init__(self, texts: Iterable[str], n_chars: int):
+        self.texts, self.n_chars = texts, n_chars
+        self.n_texts, self._hash = 0, hashlib.sha256()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"fingerprint": self._hash.hexdigest()[:12], "n_texts": self.n_texts}
+
+    def __iter__(self) -> Iterator[Shard]:
+        number = size = 0
+        some: list[str] = []
+        for text in self.texts:
+            if not isinstance(text, str):
+                raise ValueError(f"text {self.n_texts} is a {type(text).__name__}; expected strings")
+            some.append(str(text))
+            size += len(text)
+            self.n_texts += 1
+            _digest([text], self._hash)
+            if size >= self.n_chars:
+                yield Shard(number, self.n_texts - len(some), some)
+                number, size, some = number + 1, 0, []
+        if some:
+            yield Shard(number, self.n_texts - len(some), some)
+
+
+def _digest(texts: Iterable[str], digest: Any = None) -> Any:
+    digest = digest or hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest
+
+
+def identity(model: "TransformerBridge", saes: Mapping[str, SAE], n_chars: int) -> dict[str, Any]:
+    """What an index is of, as its manifest says it."""
+    facts = {
+        name: {
+            "fingerprint": sae.fingerprint(),
+            "hook_name": sae.cfg.hook_name,
+            "d_in": sae.cfg.d_in,
+            "d_sae": sae.cfg.d_sae,
+        }
+        for name, sae in saes.items()
+    }
+    model_facts = {"name": Path(str(model.cfg.model_name)).name, "fingerprint": model_fingerprint(model)}
+    return {"format": FORMAT, "model": model_facts, "saes": facts, "shard": n_chars}
+
+
+def model_fingerprint(model: "TransformerBridge") -> str:
+    """Twelve hex digits that change with the weights; from a sample of each, in bfloat16, so that every precision gives the same."""
+    digests = []
+    for weight in model.original_model.parameters():
+        at = torch.linspace(0, weight.numel() - 1, min(N_SAMPLED, weight.numel()), dtype=torch.float64).long()
+        sample = weight.detach()[torch.unravel_index(at.to(weight.device), weight.shape)] if weight.ndim else weight.detach()
+        numbers = sample.to(torch.bfloat16).float().cpu().numpy()
+        digests.append(hashlib.sha256(str(tuple(weight.shape)).encode() + numbers.tobytes()).hexdigest())
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:12]
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> list[str]:
+    """Where two manifests differ, in words."""
+    found = []
+    for name in [*theirs, *(name for name in ours if name not in theirs)]:
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, Mapping) and isinstance(other, Mapping):
+            found += differences(mine, other, f"{path}{name} ")
+        elif mine != other:
+            found.append(f"{path}{name} is {_word(mine)}, there {_word(other)}")
+    return found
+
+
+def _word(value: Any) -> str:
+    return "absent" if value is None else "another" if isinstance(value, Mapping) else str(value)
+
+
+class Summaries:
+    """The summaries of one SAE's features in one folder, a range of features at a time."""
+
+    def __init__(self, folder: Path, sae_name: str):
+        self.folder, self.sae_name = folder, sae_name
+        self.files = [pq.ParquetFile(folder / f"{sae_name}-{kind}.parquet") for kind in ("stats", "windows")]
+
+    def read(self, n: int) -> Summary:
+        stats, windows = (file.read_row_group(n) for file in self.files)
+        return Summary.of(stats, windows)
+
+    @staticmethod
+    def write(folder: Path, sae_name: str, summaries: Iterable[Summary]) -> None:
+        with (
+            pq.ParquetWriter(folder / f"{sae_name}-stats.parquet", STATS, compression="zstd") as stats,
+            pq.ParquetWriter(folder / f"{sae_name}-windows.parquet", WINDOWS, compression="zstd") as windows,
+        ):
+            for summary in summaries:
+                stats.write_table(summary.stats())
+                windows.write_table(summary.windows, row_group_size=max(1, len(summary.windows)))
+
+
+def ranges(d_sae: int) -> list[tuple[int, int]]:
+    """(first feature, number of features) of each range; a range is a row group."""
+    return [(first, min(RANGE, d_sae - first)) for first in range(0, d_sae, RANGE)]
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives the name of a folder to write into; it appears under its own name when it is complete and on the disk, or never."""
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    yield partial
+    for written in [*partial.rglob("*"), partial]:
+        handle = os.open(written, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    os.rename(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Half a character can stand in a label: it is written as its escape."""
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Parquet, small: activations in byte planes, everything else by dictionary."""
+    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type)]
+    planes = floats + [f"{name}.list.element" for name in lists]
+    plain = {name for name in table.column_names if name not in floats + lists}
+    options: dict[str, Any] = dict(compression="zstd", use_byte_stream_split=planes or False, use_dictionary=sorted(plain))
+    write_whole(path, lambda partial: pq.write_table(table, partial, **options))

@@ -1,0 +1,59 @@
+"""Shards read side by side by Ray's worker processes, on one machine or on several that share the folder. The files are those that one
+process writes, where the arithmetic is the same; the shard of a worker that died is read again by its successor.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from workbench.features.collect import collect
+from workbench.features.shards import Shard
+from workbench.head import Head
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class Reader:
+    """One worker process: holds the model and the SAEs."""
+
+    def __init__(self, model: "TransformerBridge", saes: Mapping[str, SAE], n_threads: int):
+        torch.set_num_threads(n_threads)
+        self.head, self.saes = Head(model, [sae.cfg.hook_name for sae in saes.values()]), saes
+
+    def collect(self, shard: Shard, folder: Path) -> int:
+        """The number of tokens read."""
+        counts: list[int] = []
+        collect(self.head, self.saes, shard, folder, counts.append)
+        return sum(counts)
+
+
+def collect_beside(
+    model: "TransformerBridge",
+    saes: Mapping[str, SAE],
+    shards: Iterable[Shard],
+    folder: Path,
+    n_workers: int,
+    on_tokens: Callable[[int], object],
+) -> None:
+    """`collect` on every shard. A shard of texts is in memory for every worker, no more."""
+    try:
+        import ray  # pyright: ignore[reportMissingImports]: an extra
+        from ray.util import ActorPool  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ValueError("workers= needs Ray: pip install 'circuit-workbench[ray]'; without it, leave workers out") from None
+
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False)
+    folder, n_threads = folder.absolute(), max(1, torch.get_num_threads() // n_workers)
+    held, start = (ray.put(model), ray.put(dict(saes))), ray.remote(max_restarts=-1, max_task_retries=-1)(Reader).remote
+    pool = ActorPool([start(*held, n_threads) for _ in range(n_workers)])
+    for shard in shards:
+        if not pool.has_free():
+            on_tokens(pool.get_next_unordered())
+        pool.submit(lambda reader, shard: reader.collect.remote(shard, folder), shard)
+    while pool.has_next():
+        on_tokens(pool.get_next_unordered())
