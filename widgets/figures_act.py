@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from widgets.figures import StillFigure, empty_figure
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, visible
@@ -14,6 +15,7 @@ from widgets.svg import Line, lines_svg
 COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")
 SOLID, DASHED, DOTTED = "", "6 4", "2 3"
 PLOTLY_DASH = {SOLID: "solid", DASHED: "dash", DOTTED: "dot"}
+ORDER_STYLE = {"effect": (ORANGE, SOLID), "attribution": (PURPLE, DASHED), "activation": (BLUE, DOTTED), "random": ("128,128,128", DASHED)}
 KIND_DASH = {"features": SOLID, "unsteered": DASHED, "vector": DOTTED}
 
 
@@ -40,4 +42,25 @@ def plot_lines(lines: dict[str, Line], x_name: str, y_name: str, title: str) -> 
     figure.update_xaxes(title_text=x_name).update_yaxes(title_text=y_name).update_layout(showlegend=True)
     legend = legend_html({name: (line.color, line.dash) for name, line in lines.items()})
     figure._still = f"<div>{lines_svg(list(lines.values()), x_name, y_name, title)}{legend}</div>"
+    return figure
+
+
+def plot_set_curves(table: pd.DataFrame) -> StillFigure:
+    """Shares kept by sets alone (left) and lost without them (right) against their size, a line for each order."""
+    figure = empty_figure(make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06), "Sets of features")
+    medians = table.groupby(["order", "size"], sort=False)[["kept", "lost"]].median().reset_index()
+    stills = []
+    for column, (name, title) in enumerate((("kept", "kept by the set alone"), ("lost", "lost without the set")), start=1):
+        lines = []
+        for order in dict.fromkeys(medians["order"]):
+            mine, (color, dash) = medians[medians["order"] == order], ORDER_STYLE[order]
+            lines.append(Line(mine["size"].to_numpy(float), mine[name].to_numpy(float), color, dash))
+            style = dict(color=f"rgb({color})", dash=PLOTLY_DASH[dash])
+            trace = go.Scatter(x=mine["size"], y=mine[name], mode="lines", line=style, name=order, showlegend=column == 1)
+            figure.add_trace(trace, row=1, col=column)
+        figure.update_xaxes(title_text="size of the set", row=1, col=column)
+        figure.update_yaxes(title_text=title, row=1, col=column)
+        stills.append(lines_svg(lines, "size of the set", f"share {title}", f"share {title} against its size"))
+    figure.update_layout(showlegend=True)
+    figure._still = f"<div>{''.join(stills)}</div>{legend_html({order: ORDER_STYLE[order] for order in dict.fromkeys(medians['order'])})}"
     return figure

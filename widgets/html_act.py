@@ -11,6 +11,7 @@ from widgets.marks import FAINT, RULE, bar_html, cell_html, heading_html, highli
 
 N_TOKENS = 8  # rows of the next-token table
 N_COLUMNS = 6  # settings that it shows
+SHARES = (0.5, 0.8, 0.9)  # of the metric
 
 
 def steering_html(steering: Any) -> str:
@@ -81,3 +82,33 @@ def _footnote(has_features: bool) -> str:
     own = "Blue: the steered features' own activation when the unsteered model reads the text. " if has_features else ""
     says = f"{own}Perplexity: how unlikely the text is to the unsteered model, 1 for certain; greedy texts are likelier than people's."
     return f'<div style="margin-top:14px;font-size:12px;{FAINT}">{says}</div>'
+
+
+def set_curves_html(curves: Any) -> str:
+    """SetCurves: how small a set each order gives, and the curves."""
+    from widgets.figures_act import plot_set_curves
+
+    answer, baseline = curves.metric.answer, curves.metric.baseline
+    rather = "the mean logit" if baseline is None else token_html(str(baseline))
+    error = "" if curves.is_error_kept else ", and what the SAE does not explain"
+    whole = curves.table["only"].iloc[curves.table["size"].argmax()]
+    known = ((curves.clean_metric, "as it is"), (whole, "with these features alone"), (curves.floor, "without any"))
+    about = ", ".join(f"<b>{number(value)}</b> {what}" for value, what in known)
+    sizes = {share: curves.smallest(share).set_index("order") for share in SHARES}
+    right = "text-align:right;width:90px"
+    head = [cell_html("order", "font-weight:600", "th")]
+    head += [cell_html(f"{share:.0%} {what}", right + ";font-weight:600", "th") for what in ("kept by", "lost without") for share in SHARES]
+    rows = []
+    for order in sizes[SHARES[0]].index:
+        found = [sizes[share].loc[order, column] for column in ("keeps", "loses") for share in SHARES]
+        rows.append([cell_html(escape(str(order))), *(cell_html("–" if math.isnan(size) else f"{size:,.0f}", right) for size in found)])
+    return (
+        '<div style="max-width:1080px;font-size:13px;line-height:1.45"><div style="font-size:20px;font-weight:600">How many features?</div>'
+        f'<div style="margin-top:4px">{escape(visible(curves.prompt))}</div>'
+        f"<div>logit({token_html(str(answer))}) − {rather}: {about}</div>"
+        f"{heading_html('The smallest sets', 'how many of the first in each order; random: median over draws')}{table_html(rows, head)}"
+        f"{heading_html('Sets that grow', 'a share above 1 or below 0: what is left out spoke for the other answer')}"
+        f"{plot_set_curves(curves.table)._still}"
+        f'<div style="margin-top:10px;font-size:12px;{FAINT}">A set alone: every other feature switched off{error}. Without a set: '
+        "the set switched off, all else as it is. The start token is left alone.</div></div>"
+    )
