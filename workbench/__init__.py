@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from workbench.circuits.ranking import rank
     from workbench.features.index import FeatureIndex, build_index
     from workbench.sae.monitor import TrainingHistory
+    from workbench.sae.plan import plan
     from workbench.sae.sae import SAE, SAEConfig
+    from workbench.sae.scaling import ScalingLaws
     from workbench.sae.train import TrainConfig, train, train_many
 
 _HOMES = {
@@ -39,12 +41,15 @@ _HOMES = {
     "train": "workbench.sae.train",
     "train_many": "workbench.sae.train",
     "TrainingHistory": "workbench.sae.monitor",
+    "ScalingLaws": "workbench.sae.scaling",
+    "plan": "workbench.sae.plan",
 }
 __all__ = [
     "SAE",
     "ActivationStream",
     "FeatureIndex",
     "SAEConfig",
+    "ScalingLaws",
     "TrainConfig",
     "TrainingHistory",
     "Workbench",
@@ -53,6 +58,7 @@ __all__ = [
     "clamp",
     "load",
     "logit_diff",
+    "plan",
     "rank",
     "train",
     "train_many",
