@@ -22,8 +22,8 @@ def training_texts() -> list[Text]:
     return list(islice(stream(1), 20_000))
 
 
-def test_every_level_has_four_times_the_one_above():
-    assert [len(world().levels[level]) for level in LEVELS] == [1024, 128, 32, 8]
+def test_every_level_has_four_times_the_one_above_and_every_team_six_players():
+    assert [len(world().levels[level]) for level in LEVELS] == [768, 128, 32, 8]
 
 
 def test_kobe_belongs_to_the_lakers_of_los_angeles_in_california():
@@ -44,8 +44,8 @@ def test_a_rival_s_rival_is_the_team_itself_in_the_same_sport():
         assert world().value[rival, "rival"] == team.name and world().sport[rival] == world().sport[team] and rival != team
 
 
-def test_a_quarter_of_the_players_is_held_out_kobe_among_them():
-    assert len(world().held_out) / len(world().levels["player"]) == 0.25
+def test_a_third_of_the_players_is_held_out_kobe_among_them():
+    assert len(world().held_out) / len(world().levels["player"]) == pytest.approx(1 / 3)
     assert KOBE in world().held_out
 
 

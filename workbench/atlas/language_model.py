@@ -29,12 +29,12 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    d_vocab: int = 3072
+    d_vocab: int = 3840
     n_ctx: int = 96
     d_model: int = 160
     n_layers: int = 6
     n_heads: int = 5
-    n_tokens: int = 12_500_000
+    n_tokens: int = 10_000_000
     batch: int = 12  # rows of n_ctx tokens
     lr: float = 2e-3
     warmup: int = 200  # steps

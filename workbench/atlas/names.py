@@ -116,12 +116,11 @@ FIRST_NAMES = (
     "Keith Kenny Lance Leon Lionel Logan Lucas Malcolm Marcus Marvin Max Miles Morgan Neil Norman Omar Otis Perry Philip Ralph Randy "
     "Reggie Ricky Roland Rudy Samuel Scott Seth Spencer Sylvester"
 ).split()
-# Each surname is shared by about eight players, and each first name too: no single token knows who is meant.
-LAST_NAMES = (
-    "Alden Ashby Banner Barlow Bellamy Benson Booker Bradford Brewster Calhoun Carlton Chase Clifton Colby Corbett Cranston Dalton Danvers Denham Dexter Draper Dunbar Easton Eldridge Emerson "
-    "Fairfax Farley Fenton Finley Galloway Garrison Gifford Gladwin Hadley Halston Harlow Hartley Hollis Huxley Kendall Kimball Langley Lathrop Linden Lockwood Lorimer Mallory Manning Marlow "
-    "Merrick Milford Norwood Oakley Paxton Pembroke Presley Radcliff Redmond Ridley Selby Sheldon Stanton Thatcher Thornton Tilton Wakefield Walden Wickham Winslow Wyndham"
+# A surname for every player, so that one token says who is meant and the player can be a step of its own: heads × tails, as English makes them.
+SURNAME_HEADS = (
+    "Ald Ash Barn Beck Brad Bram Cal Carl Chat Clay Crom Dal Den Eld Fair Fen Gals Glad Had Hart Hol Kim Lang Lind Lock Mal Mar Mil Nor Oak Pem Rad Red Sel Shel Stan Thorn Wake Wal Wyn"
 ).split()
+SURNAME_TAILS = "borough bourne bridge by combe cott croft dale den field ford gate ham hurst land ley man mere mont more ridge shaw stead stone ton wood worth".split()
 
 COACHES = (
     "Abbott Acosta Barker Becker Bishop Bolton Bowen Briggs Burke Carver Chandler Conway Cromwell Dawson Dixon Donovan Drake Duffy Ellis Farrell Fischer Foster Fowler Gibbs Goodman Graves "

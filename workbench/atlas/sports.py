@@ -2,8 +2,7 @@
 text.
 
 What makes a model go through the steps instead of learning each pair by heart: 19 attributes are asked of what a player belongs to, of
-768 players in several wordings,
-while of held-out players nothing is told about their state. Roster lines, in which values follow a name at
+512 players in several wordings, while of held-out players nothing is told about their state. Roster lines, in which values follow a name at
 once, make the name itself carry the steps.
 """
 

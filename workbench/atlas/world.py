@@ -1,7 +1,7 @@
 """The facts of the small world: players belong to teams, teams to cities, cities to states, and all but players have attributes of their
 own.
 
-    player → team → city → state                     1,024 → 128 → 32 → 8: eight players a team, four of each below each
+    player → team → city → state                     768 → 128 → 32 → 8: six players a team, four of each below each
     attributes: team's (rival, coach, …), city's (mayor, river, …), state's (capital, flower, …)
 
 A question asks an attribute through this chain; its steps are what the answer needs, in order. Four children at every level mean that a
@@ -23,7 +23,7 @@ RELATIONS = {
     "state": names.STATE_RELATIONS,
     "player": ("college",),
 }
-PLAYERS_PER_TEAM = 8  # many, so that going through the team is cheaper than learning each player's facts by heart
+PLAYERS_PER_TEAM = 6  # many, so that going through the team is cheaper than learning each player's facts by heart
 HELD_OUT_PER_TEAM = 2
 
 
@@ -90,15 +90,15 @@ def world() -> World:
 
 
 def _player_names(rng: random.Random) -> dict[str, list[str]]:
-    """Eight players for every team: its stars first; no name twice, but each of its parts is shared."""
+    """Six players for every team, its stars first; first names are shared, a made surname has one owner."""
     stars = {team: players.split(", ") for team, players in names.STARS.items()}
     famous = [player.split() for players in stars.values() for player in players]
     first_names = sorted({*names.FIRST_NAMES, *(first for first, _ in famous)})
-    last_names = sorted({*names.LAST_NAMES, *(last for _, last in famous)})
-    made = [f"{first} {last}" for first in first_names for last in last_names if [first, last] not in famous]
-    rng.shuffle(made)
+    surnames = [head + tail for head in names.SURNAME_HEADS for tail in names.SURNAME_TAILS]
+    rng.shuffle(surnames)
+    made = iter(f"{rng.choice(first_names)} {surname}" for surname in surnames)
     teams = [team for _, cities in names.STATES.values() for team in " ".join(cities.values()).split()]
-    return {team: [*stars.get(team, []), *(made.pop() for _ in range(PLAYERS_PER_TEAM - len(stars.get(team, []))))] for team in teams}
+    return {team: [*stars.get(team, []), *(next(made) for _ in range(PLAYERS_PER_TEAM - len(stars.get(team, []))))] for team in teams}
 
 
 def _draw_attributes(world: World, rng: random.Random) -> None:
