@@ -117,20 +117,19 @@ def interactions(sets: FeatureSets, rows: pd.DataFrame | Sequence[int]) -> pd.Da
     """Every two of the rows (or features): effect of each, joint effect, interaction = joint − sum. Below 0: they carry the same, or back
     each other up after the fact; above 0: each makes up for the other's loss. Largest |interaction| first.
     """
-    rows = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame({"feature": list(rows)})
-    names = [tuple(row) for row in rows[["feature", "pos"] if "pos" in rows else ["feature"]].itertuples(index=False)]
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame({"feature": list(rows)})
+    names = [tuple(row) for row in table[["feature", "pos"] if "pos" in table else ["feature"]].itertuples(index=False)]
     if len(set(names)) < 2:
         raise ValueError(f"an interaction needs two different members, got {len(set(names))}")
     members = torch.stack([sets.set_of([feature] if not pos else [(pos[0], feature)]) for feature, *pos in names])
-    pairs = np.array(list(combinations(range(len(rows)), 2)))
-    effects = sets.effects(torch.cat([members, members[pairs[:, 0]] | members[pairs[:, 1]]])).numpy()
-    single, joint = effects[: len(rows)], effects[len(rows) :]
+    first, second = np.array(list(combinations(range(len(names)), 2))).T
+    effects = sets.effects(torch.cat([members, members[first] | members[second]])).numpy()
+    single, joint = effects[: len(names)], effects[len(names) :]
     shown = [name[0] if len(name) == 1 else f"{name[0]} at {name[1]}" for name in names]
-    first, second = pairs.T
-    table = pd.DataFrame({"first": [shown[i] for i in first], "second": [shown[i] for i in second]})
-    table = table.assign(effect_first=single[first], effect_second=single[second], joint=joint)
-    table["interaction"] = table["joint"] - table["effect_first"] - table["effect_second"]
-    return table.sort_values("interaction", key=abs, ascending=False, kind="stable").reset_index(drop=True)
+    found = pd.DataFrame({"first": [shown[i] for i in first], "second": [shown[i] for i in second]})
+    found = found.assign(effect_first=single[first], effect_second=single[second], joint=joint)
+    found["interaction"] = found["joint"] - found["effect_first"] - found["effect_second"]
+    return found.sort_values("interaction", key=abs, ascending=False, kind="stable").reset_index(drop=True)
 
 
 def _unit_of_pair(sets: FeatureSets, rows: pd.DataFrame) -> Int[Tensor, "n_pairs"]:

@@ -175,11 +175,12 @@ def keep_only(bench: Any, prompt: str, metric: Metric, members: Members, off: st
     return FeatureSets(bench, prompt, metric, off, keep_error).keep_only(members)
 
 
-def _as_array(members: Members) -> np.ndarray:
+def _as_array(members: Any) -> np.ndarray:
     """Features (n,) or pairs (n, 2)."""
     if isinstance(members, pd.DataFrame):
-        members = members[["pos", "feature"] if "pos" in members else "feature"].to_numpy()
-    found = np.asarray(members.cpu() if isinstance(members, Tensor) else members)
+        found = members[["pos", "feature"] if "pos" in members else "feature"].to_numpy()
+    else:
+        found = np.asarray(members.cpu() if isinstance(members, Tensor) else members)
     is_whole = not found.size or np.issubdtype(found.dtype, np.integer)
     if not is_whole or not (found.ndim == 1 or (found.ndim == 2 and found.shape[1] == 2)):
         raise ValueError(f"a set is features or (pos, feature) pairs, all whole numbers; got {found.dtype} of shape {found.shape}")
