@@ -117,7 +117,7 @@ def interactions(sets: FeatureSets, rows: pd.DataFrame | Sequence[int]) -> pd.Da
     """Every two of the rows (or features): effect of each, joint effect, interaction = joint − sum. Below 0: they carry the same, or back
     each other up after the fact; above 0: each makes up for the other's loss. Largest |interaction| first.
     """
-    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame({"feature": list(rows)})
+    table = pd.DataFrame(rows if isinstance(rows, pd.DataFrame) else {"feature": list(rows)})
     names = [tuple(row) for row in table[["feature", "pos"] if "pos" in table else ["feature"]].itertuples(index=False)]
     if len(set(names)) < 2:
         raise ValueError(f"an interaction needs two different members, got {len(set(names))}")
