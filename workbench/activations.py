@@ -1,81 +1,183 @@
-"""Text → tokens → the model's activations at one hook point → shuffled batches, ready to train an SAE on.
+"""Text → tokens → the model's activations at hook points → shuffled batches, ready to train SAEs on.
 
-Start tokens are left out: the model parks large, meaningless activations there. A buffer is filled, shuffled and dealt out in batches;
-the scalar by which training normalizes,
-E‖scale · x‖² = d_in (Scaling Monosemanticity, "Sparse autoencoders"), is estimated on the first buffer and never changes.
+Start tokens and padding are left out: the model parks large, meaningless activations there. A buffer is filled, shuffled and dealt out
+in batches. The scalar by which training normalizes, E‖scale · x‖² = d_in (Scaling Monosemanticity, "Sparse autoencoders"), is estimated
+on the first buffer and never changes. The same texts and seed give the same batches, and `position` / `seek` go on in the middle.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from transformer_lens.model_bridge import TransformerBridge
+from jaxtyping import Float
+from torch import Tensor
 
-from workbench.shapes import Activations, TokenMask, Tokens
+from workbench.head import Found, Head, through_bridge
+from workbench.model import check_hook_name
+from workbench.rows import Position, Rows, as_batch, padded
+from workbench.shapes import Activations, Tokens
+from workbench.texts import Source, read_texts
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+__all__ = ["ActivationStream", "ActivationStreams", "harvest", "harvest_many", "padded"]
+N_TOKENS = {"cpu": 2048, "cuda": 65_536}  # in a forward pass: more only needs more memory
+
+
+def harvest(model: "TransformerBridge", tokens: Tokens, hook_name: str) -> Activations:
+    """Activations (batch, pos, d_in) at the hook point, as the bridge computes them; the blocks after it do not run."""
+    return harvest_many(model, tokens, [hook_name])[hook_name]
 
 
 @torch.no_grad()
-def harvest(model: TransformerBridge, tokens: Tokens, hook_name: str) -> Activations:
-    """Activations (batch, pos, d_in) at the hook point; the blocks after it do not run."""
-    caught: list[torch.Tensor] = []
-    layer = int(hook_name.split(".")[1])
-    stop = layer if hook_name.endswith("hook_resid_pre") else layer + 1
-    if stop == layer:  # the residual stream before block k is what stopping at k returns
-        return model.forward(tokens, return_type=None, stop_at_layer=stop)
-    model.run_with_hooks(tokens, return_type=None, stop_at_layer=stop, fwd_hooks=[(hook_name, lambda x, hook: caught.append(x.detach()))])
-    assert len(caught) == 1, f"{hook_name} fired {len(caught)} times"
-    return caught[0].flatten(2)
+def harvest_many(model: "TransformerBridge", tokens: Tokens, hook_names: Sequence[str]) -> Found:
+    """The same at several hook points in one pass."""
+    return through_bridge(model, tokens, hook_names)
 
 
-def padded(model: TransformerBridge, texts: Sequence[str]) -> tuple[Tokens, TokenMask]:
-    """Texts as rows of tokens, the start token first, padded with it on the right; and which tokens are the texts' own. Causal: padding
-    changes nothing before it."""
-    tokenizer, start = model.tokenizer, model.tokenizer.bos_token_id
-    ids = tokenizer([str(text) for text in texts], add_special_tokens=False, truncation=True, max_length=model.cfg.n_ctx - 1)["input_ids"]
-    width = 1 + max(map(len, ids))
-    tokens = torch.tensor([[start, *row] + [start] * (width - 1 - len(row)) for row in ids], device=model.cfg.device)
-    pos = torch.arange(width, device=tokens.device)
-    lengths = torch.tensor([len(row) for row in ids], device=tokens.device)
-    return tokens, (pos > 0) & (pos <= lengths[:, None])
+class ActivationStreams:
+    """Iterating yields {hook_name: raw activations (batch, d_in) in float32}, of the same tokens at every hook point, while there is text.
 
-
-class ActivationStream:
-    """Endless while its texts are: iterating yields raw activations (batch, d_in).
-
-    texts      strings; each becomes one row, cut at n_ctx tokens
+    texts      whatever `texts.read_texts` reads: strings, a file, a folder, rows of a data set
     batch      tokens in a batch
-    buffer     tokens shuffled together
+    buffer     tokens shuffled together; held in memory in the model's dtype: buffer · d_in numbers for each hook point
     seed       of the shuffle; the same texts and seed give the same batches
+    context    None: a document a row, which sees itself only. A number: packed rows of so many tokens (rows.py says what differs)
+
+    `scale` and `d_in` are by hook name. Raises ValueError for text shorter than a batch.
     """
 
     def __init__(
-        self, model: TransformerBridge, texts: Iterable[str], hook_name: str, batch: int = 2048, buffer: int = 2**18, seed: int = 0
+        self,
+        model: "TransformerBridge",
+        texts: Source,
+        hook_names: Sequence[str],
+        batch: int = 2048,
+        buffer: int = 2**18,
+        seed: int = 0,
+        context: int | None = None,
     ):
-        self.model, self.hook_name, self.batch, self.buffer = model, hook_name, batch, buffer
-        self.model_name = model.cfg.model_name
-        self.rng = torch.Generator().manual_seed(seed)
-        self.texts = iter(texts)
-        self.first = self._fill()
-        if len(self.first) < batch:
+        for hook_name in hook_names:
+            check_hook_name(model, hook_name)
+        self.model, self.hook_names, self.model_name = model, tuple(hook_names), str(model.cfg.model_name)
+        self.batch, self.seed, self.n_buffer = batch, seed, max(1, buffer // batch) * batch
+        self._head = Head(model, hook_names)
+        self._rows = Rows(model, read_texts(texts), context)
+        self._buffers: dict[str, Tensor] = {}
+        self._n_buffers = self._n_dealt = self._n_held = 0  # buffers dealt before this one; its batches dealt; its tokens
+        self._began = self._rows.at
+        self._fill()
+        if self._n_held < batch:
             raise ValueError(
-                f"the texts hold {len(self.first):,} tokens, fewer than one batch of {batch:,}; give more text or a smaller batch"
+                f"the texts hold {self._n_held:,} tokens, fewer than one batch of {batch:,}; give more text or a smaller batch"
             )
-        self.d_in = self.first.shape[1]
-        self.scale = math.sqrt(self.d_in / self.first.square().sum(1).mean().item())
+        self.d_in = {name: held.shape[1] for name, held in self._buffers.items()}
+        self.scale = {name: math.sqrt(self.d_in[name] / _mean_square(held[: self._n_held])) for name, held in self._buffers.items()}
+
+    def __iter__(self) -> Iterator[dict[str, Float[Tensor, "batch _"]]]:
+        while self._n_held >= self.batch:
+            order = self._order()
+            while (self._n_dealt + 1) * self.batch <= self._n_held:
+                some = order[self._n_dealt * self.batch :][: self.batch]
+                self._n_dealt += 1
+                yield {name: held[some].float() for name, held in self._buffers.items()}
+            self._n_buffers, self._n_dealt = self._n_buffers + 1, 0
+            self._fill()
+
+    def position(self) -> dict[str, int]:
+        """Where the stream is, in a form that fits in a checkpoint."""
+        return {"n_buffers": self._n_buffers, "n_dealt": self._n_dealt, **self._began._asdict(), **self._settings()}
+
+    def seek(self, position: Mapping[str, int]) -> None:
+        """Make a fresh stream over the same texts go on at a `position` with the same batches, to the bit. Raises ValueError where its
+        settings or texts are others."""
+        others = [
+            f"{name} {position.get(name)} there, {mine} here" for name, mine in self._settings().items() if position.get(name) != mine
+        ]
+        if others:
+            raise ValueError(f"this position is of another stream: {', '.join(others)}")
+        began = Position(*(position[name] for name in Position._fields))
+        if began != self._began:
+            if began[:2] < self._rows.at[:2]:
+                raise ValueError("this stream is past that position: seek on a fresh stream over the same texts")
+            self._rows.skip_to(began)
+            self._fill()
+        self._n_buffers, self._n_dealt = position["n_buffers"], position["n_dealt"]
+
+    def _settings(self) -> dict[str, int]:
+        """What decides which tokens are in which batch, beside the texts."""
+        return {"batch_size": self.batch, "buffer": self.n_buffer, "seed": self.seed, "context": self._rows.context or 0}
+
+    def _order(self) -> Tensor:
+        """Each buffer's own shuffle, so that none depends on those before it."""
+        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + self._n_buffers)
+        held = next(iter(self._buffers.values()))
+        return torch.randperm(self._n_held, generator=rng).to(held.device)
+
+    def _fill(self) -> None:
+        """Rows until they hold a buffer of tokens, harvested in order of length (little padding), in place of the buffer before."""
+        self._began, rows, n_tokens = self._rows.at, [], 0
+        for row in self._rows:
+            rows.append(row)
+            n_tokens += self._rows.n_text(row)
+            if n_tokens >= self.n_buffer:
+                break
+        rows.sort(key=len)
+        self._n_held = 0
+        for some in _of_like_length(rows, N_TOKENS.get(torch.device(str(self.model.cfg.device)).type, 2048)):
+            tokens, is_text = as_batch(self.model, some)
+            found = self._head(tokens)
+            n_new = int(is_text.sum())
+            for name, x in found.items():
+                if name not in self._buffers:
+                    self._buffers[name] = x.new_empty(min(n_tokens, self.n_buffer) + self._rows.length, x.shape[-1])
+                self._buffers[name][self._n_held : self._n_held + n_new] = x[is_text]
+            self._n_held += n_new
+
+
+class ActivationStream:
+    """The same at one hook point: iterating yields raw activations (batch, d_in); `scale` and `d_in` are numbers. See ActivationStreams."""
+
+    def __init__(
+        self,
+        model: "TransformerBridge",
+        texts: Source,
+        hook_name: str,
+        batch: int = 2048,
+        buffer: int = 2**18,
+        seed: int = 0,
+        context: int | None = None,
+    ):
+        self._streams = ActivationStreams(model, texts, [hook_name], batch, buffer, seed, context)
+        self.hook_name, self.model_name, self.batch = hook_name, self._streams.model_name, batch
+        self.d_in, self.scale = self._streams.d_in[hook_name], self._streams.scale[hook_name]
 
     def __iter__(self) -> Iterator[Activations]:
-        activations = self.first
-        while len(activations) >= self.batch:
-            shuffled = activations[torch.randperm(len(activations), generator=self.rng)]
-            yield from (part for part in shuffled.split(self.batch) if len(part) == self.batch)
-            activations = self._fill()
+        return (batch[self.hook_name] for batch in self._streams)
 
-    def _fill(self) -> Activations:
-        filled: list[torch.Tensor] = []
-        while sum(map(len, filled)) < self.buffer and (some := list(islice(self.texts, 512))):
-            some.sort(key=len)  # rows of similar length together: little padding
-            for first in range(0, len(some), 128):
-                tokens, is_text = padded(self.model, some[first : first + 128])
-                filled.append(harvest(self.model, tokens, self.hook_name)[is_text])
-        return torch.cat(filled) if filled else torch.zeros(0, 0)
+    def position(self) -> dict[str, int]:
+        """Where the stream is, in a form that fits in a checkpoint."""
+        return self._streams.position()
+
+    def seek(self, position: Mapping[str, int]) -> None:
+        """Make a fresh stream over the same texts go on at a `position` with the same batches, to the bit."""
+        self._streams.seek(position)
+
+
+def _of_like_length(rows: Iterable[list[int]], n_tokens: int) -> Iterator[list[list[int]]]:
+    """Rows, shortest first, in groups that hold at most n_tokens when padded."""
+    some: list[list[int]] = []
+    for row in rows:
+        if some and len(row) * (len(some) + 1) > n_tokens:
+            yield some
+            some = []
+        some.append(row)
+    if some:
+        yield some
+
+
+def _mean_square(x: Activations) -> float:
+    """E‖x‖² in float64, without a float64 copy of all of x."""
+    return sum(part.double().square().sum().item() for part in x.split(8192)) / len(x)

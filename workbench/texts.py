@@ -20,7 +20,7 @@ N_SAMPLE = 2**20  # bytes of a plain file that tell what it is
 MOST_UNREADABLE = 0.01  # share of characters that are no UTF-8; more, and the file is in another encoding
 HUB = "hub:"
 
-Source = str | Path | Iterable[str] | Iterable[Mapping[str, Any]]
+Source = str | Path | Iterable[Any]  # of strings, or of rows with one in a column
 
 
 class TextError(ValueError):
@@ -39,10 +39,8 @@ def read_texts(source: Source, column: str = "text") -> Iterator[str]:
         texts = chain.from_iterable(map(partial(_read_file, column=column), _files(Path(source).expanduser())))
     elif isinstance(source, Mapping):
         raise TextError(f"this is several data sets, {', '.join(map(str, source))}; give one of them")
-    elif isinstance(source, Iterable):
-        texts = _rows(source, column, "the iterable")
     else:
-        raise TextError(f"cannot read texts from a {type(source).__name__}: expected a file, a folder, strings or rows")
+        texts = _rows(source, column, "the iterable")
     return (piece for text in texts for piece in _pieces(text) if piece.strip())
 
 
