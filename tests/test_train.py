@@ -1,13 +1,15 @@
 """The paper's recipe: its schedules, its start, each of its steps, and that it finds a dictionary that is known."""
 
 import json
+from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
 from made_stream import D_IN, D_SAE, Planted, PlantedMany
 
 from workbench.sae.learner import Learner, Source
-from workbench.sae.monitor import TrainingHistory
+from workbench.sae.monitor import TrainingHistory, is_notebook
 from workbench.sae.recipe import ROWS_AT_ONCE, initialize
 from workbench.sae.sae import SAE, SAEConfig
 from workbench.sae.train import TrainConfig, source_of, train, train_many
@@ -90,15 +92,16 @@ def test_a_batchtopk_sae_comes_out_as_jumprelu_with_one_threshold_in_scaled_unit
     assert sae.threshold.std() < 1e-5 and sae.threshold.min() > 0
 
 
-def test_dead_features_of_a_topk_sae_are_revived_by_the_auxiliary_loss():
-    """Features that point away from all data fire nowhere; the error pulls them back."""
-    stream, cfg = Planted(), TrainConfig(d_sae=64, n_steps=400, lr=3e-3, architecture="topk", k=1)
-    learner = learner_of(stream, cfg)
-    for step, batch in enumerate(stream):
-        if step == 200:
-            break
-        learner.step(batch)
-    assert 0 < learner.dead.sum() < 64
+def test_the_auxiliary_loss_brings_dead_features_of_a_topk_sae_back():
+    """Half of them start with an encoder so short that they are never among the k largest."""
+    cfg = TrainConfig(d_sae=D_SAE, n_steps=200, lr=1e-2, architecture="topk", k=2)
+    helped, alone = learner_of(Planted(), cfg), learner_of(Planted(), cfg)
+    alone.engine = replace(alone.engine, auxk=lambda *args: torch.zeros(()))
+    for learner in (helped, alone):
+        learner.sae.W_enc.data[:, D_SAE // 2 :] *= 0.01
+        for batch in islice(Planted(), 120):
+            learner.step(batch)
+    assert alone.dead.sum() == D_SAE // 2 and helped.dead.sum() <= 3
 
 
 def test_the_same_seed_trains_the_same_sae():
@@ -128,6 +131,19 @@ def test_each_sae_reads_the_hook_point_of_its_config():
         train_many(PlantedMany(10), [TrainConfig(d_sae=8, hook_name="blocks.7")], progress=False)
 
 
+@pytest.mark.parametrize("kind", [KINDS[0], *KINDS[2:]], ids=lambda kind: kind["architecture"])  # JumpReLU's window is dense at first
+def test_the_fast_steps_train_the_sae_of_the_plain_ones(kind: dict, monkeypatch: pytest.MonkeyPatch):
+    from workbench.sae import kernels
+
+    n_sparse = []
+    monkeypatch.setattr(kernels, "_step_at", lambda *args, at=kernels._step_at: (n_sparse.append(1), at(*args))[1])
+    cfg = dict(d_sae=128, n_steps=40, lr=3e-3, **kind)
+    plain, fast = (train(Planted(), TrainConfig(**cfg, is_plain=is_plain), progress=False) for is_plain in (True, False))
+    assert n_sparse, "no step was sparse"
+    assert fast.cfg.metadata["loss"] == pytest.approx(plain.cfg.metadata["loss"], rel=1e-4)
+    assert (fast.W_dec - plain.W_dec).abs().max() < 1e-3
+
+
 def test_bfloat16_trains_nearly_the_same_sae():
     cfg = dict(d_sae=D_SAE, n_steps=300, lr=3e-3, l1=1.0)
     fine, coarse = (train(Planted(), TrainConfig(**cfg, precision=precision), progress=False) for precision in ("float32", "bfloat16"))
@@ -153,6 +169,38 @@ def test_a_history_shows_itself_without_scripts(tmp_path):
     assert repr(history).splitlines()[1].startswith("SAE 1, step 50: loss ")
     with pytest.raises(ValueError, match="not the folder of a training run"):
         TrainingHistory.read(tmp_path / "elsewhere")
+
+
+def test_in_a_notebook_one_light_figure_is_drawn_anew(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    class Handle:
+        def __init__(self):
+            self.shown = []
+
+        def update(self, history: TrainingHistory) -> None:
+            self.shown.append(json.dumps(history._repr_mimebundle_()))
+
+    handles = []
+
+    def display(history: TrainingHistory, display_id: bool) -> Handle:
+        handles.append(Handle())
+        handles[-1].update(history)
+        return handles[-1]
+
+    monkeypatch.setattr("workbench.sae.monitor.is_notebook", lambda: True)
+    monkeypatch.setattr("workbench.sae.monitor.DRAW_AFTER", 0)
+    monkeypatch.setattr("workbench.sae.monitor.DRAW_SHARE", 0)
+    monkeypatch.setattr("IPython.display.display", display)
+    train(Planted(), TrainConfig(d_sae=8, n_steps=50))
+    (handle,) = handles
+    assert len(handle.shown) == 6, "at steps 10, 20, 30, 40, 50 and at the end"
+    assert "step 50" not in handle.shown[0] and "step 50" in handle.shown[-1]
+    assert max(map(len, handle.shown)) < 50_000
+    train(Planted(), TrainConfig(d_sae=8, n_steps=10), progress=False)
+    assert len(handles) == 1, "asked for no progress"
+
+
+def test_outside_of_a_notebook_there_is_no_figure():
+    assert not is_notebook()
 
 
 def test_the_plan_and_the_live_line_are_on_stderr(capsys):

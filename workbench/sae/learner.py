@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.sae import kernels
 from workbench.sae.objective import Step, auxk_step, plain_step
 from workbench.sae.recipe import TrainConfig, initialize
 from workbench.sae.sae import SAE, SAEConfig
@@ -52,8 +53,10 @@ def one_process(cfg: TrainConfig) -> Engine:
     """The fastest step that the config allows."""
 
     def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            return plain_step(sae, x, l1)
+        if cfg.precision == "bfloat16":
+            with torch.autocast(x.device.type, torch.bfloat16):
+                return plain_step(sae, x, l1)
+        return plain_step(sae, x, l1) if cfg.is_plain else kernels.step(sae, x, l1, density)
 
     def smallest(sae: SAE, x: Tensor) -> Tensor:
         feature_acts = sae.encode(x)

@@ -1,0 +1,101 @@
+"""workbench train: text in, an SAE's folder out; what was stopped goes on; one line says what was wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TEXT
+
+from workbench.cli import main
+from workbench.sae.sae import SAE
+
+HOOK_NAME = "blocks.1.hook_resid_pre"
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": TEXT[n % 20 :]}) + "\n" for n in range(300)))
+    return path
+
+
+@pytest.fixture
+def command(folder_of, texts: Path, tmp_path: Path) -> list[str]:
+    sizes = ["--d-sae", "16", "--n-steps", "30", "--batch", "64", "--checkpoint-every", "10"]
+    return ["train", str(tmp_path / "out"), "--model", str(folder_of("gpt2")), "--texts", str(texts), "--hook-name", HOOK_NAME, *sizes]
+
+
+def test_train_writes_an_sae_and_says_how_good_it_is(command: list[str], tmp_path: Path, capsys):
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    sae = SAE.load(tmp_path / "out")
+    assert (sae.cfg.d_sae, sae.cfg.hook_name, sae.cfg.metadata["training"]["n_steps"]) == (16, HOOK_NAME, 30)
+    assert f"16 features at {HOOK_NAME}; loss {sae.cfg.metadata['loss']:.2f}, l0 " in out and "of memory" in err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"cfg.json", "sae_weights.safetensors", "metrics.jsonl"}
+
+
+def test_options_reach_the_training(command: list[str], tmp_path: Path):
+    assert main([*command, "--architecture", "topk", "--k", "3", "--lr", "0.01", "--seed", "5", "--precision", "bfloat16"]) == 0
+    sae = SAE.load(tmp_path / "out")
+    asked = dict(architecture="topk", k=3, lr=0.01, seed=5, precision="bfloat16", l1=5.0)
+    assert asked.items() <= sae.cfg.metadata["training"].items() and sae.cfg.k == 3
+
+
+def test_the_same_command_goes_on_after_ctrl_c(command: list[str], tmp_path: Path, monkeypatch, capsys):
+    import os
+    import signal
+
+    from workbench.sae.monitor import Monitor
+
+    after_step = Monitor.after_step
+
+    def interrupt(self: Monitor) -> None:
+        after_step(self)
+        if self.learners[0].n_done == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Monitor, "after_step", interrupt)
+        assert main(command) == 130
+    assert "stopped after step 17; the same call goes on from there" in capsys.readouterr().err
+    assert (tmp_path / "out/checkpoint.safetensors").exists()
+    assert main(command) == 0
+    assert main([*command[:1], str(tmp_path / "unbroken"), *command[2:]]) == 0
+    assert SAE.load(tmp_path / "out").fingerprint() == SAE.load(tmp_path / "unbroken").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--architecture", "gated"], "there is standard, topk, batchtopk, jumprelu"),
+        (["--architecture", "topk"], "needs k"),
+        (["--lr", "0"], "lr is 0"),
+        (["--batch", "100000"], "fewer than one batch of 100,000"),
+        (["--n-steps", "500"], "the stream ended after"),
+        (["--hook-name", "blocks.9.hook_resid_pre"], "blocks.9"),
+        (["--texts", "nowhere.txt"], "no such file"),
+        (["--model", "atlas", "--texts", "nowhere.txt"], "no such file"),
+    ],
+)
+def test_what_was_wrong_is_one_line_and_status_2(command: list[str], extra: list[str], words: str, capsys):
+    assert main([*command, *extra]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("workbench: ") and words in line
+
+
+def test_a_folder_of_another_run_is_refused(command: list[str], capsys):
+    assert main(command) == 0
+    assert main([*command, "--lr", "0.01"]) == 2
+    assert "lr was 0.001, now it is 0.01" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_under_torchrun_two_processes_write_one_sae(command: list[str], tmp_path: Path):
+    program = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+    subprocess.run([*program, str(Path(sys.executable).parent / "workbench"), *command], check=True, timeout=300)
+    alone = ["train", str(tmp_path / "alone"), *command[2:]]
+    assert main(alone) == 0
+    one, other = SAE.load(tmp_path / "out"), SAE.load(tmp_path / "alone")
+    assert (one.W_dec - other.W_dec).abs().max() < 1e-5
