@@ -92,6 +92,7 @@ def scaling(
     n_features: Annotated[str, typer.Option(help="Widths to train, such as 64,128,256. Without them the file is only read.")] = "",
     feature_steps: Annotated[str, typer.Option(help="Products n_features · n_steps, lines of equal compute: 65536,131072.")] = "",
     lrs: Annotated[str, typer.Option(help="Learning rates: 5e-4,1e-3,2e-3.")] = "",
+    n_steps: Annotated[str, typer.Option(help="The fewest and the most steps of a run.")] = "50,50000",
     model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
     texts: Annotated[str | None, typer.Option(help="Files to read text from; the atlas has its own.")] = None,
     hook_name: Annotated[str | None, typer.Option(help="Where the SAEs read; the atlas has its own.")] = None,
@@ -104,8 +105,9 @@ def scaling(
     if not n_features:
         print(ScalingLaws.read(runs))
         return
-    sizes = [numbers(text, name) for text, name in ((n_features, "--n-features"), (feature_steps, "--feature-steps"))]
-    grid = Grid([int(n) for n in sizes[0]], [int(n) for n in sizes[1]], numbers(lrs, "--lrs"))
+    counts = {"--n-features": n_features, "--feature-steps": feature_steps, "--n-steps": n_steps}
+    widths, products, steps = ([int(n) for n in numbers(text, name)] for name, text in counts.items())
+    grid = Grid(widths, products, numbers(lrs, "--lrs"), n_steps=(min(steps), max(steps)))
     grid.configs()  # raises before anything is loaded
     print(sweep(stream_opener(model, texts, hook_name, batch, device), grid, runs))
 
