@@ -1,5 +1,7 @@
 """The bundled atlas: its model answers, its answer key lies on its tokens, attribution predicts effects."""
 
+import copy
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from workbench.atlas.world import world
 from workbench.circuits.ablation import ablate
 from workbench.circuits.attribution import attribute
 from workbench.circuits.metrics import logit_diff
-from workbench.model import answer_token, hooked, to_tokens
+from workbench.model import answer_token, hooked, load_model, to_tokens
 
 KOBE = "Fact: The capital of the state where Kobe Bryant played basketball is"
 RIVAL = "Fact: The biggest rival of the team for which Kobe Bryant played basketball is the"
@@ -53,24 +55,26 @@ def test_a_string_of_one_s_own_has_no_answer_key():
 
 
 def test_effects_equal_hooked_forward_passes(bench):
-    tokens, metric = to_tokens(bench.model, KOBE), logit_diff(" Sacramento", " Albany")
-    found = attribute(bench.model, bench.sae, tokens, metric)
+    """In float64: the bundled model's logits are a hundred times some effects, so float32's rounding alone comes to 1e-4 of these."""
+    model, sae = load_model(atlas.WEIGHTS / "model", dtype=torch.float64), copy.deepcopy(bench.sae).double()
+    tokens, metric = to_tokens(model, KOBE), logit_diff(" Sacramento", " Albany")
+    found = attribute(model, sae, tokens, metric)
     pairs = found.pairs[found.of(found.pairs).abs().argsort(descending=True)][:: len(found.pairs) // 20]  # the largest, and others
-    resolved = metric.resolve(bench.model)
-    clean = resolved(bench.model.forward(tokens)[:, -1])
+    resolved = metric.resolve(model)
+    clean = resolved(model.forward(tokens)[:, -1])
     expected = []
     for pos, feature in pairs.tolist():
 
         def without(x, pos=pos, feature=feature):
             x = x.clone()
-            x[:, pos] -= found.feature_acts[pos, feature] * bench.sae.W_dec[feature]
+            x[:, pos] -= found.feature_acts[pos, feature] * sae.W_dec[feature]
             return x
 
-        with hooked(bench.model, bench.sae.cfg.hook_name, without):
-            expected.append(clean - resolved(bench.model.forward(tokens)[:, -1]))
-    effects = ablate(bench.model, bench.sae, tokens, metric, pairs=pairs, progress=False)
+        with hooked(model, sae.cfg.hook_name, without):
+            expected.append(clean - resolved(model.forward(tokens)[:, -1]))
+    effects = ablate(model, sae, tokens, metric, pairs=pairs, progress=False)
     expected = torch.cat(expected).to(effects)
-    assert (effects - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert (effects - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
 def test_every_width_of_the_atlas_loads_with_labels_and_examples(bench):
