@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Question", "Text", "concepts", "load", "questions", "texts"]
 WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT_SAE = "1k"
+DEFAULT_SAE = "2k"
 
 
 def concepts(text: str) -> list[frozenset[str]]:

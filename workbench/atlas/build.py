@@ -27,6 +27,7 @@ SAE_SEED = 500_000  # texts that SAEs are trained on; the language model's seeds
 N_LABEL_TEXTS = 20_000
 SAES = {  # by name; a smaller λ than the paper's 5: at 5 a city's feature takes its state in, and the state is found no more (docs/log.md)
     "1k": TrainConfig(1024, n_steps=2500, l1=1.0),
+    "2k": TrainConfig(2048, n_steps=2500, l1=1.0),
     "4k": TrainConfig(4096, n_steps=2500, l1=2.0),
     "16k": TrainConfig(16_384, n_steps=2500, l1=2.0),
 }
