@@ -49,6 +49,12 @@ def test_a_folder_without_a_model_says_what_it_holds(tmp_path):
         load_model(tmp_path)
 
 
+def test_a_hub_name_that_cannot_be_asked_for_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="neither a folder here nor a model in the local cache"):
+        load_model("no-such-user/no-such-model")
+
+
 def test_the_start_token_leads_and_is_the_only_one_masked(model):
     tokens = to_tokens(model, TEXT)
     assert to_str_tokens(model, tokens)[:3] == ["<|start|>", "the", " cat"]

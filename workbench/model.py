@@ -95,7 +95,26 @@ def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dty
     if looks_local and not (folder / "config.json").is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise ValueError(f"{folder} is not a Hugging Face model: config.json is missing (found: {there or 'an empty folder'})")
+    if not looks_local:
+        _check_hub(name)
     return TransformerBridge.boot_transformers(str(folder) if looks_local else name, device=str(device), dtype=dtype)
+
+
+def _check_hub(name: str) -> None:
+    """One short question before the loading code asks for half a minute: can a model that is not in the cache be fetched at all?"""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(name, timeout=10)
+    except HfHubHTTPError:
+        return  # the hub answers; what it makes of the name is said when it is loaded
+    except Exception as error:  # which class says "no network" depends on the HTTP library that the hub's client finds
+        raise ValueError(
+            f"{name!r} is neither a folder here nor a model in the local cache, and the hub cannot be asked for it: {error}"
+        ) from None
 
 
 def to_tokens(model: "TransformerBridge", prompt: str) -> Tokens:
