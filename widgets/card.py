@@ -45,9 +45,9 @@ def label_html(text: str) -> str:
 def _head(page: Any) -> str:
     label = page.label
     title = label_html(label.text) if label.text else f"Feature {page.feature}"
-    said = ["no label"] if not label.text else [f"label by {visible(label.origin)}"] if label.origin else []
-    said += [] if label.score is None else [f"its score {label.score:.2f}"]
-    below = " · ".join([f"feature {page.feature:,} of {page.sae_name}", *said])
+    said = [f"by {visible(label.origin)}" if label.origin else "", "" if label.score is None else f"score {label.score:.2f}"]
+    said = f"label {', '.join(filter(None, said))}" if any(said) else "" if label.text else "no label"
+    below = " · ".join(filter(None, [f"feature {page.feature:,} of {visible(page.sae_name)}", said]))
     active = f"<b>{page.n_active:,}</b> of {page.n_tokens:,} tokens ({100 * page.density:.3g} %)"
     active = active if page.n_active else f"<b>none</b> of {page.n_tokens:,} tokens"
     source = " · ".join([*(visible(name) for name in (page.model_name, page.hook_name) if name), "start token left out"])
@@ -87,7 +87,11 @@ def _tokens(page: Any) -> str:
     lists = []
     for name, tokens in (("Promotes", page.promoted), ("Suppresses", page.suppressed)):
         rows = [
-            [cell_html(token_html(each.token), NARROW), cell_html(bar_html(each.logit, scale), f"{NARROW};width:52px")] for each in tokens
+            [
+                cell_html(f'<div style="{CUT}">{token_html(each.token)}</div>', NARROW),
+                cell_html(bar_html(each.logit, scale), f"{NARROW};width:52px"),
+            ]
+            for each in tokens
         ]
         lists.append(f'<div style="{BLOCK};margin-right:16px">{heading_html(name, "")}{table_html(rows)}</div>')
     return f'<div style="{BLOCK}" title="{ABOUT_LOGITS}">{"".join(lists)}</div>'
@@ -102,7 +106,7 @@ def _neighbors(page: Any, link: Callable[[str, int], str]) -> str:
             name = f'<a href="{escape(address)}" style="color:inherit">{name}</a>' if address else name
             cells = [cell_html(number(each.cosine, False), NARROW), cell_html(name, f"{NARROW};text-align:right")]
             rows.append([*cells, cell_html(f'<div style="{CUT}">{label_html(each.label)}</div>', NARROW)])
-        heading = heading_html("Nearest", f"in {escape(visible(sae))}, by cosine")
+        heading = heading_html(f"Nearest in {escape(visible(sae))}", "cosine")
         lists.append(f'<div style="{BLOCK};margin-right:16px">{heading}{table_html(rows)}</div>')
     return f'<div style="{BLOCK}">{"".join(lists)}</div>' if lists else ""
 

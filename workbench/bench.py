@@ -7,7 +7,7 @@
 What does not fit together (widths, hook names, NaN weights) is said when it is put together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -24,6 +24,8 @@ from workbench.circuits.ranking import FeatureRanking, rank
 from workbench.circuits.steering import Strengths, steer
 from workbench.circuits.vectors import SteeringVector
 from workbench.features.examples import Examples
+from workbench.features.index import FeatureIndex
+from workbench.features.page import FeaturePage, FeaturePages, Label
 from workbench.model import check_sae, load_model
 from workbench.sae.sae import SAE
 
@@ -34,7 +36,7 @@ class Workbench:
 
     model: TransformerBridge
     sae: SAE
-    index: Any = None
+    index: FeatureIndex | None = None  # build_index(…); seen through `sae`, checked to be of it and of the model
     name: str = ""
     labels: Mapping[int, str] = field(default_factory=dict)  # feature → what it means, as far as known
     examples: Callable[[int], list] | None = None  # feature → its top examples, each with str_tokens and activations
@@ -43,6 +45,8 @@ class Workbench:
     def __post_init__(self):
         for sae in {id(sae): sae for sae in (self.sae, *self.saes.values())}.values():
             check_sae(self.model, sae)
+        if self.index is not None:
+            object.__setattr__(self, "index", self.index.of(self.model, self.sae))
 
     def rank(
         self, prompt: str, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
@@ -75,15 +79,37 @@ class Workbench:
         decoding = Decoding(max_new_tokens, temperature, n_samples, seed, cancel)
         return steer(self, prompt, features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
+    def feature(self, feature: int) -> FeaturePage:
+        """What is known of a feature: when it is active, what it promotes, what is near it. From the index; without one, the example
+        texts are read, at the first call."""
+        page = self._known.feature(feature)
+        label = page.label if page.label.text else Label(self.labels.get(int(feature), ""))
+        neighbors = {self.sae_name if name == page.sae_name else name: found for name, found in page.neighbors.items()}
+        named = dict(sae_name=self.sae_name, model_name=self.name or page.model_name, neighbors=neighbors)
+        return replace(page, label=label, **named)
+
+    def features(self, features: Iterable[int]) -> FeaturePages:
+        """The pages of several features, side by side."""
+        return FeaturePages([self.feature(feature) for feature in features])
+
+    @property
+    def _known(self) -> FeatureIndex:
+        if self.index is not None:
+            return self.index
+        if isinstance(self.examples, Examples):
+            return self.examples.index
+        raise ValueError("nothing is known of the features: give Workbench(…, index=build_index(model, sae, texts, folder))")
+
     def with_sae(self, name: str) -> "Workbench":
-        """The same model seen through another of `saes`. Index and labels belong to one SAE: they stay behind."""
+        """The same model seen through another of `saes`. Labels belong to one SAE: they stay behind, and so does an index of it alone."""
         if name not in self.saes:
             raise ValueError(f"no SAE is called {name!r} here; there is {', '.join(self.saes) or 'only the one'}")
         if self.saes[name] is self.sae:
             return self
         sae, known = self.saes[name], self.examples
         examples = Examples(self.model, sae, known.texts) if isinstance(known, Examples) else None
-        return replace(self, sae=sae, index=None, labels={}, examples=examples)
+        index = self.index if self.index is not None and self.index.has(sae) else None
+        return replace(self, sae=sae, index=index, labels={}, examples=examples)
 
     @property
     def sae_name(self) -> str:
@@ -100,6 +126,7 @@ class Workbench:
             "SAE": f"{sae.d_sae:,} features at {sae.hook_name}" + (f" (also: {', '.join(others)})" if others else ""),
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
+            "index": f"{self.index.manifest['n_tokens']:,} tokens" if self.index else "none",
         }
 
     def __repr__(self) -> str:

@@ -103,11 +103,18 @@ class FeatureIndex:
         theirs, ours = self.manifest["model"], model_fingerprint(model)
         if theirs["fingerprint"] != ours:
             raise ValueError(f"this index is of another model: of {theirs['name']} {theirs['fingerprint']}, this model is {ours}")
-        names = {facts["fingerprint"]: name for name, facts in self.manifest["saes"].items()}
-        if sae.fingerprint() not in names:
-            known = ", ".join(f"{name} {fingerprint}" for fingerprint, name in names.items())
+        if not self.has(sae):
+            known = ", ".join(f"{name} {fingerprint}" for fingerprint, name in self._names.items())
             raise ValueError(f"this index is of another SAE: of {known}, this SAE is {sae.fingerprint()}")
-        return self.with_sae(names[sae.fingerprint()])
+        return self.with_sae(self._names[sae.fingerprint()])
+
+    def has(self, sae: SAE) -> bool:
+        """Is the index of this SAE, among others?"""
+        return sae.fingerprint() in self._names
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {facts["fingerprint"]: name for name, facts in self.manifest["saes"].items()}
 
     def sql(self, query: str, *parameters: Any) -> pd.DataFrame:
         """DuckDB on the tables features, examples, texts and vocabulary; those of all SAEs, told apart by their column sae."""

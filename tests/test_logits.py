@@ -1,0 +1,72 @@
+"""Tokens promoted and suppressed: W_dec through the final norm's gain and W_U, in every family of models."""
+
+import pytest
+import torch
+from conftest import FAMILIES
+
+from workbench.features import logits as code
+from workbench.features.logits import is_in_stream, through_final_norm, token_logits
+
+
+@pytest.fixture(scope="module")
+def directions() -> torch.Tensor:
+    return torch.randn(5, 32, generator=torch.Generator().manual_seed(3))
+
+
+def expected_normed(model, directions: torch.Tensor) -> torch.Tensor:
+    """By hand, from the Hugging Face norm's own weights."""
+    norm = dict(model.ln_final.named_modules())["_original_component"]
+    gain = norm.weight + 1 if "Gemma" in type(norm).__name__ else norm.weight
+    return (directions - directions.mean(1, keepdim=True) if isinstance(norm, torch.nn.LayerNorm) else directions) * gain
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_direction_passes_the_final_norm_by_its_gain(model_of, directions: torch.Tensor, family: str):
+    model = model_of(family)
+    torch.testing.assert_close(through_final_norm(model, directions), expected_normed(model, directions), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adding_a_direction_to_a_stream_changes_the_logits_as_said(model_of, directions: torch.Tensor, family: str):
+    """A step of ε on a residual stream of size 1: the logits move by ε · norm(direction) @ W_U, but for the part along the stream."""
+    model = model_of(family)
+    stream = torch.randn(32, generator=torch.Generator().manual_seed(4))
+    stream = (stream - stream.mean()) / stream.std(correction=0)
+    for direction in directions:
+        direction = direction - (direction @ stream) / (stream @ stream) * stream  # what changes the stream's size is not the direct path
+        moved = model.ln_final((stream + 1e-2 * direction)[None, None]) - model.ln_final((stream - 1e-2 * direction)[None, None])
+        change = (moved[0, 0] / 2e-2) @ model.unembed.W_U
+        torch.testing.assert_close(change, (through_final_norm(model, direction[None]) @ model.unembed.W_U)[0], rtol=2e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("n_columns", [7, 64, 10_000])
+def test_the_largest_and_smallest_logits_are_listed_in_order(model, directions: torch.Tensor, n_columns: int, monkeypatch):
+    monkeypatch.setattr(code, "N_COLUMNS", n_columns)
+    logits = through_final_norm(model, directions) @ model.unembed.W_U
+    found = token_logits(model, directions, n=10)
+    for tokens, values, is_descending in (
+        (found.promoted, found.promoted_logits, True),
+        (found.suppressed, found.suppressed_logits, False),
+    ):
+        order = logits.argsort(dim=1, descending=is_descending)[:, :10]
+        assert tokens.tolist() == order.tolist()
+        torch.testing.assert_close(torch.from_numpy(values), logits.gather(1, order))
+
+
+def test_a_vocabulary_smaller_than_the_list_is_listed_whole(model, directions: torch.Tensor):
+    assert token_logits(model, directions, n=1000).promoted.shape == (5, 300)
+
+
+@pytest.mark.parametrize(
+    ("hook_name", "expected"),
+    [
+        ("blocks.3.hook_resid_pre", True),
+        ("blocks.3.hook_resid_post", True),
+        ("blocks.3.hook_mlp_out", True),
+        ("blocks.3.mlp.hook_post", False),
+        ("blocks.3.mlp.hook_out", False),
+        ("blocks.3.attn.hook_z", False),
+    ],
+)
+def test_only_hook_points_of_the_residual_stream_reach_the_logits_directly(hook_name: str, expected: bool):
+    assert is_in_stream(hook_name) == expected
