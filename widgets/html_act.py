@@ -11,6 +11,8 @@ from widgets.marks import FAINT, RULE, bar_html, cell_html, heading_html, highli
 
 N_TOKENS = 8  # rows of the next-token table
 N_COLUMNS = 6  # settings that it shows
+N_STRONGEST = 15
+WAY_NAMES = {"effect_mean": "setting them to their mean:", "effect_resample": "taking them from the other prompt:"}
 SHARES = (0.5, 0.8, 0.9)  # of the metric
 
 
@@ -112,3 +114,39 @@ def set_curves_html(curves: Any) -> str:
         f'<div style="margin-top:10px;font-size:12px;{FAINT}">A set alone: every other feature switched off{error}. Without a set: '
         "the set switched off, all else as it is. The start token is left alone.</div></div>"
     )
+
+
+def controls_html(controls: Any) -> str:
+    """Controls: what each kind is worth, how far the ways of ablating agree, and the strongest rows of every kind together."""
+    kinds, ways = controls.by_kind(), controls.ways()
+    longest = float(kinds["largest"].max())
+    right = "text-align:right;width:110px"
+    names = ("n", "median |effect|", "largest |effect|", "attribution", "integrated gradients")
+    head = [cell_html("", tag="th"), *(cell_html(name, right + ";font-weight:600", "th") for name in names)]
+    rows = []
+    for row in kinds.itertuples():
+        bars = [cell_html(bar_html(value, longest, is_signed=False), right) for value in (row.median, row.largest)]
+        correlations = [cell_html(number(value, is_signed=False), right) for value in (row.attribution, row.integrated)]
+        rows.append([cell_html(escape(row.kind), "white-space:nowrap"), cell_html(f"{row.n:,}", right), *bars, *correlations])
+    agreed = [f"{WAY_NAMES[row.way]} {number(row.correlation, is_signed=False)}" for row in ways.itertuples() if row.way != "effect"]
+    agreement = f"<div>Effects of setting features to 0 correlate with those of {escape(', '.join(agreed))}.</div>" if agreed else ""
+    metric = f"metric as it is: <b>{number(controls.clean_metric)}</b>"
+    return (
+        '<div style="max-width:1080px;font-size:13px;line-height:1.45">'
+        '<div style="font-size:20px;font-weight:600">Do features earn their place?</div>'
+        f'<div style="margin-top:4px">{escape(visible(controls.prompt))} · {metric}</div>'
+        f"{heading_html('One taken away', 'and the correlation of two estimates with its effect')}{table_html(rows, head)}{agreement}"
+        f"{heading_html(f'The {N_STRONGEST} largest effects of all', 'either sign')}{_strongest(controls.table)}</div>"
+    )
+
+
+def _strongest(table: Any) -> str:
+    top = table.reindex(table["effect"].abs().sort_values(ascending=False, kind="stable").index[:N_STRONGEST])
+    head = [cell_html(name, "font-weight:600", "th") for name in ("kind", "which", "token", "effect", "attribution", "activation")]
+    scales = {name: float(top[name].abs().max()) for name in ("effect", "attribution", "activation")}
+    rows = []
+    for row in top.itertuples():
+        which = escape(visible(f"{row.feature} {row.label}".strip() if row.feature >= 0 else row.label))
+        bars = [cell_html(bar_html(getattr(row, name), scales[name], name != "activation"), "width:90px") for name in scales]
+        rows.append([cell_html(escape(row.kind), "white-space:nowrap"), cell_html(which), cell_html(token_html(row.token)), *bars])
+    return table_html(rows, head)

@@ -1,6 +1,7 @@
 """First-order estimates: how much each feature at each position supports a metric, from one forward and one backward pass.
 
     attribution[pos, i] = feature_acts[pos, i] · (∂metric/∂x[pos] · W_dec[i])
+    integrated[pos, i]  = the same with the gradient's mean on the way from x without any feature to x
 
 Scaling Monosemanticity, "Features as computational intermediates": attribution patching with a zero baseline. Positive: the feature
 supports the answer. x is the model's activation at the SAE's hook point; the SAE's error is part of x and stays untouched.
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from workbench.circuits.metrics import Metric
 from workbench.gemm import machine_rate
-from workbench.model import check_sae, hooked, last_logits
+from workbench.model import check_sae, hooked, is_start_token, last_logits
 from workbench.sae.sae import SAE
 from workbench.shapes import Rows, Tokens
 
@@ -52,28 +53,47 @@ def active_pairs(feature_acts: Float[Tensor, "pos d_sae"]) -> Int[Tensor, "n_row
 def attribute(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metric) -> Attribution:
     """Every active feature's attribution at every position of one prompt, tokens (1, pos)."""
     check_sae(model, sae)
-    resolved = metric.resolve(model)
-    with machine_rate():
-        x, value = _run_to_metric(model, sae.cfg.hook_name, tokens, resolved)
-        (gradient,) = torch.autograd.grad(value, x)
+    found = gradient_at(model, sae.cfg.hook_name, tokens, metric)
     with torch.no_grad(), machine_rate():
-        x, gradient = x[0].flatten(1).to(sae.W_dec.dtype), gradient[0].flatten(1).to(sae.W_dec.dtype)
+        x, gradient = found.x[0].to(sae.W_dec.dtype), found.gradient[0].to(sae.W_dec.dtype)
         feature_acts = sae.encode(x)
-        return Attribution(feature_acts, _products(feature_acts, gradient, sae.W_dec), gradient, value.item())
+        return Attribution(feature_acts, _products(feature_acts, gradient, sae.W_dec), gradient, found.metric[0].item())
 
 
-def _run_to_metric(model: "TransformerBridge", hook_name: str, tokens: Tokens, resolved) -> tuple[Tensor, Tensor]:
-    """(the activation at the hook point, the metric computed from it): a leaf and a scalar. Below the hook autograd keeps nothing."""
-    leaves: list[Tensor] = []
+def integrate(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metric, n_steps: int = 16) -> Float[Tensor, "pos d_sae"]:
+    """Integrated gradients: sums over all features to metric(x) − metric(x without them), up to the n_steps of the sum. The start token's
+    features stay as they are and get 0."""
+    check_sae(model, sae)
+    x = gradient_at(model, sae.cfg.hook_name, tokens, metric).x[0]
+    feature_acts = sae.encode(x.to(sae.W_dec.dtype)).masked_fill(is_start_token(model, tokens)[0][:, None], 0.0)
+    along = (torch.arange(n_steps, device=x.device) + 0.5) / n_steps
+    path = x - (1 - along)[:, None, None].to(x.dtype) * (feature_acts @ sae.W_dec).to(x.dtype)
+    found = gradient_at(model, sae.cfg.hook_name, tokens.expand(n_steps, -1), metric, at=path)
+    return _products(feature_acts, found.gradient.mean(0).to(sae.W_dec.dtype), sae.W_dec)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    x: Float[Tensor, "batch pos d_in"]  # the activation at the hook point
+    gradient: Float[Tensor, "batch pos d_in"]  # ∂metric/∂x
+    metric: Rows  # of each prompt
+
+
+def gradient_at(
+    model: "TransformerBridge", hook_name: str, tokens: Tokens, metric: Metric, at: Float[Tensor, "batch pos d_in"] | None = None
+) -> Gradient:
+    """The metric's gradient at a hook point; at: put there first. Below the hook autograd keeps nothing."""
+    resolved, leaves = metric.resolve(model), []
 
     def leaf(value: Tensor) -> Tensor:
-        leaves.append(value.detach().clone().requires_grad_())
+        leaves.append((value if at is None else at.view_as(value)).detach().clone().requires_grad_())
         return leaves[-1]
 
-    with torch.enable_grad(), hooked(model, hook_name, leaf):
-        value = resolved(last_logits(model, tokens)).squeeze(0)
-    assert len(leaves) == 1, f"{hook_name} fired {len(leaves)} times in one forward pass, expected once"
-    return leaves[0], value
+    with machine_rate(), torch.enable_grad(), hooked(model, hook_name, leaf):
+        value = resolved(last_logits(model, tokens))
+        assert len(leaves) == 1, f"{hook_name} fired {len(leaves)} times in one forward pass, expected once"
+        (gradient,) = torch.autograd.grad(value.sum(), leaves[0])
+    return Gradient(leaves[0].detach().flatten(2), gradient.flatten(2), value.detach())
 
 
 def _products(feature_acts: Tensor, gradient: Tensor, W_dec: Tensor) -> Float[Tensor, "pos d_sae"]:

@@ -1,0 +1,217 @@
+"""Do features earn their place? A prompt's strongest features beside what has no claim to meaning, in one table with a ranking's columns.
+
+    feature           the n of largest |attribution|
+    like activation   as many of the other active features, the nearest in activation to each of them
+    random direction  each feature's activation taken away along a random unit vector instead
+    error             at every position, all that the SAE does not explain
+    neuron            the n MLP neurons, of all layers, with the largest |activation · ∂metric/∂activation|
+
+effect = metric(clean) − metric(taken away), exact, one at a time. Features also get their integrated gradients beside the plain
+attribution, and the effect of going to their mean, or to their activation in another prompt, beside going to 0.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.circuits.attribution import Attribution, attribute, gradient_at, integrate
+from workbench.circuits.metrics import Metric
+from workbench.circuits.reference import mean_acts, reference_texts
+from workbench.model import is_start_token, to_str_tokens, to_tokens
+from workbench.replay import Replay
+from workbench.shapes import RowIndex, Rows, Tokens
+
+KINDS = ("feature", "like activation", "random direction", "error", "neuron")
+WAYS = ("effect", "effect_mean", "effect_resample")  # to 0, to the mean, to the value in another prompt
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Controls:
+    """`table`: kind, feature (or neuron; −1 for none), pos, token, activation, attribution, integrated, effect, effect_mean,
+    effect_resample, label; NaN where a column has no meaning for a kind, or was not asked for."""
+
+    prompt: str
+    metric: Metric
+    clean_metric: float
+    table: pd.DataFrame
+
+    def by_kind(self) -> pd.DataFrame:
+        """One row a kind: n, median and largest |effect|, and the correlation of attribution and integrated gradients with the effect."""
+        rows = []
+        for kind, mine in self.table.groupby("kind", sort=False):
+            effects = mine["effect"].abs()
+            correlations = {name: _correlation(mine[name], mine["effect"]) for name in ("attribution", "integrated")}
+            rows.append({"kind": kind, "n": len(mine), "median": effects.median(), "largest": effects.max()} | correlations)
+        return pd.DataFrame(rows)
+
+    def ways(self) -> pd.DataFrame:
+        """How far effects agree between ways of taking features away: correlation with going to 0, and the median |effect|."""
+        features = self.table[self.table["kind"].isin(KINDS[:2])]
+        known = [way for way in WAYS if features[way].notna().any()]
+        correlations = [_correlation(features[way], features["effect"]) for way in known]
+        return pd.DataFrame({"way": known, "correlation": correlations, "median": [features[way].abs().median() for way in known]})
+
+    def _repr_html_(self) -> str:
+        from widgets.html_act import controls_html
+
+        return controls_html(self)
+
+    def __repr__(self) -> str:
+        lines = [f"Controls on {self.prompt!r}, metric {self.clean_metric:+.3f}: |effect| of taking away one"]
+        lines += [f"  {row.kind:<17} median {row.median:.3f}  largest {row.largest:.3f}  of {row.n}" for row in self.by_kind().itertuples()]
+        return "\n".join(lines)
+
+
+def controls(bench: Any, prompt: str, metric: Metric, n: int = 20, other: str | None = None, seed: int = 0) -> Controls:
+    """Measure features and their controls on one prompt. other: a prompt of as many tokens, from which features take their activations.
+
+    Raises ValueError for a prompt that activates nothing or another of a different length.
+    """
+    if n < 1:
+        raise ValueError(f"n={n}: expected how many features to compare, 1 or more")
+    model, sae = bench.model, bench.sae
+    tokens = to_tokens(model, prompt)
+    others = None if other is None else _aligned(bench, tokens, other)
+    found = attribute(model, sae, tokens, metric)
+    is_start = is_start_token(model, tokens)[0]
+    pairs = found.pairs[~is_start[found.pairs[:, 0]]]
+    if not len(pairs):
+        raise ValueError(f"no feature of this SAE is active on {prompt!r}: there is nothing to compare")
+    measured = _Measured(bench, tokens, metric, found, to_str_tokens(model, tokens))
+    pairs = pairs[found.of(pairs).abs().argsort(descending=True, stable=True)]
+    integrated = integrate(model, sae, tokens, metric)
+    parts = []
+    for kind, some in ((KINDS[0], pairs[:n]), (KINDS[1], _like(found.feature_acts, pairs[:n], pairs[n:]))):
+        if len(some):
+            columns = {"integrated": integrated[some[:, 0], some[:, 1]]}
+            parts.append(measured.features(kind, some, columns | measured.other_ways(some, others)))
+    parts += [measured.directions(pairs[:n], seed), measured.errors((~is_start).nonzero()[:, 0]), measured.neurons(n, is_start)]
+    table = pd.concat(parts, ignore_index=True)
+    return Controls(prompt, metric, found.metric, table.reindex(columns=COLUMNS))
+
+
+COLUMNS = ("kind", "feature", "pos", "token", "activation", "attribution", "integrated", *WAYS, "label")
+
+
+class _Measured:
+    """Makes table rows: what is taken away from x at a position, its first-order estimate and its effect."""
+
+    def __init__(self, bench: Any, tokens: Tokens, metric: Metric, found: Attribution, str_tokens: list[str]):
+        self.bench, self.tokens, self.metric, self.found, self.str_tokens = bench, tokens, metric, found, str_tokens
+        self.resolved, self.sae = metric.resolve(bench.model), bench.sae
+        self.replay = Replay(bench.model, self.sae.cfg.hook_name, tokens)
+        self.clean = self.replay.clean.to(self.sae.W_dec.dtype)
+
+    def features(self, kind: str, pairs: Int[Tensor, "n 2"], columns: Mapping[str, Tensor]) -> pd.DataFrame:
+        """Rows of active pairs, each set to 0."""
+        pos, feature = pairs.T
+        activation = self.found.feature_acts[pos, feature]
+        effects = self._without(pos, activation[:, None] * self.sae.W_dec[feature])
+        labels = [self.bench.labels.get(int(f), "") for f in feature]
+        return self._rows(kind, pos, feature, activation, self.found.of(pairs), effects, labels).assign(**_plain(columns))
+
+    def other_ways(self, pairs: Int[Tensor, "n 2"], others: Float[Tensor, "pos d_sae"] | None) -> dict[str, Tensor]:
+        """Effects of setting features to their mean (where the bench has texts) and to their activation in the other prompt."""
+        pos, feature = pairs.T
+        levels: dict[str, Tensor] = {}
+        if getattr(self.bench.examples, "texts", None) is not None:
+            levels[WAYS[1]] = mean_acts(self.bench.model, self.sae, reference_texts(self.bench))[feature]
+        if others is not None:
+            levels[WAYS[2]] = others[pos, feature]
+        acts = self.found.feature_acts[pos, feature]
+        return {way: self._without(pos, (acts - level)[:, None] * self.sae.W_dec[feature]) for way, level in levels.items()}
+
+    def directions(self, pairs: Int[Tensor, "n 2"], seed: int) -> pd.DataFrame:
+        """Rows of random unit vectors, as long as the pairs' activations."""
+        pos, feature = pairs.T
+        length = self.found.feature_acts[pos, feature] * self.sae.W_dec[feature].norm(dim=-1)
+        random = torch.randn(len(pairs), self.clean.shape[1], generator=torch.Generator().manual_seed(seed)).to(self.clean)
+        taken = length[:, None] * random / random.norm(dim=-1, keepdim=True)
+        return self._taken(KINDS[2], pos, taken, "random")
+
+    def errors(self, pos: RowIndex) -> pd.DataFrame:
+        """Rows of the SAE's error, whole, one a position."""
+        x = self.clean[pos]
+        return self._taken(KINDS[3], pos, x - self.sae(x), "what the SAE does not explain")
+
+    def neurons(self, n: int, is_start: Tensor) -> pd.DataFrame:
+        """Rows of MLP neurons, each set to 0."""
+        model, parts = self.bench.model, []
+        names = [name for k in range(model.cfg.n_layers) if (name := f"blocks.{k}.mlp.hook_post") in model.hook_dict]
+        for name in names:
+            at = gradient_at(model, name, self.tokens, self.metric)
+            attribution = (at.x * at.gradient)[0].masked_fill(is_start[:, None], 0.0)
+            pos, neuron = _largest(attribution, n)
+            value, replay = at.x[0], Replay(model, name, self.tokens)
+            x = replay.clean[pos].clone()
+            x[torch.arange(len(pos)), neuron] = 0.0
+            effects = effects_of(replay, self.resolved, pos, x)
+            label = [f"MLP {name.split('.')[1]}"] * len(pos)
+            parts.append(self._rows(KINDS[4], pos, neuron, value[pos, neuron], attribution[pos, neuron], effects, label))
+        if not parts:
+            return pd.DataFrame({"kind": []})
+        return pd.concat(parts).sort_values("attribution", key=abs, ascending=False, kind="stable").head(n)
+
+    def _taken(self, kind: str, pos: RowIndex, taken: Float[Tensor, "n d_in"], label: str) -> pd.DataFrame:
+        attribution = (self.found.gradient[pos] * taken).sum(-1)
+        return self._rows(
+            kind, pos, torch.full_like(pos, -1), taken.norm(dim=-1), attribution, self._without(pos, taken), [label] * len(pos)
+        )
+
+    def _without(self, pos: RowIndex, taken: Float[Tensor, "n d_in"]) -> Rows:
+        return effects_of(self.replay, self.resolved, pos, self.clean[pos] - taken)
+
+    def _rows(self, kind: str, pos: RowIndex, feature: RowIndex, activation: Rows, attribution: Rows, effect: Rows, label: list[str]):
+        numbers = _plain({"feature": feature, "pos": pos, "activation": activation, "attribution": attribution, "effect": effect})
+        return pd.DataFrame(numbers).assign(kind=kind, token=[self.str_tokens[p] for p in pos.tolist()], label=label)
+
+
+@torch.no_grad()
+def effects_of(replay: Replay, resolved: Any, pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> Rows:
+    """metric(clean) − metric(x[i] at pos[i]), one row at a time."""
+    effects = torch.full((len(pos),), torch.nan, dtype=torch.float64)
+    for rows in replay.batches(pos):
+        at, values = pos[rows], x[rows]
+        with_clean = torch.cat([at[:1], at]), torch.cat([replay.clean[at[:1]].to(values), values])  # rounded as the others are
+        metrics = resolved.difference(replay.logits(*with_clean, resolved.columns))
+        effects[rows.cpu()] = (metrics[0] - metrics[1:]).double().cpu()
+    return effects
+
+
+def _like(feature_acts: Float[Tensor, "pos d_sae"], pairs: Int[Tensor, "n 2"], rest: Int[Tensor, "m 2"]) -> Int[Tensor, "k 2"]:
+    """For each of the pairs the nearest in activation of the rest, none twice."""
+    wanted, there = feature_acts[tuple(pairs.T)], feature_acts[tuple(rest.T)].clone()
+    chosen = []
+    for value in wanted[: len(rest)]:
+        chosen.append(int((there - value).abs().argmin()))
+        there[chosen[-1]] = math.inf
+    return rest[chosen]
+
+
+def _aligned(bench: Any, tokens: Tokens, other: str) -> Float[Tensor, "pos d_sae"]:
+    found = to_tokens(bench.model, other)
+    if found.shape != tokens.shape:
+        raise ValueError(f"the other prompt has {found.shape[1]} tokens, the prompt {tokens.shape[1]}: positions must correspond")
+    return bench.sae.encode(Replay(bench.model, bench.sae.cfg.hook_name, found, way="forward").clean.to(bench.sae.W_dec.dtype))
+
+
+def _largest(values: Float[Tensor, "pos d_mlp"], n: int) -> tuple[RowIndex, RowIndex]:
+    top = values.abs().flatten().topk(min(n, values.numel())).indices
+    return top // values.shape[1], top % values.shape[1]
+
+
+def _plain(columns: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: (column.double() if column.is_floating_point() else column).cpu().numpy() for name, column in columns.items()}
+
+
+def _correlation(x: pd.Series, y: pd.Series) -> float:
+    known = x.notna() & y.notna()
+    is_constant = known.sum() < 3 or x[known].std() == 0 or y[known].std() == 0
+    return float("nan") if is_constant else float(np.corrcoef(x[known], y[known])[0, 1])
