@@ -14,12 +14,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from workbench import atlas
-    from workbench.activations import ActivationStream
+    from workbench.activations import ActivationStream, ActivationStreams
     from workbench.bench import Workbench, load
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking import rank
     from workbench.features.index import FeatureIndex, build_index
+    from workbench.sae.evaluate import decoder_cosine, evaluate
     from workbench.sae.monitor import TrainingHistory
     from workbench.sae.plan import plan
     from workbench.sae.sae import SAE, SAEConfig
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ActivationStream": "workbench.activations",
+    "ActivationStreams": "workbench.activations",
     "load": "workbench.bench",
     "Workbench": "workbench.bench",
     "logit_diff": "workbench.circuits.metrics",
@@ -37,6 +39,8 @@ _HOMES = {
     "FeatureIndex": "workbench.features.index",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
+    "decoder_cosine": "workbench.sae.evaluate",
+    "evaluate": "workbench.sae.evaluate",
     "TrainConfig": "workbench.sae.train",
     "train": "workbench.sae.train",
     "train_many": "workbench.sae.train",
@@ -47,6 +51,7 @@ _HOMES = {
 __all__ = [
     "SAE",
     "ActivationStream",
+    "ActivationStreams",
     "FeatureIndex",
     "SAEConfig",
     "ScalingLaws",
@@ -56,6 +61,8 @@ __all__ = [
     "atlas",
     "build_index",
     "clamp",
+    "decoder_cosine",
+    "evaluate",
     "load",
     "logit_diff",
     "plan",

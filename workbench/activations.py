@@ -6,7 +6,7 @@ on the first buffer and never changes. The same texts and seed give the same bat
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.head import Found, Head, through_bridge
 from workbench.model import check_hook_name
-from workbench.rows import Position, Rows, as_batch, padded
+from workbench.rows import Position, Rows, as_batch, like_length, padded
 from workbench.shapes import Activations, Tokens
 from workbench.texts import Source, read_texts
 
@@ -124,9 +124,8 @@ class ActivationStreams:
             n_tokens += self._rows.n_text(row)
             if n_tokens >= self.n_buffer:
                 break
-        rows.sort(key=len)
         self._n_held = 0
-        for some in _of_like_length(rows, N_TOKENS.get(torch.device(str(self.model.cfg.device)).type, 2048)):
+        for some in like_length(rows, N_TOKENS.get(torch.device(str(self.model.cfg.device)).type, 2048)):
             tokens, is_text = as_batch(self.model, some)
             found = self._head(tokens)
             n_new = int(is_text.sum())
@@ -164,18 +163,6 @@ class ActivationStream:
     def seek(self, position: Mapping[str, int]) -> None:
         """Make a fresh stream over the same texts go on at a `position` with the same batches, to the bit."""
         self._streams.seek(position)
-
-
-def _of_like_length(rows: Iterable[list[int]], n_tokens: int) -> Iterator[list[list[int]]]:
-    """Rows, shortest first, in groups that hold at most n_tokens when padded."""
-    some: list[list[int]] = []
-    for row in rows:
-        if some and len(row) * (len(some) + 1) > n_tokens:
-            yield some
-            some = []
-        some.append(row)
-    if some:
-        yield some
 
 
 def _mean_square(x: Activations) -> float:

@@ -117,6 +117,18 @@ class Rows:
         return bool(texts)
 
 
+def like_length(rows: Iterable[list[int]], n_tokens: int) -> Iterator[list[list[int]]]:
+    """The rows, shortest first, in groups that hold at most n_tokens when padded (one row at least)."""
+    some: list[list[int]] = []
+    for row in sorted(rows, key=len):
+        if some and len(row) * (len(some) + 1) > n_tokens:
+            yield some
+            some = []
+        some.append(row)
+    if some:
+        yield some
+
+
 def _ids(model: "TransformerBridge", texts: list[str], longest: int | None = None) -> list[list[int]]:
     return model.tokenizer(texts, add_special_tokens=False, truncation=longest is not None, max_length=longest)["input_ids"]
 

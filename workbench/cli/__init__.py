@@ -15,12 +15,13 @@ import typer
 
 from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
-from workbench.cli.learn import convert, plan, scaling, train
+from workbench.cli.learn import convert, evaluate, plan, scaling, train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
 app.command()(steer)
 app.command()(train)
+app.command()(evaluate)
 app.command()(convert)
 app.command()(scaling)
 app.command()(plan)

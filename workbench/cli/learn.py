@@ -1,17 +1,26 @@
-"""workbench train, convert, scaling, plan: sparse autoencoders, trained here or elsewhere, and how large the next one should be."""
+"""workbench train, evaluate, convert, scaling, plan: sparse autoencoders, trained here or elsewhere; how good, how large the next one."""
 
+import json
+import math
 import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.atlas.text import Text
+    from workbench.bench import Workbench
     from workbench.sae.train import Stream, TrainConfig
 
+N_ATLAS_TEXTS = 20_000
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 24 * 3600}
 
 
@@ -62,6 +71,58 @@ def train_by(open_stream: "Callable[[str], Stream]", cfg: "TrainConfig", out: Pa
 
     rank, place = join()
     train_sharded(open_stream(str(place)) if rank == 0 else None, cfg, out, checkpoint_every=checkpoint_every)
+
+
+def evaluate(
+    sae: Annotated[str | None, typer.Argument(help="The SAE: a folder, a hub id; one of the atlas's. [default: the atlas's own]")] = None,
+    model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
+    texts: Annotated[str | None, typer.Option(help="A file or folder of text, or hub:NAME; the atlas has its own.")] = None,
+    n_texts: Annotated[int | None, typer.Option(min=1, help="Read so many texts. [default: all; of the atlas's 20,000]")] = None,
+    other: Annotated[str | None, typer.Option(help="Another SAE: how many features does it have too?")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
+) -> None:
+    """How good an SAE is: l0, variance explained, loss recovered, dead features; on the atlas also what its features mean."""
+    if model != "atlas" and not (sae and texts):
+        raise ValueError(f"--model {model} needs an SAE and --texts (only the atlas brings its own)")
+    from workbench.bench import load
+    from workbench.sae.evaluate import decoder_cosine
+    from workbench.sae.evaluate import evaluate as measure
+    from workbench.sae.sae import SAE
+    from workbench.texts import read_texts
+
+    source = read_texts(texts) if texts else None  # before the model: cheaper, and as often what is wrong
+    bench = load(model, sae, device=device)
+    cosine = None
+    if other:
+        cosine = decoder_cosine(bench.sae, load("atlas", other, device=device).sae if model == "atlas" else SAE.load(other, device))[
+            "cosine"
+        ]
+    if source is None:
+        source, truth = atlas_truth(bench, n_texts or N_ATLAS_TEXTS)
+    else:
+        source, truth = islice(source, n_texts), None
+    evaluation = measure(bench.model, bench.sae, source)
+    evaluation = evaluation if truth is None else replace(evaluation, truth=truth)
+    if as_json:
+        found = evaluation.measures() | ({} if cosine is None else {"median_cosine": float(cosine.median())})
+        found = {name: None if math.isnan(value) else value for name, value in found.items()}
+        print(json.dumps(found | {"truth": evaluation.truth.to_dict("records")}, indent=1, allow_nan=False))
+        return
+    print(evaluation)
+    if cosine is not None:
+        print(f"  nearest feature in {other}: median cosine {cosine.median():.2f}, over 0.9 for {(cosine > 0.9).mean():.1%}")
+
+
+def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataFrame]":
+    """(texts, for each kind of concept: n_concepts, the mean over them of the best F1 of any feature, the share with one that counts)"""
+    from workbench import atlas
+    from workbench.atlas.truth import FOUND, AnswerKey
+
+    texts = atlas.texts(seed=1, n=n_texts)
+    scores = AnswerKey.read(bench.model, bench.sae, texts).best_features().groupby("kind")["f1"]
+    found = scores.agg(n_concepts="size", f1="mean", found=lambda f1: (f1 >= FOUND).mean())
+    return texts, found.reset_index()
 
 
 def convert(

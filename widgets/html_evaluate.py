@@ -1,0 +1,77 @@
+"""An Evaluation → HTML: its numbers, how often features fire, and on the atlas what they mean. Inline styles and a picture only."""
+
+import math
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from widgets.marks import BLUE, FAINT, cell_html, heading_html, table_html
+from widgets.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
+
+SMALL = f"font-size:12px;{FAINT}"
+
+
+def evaluation_html(evaluation: Any) -> str:
+    losses = evaluation.losses
+    rows = {
+        "active features a token (l0)": f"{evaluation.l0:,.1f}",
+        "variance explained": f"{_percent(evaluation.explained_variance)} (fvu {evaluation.fvu:.3f})",
+        "dead features": f"{_percent(evaluation.dead)}: active on none of {evaluation.n_tokens:,} tokens",
+    }
+    if losses.n_tokens:
+        rows |= {
+            "loss recovered": f"{_percent(losses.recovered)} against zeros, {_percent(losses.recovered_mean)} against the mean",
+            "next-token loss": f"{losses.clean:.3f}; with x_hat {losses.spliced:.3f}, with zeros {losses.zero:.3f}, "
+            f"with the mean {losses.mean:.3f} (over {losses.n_tokens:,} tokens)",
+        }
+    table = table_html([[cell_html(name), cell_html(f"<b>{value}</b>")] for name, value in rows.items()])
+    about = " · ".join(filter(None, (evaluation.model_name, evaluation.hook_name, "start tokens left out")))
+    title = f"{len(evaluation.table):,} features over {evaluation.n_tokens:,} tokens"
+    return (
+        f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{heading_html(title, escape(about))}{table}'
+        f"{density_svg(evaluation.density_histogram())}{_truth(evaluation.truth)}</div>"
+    )
+
+
+def density_svg(histogram: Any) -> str:
+    """Bars: how many features (up) are active on which share of the tokens (right, log scale)."""
+    low, high = (np.log10(histogram[name].to_numpy()) for name in ("low", "high"))
+    counts, bottom = histogram["n_features"].to_numpy(), HEIGHT - BOTTOM
+    tallest = max(1, counts.max(initial=0))
+
+    def across(value: float) -> float:
+        return LEFT + (value - low[0]) / (high[-1] - low[0]) * (WIDTH - LEFT - RIGHT)
+
+    body = [
+        f'<path d="M{LEFT} {bottom}H{WIDTH - RIGHT}" stroke="{INK}"/>',
+        _text(LEFT - 36, 12, f"features (tallest bar {tallest:,})", "start"),
+    ]
+    for left, right, n in zip(map(across, low), map(across, high), counts, strict=True):
+        height = (bottom - TOP) * n / tallest
+        body.append(
+            f'<rect x="{left:.1f}" y="{bottom - height:.1f}" width="{right - left - 1:.1f}" height="{height:.1f}" fill="rgb({BLUE})"/>'
+        )
+    decades = range(math.ceil(low[0]), math.floor(high[-1] + 1e-9) + 1)
+    body += [_text(across(decade), bottom + 14, f"{10.0**decade:g}", "middle") for decade in decades]
+    body.append(_text(WIDTH - RIGHT, HEIGHT - 4, "density: share of tokens that a feature is active on", "end"))
+    most = int(counts.argmax())
+    alt = f"Features by density; most, {tallest:,}, between {10 ** low[most]:.2g} and {10 ** high[most]:.2g}"
+    return svg_img("".join(body), WIDTH, HEIGHT, alt)
+
+
+def _truth(truth: Any) -> str:
+    if not len(truth):
+        return ""
+    head = [cell_html(name, "font-weight:600", "th") for name in ("kind of concept", "concepts", "mean F1", "with a feature of F1 ≥ 0.5")]
+    cells = [[row.kind, f"{row.n_concepts:,}", f"{row.f1:.2f}", _percent(row.found)] for row in truth.itertuples()]
+    note = "best F1 of any feature with the concept, text by text"
+    return heading_html("By the answer key", note) + table_html([[cell_html(escape(cell)) for cell in row] for row in cells], head)
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{share:.1%}"
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{INK}">{escape(text)}</text>'

@@ -1,0 +1,187 @@
+"""How good an SAE is, measured in one pass over texts.
+
+    l0                   active features a token
+    fvu                  Σ‖x − x_hat‖² / Σ‖x − mean of x‖²                                explained_variance = 1 − fvu
+    loss_recovered       (loss(zero) − loss(x_hat)) / (loss(zero) − loss(x))               next-token loss with x replaced
+    density, max_act     of each feature: share of the tokens it is active on; its largest activation
+    dead                 share of features that were active on none of n_tokens
+
+Start tokens are left out: features fire there strongly and mean nothing. Where x is replaced, it is at every token but these. Sums are
+float64. Scaling Monosemanticity, "Sparse autoencoders" and "Feature survey", for what to compare with: l0 < 300, fvu ≤ 0.35.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from workbench.gemm import machine_rate
+from workbench.head import Head
+from workbench.model import check_sae, hooked
+from workbench.rows import Rows, as_batch, like_length
+from workbench.sae.evaluation import Evaluation, Losses, share
+from workbench.sae.sae import SAE
+from workbench.shapes import Activations, TokenMask, Tokens
+from workbench.texts import Source, read_texts
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+N_ROWS = 256  # read ahead and sorted by length, so that little is padding; the mean for mean-ablation is over the first of these
+N_TOKENS = 2048  # in a forward pass
+N_LOGITS = 2**25  # at once: 128 MB
+N_ACTS = 2**27  # feature activations at once: 512 MB
+
+
+@torch.no_grad()
+def evaluate(
+    model: "TransformerBridge",
+    sae: SAE,
+    texts: Source,
+    *,
+    n_loss_tokens: int = 2**16,
+    context: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """How well the SAE does on these texts (whatever `read_texts` reads): see the top of this file.
+
+    n_loss_tokens  the first so many tokens measure the loss, four forward passes for each; 0 leaves it out
+    context        as in ActivationStream: a document a row, or packed rows of so many tokens
+
+    Raises ValueError where model and SAE do not fit, or there is no text.
+    """
+    check_sae(model, sae)
+    hook_name, sums, losses = sae.cfg.hook_name, _Sums(sae), _LossSums(model, sae)
+    head, mean = Head(model, [hook_name]), None
+    n_tokens = min(N_TOKENS, max(256, N_LOGITS // model.cfg.d_vocab))
+    with tqdm(desc="evaluating", unit="token", unit_scale=True, disable=not progress, delay=2) as bar, machine_rate():
+        for batches in _in_groups(model, Rows(model, read_texts(texts), context), n_tokens):
+            if mean is None:
+                mean = torch.cat([head(tokens)[hook_name][is_text].double() for tokens, is_text in batches]).mean(0)
+            for tokens, is_text in batches:
+                sums.add(head(tokens)[hook_name][is_text].float())
+                if losses.n_tokens < n_loss_tokens:
+                    losses.add(tokens, is_text, mean.float())
+                bar.update(int(is_text.sum()))
+    if not sums.n_tokens:
+        raise ValueError("there is no text to evaluate on")
+    return Evaluation(
+        l0=float(sums.n_active.sum()) / sums.n_tokens,
+        fvu=share(sums.squared_error, sums.variance),
+        losses=losses.means(),
+        n_tokens=sums.n_tokens,
+        table=sums.table(),
+        hook_name=hook_name,
+        model_name=str(model.cfg.model_name),
+    )
+
+
+@torch.no_grad()
+def decoder_cosine(sae: SAE, other: SAE) -> pd.DataFrame:
+    """For each feature of `sae`: its nearest feature in `other`, by the cosine of their decoder directions. Columns feature, nearest,
+    cosine. A dictionary learned again should find most features again (cosine near 1)."""
+    if sae.cfg.d_in != other.cfg.d_in:
+        raise ValueError(f"directions of width {sae.cfg.d_in} and {other.cfg.d_in} cannot be compared")
+    theirs = other.W_dec.detach().float()
+    theirs = theirs / theirs.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    found = []
+    for ours in sae.W_dec.detach().float().split(max(1, N_ACTS // len(theirs))):
+        cosines = (ours / ours.norm(dim=1, keepdim=True).clamp_min(1e-12)) @ theirs.to(ours.device).T
+        found.append(torch.stack([value.double() for value in cosines.max(1)]))
+    cosine, nearest = torch.cat(found, dim=1).cpu().numpy()
+    return pd.DataFrame({"feature": np.arange(len(cosine)), "nearest": nearest.astype(int), "cosine": cosine})
+
+
+def _in_groups(model: Any, rows: Iterable[list[int]], n_tokens: int) -> Iterator[list[tuple[Tokens, TokenMask]]]:
+    """Batches of rows of like length, in groups of N_ROWS rows."""
+    rows = iter(rows)
+    while group := list(islice(rows, N_ROWS)):
+        yield [as_batch(model, some) for some in like_length(group, n_tokens)]
+
+
+class _Sums:
+    """What is summed over tokens about the SAE alone."""
+
+    def __init__(self, sae: SAE):
+        self.sae, device = sae, sae.W_dec.device
+        self.n_tokens, self.squared_error, self.squares = 0, 0.0, 0.0
+        self.total = torch.zeros(sae.cfg.d_in, dtype=torch.float64, device=device)
+        self.n_active = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
+        self.max_act = torch.zeros(sae.cfg.d_sae, device=device)
+
+    def add(self, x: Activations) -> None:
+        for part in _parts(self.sae, x):
+            feature_acts = self.sae.encode(part)
+            target = part - _offset(self.sae, part)
+            self.squared_error += (target - self.sae.decode(feature_acts)).double().square().sum().item()
+            self.squares += target.double().square().sum().item()
+            self.total += target.double().sum(0)
+            self.n_active += (feature_acts > 0).sum(0)
+            self.max_act = torch.maximum(self.max_act, feature_acts.amax(0))
+            self.n_tokens += len(part)
+
+    @property
+    def variance(self) -> float:
+        """Σ‖x − mean of x‖²."""
+        return self.squares - self.total.square().sum().item() / self.n_tokens
+
+    def table(self) -> pd.DataFrame:
+        density = self.n_active.double().cpu().numpy() / self.n_tokens
+        return pd.DataFrame({"feature": np.arange(len(density)), "density": density, "max_act": self.max_act.cpu().numpy()})
+
+
+class _LossSums:
+    """Next-token losses, at tokens of the texts that are followed by one."""
+
+    def __init__(self, model: "TransformerBridge", sae: SAE):
+        self.model, self.sae = model, sae
+        self.sums: dict[str, float] = dict.fromkeys(("clean", "spliced", "zero", "mean"), 0.0)
+        self.n_tokens = 0
+
+    def add(self, tokens: Tokens, is_text: TokenMask, mean: Float[Tensor, "d_in"]) -> None:
+        replacements: dict[str, Callable[[Activations], Activations]] = {
+            "clean": lambda x: x,
+            "spliced": lambda x: torch.cat([self.sae(part) + _offset(self.sae, part) for part in _parts(self.sae, x)]),
+            "zero": torch.zeros_like,
+            "mean": lambda x: mean.expand_as(x),
+        }
+        is_scored = is_text[:, :-1] & is_text[:, 1:]
+        for name, new in replacements.items():
+            with hooked(self.model, self.sae.cfg.hook_name, _put(new, is_text)):
+                logits = self.model.forward(tokens)
+            loss = cross_entropy(logits[:, :-1][is_scored].float(), tokens[:, 1:][is_scored], reduction="none")
+            self.sums[name] += loss.double().sum().item()
+        self.n_tokens += int(is_scored.sum())
+
+    def means(self) -> Losses:
+        n = self.n_tokens
+        return Losses(**{name: share(total, n) for name, total in self.sums.items()}, n_tokens=n)
+
+
+def _put(new: Callable[[Activations], Activations], where: TokenMask) -> Callable[[Tensor], Tensor]:
+    """A function of what stands at a hook point: the same with new(x) at some of its tokens."""
+
+    def replace(value: Tensor) -> Tensor:
+        value = value.clone()
+        x = value[where]
+        value[where] = new(x.flatten(1).float()).view_as(x).to(value.dtype)
+        return value
+
+    return replace
+
+
+def _parts(sae: SAE, x: Activations) -> Sequence[Tensor]:
+    """x in parts whose feature activations fit in memory."""
+    return x.split(max(1, N_ACTS // sae.cfg.d_sae))
+
+
+def _offset(sae: SAE, x: Activations) -> Tensor | float:
+    """What an SAE that centers x takes away before it encodes; it gives x_hat without it."""
+    return x.mean(-1, keepdim=True) if sae.cfg.centers_input else 0.0
