@@ -16,6 +16,7 @@ import typer
 from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
 from workbench.cli.learn import convert, evaluate, plan, scaling, train
+from workbench.cli.observe import index, page
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
@@ -25,6 +26,8 @@ app.command()(evaluate)
 app.command()(convert)
 app.command()(scaling)
 app.command()(plan)
+app.command()(index)
+app.command()(page)
 app.add_typer(atlas_app, name="atlas")
 
 

@@ -32,16 +32,16 @@ class Tables:
         """A feature's examples by interval, TOP among them."""
         rows = self.sql("SELECT * FROM examples WHERE sae = ? AND feature = ? ORDER BY interval, rank", sae_name, feature)
         numbers = [int(row) for row in rows["row"].unique()]
-        texts = self.sql("SELECT * FROM texts WHERE row IN (SELECT unnest(?::BIGINT[]))", numbers).set_index("row")
+        query = "SELECT * FROM texts WHERE row IN (SELECT unnest(?::BIGINT[]))"
+        texts: dict[int, Any] = {text.row: text for text in self.sql(query, numbers).itertuples()}
         found: dict[int, list[Example]] = {}
         for row in rows.itertuples():
-            tokens, goes_on = texts.loc[row.row, ["tokens", "goes_on"]]
-            last = row.pos + AFTER + 1
-            str_tokens = self.str_tokens(tokens[row.first : last])
+            whole, last = texts[row.row], row.pos + AFTER + 1
+            str_tokens = self.str_tokens(whole.tokens[row.first : last])
             activations = np.zeros(len(str_tokens), dtype=np.float32)
             activations[row.offsets.astype(int)] = row.activations
             text, n_part = divmod(row.row, 2**PART_BITS)
-            is_cut = n_part > 0 or row.first > 0, bool(goes_on) or last < len(tokens)
+            is_cut = n_part > 0 or row.first > 0, bool(whole.goes_on) or last < len(whole.tokens)
             found.setdefault(row.interval, []).append(Example(str_tokens, activations.tolist(), row.pos - row.first, text, is_cut))
         return found
 
