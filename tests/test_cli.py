@@ -35,10 +35,10 @@ def test_rank_prints_a_table_for_each_order_and_the_agreement(folders: list[str]
 
 
 def test_what_was_not_measured_is_a_dash_without_a_rank(folders: list[str], capsys: pytest.CaptureFixture[str]):
-    assert cli.main(rank_args(folders, "--ablate", "1", "--top", "2", "--by", "attribution")) == 0
+    assert cli.main(rank_args(folders, "--ablate", "1", "--top", "1000", "--by", "attribution")) == 0
     out = capsys.readouterr().out
-    rows = [line.split() for line in out.splitlines() if line.lstrip().startswith(("1 ", "2 "))]
-    assert len(rows) == 2 and sum("–" in row for row in rows) == 1
+    rows = [line.split() for line in out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    assert len(rows) > 2 and sum("–" not in row for row in rows) == 1
     assert all(word[1:].isdigit() for word in out.split() if word.startswith("#"))
 
 
