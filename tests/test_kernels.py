@@ -143,6 +143,40 @@ def test_proposals_hold_every_entry_that_is_selected(architecture, dtype, monkey
     assert (is_proposed | ~selected).all()
 
 
+def test_proposals_hold_what_rounding_to_bf16_moves_the_furthest(monkeypatch):
+    """1 + 2⁻⁸ becomes 1, so a product of two such vectors is wrong by the whole bound; six of them have a norm that is rounded down."""
+    monkeypatch.setattr(proposal, "product_dtype", lambda kind: torch.bfloat16)
+    sae, x = SAE(SAEConfig(6, 1, "h")), torch.full((1, 6), 1 + 2**-8)
+    with torch.no_grad():
+        sae.W_enc += 1 + 2**-8
+        sae.b_enc += 2**-20 - 6 * (1 + 2**-8) ** 2
+    assert sae.encode(x) > 0
+    assert len(propose(sae, x).rows) == 1
+
+
+def test_proposals_hold_the_largest_where_bf16_takes_another_for_larger(monkeypatch):
+    monkeypatch.setattr(proposal, "product_dtype", lambda kind: torch.bfloat16)
+    sae, x = SAE(SAEConfig(2, 2, "h", architecture="topk", k=1)), torch.tensor([[1.0, 0.0]])
+    with torch.no_grad():
+        sae.W_enc[1, 1] = 38  # of no use to x, but its bound is wide: 1001.8 may be 1002.1, which bf16 rounds to 1004
+        sae.b_enc += torch.tensor([1001.9, 1001.8])
+    assert sae.encode(x)[0, 0] > 0
+    assert 0 in propose(sae, x).features
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+def test_proposals_hold_the_largest_of_features_that_bf16_cannot_tell_apart(architecture, monkeypatch):
+    monkeypatch.setattr(proposal, "product_dtype", lambda kind: torch.bfloat16)
+    sae, x = made(architecture)
+    with torch.no_grad():
+        direction = torch.randn(D_IN, 1)
+        x += (1 - x @ direction) @ (direction / direction.square().sum()).T  # pre-activations are about 1, each sum of large numbers
+        sae.W_enc.copy_(direction + 1e-3 * torch.randn(D_IN, D_SAE))
+    selected, proposed = sae.encode(x) > 0, propose(sae, x)
+    is_proposed = torch.zeros_like(selected).index_put_((proposed.rows, proposed.features), torch.tensor(True))
+    assert (is_proposed | ~selected).all()
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_proposals_are_few_more_than_what_is_selected(architecture):
     torch.manual_seed(0)

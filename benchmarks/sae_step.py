@@ -1,0 +1,198 @@
+"""One SAE training step: workbench's sparse step against a plain torch one and the same under autocast, each with clipping and fused Adam.
+
+    python benchmarks/sae_step.py [--shape 768x16384 --shape 160x2048 …] [--architecture standard] [--threads 1] [--rounds 5]
+
+Activations are sums of 64 of the SAE's directions, its biases (of TopK, k) let 64 features fire for a token on average. "Dense-equivalent"
+counts the 12 · batch · d_in · d_sae operations of a dense step, whoever leaves them out; the roofs are products of the encoder's shape,
+measured in the same rounds. A part's limit is the longer of its operations at the roof's rate and its reading and writing of whole weight
+matrices at the rate of a copy; what it gathers from the batch is not in it.
+"""
+
+import argparse
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from setting import take_turns
+from torch import Tensor, nn
+
+from workbench.gemm import machine_rate
+from workbench.sae.entries import fast
+from workbench.sae.kernels import sparse_step
+from workbench.sae.objective import plain_step
+from workbench.sae.proposal import propose
+from workbench.sae.sae import SAE, SAEConfig
+
+SHAPES = ["768x16384", "768x65536", "160x2048", "160x16384"]
+BATCH, N_ACTIVE, L1 = 1024, 64, 5.0
+BARS = {("standard", 16_384): 1.3, ("standard", 65_536): 1.4}  # dense-equivalent rate over the bf16 roof, d_in 768
+ROOF_FEATURES = 4096  # of the product that measures the roof: its result stays in the caches
+
+
+def planted(d_in: int, d_sae: int, architecture: str) -> tuple[SAE, Tensor]:
+    """(an SAE in which N_ACTIVE features fire for a token, activations)."""
+    torch.manual_seed(0)
+    sae = SAE(SAEConfig(d_in, d_sae, "h", architecture=architecture, k=N_ACTIVE if architecture == "topk" else None))
+    with torch.no_grad():
+        sae.W_dec.copy_(F.normalize(torch.randn(d_sae, d_in), dim=1))
+        sae.W_enc.copy_(sae.W_dec.T)
+        active = torch.randint(d_sae, (BATCH, N_ACTIVE))
+        x = torch.einsum("bk,bkd->bd", 1 + 4 * torch.rand(BATCH, N_ACTIVE), sae.W_dec[active])
+        x *= (d_in / x.square().sum(1).mean()).sqrt()
+        if architecture == "standard":
+            some = (x[:256] @ sae.W_enc).flatten()
+            sae.b_enc -= some.kthvalue(len(some) - 256 * N_ACTIVE).values
+    return sae, x
+
+
+class Training:
+    """A step with what follows it: clipping and fused Adam. Its learning rate is 0: the same work, and 64 features go on firing."""
+
+    def __init__(self, sae: SAE, weights: list[Tensor]):
+        self.sae, self.weights = sae, weights
+        self.optimizer = torch.optim.Adam(weights, lr=0.0, fused=True)
+
+    def update(self) -> None:
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+
+
+class Sparse(Training):
+    def __init__(self, sae: SAE, x: Tensor):
+        super().__init__(
+            sae, [sae.b_enc, sae.W_dec, sae.b_dec, nn.Parameter(sae.W_enc.data.T)]
+        )  # rows: Adam is slow over a transposed view
+        self.x = x
+
+    def gradients(self) -> None:
+        sparse_step(self.sae, self.x, L1)
+        assert self.sae.W_enc.grad is not None
+        self.weights[-1].grad = self.sae.W_enc.grad.T
+
+    def step(self) -> None:
+        self.gradients()
+        self.update()
+
+
+class Dense(Training):
+    """As one writes it in plain torch, each weight contiguous in its own shape."""
+
+    def __init__(self, sae: SAE, x: Tensor):
+        sae = copy.deepcopy(sae)
+        sae.W_enc.data = sae.W_enc.data.contiguous()
+        super().__init__(sae, list(sae.parameters()))
+        self.x = x
+
+    def step(self) -> None:
+        plain_step(self.sae, self.x, L1)
+        self.update()
+
+    def autocast_step(self) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            plain_step(self.sae, self.x, L1)
+        self.update()
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    run: Callable[[], object]
+    operations: float  # of its products
+    n_bytes: float  # of weight matrices that it reads and writes
+
+
+def parts_of(sparse: Sparse) -> list[Part]:
+    """The parts of a sparse step, each on the operands that it meets there."""
+    sae, x, products = sparse.sae, sparse.x, fast("cpu")
+    W_enc, W_dec, zeros = sae.W_enc.data.T, sae.W_dec.data, torch.zeros(sae.cfg.d_sae)
+    proposed = propose(sae, x)
+    is_on = sae.encode(x).detach()[proposed.rows, proposed.features] > 0
+    active = proposed.at(is_on)
+    values, grads = torch.randn(len(active.rows)), [torch.empty_like(W_dec), torch.empty_like(W_dec)]
+    matrix, dot = 4 * W_dec.numel(), 2 * x.shape[1]
+
+    def gradients() -> None:
+        products.dots(active, x, W_dec)
+        products.transposed_times(active, values, x, zeros, W_enc, grads[0])
+        products.transposed_times(active, values, x, zeros + 1, W_dec, grads[1])
+
+    few, many = len(active.rows), len(proposed.rows)
+    return [
+        Part("propose: bf16 product", lambda: propose(sae, x), dot * BATCH * sae.cfg.d_sae, matrix),
+        Part(f"re-score {many / BATCH:.0f} entries a token", lambda: products.dots(proposed, x, W_enc), dot * many, matrix),
+        Part("decode", lambda: products.add_times(active, values, W_dec, x.clone()), dot * few, matrix),
+        Part("gradients", gradients, 3 * dot * few, 4 * matrix),
+        Part("clip and Adam", sparse.update, 0, 20 * matrix),  # read 1, read and write 1; read 4, write 3; for each of two matrices
+    ]
+
+
+def measure(shape: str, architecture: str, n_rounds: int) -> None:
+    d_in, d_sae = map(int, shape.split("x"))
+    sae, x = planted(d_in, d_sae, architecture)
+    dense, sparse = Dense(sae, x), Sparse(sae, x)
+    sparse.gradients()
+    parts = parts_of(sparse)
+    roofs, n_products = products_of(d_in, min(d_sae, ROOF_FEATURES)), max(1, d_sae // ROOF_FEATURES)
+    copied, copies = torch.empty(2**26), torch.ones(2**26)  # 256 MB each
+    ways = {
+        "plain": dense.step,
+        "autocast": dense.autocast_step,
+        "sparse": sparse.step,
+        **{part.name: part.run for part in parts},
+        **{name: lambda product=product: [product() for _ in range(n_products)] for name, product in roofs.items()},
+        "copy": lambda: copied.copy_(copies),
+    }
+    seconds = take_turns(ways, n_rounds)
+    operations = 2.0 * BATCH * d_in * min(d_sae, ROOF_FEATURES) * n_products
+    bf16, fp32 = operations / seconds["bf16"], operations / seconds["fp32"]
+    bandwidth = 2 * 4 * 2**26 / seconds["copy"]
+
+    n_active = (sae.encode(x) > 0).sum().item()
+    print(f"\n{architecture}, {d_in} → {d_sae:,} features, batch {BATCH:,}, l0 {n_active / BATCH:.0f}")
+    print(f"products at {bf16 / 1e9:.0f} GFLOP/s in bf16, {fp32 / 1e9:.0f} in fp32; copies at {bandwidth / 1e9:.0f} GB/s\n")
+    print(f"{'way':<30}{'ms':>9}{'tokens/s':>10}{'× bf16 roof':>13}{'× fp32 roof':>13}{'ours is':>10}")
+    bar = BARS.get((architecture, d_sae)) if d_in == 768 else None
+    for name in ("plain", "autocast", "sparse"):
+        rate = 12 * BATCH * d_in * d_sae / seconds[name]
+        times, bars = (
+            seconds[name] / seconds["sparse"],
+            {"plain": "   target ≥ 4×", "sparse": f"   target ≥ {bar}× bf16 roof" if bar else ""},
+        )
+        title = {"plain": "plain torch, fp32", "autocast": "plain torch, autocast bf16", "sparse": "ours, exact fp32"}[name]
+        print(f"{title:<30}{1e3 * seconds[name]:>9.1f}{BATCH / seconds[name]:>10,.0f}{rate / bf16:>13.2f}{rate / fp32:>13.2f}", end="")
+        print(f"{times:>9.1f}×{bars.get(name, '')}")
+    print(f"\n{'part of ours':<30}{'ms':>9}{'limit':>9}")
+    for part in parts:
+        limit = max(part.operations / (bf16 if part.name.startswith("propose") else fp32), part.n_bytes / bandwidth)
+        print(f"{part.name:<30}{1e3 * seconds[part.name]:>9.1f}{1e3 * limit:>9.1f}")
+
+
+def products_of(d_in: int, n_features: int) -> dict[str, Callable[[], Tensor]]:
+    """The encoder's product in both dtypes, as fast as the machine does it."""
+    x, weights = torch.randn(BATCH, d_in), torch.randn(n_features, d_in)
+    x_bf16, weights_bf16, out = x.bfloat16(), weights.bfloat16(), torch.empty(n_features, BATCH, dtype=torch.bfloat16)
+
+    def fp32() -> Tensor:
+        with machine_rate():
+            return F.linear(weights, x)
+
+    return {"bf16": lambda: torch.mm(weights_bf16, x_bf16.T, out=out), "fp32": fp32}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shape", action="append", help=f"d_in x d_sae; default: {' '.join(SHAPES)}")
+    parser.add_argument("--architecture", action="append", choices=["standard", "topk"], help="default: both")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for shape in options.shape or SHAPES:
+        for architecture in options.architecture or ["standard", "topk"]:
+            measure(shape, architecture, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
