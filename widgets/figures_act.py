@@ -1,6 +1,7 @@
 """Rows of what acting on features gave → plotly figures, each with a still picture for where scripts do not run."""
 
 import itertools
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -10,12 +11,13 @@ from plotly.subplots import make_subplots
 
 from widgets.figures import StillFigure, empty_figure
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, visible
-from widgets.svg import Line, lines_svg
+from widgets.svg import Line, heat_svg, lines_svg
 
 COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")
 SOLID, DASHED, DOTTED = "", "6 4", "2 3"
 PLOTLY_DASH = {SOLID: "solid", DASHED: "dash", DOTTED: "dot"}
 ORDER_STYLE = {"effect": (ORANGE, SOLID), "attribution": (PURPLE, DASHED), "activation": (BLUE, DOTTED), "random": ("128,128,128", DASHED)}
+DIVERGING = [[0, f"rgb({PURPLE})"], [0.5, "rgba(128,128,128,0.08)"], [1, f"rgb({ORANGE})"]]
 KIND_DASH = {"features": SOLID, "unsteered": DASHED, "vector": DOTTED}
 
 
@@ -64,3 +66,26 @@ def plot_set_curves(table: pd.DataFrame) -> StillFigure:
     figure.update_layout(showlegend=True)
     figure._still = f"<div>{''.join(stills)}</div>{legend_html({order: ORDER_STYLE[order] for order in dict.fromkeys(medians['order'])})}"
     return figure
+
+
+def plot_trace(grids: dict[str, pd.DataFrame], str_tokens: Sequence[str], value: str) -> StillFigure:
+    """A heat map for each step: hook points (the deepest on top) × positions. One scale for all, 0 in the middle."""
+    panels = make_subplots(len(grids), 1, vertical_spacing=0.3 / len(grids), subplot_titles=[escape(visible(step)) for step in grids])
+    figure = empty_figure(panels, f"{value.capitalize()} over layer and position")
+    longest = max(float(np.nanmax(np.abs(grid.to_numpy(float)), initial=0.0)) for grid in grids.values()) or 1.0
+    stills = []
+    for row, (step, grid) in enumerate(grids.items(), start=1):
+        columns, rows = _grid_names(grid, str_tokens)
+        shown = go.Heatmap(z=grid.to_numpy(float)[::-1], x=columns, y=rows[::-1], zmin=-longest, zmax=longest, colorscale=DIVERGING)
+        figure.add_trace(shown.update(showscale=row == 1), row=row, col=1)
+        picture = heat_svg(grid.to_numpy(float), rows, [name.split(" ", 1)[1] for name in columns], f"{value} of {visible(step)}", longest)
+        stills.append(f'<div style="margin-top:8px"><b>{escape(visible(step))}</b></div>{picture}')
+    figure.update_layout(height=60 + len(grids) * (70 + 26 * max(map(len, grids.values()))))
+    figure._still = f"<div>{''.join(stills)}</div>"
+    return figure
+
+
+def _grid_names(grid: pd.DataFrame, str_tokens: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Positions as "9 Kobe", told apart where a token comes twice; hook points without what they share."""
+    columns = [f"{pos} {visible(str_tokens[int(pos)])}" for pos in grid.columns]
+    return columns, [str(name).replace("blocks.", "").replace("hook_", "") for name in grid.index]

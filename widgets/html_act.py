@@ -150,3 +150,49 @@ def _strongest(table: Any) -> str:
         bars = [cell_html(bar_html(getattr(row, name), scales[name], name != "activation"), "width:90px") for name in scales]
         rows.append([cell_html(escape(row.kind), "white-space:nowrap"), cell_html(which), cell_html(token_html(row.token)), *bars])
     return table_html(rows, head)
+
+
+def trace_html(trace: Any) -> str:
+    """A StepTrace: where each step counts most, and a heat map of every step."""
+    head = [cell_html(name, "font-weight:600", "th") for name in ("step", "largest effect", "at", "token", "mean layer of its effect")]
+    summary = trace.summary()
+    longest = float(summary["effect"].abs().max())
+    rows = []
+    for row in summary.itertuples():
+        where = f"{row.hook_name}, position {row.pos}"
+        cells = [escape(visible(row.step)), bar_html(row.effect, longest), escape(where), token_html(row.token)]
+        rows.append([cell_html(cell) for cell in [*cells, number(row.mean_layer, is_signed=False)]])
+    return (
+        '<div style="max-width:1080px;font-size:13px;line-height:1.45">'
+        '<div style="font-size:20px;font-weight:600">Where each step counts</div>'
+        f'<div style="margin-top:4px">{escape(visible(trace.prompt))} · metric as it is: <b>{number(trace.clean_metric)}</b></div>'
+        f"{table_html(rows, head)}"
+        f"{heading_html('Effect over layer and position', 'of the features at a layer, switched off at one position; gray: not known')}"
+        f"{trace.plot()._still}</div>"
+    )
+
+
+def layer_rankings_html(layers: Any) -> str:
+    """LayerRankings: the three largest effects at each hook point; the rankings themselves are one look away."""
+    head = [cell_html(name, "font-weight:600", "th") for name in ("hook point", "effect", "feature", "token", "correlation of attribution")]
+    longest = float(layers.table["effect"].abs().max())
+    rows = []
+    for name, ranking in layers.rankings.items():
+        correlation = number(ranking.agreement().attribution_correlation, is_signed=False)
+        for place, row in enumerate(ranking.top(3).itertuples()):
+            label = escape(visible(f"{row.feature} {row.label}".rstrip()))
+            cells = [
+                "" if place else escape(name),
+                bar_html(row.effect, longest),
+                label,
+                token_html(row.token),
+                "" if place else correlation,
+            ]
+            rows.append([cell_html(cell) for cell in cells])
+    first = next(iter(layers.rankings.values()))
+    return (
+        '<div style="max-width:1080px;font-size:13px;line-height:1.45">'
+        '<div style="font-size:20px;font-weight:600">The largest effects at each layer</div>'
+        f'<div style="margin:4px 0 10px">{escape(visible(first.prompt))} · metric as it is: <b>{number(first.clean_metric)}</b></div>'
+        f"{table_html(rows, head)}</div>"
+    )

@@ -77,11 +77,11 @@ def lines_svg(lines: Sequence[Line], x_name: str, y_name: str, alt: str) -> str:
     return svg_img("".join(body), WIDTH, HEIGHT, alt)
 
 
-def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], alt: str) -> str:
-    """A matrix as an <img>: orange > 0, purple < 0, gray where nothing was measured; the larger values also as numbers."""
+def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], alt: str, scale: float) -> str:
+    """A matrix as an <img>: orange > 0, purple < 0, as deep as its share of `scale`, gray where nothing was measured; the larger values
+    also as numbers."""
     cell_x, cell_y, head = 38, 22, 12 + 6 * max(map(len, column_names), default=0)
     left = 12 + 7 * max(map(len, row_names), default=0)
-    scale = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     body = []
     for column, name in enumerate(column_names):
         x = left + cell_x * (column + 0.6)

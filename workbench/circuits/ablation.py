@@ -11,12 +11,12 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.circuits.attribution import active_pairs
-from workbench.circuits.metrics import Metric
+from workbench.circuits.metrics import Metric, ResolvedMetric
 from workbench.model import check_sae
 from workbench.replay import Replay
 from workbench.sae.sae import SAE
@@ -67,6 +67,18 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
             bar.update(len(rows))
             if on_batch is not None:
                 on_batch(rows, effects[rows])
+    return effects
+
+
+@torch.no_grad()
+def effects_of(replay: Replay, resolved: ResolvedMetric, pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> Rows:
+    """metric(clean) − metric(x[i] at pos[i]), whatever x is, each row alone. In float64 on the CPU."""
+    effects = torch.full((len(pos),), torch.nan, dtype=torch.float64)
+    for rows in replay.batches(pos):
+        at, values = pos[rows], x[rows]
+        with_clean = torch.cat([at[:1], at]), torch.cat([replay.clean[at[:1]].to(values), values])  # rounded as the others are
+        metrics = resolved.difference(replay.logits(*with_clean, resolved.columns))
+        effects[rows.cpu()] = (metrics[0] - metrics[1:]).double().cpu()
     return effects
 
 

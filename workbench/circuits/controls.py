@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.circuits.ablation import effects_of
 from workbench.circuits.attribution import Attribution, attribute, gradient_at, integrate
 from workbench.circuits.metrics import Metric
 from workbench.circuits.reference import mean_acts, reference_texts
@@ -171,18 +172,6 @@ class _Measured:
     def _rows(self, kind: str, pos: RowIndex, feature: RowIndex, activation: Rows, attribution: Rows, effect: Rows, label: list[str]):
         numbers = _plain({"feature": feature, "pos": pos, "activation": activation, "attribution": attribution, "effect": effect})
         return pd.DataFrame(numbers).assign(kind=kind, token=[self.str_tokens[p] for p in pos.tolist()], label=label)
-
-
-@torch.no_grad()
-def effects_of(replay: Replay, resolved: Any, pos: RowIndex, x: Float[Tensor, "n_rows d_in"]) -> Rows:
-    """metric(clean) − metric(x[i] at pos[i]), one row at a time."""
-    effects = torch.full((len(pos),), torch.nan, dtype=torch.float64)
-    for rows in replay.batches(pos):
-        at, values = pos[rows], x[rows]
-        with_clean = torch.cat([at[:1], at]), torch.cat([replay.clean[at[:1]].to(values), values])  # rounded as the others are
-        metrics = resolved.difference(replay.logits(*with_clean, resolved.columns))
-        effects[rows.cpu()] = (metrics[0] - metrics[1:]).double().cpu()
-    return effects
 
 
 def _like(feature_acts: Float[Tensor, "pos d_sae"], pairs: Int[Tensor, "n 2"], rest: Int[Tensor, "m 2"]) -> Int[Tensor, "k 2"]:
