@@ -5,7 +5,7 @@
 Activations are sums of 64 of the SAE's directions, its biases (of TopK, k) let 64 features fire for a token on average. "Dense-equivalent"
 counts the 12 · batch · d_in · d_sae operations of a dense step, whoever leaves them out; the roofs are products of the encoder's shape,
 measured in the same rounds. A part's limit is the longer of its operations at the roof's rate and its reading and writing of whole weight
-matrices at the rate of a copy; what it gathers from the batch is not in it.
+matrices at the rate of a scaling in place; what it gathers from the batch is not in it.
 """
 
 import argparse
@@ -135,23 +135,23 @@ def measure(shape: str, architecture: str, n_rounds: int) -> None:
     sparse.gradients()
     parts = parts_of(sparse)
     roofs, n_products = products_of(d_in, min(d_sae, ROOF_FEATURES)), max(1, d_sae // ROOF_FEATURES)
-    copied, copies = torch.empty(2**26), torch.ones(2**26)  # 256 MB each
+    memory = torch.ones(2**26)  # 256 MB
     ways = {
         "plain": dense.step,
         "autocast": dense.autocast_step,
         "sparse": sparse.step,
         **{part.name: part.run for part in parts},
         **{name: lambda product=product: [product() for _ in range(n_products)] for name, product in roofs.items()},
-        "copy": lambda: copied.copy_(copies),
+        "memory": lambda: memory.mul_(1.0),
     }
     seconds = take_turns(ways, n_rounds)
     operations = 2.0 * BATCH * d_in * min(d_sae, ROOF_FEATURES) * n_products
     bf16, fp32 = operations / seconds["bf16"], operations / seconds["fp32"]
-    bandwidth = 2 * 4 * 2**26 / seconds["copy"]
+    bandwidth = 2 * 4 * 2**26 / seconds["memory"]
 
     n_active = (sae.encode(x) > 0).sum().item()
     print(f"\n{architecture}, {d_in} → {d_sae:,} features, batch {BATCH:,}, l0 {n_active / BATCH:.0f}")
-    print(f"products at {bf16 / 1e9:.0f} GFLOP/s in bf16, {fp32 / 1e9:.0f} in fp32; copies at {bandwidth / 1e9:.0f} GB/s\n")
+    print(f"products at {bf16 / 1e9:.0f} GFLOP/s in bf16, {fp32 / 1e9:.0f} in fp32; memory at {bandwidth / 1e9:.0f} GB/s\n")
     print(f"{'way':<30}{'ms':>9}{'tokens/s':>10}{'× bf16 roof':>13}{'× fp32 roof':>13}{'ours is':>10}")
     bar = BARS.get((architecture, d_sae)) if d_in == 768 else None
     for name in ("plain", "autocast", "sparse"):
@@ -167,6 +167,7 @@ def measure(shape: str, architecture: str, n_rounds: int) -> None:
     for part in parts:
         limit = max(part.operations / (bf16 if part.name.startswith("propose") else fp32), part.n_bytes / bandwidth)
         print(f"{part.name:<30}{1e3 * seconds[part.name]:>9.1f}{1e3 * limit:>9.1f}")
+    print(f"{'selection, sums, small tensors':<30}{1e3 * (seconds['sparse'] - sum(seconds[part.name] for part in parts)):>9.1f}")
 
 
 def products_of(d_in: int, n_features: int) -> dict[str, Callable[[], Tensor]]:

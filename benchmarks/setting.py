@@ -46,10 +46,10 @@ class Setting:
         return layers[self.first_block]
 
 
-def arguments(description: str, n_rounds: int) -> argparse.Namespace:
+def arguments(description: str, n_rounds: int, n_tokens: int = 32) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--atlas", action="store_true", help="the bundled atlas instead of a random model of GPT-2-small's shape")
-    parser.add_argument("--tokens", type=int, default=32, help="prompt length of the random model")
+    parser.add_argument("--tokens", type=int, default=n_tokens, help="prompt length of the random model")
     parser.add_argument("--layer", type=int, default=6, help="the SAE reads blocks.LAYER.hook_resid_pre of the random model")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=n_rounds)
@@ -107,9 +107,9 @@ def take_turns(ways: dict[str, Callable[[], Any]], n_rounds: int) -> dict[str, f
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def product_of(d_model: int) -> tuple[Callable[[], Any], float]:
+def product_of(d_model: int, dtype: torch.dtype = torch.float32) -> tuple[Callable[[], Any], float]:
     """(a matrix product as an MLP does it on a good batch, its floating-point operations): the machine's measured rate, the roof."""
-    x, weight = torch.randn(1024, d_model), torch.randn(4 * d_model, d_model)
+    x, weight = torch.randn(1024, d_model, dtype=dtype), torch.randn(4 * d_model, d_model, dtype=dtype)
 
     def run() -> torch.Tensor:
         with machine_rate():

@@ -40,6 +40,15 @@ def test_products_are_the_same(way, n_products):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU multiplies no bf16")
+def test_products_in_16_bits_are_the_same(n_products):
+    x, weight, bias = X.bfloat16(), WEIGHT.bfloat16(), BIAS.bfloat16()
+    with machine_rate():
+        found = torch.addmm(bias, x.view(-1, 256), weight.T.contiguous()).view(3, 20, -1)
+    assert n_products == [1] and found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), F.linear(x.float(), weight.float(), bias.float()), rtol=2**-7, atol=0.05)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_are_the_same(way, n_products):
     x, y = X.clone().requires_grad_(), X.clone().requires_grad_()
@@ -61,12 +70,13 @@ def test_strided_activations_are_the_same():
     ("x", "weight"),
     [
         (X.double(), WEIGHT.double()),
+        (X.half(), WEIGHT.half()),
         (X, WEIGHT.clone().requires_grad_()),
         (X[:1, :4], WEIGHT),
         (X[..., :8], WEIGHT[:, :8]),
         (X, torch.randn(384, 300)[:, :256]),
     ],
-    ids=["float64", "trained weights", "few rows", "small", "gaps between rows"],
+    ids=["float64", "float16", "trained weights", "few rows", "small", "gaps between rows"],
 )
 def test_other_products_are_left_alone(x, weight, n_products):
     with machine_rate():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import torch.distributed as dist
 from made_stream import D_SAE, Planted
 
+from workbench.sae import kernels
 from workbench.sae.sae import SAE
 from workbench.sae.sharded import topk, train_sharded
 from workbench.sae.sharded_checkpoint import export, newest, read_header
@@ -19,7 +21,7 @@ from workbench.sae.train import TrainConfig, train
 
 KINDS = [dict(architecture="standard"), dict(architecture="jumprelu")]
 KINDS += [dict(architecture=architecture, k=2) for architecture in ("topk", "batchtopk")]
-CONFIGS = {kind["architecture"]: TrainConfig(d_sae=D_SAE, n_steps=20, lr=3e-3, is_plain=True, **kind) for kind in KINDS}
+CONFIGS = {kind["architecture"]: TrainConfig(d_sae=D_SAE, n_steps=20, lr=3e-3, seed=1, is_plain=True, **kind) for kind in KINDS}
 
 
 def one_rank(task: Callable, rank: int, n_ranks: int, meeting: Path) -> None:
@@ -46,11 +48,14 @@ def assert_same(sae: SAE, expected: SAE) -> None:
         torch.testing.assert_close(weight, other, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_two_ranks_train_what_one_process_trains(tmp_path: Path):
+@pytest.mark.parametrize("ways", ["dense", "sparse", "one of each"])
+def test_two_ranks_train_what_one_process_trains(tmp_path: Path, ways: str):
     """All architectures, 20 steps, features of the whole to 1e-5; the figures of the training too."""
 
     def task(rank: int) -> None:
+        kernels.DENSEST = 1.0 if ways == "sparse" or (ways == "one of each" and rank == 1) else 0.0
         for name, cfg in CONFIGS.items():
+            cfg = replace(cfg, is_plain=ways == "dense")
             train_sharded(Planted() if rank == 0 else None, cfg, tmp_path / name, progress=False)
 
     assert in_ranks(2, task, tmp_path) == [0, 0]
@@ -131,7 +136,7 @@ if is_deadly and rank == 1:
         return broadcast(*args, **kwargs)
     torch.distributed.broadcast = dying
 for kind in (dict(architecture="standard"), dict(architecture="topk", k=2)):
-    cfg = TrainConfig(d_sae=24, n_steps=20, lr=3e-3, is_plain=True, **kind)
+    cfg = TrainConfig(d_sae=24, n_steps=20, lr=3e-3, seed=1, is_plain=True, **kind)
     train_sharded(Planted() if rank == 0 else None, cfg, folder / kind["architecture"], progress=False, checkpoint_every=5)
 torch.distributed.destroy_process_group()
 """

@@ -136,7 +136,7 @@ def test_the_fast_steps_train_the_sae_of_the_plain_ones(kind: dict, monkeypatch:
     from workbench.sae import kernels
 
     n_sparse = []
-    monkeypatch.setattr(kernels, "_step_at", lambda *args, at=kernels._step_at: (n_sparse.append(1), at(*args))[1])
+    monkeypatch.setattr(kernels, "step_at", lambda *args, at=kernels.step_at: (n_sparse.append(1), at(*args))[1])
     cfg = dict(d_sae=128, n_steps=40, lr=3e-3, **kind)
     plain, fast = (train(Planted(), TrainConfig(**cfg, is_plain=is_plain), progress=False) for is_plain in (True, False))
     assert n_sparse, "no step was sparse"

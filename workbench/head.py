@@ -137,6 +137,11 @@ class PlainBlocks:
             handle.remove()
 
 
+def unbridged(model: "TransformerBridge") -> nn.Module:
+    """The Hugging Face model inside, with the same weights and without the bridge's wrappers and hooks, which cannot be pickled."""
+    return _Tree("eager").plain(model.original_model)
+
+
 class _Tree:
     """A module tree without the bridge's wrappers: new modules, the same weights."""
 

@@ -4,13 +4,14 @@ process writes, where the arithmetic is the same; the shard of a worker that die
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from workbench.features.collect import collect
 from workbench.features.shards import Shard
-from workbench.head import Head
+from workbench.head import Head, unbridged
+from workbench.model import load_model
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 class Reader:
     """One worker process: holds the model and the SAEs."""
 
-    def __init__(self, model: "TransformerBridge", saes: Mapping[str, SAE], n_threads: int):
+    def __init__(self, hf_model: torch.nn.Module, tokenizer: Any, saes: Mapping[str, SAE], n_threads: int):
         torch.set_num_threads(n_threads)
+        model = load_model(hf_model, tokenizer=tokenizer)
         self.head, self.saes = Head(model, [sae.cfg.hook_name for sae in saes.values()]), saes
 
     def collect(self, shard: Shard, folder: Path) -> int:
@@ -49,7 +51,8 @@ def collect_beside(
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
     folder, n_threads = folder.absolute(), max(1, torch.get_num_threads() // n_workers)
-    held, start = (ray.put(model), ray.put(dict(saes))), ray.remote(max_restarts=-1, max_task_retries=-1)(Reader).remote
+    held = ray.put(unbridged(model)), model.tokenizer, ray.put(dict(saes))
+    start = ray.remote(max_restarts=-1, max_task_retries=-1)(Reader).remote
     pool = ActorPool([start(*held, n_threads) for _ in range(n_workers)])
     for shard in shards:
         if not pool.has_free():

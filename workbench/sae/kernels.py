@@ -11,13 +11,15 @@
 Selection and gradients are exact: what differs from plain_step is the order in which float32 sums are rounded.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.sae.architectures import BANDWIDTH
 from workbench.sae.entries import Entries, Rows, Values, Weights, fast
-from workbench.sae.objective import Step, plain_step
+from workbench.sae.objective import Step, itself, plain_step
 from workbench.sae.proposal import propose
 from workbench.sae.sae import SAE
 
@@ -32,13 +34,13 @@ def step(sae: SAE, x: Rows, l1: float, density: float) -> Step:
     proposed = propose(sae, _read(sae, x))
     if len(proposed.rows) > DENSEST * len(x) * sae.cfg.d_sae:  # this batch is denser, or JumpReLU's window wide
         return plain_step(sae, x, l1)
-    return _step_at(proposed, sae, x, l1)
+    return step_at(proposed, sae, x, l1)
 
 
 def sparse_step(sae: SAE, x: Rows, l1: float) -> Step:
     """plain_step's loss and gradients from the active entries. Old gradients are overwritten in place; to free them between steps would
     cost more than the sparse products."""
-    return _step_at(propose(sae, _read(sae, x)), sae, x, l1)
+    return step_at(propose(sae, _read(sae, x)), sae, x, l1)
 
 
 def _read(sae: SAE, x: Rows) -> Rows:
@@ -47,16 +49,26 @@ def _read(sae: SAE, x: Rows) -> Rows:
 
 
 @torch.no_grad()
-def _step_at(proposed: Entries, sae: SAE, x: Rows, l1: float) -> Step:
+def step_at(
+    proposed: Entries,
+    sae: SAE,
+    x: Rows,
+    l1: float,
+    *,
+    kept: Callable[[SAE, Entries, Values], Tensor] | None = None,
+    total: Callable[[Tensor], Tensor] = itself,
+) -> Step:
+    """The step, given entries among which are all that the architecture selects. kept and total: where `sae` is a shard (sharded.py)."""
     ways, n_rows, x = fast(x.device.type), len(x), x.contiguous()
     read, W_enc, W_dec = _read(sae, x), sae.W_enc.T.contiguous(), sae.W_dec.contiguous()
     pre_acts = ways.dots(proposed, read, W_enc) + sae.b_enc[proposed.features]
-    entries, pre_acts = proposed.at(is_kept := _is_kept(sae, proposed, pre_acts)), pre_acts[is_kept]
+    entries, pre_acts = proposed.at(taken := (kept or is_kept)(sae, proposed, pre_acts)), pre_acts[taken]
     is_on = pre_acts > (0 if sae.threshold is None else sae.threshold[entries.features])
     active, feature_acts = entries.at(is_on), pre_acts[is_on]
 
-    error = x - sae.b_dec
-    ways.add_times(active, -feature_acts, W_dec, error)
+    part = torch.zeros_like(x)
+    ways.add_times(active, feature_acts, W_dec, part)
+    error = x - sae.b_dec - total(part)
     squared_error = torch.linalg.vector_norm(error).square() / n_rows
     slopes = ways.dots(entries, error, W_dec) * (-2 / n_rows)  # ∂loss/∂feature_acts
     sparsity, shrink = torch.zeros_like(squared_error), torch.zeros_like(sae.b_enc)
@@ -68,22 +80,22 @@ def _step_at(proposed: Entries, sae: SAE, x: Rows, l1: float) -> Step:
     if sae.threshold is not None:
         sparsity = is_on.sum() / n_rows
         sae.threshold.grad = _threshold_gradient(sae.threshold, entries, pre_acts, slopes, l1 / n_rows)
-    slopes = slopes[is_on]
+    slopes, sparsity = slopes[is_on], total(sparsity)
 
     sae.b_enc.grad, sae.b_dec.grad = active.per_feature(slopes), -2 / n_rows * error.sum(0)
     ways.transposed_times(active, slopes, read, torch.zeros_like(shrink), W_enc, _gradient_rows(sae.W_enc, is_transposed=True))
     ways.transposed_times(active, -2 / n_rows * feature_acts, error, shrink, W_dec, _gradient_rows(sae.W_dec, is_transposed=False))
     is_positive = feature_acts > 0
     fired = active.per_feature(is_positive.float()) > 0
-    return Step(squared_error + l1 * sparsity, squared_error, sparsity, is_positive.sum(), fired, error)
+    return Step(squared_error + l1 * sparsity, squared_error, sparsity, total(is_positive.sum()), fired, error)
 
 
-def _is_kept(sae: SAE, proposed: Entries, pre_acts: Values) -> Tensor:
+def is_kept(sae: SAE, proposed: Entries, pre_acts: Values) -> Tensor:
     """Which of the proposed entries carry a gradient."""
     k, is_positive = sae.cfg.k or 0, pre_acts > 0
     match sae.cfg.architecture:
         case "topk":
-            return is_positive & _is_among_k_largest(proposed.rows, pre_acts, k)
+            return is_positive & is_among_k_largest(proposed.rows, pre_acts, k)
         case "batchtopk":
             n = min(k * proposed.n_rows, len(pre_acts))
             return is_positive & torch.zeros_like(is_positive).index_fill_(0, pre_acts.topk(n, sorted=False).indices, True)
@@ -93,7 +105,7 @@ def _is_kept(sae: SAE, proposed: Entries, pre_acts: Values) -> Tensor:
     return is_positive
 
 
-def _is_among_k_largest(rows: Tensor, values: Values, k: int) -> Tensor:
+def is_among_k_largest(rows: Tensor, values: Values, k: int) -> Tensor:
     """Which values are among the k largest of their row; those below 0 do not count."""
     key = rows * 2**32 - values.clamp(min=0).view(torch.int32)  # positive floats are ordered as their bits are
     order, counts = key.argsort(), torch.bincount(rows)

@@ -4,15 +4,15 @@ Everything that decides how training goes on is in `state()`: weights, Adam's tw
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from workbench.sae import kernels
-from workbench.sae.objective import Step, auxk_step, plain_step
+from workbench.sae.engine import Engine, one_process
+from workbench.sae.objective import Step
 from workbench.sae.recipe import TrainConfig, initialize
 from workbench.sae.sae import SAE, SAEConfig
 from workbench.shapes import Activations
@@ -22,6 +22,7 @@ MEASURED = 0.1  # share of the steps, the last ones, over which the SAE's own fi
 N_THRESHOLDS = 20  # batches over which a BatchTopK SAE's threshold is averaged, the last ones
 SUMS = ("loss", "squared_error", "variance", "n_active", "n_tokens", "n_batches", "threshold")  # over these
 ADAM_MEANS = ("exp_avg", "exp_avg_sq")
+THRESHOLD_PACE = 10  # times lr: thresholds are about √d_in times larger than weights, and Adam moves both by lr a step (docs/log.md)
 Metrics = dict[str, int | float]
 
 
@@ -39,35 +40,15 @@ class Source:
     scale: float  # x = scale · activation: E‖x‖² = d_in
 
 
-@dataclass(frozen=True)
-class Engine:
-    """How a step is computed: in one process, or over shards of the features (sharded.py)."""
-
-    step: Callable[[SAE, Tensor, float, float], Step]  # (sae, x, λ, density of the batch before), leaving gradients
-    auxk: Callable[[SAE, Tensor, Tensor, Tensor], Tensor]  # (sae, x, error, dead), adding to them
-    smallest: Callable[[SAE, Tensor], Tensor]  # (sae, x) → the smallest activation that BatchTopK selects
-    total: Callable[[Tensor], Tensor]  # a sum over this process's features → the sum over all features
-
-
-def one_process(cfg: TrainConfig) -> Engine:
-    """The fastest step that the config allows."""
-
-    def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
-        if cfg.precision == "bfloat16":
-            with torch.autocast(x.device.type, torch.bfloat16):
-                return plain_step(sae, x, l1)
-        return plain_step(sae, x, l1) if cfg.is_plain else kernels.step(sae, x, l1, density)
-
-    def smallest(sae: SAE, x: Tensor) -> Tensor:
-        feature_acts = sae.encode(x)
-        return feature_acts[feature_acts > 0].min()
-
-    return Engine(step, auxk_step, smallest, lambda part: part)
-
-
 def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> SAE:
     sae_cfg = SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, architecture=cfg.architecture, k=cfg.k)
     return initialize(SAE(sae_cfg), cfg.seed).to(device)
+
+
+def in_memory_order(value: Tensor, weight: Tensor) -> Tensor:
+    """What belongs to a weight, turned as the weight lies in memory, or back: fused Adam takes six times as long over a transposed view,
+    which W_enc is."""
+    return value if weight.is_contiguous() else value.T
 
 
 class Learner:
@@ -75,10 +56,12 @@ class Learner:
 
     def __init__(self, source: Source, cfg: TrainConfig, sae: SAE, engine: Engine | None = None):
         self.source, self.cfg, self.sae, self.engine = source, cfg, sae, engine or one_process(cfg)
-        self.optimizer = torch.optim.Adam(sae.parameters(), lr=cfg.lr, betas=(0.9, 0.999), fused=True)
-        for weight in sae.parameters():  # zeros_like: memory in the weight's order, which fused Adam takes for granted
-            means = {name: torch.zeros_like(weight) for name in ADAM_MEANS}
-            self.optimizer.state[weight] = {"step": torch.zeros((), device=weight.device), **means}
+        self.rows = {name: nn.Parameter(in_memory_order(weight.detach(), weight)) for name, weight in sae.named_parameters()}
+        groups = [{"params": [rows]} for rows in self.rows.values()]
+        self.optimizer = torch.optim.Adam(groups, lr=cfg.lr, betas=(0.9, 0.999), fused=True)
+        for rows in self.rows.values():
+            means = {name: torch.zeros_like(rows) for name in ADAM_MEANS}
+            self.optimizer.state[rows] = {"step": torch.zeros((), device=rows.device), **means}
         device = sae.b_dec.device
         self.n_done = self.n_tokens = 0
         self.density = 1.0  # share of active entries in the batch before
@@ -134,10 +117,14 @@ class Learner:
         squares = {name: torch.linalg.vector_norm(weight.grad).square() for name, weight in sae.named_parameters()}
         of_b_dec = squares.pop("b_dec")  # every shard has the whole of it
         self.grad_norm = (self.engine.total(torch.stack(list(squares.values())).sum()) + of_b_dec).sqrt()
-        for weight in sae.parameters():
-            assert weight.grad is not None and weight.grad.stride() == weight.stride()  # fused Adam does not look
-            weight.grad *= (cfg.clip / self.grad_norm).clamp(max=1)
-        self.optimizer.param_groups[0]["lr"] = cfg.lr_at(self.n_done)
+        for name, weight in sae.named_parameters():
+            grad = weight.grad
+            assert grad is not None and grad.stride() == weight.stride()  # fused Adam does not look
+            grad *= (cfg.clip / self.grad_norm).clamp(max=1)
+            self.rows[name].grad = in_memory_order(grad, weight)
+        for group in self.optimizer.param_groups:
+            is_threshold = group["params"][0] is self.rows.get("threshold")
+            group["lr"] = cfg.lr_at(self.n_done) * (THRESHOLD_PACE if is_threshold else 1)
         self.optimizer.step()
         if cfg.k is not None:
             sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
@@ -165,7 +152,8 @@ class Learner:
         """Everything the next step depends on, as tensors by name; those of weights are the live ones."""
         tensors = {"since_fired": self.since_fired, "sums": self.sums}
         for name, weight in self.sae.named_parameters():
-            tensors |= {name: weight.detach(), **{f"{mean}.{name}": self.optimizer.state[weight][mean] for mean in ADAM_MEANS}}
+            means = self.optimizer.state[self.rows[name]]
+            tensors |= {name: weight.detach(), **{f"{mean}.{name}": in_memory_order(means[mean], weight) for mean in ADAM_MEANS}}
         counts = torch.tensor([self.n_done, self.n_tokens, self.density], dtype=torch.float64)
         return tensors | {"counts": counts}
 
@@ -176,8 +164,8 @@ class Learner:
             value.copy_(tensors[name])
         n_done, n_tokens, self.density = tensors["counts"].tolist()
         self.n_done, self.n_tokens = int(n_done), int(n_tokens)
-        for weight in self.sae.parameters():
-            self.optimizer.state[weight]["step"].fill_(self.n_done)
+        for rows in self.rows.values():
+            self.optimizer.state[rows]["step"].fill_(self.n_done)
 
     def results(self) -> dict[str, Any]:
         """What the SAE says of its own training: the config and, over the last tenth of the steps, loss, fvu and l0; dead features."""

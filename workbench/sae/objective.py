@@ -13,7 +13,6 @@ TopK loses features that never come among the k largest; `auxk_step` lets dead o
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -41,7 +40,9 @@ def itself(part: Tensor) -> Tensor:
     return part
 
 
-def plain_step(sae: SAE, x: Rows, l1: float, *, selected: Callable[..., Tensor] = select, total: Callable[[Tensor], Tensor] = itself) -> Step:
+def plain_step(
+    sae: SAE, x: Rows, l1: float, *, selected: Callable[..., Tensor] = select, total: Callable[[Tensor], Tensor] = itself
+) -> Step:
     """Loss and gradients by dense autograd. x: scaled activations; l1: λ at this step. Old gradients are overwritten.
 
     Where `sae` is a shard of the features (sharded.py): selected compares with those of the other shards, total sums over all shards.

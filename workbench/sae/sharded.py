@@ -21,11 +21,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from workbench.sae import kernels
 from workbench.sae.architectures import select
 from workbench.sae.checkpoint import describe
-from workbench.sae.learner import Engine, Learner, Metrics, Source, TrainingError
+from workbench.sae.engine import Engine
+from workbench.sae.entries import Entries
+from workbench.sae.learner import Learner, Metrics, Source, TrainingError
 from workbench.sae.monitor import Monitor
 from workbench.sae.objective import Step, auxk_step, plain_step
+from workbench.sae.proposal import propose
 from workbench.sae.recipe import TrainConfig, initialize
 from workbench.sae.sae import SAE, SAEConfig
 from workbench.sae.sharded_checkpoint import ShardedCheckpoint, export
@@ -120,9 +124,19 @@ class Dealt:
 
 
 def engine(cfg: TrainConfig) -> Engine:
+    """How shards step: dense or sparse, each rank as its own features ask for; what they tell each other is the same in both."""
+    plain = partial(plain_step, selected=selected, total=total)
+
     def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            return plain_step(sae, x, l1, selected=selected, total=total)
+        if cfg.precision == "bfloat16":
+            with torch.autocast(x.device.type, torch.bfloat16):
+                return plain(sae, x, l1)
+        if cfg.is_plain or density > kernels.DENSEST:
+            return plain(sae, x, l1)
+        proposed = propose(sae, x)  # what is among the k largest of all is among the k largest of its shard
+        if len(proposed.rows) > kernels.DENSEST * len(x) * sae.cfg.d_sae:
+            return plain(sae, x, l1)
+        return kernels.step_at(proposed, sae, x, l1, kept=kept, total=total)
 
     def smallest(sae: SAE, x: Tensor) -> Tensor:
         feature_acts = selected(cfg.architecture, sae.pre_acts(x).detach(), k=cfg.k)
@@ -145,11 +159,31 @@ def selected(architecture: str, pre_acts: Tensor, *, k: int | None = None, thres
 def topk(pre_acts: Tensor, k: int) -> Tensor:
     """The k largest of each row over all ranks, where they are positive: each rank's own part of them."""
     own = pre_acts.detach().topk(min(k, pre_acts.shape[1])).values
-    own = torch.nn.functional.pad(own, (0, k - own.shape[1]))  # a rank may have fewer than k features
+    return torch.relu(pre_acts) * (pre_acts >= kth_largest(own, k))
+
+
+def kept(sae: SAE, proposed: Entries, pre_acts: Tensor) -> Tensor:
+    """`kernels.is_kept` among the features of all ranks."""
+    k, n_rows = sae.cfg.k or 0, proposed.n_rows
+    if sae.cfg.architecture == "topk":
+        candidates = kernels.is_among_k_largest(proposed.rows, pre_acts, k).nonzero()[:, 0]
+        candidates = candidates[proposed.rows[candidates].argsort()]
+        rows = proposed.rows[candidates]
+        place = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
+        own = pre_acts.new_zeros(n_rows, k).index_put_((rows, place), pre_acts[candidates])
+        return (pre_acts > 0) & (pre_acts >= kth_largest(own, k)[proposed.rows, 0])
+    if sae.cfg.architecture == "batchtopk":
+        own = pre_acts.topk(min(k * n_rows, len(pre_acts))).values
+        return (pre_acts > 0) & (pre_acts >= kth_largest(own[None], k * n_rows)[0])
+    return kernels.is_kept(sae, proposed, pre_acts)
+
+
+def kth_largest(own: Tensor, k: int) -> Tensor:
+    """(rows, 1): the k-th largest of each row over all ranks, where `own` (rows, ≤ k) holds this rank's largest; at least 0."""
+    own = torch.nn.functional.pad(own.clamp(min=0), (0, k - own.shape[1])).contiguous()  # a rank may have fewer than k
     every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(every, own)
-    least = torch.cat(every, 1).topk(k).values[:, -1:]
-    return torch.relu(pre_acts) * (pre_acts >= least)
+    return torch.cat(every, 1).topk(k).values[:, -1:]
 
 
 def total(part: Tensor) -> Tensor:
