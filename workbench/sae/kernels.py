@@ -23,13 +23,14 @@ from workbench.sae.objective import Step, itself, plain_step
 from workbench.sae.proposal import propose
 from workbench.sae.sae import SAE
 
+DEVICES = ("cpu", "cuda")
 DENSEST = 0.15  # share of entries from which on the dense step is the faster one (docs/log.md)
 
 
 def step(sae: SAE, x: Rows, l1: float, density: float) -> Step:
     """Loss and gradients, dense or sparse, whichever is the faster. x and l1 as for plain_step; density: the share of entries that were
     active in the batch before, n_active / (batch · d_sae); 1 at the start, when half of the features fire."""
-    if density > DENSEST or x.dtype != torch.float32:
+    if density > DENSEST or x.dtype != torch.float32 or x.device.type not in DEVICES:
         return plain_step(sae, x, l1)
     proposed = propose(sae, _read(sae, x))
     if len(proposed.rows) > DENSEST * len(x) * sae.cfg.d_sae:  # this batch is denser, or JumpReLU's window wide

@@ -101,6 +101,7 @@ class Learner:
         self.n_done += 1
         self.last = x, step
 
+    @torch.no_grad()
     def _measure(self, x: Tensor, step: Step) -> None:
         """Add to the sums that the SAE's own figures come from, near the end."""
         n_left = self.cfg.n_steps - self.n_done

@@ -139,7 +139,7 @@ def engine(cfg: TrainConfig) -> Engine:
         return kernels.step_at(proposed, sae, x, l1, kept=kept, total=total)
 
     def smallest(sae: SAE, x: Tensor) -> Tensor:
-        feature_acts = selected(cfg.architecture, sae.pre_acts(x).detach(), k=cfg.k)
+        feature_acts = selected(cfg.architecture, sae.pre_acts(x), k=cfg.k)
         least = torch.where(feature_acts > 0, feature_acts, torch.inf).min()
         dist.all_reduce(least, dist.ReduceOp.MIN)
         return least
