@@ -120,9 +120,8 @@ def report(table: pd.DataFrame) -> None:
         print(f"  share of the concept over unsteered, median: {interval(ratio)}; ≥ 5 for {(ratio >= 5).mean():.0%}")
         print(f"  median share {np.median(share):.4f}, by the vector {np.median(vector):.4f}, unsteered {table['unsteered'].median():.4f}")
         print(f"  beats the vector: {(share > vector).mean():.0%}, tied at {(share == vector).mean():.0%}")
-        print(
-            f"  median perplexity {table[f'{name} features perplexity'].median():.1f}, vector {table[f'{name} vector perplexity'].median():.1f}"
-        )
+        perplexity = {kind: table[f"{name} {kind} perplexity"].median() for kind in ("features", "vector")}
+        print(f"  median perplexity {perplexity['features']:.1f}, by the vector {perplexity['vector']:.1f}")
 
 
 def main() -> None:
