@@ -224,6 +224,14 @@ def test_cancel_ends_generation_with_what_there_is(model, tokens):
     assert generate(model, tokens, Decoding(6, cancel=cancel)).tokens.shape == (1, 1)
 
 
+def test_progress_is_shown_only_when_asked(model, tokens, capsys, monkeypatch):
+    monkeypatch.setattr("workbench.circuits.generation.BAR_DELAY", 0.0)
+    generate(model, tokens, Decoding(3, progress=False))
+    assert capsys.readouterr().err == ""
+    generate(model, tokens, Decoding(3))
+    assert "writing" in capsys.readouterr().err
+
+
 def test_strengths_beyond_the_sane_range_are_named_and_not_forbidden(model):
     far = steer(made_bench(model), PROMPT, {3: [1.0, 100.0]}, SHORT, max_act={3: 1e-3})
     assert far.notes == ["feature 3 at strength 100: beyond ±10 texts usually turn into nonsense"]

@@ -70,13 +70,14 @@ class Workbench:
         tokens: Sequence[str] = (),
         max_act: Mapping[int, float] | None = None,
         cancel: Event | None = None,
+        progress: bool = True,
     ) -> Steering:
         """`prompt` continued unsteered and with features clamped to strength × max_act at every position, generated ones included.
 
         steer(prompt, {1234: 10.0}), or {1234: [0, 2, 5, 10]} for a continuation each and a dose–response figure. Strengths from −10 to 10
         are sane. temperature 0 is greedy. vector: `steering_vector(…)` set beside the features. tokens: whose probability to follow.
         """
-        decoding = Decoding(max_new_tokens, temperature, n_samples, seed, cancel)
+        decoding = Decoding(max_new_tokens, temperature, n_samples, seed, cancel, progress)
         return steer(self, prompt, features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
     def feature(self, feature: int) -> FeaturePage:

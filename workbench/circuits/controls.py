@@ -20,8 +20,9 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import effects_of
+from workbench.circuits.ablation import BAR_DELAY, effects_of
 from workbench.circuits.attribution import Attribution, attribute, gradient_at, integrate
 from workbench.circuits.metrics import Metric
 from workbench.circuits.reference import mean_acts, reference_texts
@@ -70,7 +71,9 @@ class Controls:
         return "\n".join(lines)
 
 
-def controls(bench: Any, prompt: str, metric: Metric, n: int = 20, other: str | None = None, seed: int = 0) -> Controls:
+def controls(
+    bench: Any, prompt: str, metric: Metric, n: int = 20, other: str | None = None, seed: int = 0, progress: bool = True
+) -> Controls:
     """Measure features and their controls on one prompt. other: a prompt of as many tokens, from which features take their activations.
 
     Raises ValueError for a prompt that activates nothing or another of a different length.
@@ -93,7 +96,7 @@ def controls(bench: Any, prompt: str, metric: Metric, n: int = 20, other: str | 
         if len(some):
             columns = {"integrated": integrated[some[:, 0], some[:, 1]]}
             parts.append(measured.features(kind, some, columns | measured.other_ways(some, others)))
-    parts += [measured.directions(pairs[:n], seed), measured.errors((~is_start).nonzero()[:, 0]), measured.neurons(n, is_start)]
+    parts += [measured.directions(pairs[:n], seed), measured.errors((~is_start).nonzero()[:, 0]), measured.neurons(n, is_start, progress)]
     table = pd.concat(parts, ignore_index=True)
     return Controls(prompt, metric, found.metric, table.reindex(columns=COLUMNS))
 
@@ -142,11 +145,11 @@ class _Measured:
         x = self.clean[pos]
         return self._taken(KINDS[3], pos, x - self.sae(x), "what the SAE does not explain")
 
-    def neurons(self, n: int, is_start: Tensor) -> pd.DataFrame:
+    def neurons(self, n: int, is_start: Tensor, progress: bool) -> pd.DataFrame:
         """Rows of MLP neurons, each set to 0."""
         model, parts = self.bench.model, []
         names = [name for k in range(model.cfg.n_layers) if (name := f"blocks.{k}.mlp.hook_post") in model.hook_dict]
-        for name in names:
+        for name in tqdm(names, "neurons", unit="layer", delay=BAR_DELAY, disable=not progress):
             at = gradient_at(model, name, self.tokens, self.metric)
             attribution = (at.x * at.gradient)[0].masked_fill(is_start[:, None], 0.0)
             pos, neuron = _largest(attribution, n)

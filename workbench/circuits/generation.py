@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from workbench.circuits.ablation import BAR_DELAY
 from workbench.model import accepted, hooked, last_logits, to_tokens
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Tokens
@@ -35,6 +37,7 @@ class Decoding:
     n_samples: int = 1
     seed: int = 0  # of the first sample; the others' follow it
     cancel: Event | None = None  # once set, generation ends with the tokens there are
+    progress: bool = True  # a bar, where it takes longer than a moment
 
     def __post_init__(self):
         if self.max_new_tokens < 1:
@@ -82,7 +85,8 @@ def generate(
     seen, cache, next_logits = tokens, None, None
     new: list[Tensor] = []
     is_text: list[Tensor] = []
-    for _ in range(decoding.max_new_tokens):
+    bar = tqdm(range(decoding.max_new_tokens), "writing", unit="token", leave=False, delay=BAR_DELAY, disable=not decoding.progress)
+    for _ in bar:
         if decoding.cancel is not None and decoding.cancel.is_set() and next_logits is not None:
             break
         if use_cache:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import effects_of
+from workbench.circuits.ablation import BAR_DELAY, effects_of
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking import FeatureRanking, rank
@@ -138,7 +139,7 @@ class StepTrace:
 
 
 @torch.no_grad()
-def trace_steps(bench: Any, saes: Sequence[SAE], prompt: str, metric: Metric, steps: Steps) -> StepTrace:
+def trace_steps(bench: Any, saes: Sequence[SAE], prompt: str, metric: Metric, steps: Steps, progress: bool = True) -> StepTrace:
     """Follow each step through the layers: its features of a layer are set to 0 together, one position at a time.
 
     steps: {"California": {"blocks.3.hook_resid_pre": [556]}}; a step needs no features at every layer: there its effect is not known (NaN).
@@ -149,7 +150,7 @@ def trace_steps(bench: Any, saes: Sequence[SAE], prompt: str, metric: Metric, st
     tokens, resolved = to_tokens(model, prompt), metric.resolve(model)
     str_tokens, pos = to_str_tokens(model, tokens), (~is_start_token(model, tokens)[0]).nonzero()[:, 0]
     parts, clean_metric = [], float("nan")
-    for name, sae in layers.items():
+    for name, sae in tqdm(layers.items(), "tracing", unit="layer", delay=BAR_DELAY, disable=not progress):
         replay = Replay(model, name, tokens)
         clean_metric, clean = float(resolved(replay.clean_logits)), replay.clean.to(sae.W_dec.dtype)
         feature_acts = sae.encode(clean)
