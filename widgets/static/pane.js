@@ -1,0 +1,80 @@
+// What the panes' modules share; each is this text followed by its own. They only draw: Python computes and answers changed traits.
+// All text enters as text nodes: tokens, labels and prompts are data.
+
+// JupyterLab would act on keys pressed here (`x` cuts the cell). It asks the focused element itself, so each carries the attribute.
+const FOCUSABLE = ["button", "input", "select", "textarea", "summary", "canvas", "tr", "a"];
+
+function node(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) if (value != null && value !== false) made.setAttribute(name, value === true ? "" : value);
+  if (FOCUSABLE.includes(tag) || attributes.tabindex != null) made.setAttribute("data-lm-suppress-shortcuts", "true");
+  made.append(...children.filter((child) => child != null));
+  return made;
+}
+
+function button(text, onclick, attributes = {}) {
+  const made = node("button", { type: "button", ...attributes }, text);
+  made.onclick = onclick;
+  return made;
+}
+
+const count = (n) => n.toLocaleString("en-US");
+const several = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
+
+// Decimals for a column whose largest value is `scale`, as in widgets/marks.py.
+function number(value, isSigned = true, scale = 1) {
+  if (value == null || !Number.isFinite(value)) return "–";
+  const digits = scale >= 1 || scale <= 0 ? 2 : Math.min(2 - Math.floor(Math.log10(scale)), 9);
+  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return (value < 0 ? "−" : isSigned ? "+" : "") + text;
+}
+
+// Three significant digits, for numbers that span decades.
+const brief = (value) => (value == null || !Number.isFinite(value) ? "–" : Number(value.toPrecision(3)).toLocaleString("en-US", { maximumSignificantDigits: 3 }));
+
+// As in widgets/marks.py, for text that comes from the page itself and not from Python.
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
+const visible = (text) =>
+  text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥").replace(HIDDEN, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
+
+// Tokens shaded by values ≥ 0 (null: not shaded).
+function shaded(tokens, values, scale) {
+  return tokens.map((token, i) => {
+    const value = values[i];
+    if (value == null || value <= 0) return document.createTextNode(token);
+    const mark = node("span", { class: "wbp-mark", title: `activation ${number(value, false, scale)}` }, token);
+    mark.style.setProperty("--shade", `${Math.round(8 + 47 * (scale ? Math.min(value / scale, 1) : 0))}%`);
+    return mark;
+  });
+}
+
+// Sets traits and tells Python, all in one message.
+function change(model, values) {
+  for (const [name, value] of Object.entries(values)) model.set(name, value);
+  model.save_changes();
+}
+
+// Calls each draw when one of its traits changes; returns what takes them off again.
+function watch(model, draws) {
+  const listeners = draws.flatMap(([names, draw]) => names.map((name) => [`change:${name}`, draw]));
+  for (const [event, draw] of listeners) model.on(event, draw);
+  return () => listeners.forEach(([event, draw]) => model.off(event, draw));
+}
+
+// Is the page dark? Read from the ink, so that it holds in JupyterLab's themes and in a page that follows the system.
+function isDark(element) {
+  const [r, g, b] = (getComputedStyle(element).color.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
+  return 0.299 * r + 0.587 * g + 0.114 * b > 140;
+}
+
+// Calls draw whenever the theme may have changed; returns what ends it.
+function onTheme(draw) {
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  const observer = new MutationObserver(draw);
+  for (const element of [document.documentElement, document.body]) observer.observe(element, { attributes: true, attributeFilter: ["class", "style", "data-jp-theme-light", "data-theme"] });
+  scheme.addEventListener("change", draw);
+  return () => {
+    observer.disconnect();
+    scheme.removeEventListener("change", draw);
+  };
+}
