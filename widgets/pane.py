@@ -13,9 +13,9 @@ import traitlets
 STATIC = Path(__file__).parent / "static"
 
 
-def module(name: str) -> str:
-    """A pane's ES module: the shared pieces, then its own file. One text, because a notebook's module can import nothing offline."""
-    return (STATIC / "pane.js").read_text() + (STATIC / f"{name}.js").read_text()
+def module(*names: str) -> str:
+    """A pane's ES module: the shared pieces, then its own files. One text, because a notebook's module can import nothing offline."""
+    return "".join((STATIC / f"{name}.js").read_text() for name in ("pane", *names))
 
 
 def style(name: str) -> str:
@@ -35,7 +35,7 @@ class Pane(anywidget.AnyWidget):
         return {name: getattr(self, name) for name in self.kept}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state()` gave, here or elsewhere. Raises ValueError, changing nothing, for a name that is no state of this pane."""
+        """Take over what `state()` gave, here or elsewhere. Raises ValueError, changing nothing, for a name that is no state of it."""
         unknown = [name for name in state if name not in self.kept]
         if unknown:
             raise ValueError(f"{type(self).__name__} keeps no {unknown[0]!r}; it keeps {', '.join(self.kept)}")
