@@ -17,12 +17,14 @@ from torch import Tensor
 
 from workbench.activations import harvest
 from workbench.model import check_hook_name, hooked, to_tokens
+from workbench.rows import as_batch
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 LOWEST, HIGHEST = 2.0**-4, 2.0**6  # scales that are searched; 1 is the distance between the two means
 N_HALVINGS = 8  # of the ten octaves between them: to 3 %
+AT_ONCE = 32  # prompts in a forward pass
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def steering_vector(bench: Any, positive: Sequence[str], negative: Sequence[str]
         if isinstance(prompts, str) or not len(prompts):
             raise ValueError(f"{name} is {prompts!r}: expected a list of one prompt or more")
     hook_name = bench.sae.cfg.hook_name
-    means = [torch.cat([_last(bench.model, prompt, hook_name) for prompt in prompts]).mean(0) for prompts in (positive, negative)]
+    means = [_ends(bench.model, prompts, hook_name).mean(0) for prompts in (positive, negative)]
     return SteeringVector(means[0] - means[1], hook_name, scale)
 
 
@@ -60,5 +62,12 @@ def largest_scale(is_sane: Callable[[float], bool]) -> float:
     return 2.0**low
 
 
-def _last(model: "TransformerBridge", prompt: str, hook_name: str) -> Float[Tensor, "1 d_in"]:
-    return harvest(model, to_tokens(model, prompt), hook_name)[:, -1].float()
+def _ends(model: "TransformerBridge", prompts: Sequence[str], hook_name: str) -> Float[Tensor, "n_prompts d_in"]:
+    """x at every prompt's last token; prompts of unequal length share a batch, padded behind it."""
+    rows = [to_tokens(model, prompt)[0].tolist() for prompt in prompts]
+    parts = []
+    for first in range(0, len(rows), AT_ONCE):
+        some = rows[first : first + AT_ONCE]
+        x = harvest(model, as_batch(model, some)[0], hook_name)
+        parts.append(x[range(len(some)), [len(row) - 1 for row in some]].flatten(1).float())
+    return torch.cat(parts)
