@@ -4,7 +4,6 @@ The report is built from inline styles, tables and pictures only (marks.py, svg.
 The page adds a live table below it, the widget's own ES module on the rows as JSON.
 """
 
-import json
 import math
 from html import escape
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from widgets.marks import FAINT, ORANGE, PURPLE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
+from widgets.standalone import Part, document
 from widgets.svg import scatter_svg, slopes_svg
 
 STATIC = Path(__file__).parent / "static"
@@ -22,6 +22,7 @@ ORDERS = ("activation", "attribution", "effect")
 CUT = "max-width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 SHORT = {"activation": "activ.", "attribution": "attrib.", "effect": "effect"}
 N_PAGE_ROWS = 5_000  # a page of more would be megabytes; the rest has the smallest effects
+TRAITS = dict(sort_by="effect", is_descending=True, query="", page=0, page_size=12, is_summed=False, view={}, detail={})  # of a new table
 
 
 def ranking_html(ranking: Any) -> str:
@@ -32,24 +33,21 @@ def ranking_html(ranking: Any) -> str:
 
 def ranking_page(ranking: Any) -> str:
     """The report as a whole document with the live table below it; its content policy allows no network at all."""
+    script, style = ((STATIC / name).read_text() for name in ("ranking.js", "ranking.css"))
+    offline, data = (STATIC / "ranking_offline.js").read_text(), page_rows(ranking)
+    table = Part("table", script, style, dict(TRAITS, feature=_first(ranking)), offline, data)
+    return document(_why(ranking), [table], ranking_html(ranking) + heading_html("All of them", ""))
+
+
+def page_rows(ranking: Any) -> dict[str, Any]:
+    """What a page without Python needs of a ranking to sort, filter and show features: ranking_offline.js."""
     table = ranking.table.head(N_PAGE_ROWS)
-    state = {
+    return {
         "tokens": [visible(token) for token in ranking.str_tokens],
         "rows": {name: _json_column(table[name]) for name in ("feature", "label", "token", "pos", *ORDERS)},
         "n_left_out": len(ranking.table) - len(table),
         "is_start_included": ranking.is_start_included,
     }
-    script = (STATIC / "ranking.js").read_text().replace("export default { render };", "") + (STATIC / "page.js").read_text()
-    template = (STATIC / "page.html").read_text()
-    parts = {
-        "TITLE": escape(_why(ranking)),
-        "STYLE": (STATIC / "ranking.css").read_text(),
-        "REPORT": ranking_html(ranking),
-        "STATE": json.dumps(state, ensure_ascii=False).replace("<", "\\u003c"),
-        "SCRIPT": script,
-    }
-    pieces = template.split("@@")  # text, NAME, text, NAME, …: content that holds @@ is never searched
-    return "".join(piece if i % 2 == 0 else parts[piece] for i, piece in enumerate(pieces))
 
 
 def rows_html(view: dict[str, Any]) -> str:
@@ -104,6 +102,10 @@ def _aligned(column: dict[str, str]) -> str:
 
 def _nan(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def _first(ranking: Any) -> int | None:
+    return int(ranking.table["feature"].iloc[0]) if len(ranking.table) else None
 
 
 def _why(ranking: Any) -> str:

@@ -63,7 +63,7 @@ def test_the_page_shows_the_report_without_scripts(chromium: Browser, tmp_path: 
     open_page(plain, tmp_path)
     expect(plain.get_by_text("Why “Sacramento” rather than “Albany”?")).to_be_visible()
     expect(plain.get_by_text("by activation", exact=True)).to_be_visible()
-    expect(plain.get_by_text("The table needs scripts")).to_be_visible()
+    expect(plain.get_by_text("This part needs scripts")).to_be_visible()
     assert plain.locator("img").evaluate_all("images => images.every((image) => image.naturalWidth > 0)")
 
 

@@ -1,0 +1,93 @@
+// Answers the ranking table (ranking.js) in a saved page as widgets/ranking.py does in a notebook: holds the rows, sorts, filters, cuts pages.
+
+const ORDERS = ["activation", "attribution", "effect"];
+const NUMERIC = ["feature", "pos", "n_pos", ...ORDERS];
+const COMPARE = { "<=": (a, b) => a <= b, ">=": (a, b) => a >= b, "<": (a, b) => a < b, ">": (a, b) => a > b, "=": (a, b) => a === b };
+const largest = (rows, name) => rows.reduce((most, row) => Math.max(most, Math.abs(row[name] ?? 0)), 0);
+
+function addRanks(rows) {
+  for (const row of rows) row.ranks = {};
+  for (const name of ORDERS) sorted(rows, name, true).forEach((row, i) => (row.ranks[name] = row[name] == null ? null : i + 1));
+  return rows;
+}
+
+function sorted(rows, name, isDescending) {
+  const key = (row) => (NUMERIC.includes(name) ? row[name] : row[name].trim().toLowerCase() || null);
+  const compare = (a, b) => (a === b ? 0 : a == null ? 1 : b == null ? -1 : (a < b ? -1 : 1) * (isDescending ? -1 : 1));
+  return [...rows].sort((a, b) => compare(key(a), key(b)));
+}
+
+function summed(rows) {
+  const features = new Map();
+  for (const { feature, label, ...row } of rows) {
+    if (!features.has(feature)) features.set(feature, { feature, label, n_pos: 0, activation: null, attribution: null, effect: null });
+    const sum = features.get(feature);
+    sum.n_pos += 1;
+    for (const name of ORDERS) if (row[name] != null) sum[name] = (sum[name] ?? 0) + row[name];
+  }
+  return addRanks(sorted(sorted([...features.values()], "attribution", true), "effect", true));
+}
+
+// The query language of widgets/rows.py.
+function meets(row, term, columns) {
+  const [, name, sign, bound] = term.match(/^([a-z_]+)(<=|>=|<|>|=)(.*)$/i) ?? [];
+  if (!name) {
+    const word = term.replaceAll('"', "").toLowerCase();
+    return columns.some((column) => typeof row[column] === "string" && row[column].toLowerCase().includes(word)) || (/^\d+$/.test(word) && row.feature === Number(word));
+  }
+  const column = name.toLowerCase();
+  if (!NUMERIC.includes(column) || !columns.includes(column)) throw new Error(`no numbers in '${name}'; there are ${columns.filter((c) => NUMERIC.includes(c)).join(", ")}`);
+  if (!bound.trim() || Number.isNaN(Number(bound))) throw new Error(`${name}${sign} wants a number, not '${bound}': for example ${name}${sign}0.1`);
+  return row[column] != null && COMPARE[sign](row[column], Number(bound));
+}
+
+export function answer(model, { rows, tokens, is_start_included, n_left_out }) {
+  const names = Object.keys(rows);
+  const pairs = addRanks(rows.feature.map((_, i) => Object.fromEntries(names.map((name) => [name, rows[name][i]]))));
+  const features = summed(pairs);
+
+  function view() {
+    const isSummed = model.get("is_summed");
+    const all = isSummed ? features : pairs;
+    const shown = isSummed ? ["feature", "label", "n_pos", ...ORDERS] : names;
+    const terms = model.get("query").match(/"[^"]*"|\S+/g) ?? [];
+    let matching;
+    try {
+      matching = all.filter((row) => terms.every((term) => meets(row, term, shown)));
+    } catch (error) {
+      return { ...model.get("view"), message: error.message };
+    }
+    const size = model.get("page_size");
+    const first = Math.min(model.get("page"), Math.max(0, Math.ceil(matching.length / size) - 1)) * size;
+    const by = shown.includes(model.get("sort_by")) ? model.get("sort_by") : "effect";
+    const kind = (name) => (ORDERS.includes(name) ? "measure" : NUMERIC.includes(name) ? "integer" : name === "token" ? "token" : "text");
+    return {
+      columns: shown.map((name) => ({ name, title: name === "n_pos" ? "positions" : name, kind: kind(name) })),
+      rows: sorted(matching, by, model.get("is_descending")).slice(first, first + size),
+      scales: Object.fromEntries(ORDERS.map((name) => [name, largest(all, name)])),
+      n_rows: all.length, n_matching: matching.length, first, message: "", n_left_out,
+      unit: isSummed ? "features" : "(feature, position) pairs",
+    };
+  }
+
+  function detail() {
+    const feature = model.get("feature");
+    const sum = features.find((row) => row.feature === feature);
+    if (!sum) return {};
+    const own = pairs.filter((row) => row.feature === feature);
+    const name = own.some((row) => row.effect != null) ? "effect" : "attribution";
+    const first = is_start_included ? 0 : 1;
+    const values = tokens.map((_, pos) => own.find((row) => row.pos === pos)?.[name] ?? null);
+    return {
+      feature, label: sum.label, name, tokens: tokens.slice(first), values: values.slice(first), scale: largest(pairs, name),
+      measures: [...ORDERS].reverse().map((order) => ({ name: order, value: sum[order], rank: sum.ranks[order], scale: largest(features, order) })), examples: [], message: "",
+    };
+  }
+
+  const refresh = () => {
+    model.set("view", view());
+    model.set("detail", detail());
+  };
+  model.on("saved", refresh);
+  refresh();
+}
