@@ -1,19 +1,20 @@
 """Notebook views: they take results, rows or callables of `workbench`, never a model.
 
-`html`, `svg` and `figures` are pure functions that work without a notebook; `RankingTable` is live.
+`html`, `svg` and `figures` are pure functions that work without a notebook; the names below are live.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.map import FeatureMap
     from widgets.ranking import RankingTable
 
-__all__ = ["RankingTable"]
+_HOMES = {"RankingTable": "ranking", "FeatureMap": "map"}
+__all__ = ["FeatureMap", "RankingTable"]
 
 
 def __getattr__(name: str) -> Any:  # anywidget is imported when a widget is first asked for: static pages do not need it
-    if name == "RankingTable":
-        from widgets.ranking import RankingTable
-
-        return RankingTable
+    if name in _HOMES:
+        return getattr(import_module(f"widgets.{_HOMES[name]}"), name)
     raise AttributeError(f"widgets has no {name!r}; it has {', '.join(__all__)}")

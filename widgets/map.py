@@ -1,0 +1,127 @@
+"""The features of one or several dictionaries as points on a map: near each other where their directions are.
+
+    FeatureMap(bench.map())                                 or any table with sae, feature, x, y, cluster, density, label
+    pane.show_scores(found.table)                           colored by a search's score
+
+Pan, zoom, lasso, search; a click or the arrow keys select. The points travel as bytes, once; points.js draws them, map.js answers the hand.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import traitlets
+
+from widgets.map_html import map_html
+from widgets.marks import visible
+from widgets.pane import Pane, module, style
+
+COLUMNS = ("sae", "feature", "x", "y", "cluster", "density", "label")
+COLORS = ("density", "label", "dictionary", "score")
+MOST_CHARS = 80  # of a label on the map
+N_PLACES = 400  # clusters that may be named: more would never fit
+
+
+class FeatureMap(Pane):
+    """`feature` and `sae_name` are the selection, `lassoed` the rows of `table` inside the lasso (`lassoed_features`: as a table)."""
+
+    _esm = module("points", "map")
+    _css = style("map")
+    kept = ("feature", "sae_name", "color_by", "query", "hidden", "view", "lassoed")
+    maker = "FeatureMap(bench.map())"
+
+    sae_name = traitlets.Unicode("", help="the dictionary of the selection").tag(sync=True)
+    color_by = traitlets.Enum(COLORS, "density").tag(sync=True)
+    query = traitlets.Unicode("", help="words of labels, or a feature's number: what matches stands out").tag(sync=True)
+    hidden = traitlets.List(traitlets.Unicode(), help="dictionaries that are not drawn").tag(sync=True)
+    view = traitlets.List([0.0, 0.0, 1.0], help="middle (x, y in −1 to 1) and zoom").tag(sync=True)
+    lassoed = traitlets.List(traitlets.Int()).tag(sync=True)
+
+    sae_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    points = traitlets.Bytes(help="float32: all x, then all y, in −1 to 1").tag(sync=True)
+    numbers = traitlets.Bytes(help="int32: all features, all dictionaries' places in sae_names, all labels' places in texts").tag(sync=True)
+    densities = traitlets.Bytes(help="float32").tag(sync=True)
+    scores = traitlets.Bytes(help="float32, NaN where there is none; empty: no search was shown").tag(sync=True)
+    texts = traitlets.Bytes(help="the different labels, one a line, UTF-8").tag(sync=True)
+    places = traitlets.List(help="[x, y, name] of clusters, large ones first").tag(sync=True)
+
+    def __init__(self, table: Any, **traits: Any):
+        """`table`: a DataFrame, or what has one as `.table`. cluster −1: in none."""
+        self.table = checked(getattr(table, "table", table))
+        self._xy = fitted(self.table)
+        labels, self._texts = pd.factorize(self.table["label"].fillna("").astype(str))
+        self._features = self.table["feature"].to_numpy(np.int32)
+        names = self.table["sae"].astype(str).value_counts(ascending=True, sort=True).index.tolist()  # small dictionaries first
+        self._saes = saes = pd.Categorical(self.table["sae"].astype(str), names).codes.astype(np.int32)
+        shown = [text if text.isprintable() else visible(text) for text in (str(text)[:MOST_CHARS] for text in self._texts)]
+        drawn = dict(
+            sae_names=[visible(name) for name in names],
+            points=self._xy.astype(np.float32).T.tobytes(),
+            numbers=np.stack([self._features, saes, labels]).astype(np.int32).tobytes(),
+            densities=self.table["density"].to_numpy(np.float32).tobytes(),
+            texts="\n".join(shown).encode("utf-8", "replace"),
+            places=places(self._xy, self.table["cluster"].to_numpy(), labels, shown),
+        )
+        super().__init__(**{**drawn, "sae_name": visible(names[0]) if len(names) else "", **traits})
+
+    @property
+    def lassoed_features(self) -> pd.DataFrame:
+        return self.table.iloc[self.lassoed]
+
+    def show_scores(self, scores: Mapping[int, float] | pd.DataFrame) -> None:
+        """Color by a search's score: feature → score, or a table with feature and score; without a column sae, of `sae_name`'s features."""
+        if not isinstance(scores, pd.DataFrame):
+            scores = pd.DataFrame({"feature": list(scores), "score": list(scores.values())})
+        missing = [name for name in ("feature", "score") if name not in scores]
+        if missing:
+            raise ValueError(f"scores need a column {missing[0]!r}; there are {', '.join(map(str, scores.columns))}")
+        keys = scores.assign(sae=scores["sae"].astype(str) if "sae" in scores else self.sae_name)[["sae", "feature", "score"]]
+        rows = pd.DataFrame({"sae": np.array(self.sae_names, dtype=object)[self._saes], "feature": self._features})
+        found = rows.merge(keys.drop_duplicates(["sae", "feature"]), how="left", on=["sae", "feature"])
+        with self.hold_sync():
+            self.scores, self.color_by = found["score"].to_numpy(np.float32).tobytes(), "score"
+
+    def static_html(self) -> str:
+        selected = None if self.feature is None else self._row()
+        return map_html(self._xy, self._saes, self.sae_names, self.table, selected, self.lassoed)
+
+    def _row(self) -> int | None:
+        if self.sae_name not in self.sae_names:
+            return None
+        rows = np.flatnonzero((self._features == self.feature) & (self._saes == self.sae_names.index(self.sae_name)))
+        return int(rows[0]) if len(rows) else None
+
+    def __repr__(self) -> str:
+        chosen = "nothing selected" if self.feature is None else f"feature {self.feature} of {self.sae_name} selected"
+        return f"FeatureMap: {len(self.table):,} features of {', '.join(self.sae_names) or 'no dictionary'}, {chosen}"
+
+
+def checked(table: pd.DataFrame) -> pd.DataFrame:
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise ValueError(f"a map needs the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")
+    wrong = ~np.isfinite(table[["x", "y"]].to_numpy(float)).all(axis=1)
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise ValueError(f"{wrong.sum():,} features have no place: feature {row.feature} of {row.sae} is at ({row.x}, {row.y})")
+    return table.reset_index(drop=True)
+
+
+def fitted(table: pd.DataFrame) -> np.ndarray:
+    """(n, 2), moved and scaled, by one factor, into −1 to 1: distances stay comparable."""
+    xy = table[["x", "y"]].to_numpy(float)
+    if not len(xy):
+        return xy
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    return 2 * (xy - (low + high) / 2) / (float((high - low).max()) or 1.0)
+
+
+def places(xy: np.ndarray, clusters: np.ndarray, labels: np.ndarray, texts: list[str]) -> list[list[Any]]:
+    """Where clusters lie and the label that most of their features share; a cluster whose labels all differ has no name."""
+    table = pd.DataFrame({"cluster": clusters, "label": labels, "x": xy[:, 0], "y": xy[:, 1]})
+    table = table[(table["cluster"] >= 0) & np.array([bool(text.strip()) for text in texts], dtype=bool)[labels]]
+    shares = table.groupby(["cluster", "label"]).size().reset_index(name="n").sort_values("n", ascending=False, kind="stable")
+    best = shares.drop_duplicates("cluster").query("n > 1").head(N_PLACES)
+    middles = table.merge(best, on=["cluster", "label"]).groupby("cluster")[["x", "y"]].median()
+    return [[*middles.loc[row.cluster].round(4).tolist(), texts[row.label]] for row in best.itertuples()]
