@@ -41,6 +41,7 @@ class Workbench:
     labels: Mapping[int, str] = field(default_factory=dict)  # feature → what it means, as far as known
     examples: Callable[[int], list] | None = None  # feature → its top examples, each with str_tokens and activations
     saes: Mapping[str, SAE] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
+    layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
 
     def __post_init__(self):
         for sae in {id(sae): sae for sae in (self.sae, *self.saes.values())}.values():

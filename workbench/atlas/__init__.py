@@ -4,16 +4,17 @@ bench = atlas.load()                      model, SAEs, labels from the answer ke
 atlas.questions(held_out=True)            questions that need several steps, with the steps
 atlas.texts(seed, n)                      texts that training never drew
 atlas.concepts(text)                      what is in play at each token of such a text
+atlas.features_of(concepts)               the features that mean a concept, at every layer
 """
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer
 
 from workbench.atlas.corpus import texts
+from workbench.atlas.layers import WEIGHTS, Layers, features_of, layer_labels
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.text import Text
 from workbench.features.examples import Examples
@@ -23,8 +24,7 @@ from workbench.sae.sae import SAE
 if TYPE_CHECKING:
     from workbench.bench import Workbench
 
-__all__ = ["Question", "Text", "concepts", "load", "questions", "texts"]
-WEIGHTS = Path(__file__).parent / "weights"
+__all__ = ["Question", "Text", "concepts", "features_of", "layer_labels", "load", "questions", "texts"]
 DEFAULT_SAE = "2k"
 
 
@@ -63,6 +63,7 @@ def load(sae: str | None = None, device: str | torch.device = "cpu") -> "Workben
         labels={int(feature): label for feature, label in labels.items()},
         examples=Examples(model, saes[sae], texts(seed=2, n=2000)),
         saes=saes,
+        layers=Layers(device, {saes["2k"].cfg.hook_name: saes["2k"]}),
     )
 
 

@@ -3,10 +3,12 @@ stage that is done is not done again.
 
 out/model      a Hugging Face folder
 out/sae_1k     an SAELens folder a width; with labels.json: feature → its concept, by the answer key
+out/layers     the same at the other layers, one a hook point, all of one width: a computation can be followed through depth
 """
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from workbench.activations import ActivationStream
+from workbench.activations import ActivationStream, ActivationStreams
 from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
 from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.model import load_model
 from workbench.sae.sae import SAE, WEIGHTS_FILE
-from workbench.sae.train import TrainConfig, train
+from workbench.sae.train import TrainConfig, train, train_many
 
 HOOK_NAME = "blocks.3.hook_resid_pre"
 SAE_SEED = 500_000  # texts that SAEs are trained on; the language model's seeds lie below, fresh texts above
@@ -31,6 +33,9 @@ SAES = {  # by name; a smaller λ than the paper's 5: at 5 a city's feature take
     "4k": TrainConfig(4096, n_steps=2500, l1=2.0),
     "16k": TrainConfig(16_384, n_steps=2500, l1=2.0),
 }
+LAYERS = [f"blocks.{k}.hook_resid_pre" for k in (1, 2, 4, 5)] + ["blocks.5.hook_resid_post"]  # before block 3: the 2k above
+LAYER_SAE = TrainConfig(2048, n_steps=1500, l1=1.0)
+LAYER_BUFFER = 2**17  # tokens of five hook points: 0.4 GB
 
 
 def build(out: str | Path, device: str = "cpu") -> None:
@@ -49,9 +54,11 @@ def build(out: str | Path, device: str = "cpu") -> None:
         if not (folder / WEIGHTS_FILE).exists():
             build_sae(model, name, out / f"training_{name}").save(folder)
             halve(folder / WEIGHTS_FILE)
-        if not (folder / "labels.json").exists():
-            labels = label(AnswerKey.read(model, SAE.load(folder, device), texts(seed=1, n=N_LABEL_TEXTS)))
-            (folder / "labels.json").write_text(json.dumps(labels, indent=0) + "\n")
+        write_labels(model, folder)
+    if not all((out / "layers" / name / WEIGHTS_FILE).exists() for name in LAYERS):
+        build_layers(model, out / "layers", out / "training_layers")
+    for name in LAYERS:
+        write_labels(model, out / "layers" / name)
 
 
 def build_sae(model: Any, name: str, checkpoints: Path) -> SAE:
@@ -61,6 +68,24 @@ def build_sae(model: Any, name: str, checkpoints: Path) -> SAE:
     sae = train(activations, SAES[name], folder=checkpoints)
     shutil.rmtree(checkpoints)
     return sae
+
+
+def build_layers(model: Any, out: Path, checkpoints: Path) -> None:
+    """The SAEs of the other layers, in one pass over the texts; a killed training goes on from its last checkpoint."""
+    activations = ActivationStreams(model, stream(SAE_SEED), LAYERS, buffer=LAYER_BUFFER)
+    activations.model_name = "atlas"
+    saes = train_many(activations, [replace(LAYER_SAE, hook_name=name) for name in LAYERS], folder=checkpoints)
+    for name, sae in zip(LAYERS, saes, strict=True):
+        sae.save(out / name)
+        halve(out / name / WEIGHTS_FILE)
+    shutil.rmtree(checkpoints)
+
+
+def write_labels(model: Any, folder: Path) -> None:
+    """labels.json beside an SAE, unless it is there."""
+    if not (folder / "labels.json").exists():
+        sae = SAE.load(folder, model.cfg.device)
+        (folder / "labels.json").write_text(json.dumps(label(AnswerKey.read(model, sae, texts(seed=1, n=N_LABEL_TEXTS))), indent=0) + "\n")
 
 
 def label(key: AnswerKey) -> dict[int, str]:

@@ -25,6 +25,7 @@ from workbench.replay import Replay
 from workbench.sae.sae import SAE
 from workbench.tail import place
 
+SAEs = Mapping[str, SAE] | Sequence[SAE]  # bench.layers, or any of one model
 Steps = Mapping[str, Mapping[str, Sequence[int]]]  # name of the step → hook name → the features that stand for it there
 
 
@@ -61,7 +62,7 @@ class LayerRankings:
 
 def rank_layers(
     bench: Any,
-    saes: Sequence[SAE],
+    saes: SAEs,
     prompt: str,
     metric: Metric,
     ablate: int | None = None,
@@ -139,7 +140,7 @@ class StepTrace:
 
 
 @torch.no_grad()
-def trace_steps(bench: Any, saes: Sequence[SAE], prompt: str, metric: Metric, steps: Steps, progress: bool = True) -> StepTrace:
+def trace_steps(bench: Any, saes: SAEs, prompt: str, metric: Metric, steps: Steps, progress: bool = True) -> StepTrace:
     """Follow each step through the layers: its features of a layer are set to 0 together, one position at a time.
 
     steps: {"California": {"blocks.3.hook_resid_pre": [556]}}; a step needs no features at every layer: there its effect is not known (NaN).
@@ -168,8 +169,9 @@ def trace_steps(bench: Any, saes: Sequence[SAE], prompt: str, metric: Metric, st
     return StepTrace(prompt, metric, clean_metric, str_tokens, table.reset_index(drop=True))
 
 
-def by_layer(model: Any, saes: Sequence[SAE]) -> dict[str, SAE]:
+def by_layer(model: Any, saes: SAEs) -> dict[str, SAE]:
     """Hook name → SAE, the first layer first. Raises ValueError where there is none, or two for one hook point."""
+    saes = list(saes.values()) if isinstance(saes, Mapping) else saes
     if not saes:
         raise ValueError("no SAE is given: expected one for each hook point to look at")
     for sae in saes:

@@ -1,0 +1,52 @@
+"""The bundled SAEs of every layer: each reads its own layer well, they stand in order of depth, steps of questions have features there."""
+
+import pytest
+import torch
+
+from workbench import atlas
+from workbench.activations import harvest, padded
+from workbench.circuits.layers import by_layer
+from workbench.tail import place
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return atlas.load()
+
+
+def test_there_is_an_sae_at_every_depth_in_order(bench):
+    assert [place(name)[0] for name in bench.layers] == [1, 2, 3, 4, 5, 6]
+    assert bench.layers["blocks.3.hook_resid_pre"] is bench.saes["2k"]
+    assert list(by_layer(bench.model, bench.layers)) == list(bench.layers)
+
+
+def test_each_reads_its_own_layer_and_no_other(bench):
+    tokens, is_text = padded(bench.model, atlas.texts(seed=5, n=64))
+    for name, sae in bench.layers.items():
+        assert sae.cfg.hook_name == name
+        unexplained = []
+        for read in bench.layers:
+            x = harvest(bench.model, tokens, read)[is_text]
+            unexplained.append(float((x - sae(x)).square().sum() / (x - x.mean(0)).square().sum()))
+        assert min(unexplained) == unexplained[list(bench.layers).index(name)] < 0.05
+
+
+def test_a_layer_that_has_no_sae_is_said(bench):
+    with pytest.raises(KeyError, match=r"no SAE at 'blocks\.0\.hook_resid_pre'; it has blocks\.1"):
+        bench.layers["blocks.0.hook_resid_pre"]
+
+
+def test_the_features_of_a_concept_are_those_labelled_with_it(bench):
+    labels, found = atlas.layer_labels(), atlas.features_of(["state:California", "team:Lakers", "nobody"])
+    assert list(found) == ["state:California", "team:Lakers"]
+    assert labels["blocks.3.hook_resid_pre"] == bench.labels
+    for concept, features in found.items():
+        for name, some in features.items():
+            assert some and all(labels[name][feature].startswith(concept + " ") for feature in some)
+
+
+def test_a_lakers_feature_fires_at_the_last_name_of_a_lakers_player(bench):
+    tokens, _ = padded(bench.model, [atlas.questions()[0].prompt])
+    for name, features in atlas.features_of(["team:Lakers"])["team:Lakers"].items():
+        acts = bench.layers[name].encode(harvest(bench.model, tokens, name))[0][:, features].amax(1)
+        assert acts[10] > 0, (name, torch.round(acts, decimals=1))
