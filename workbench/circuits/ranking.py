@@ -9,7 +9,6 @@ matters, attribution nearly as much as the effect; `agreement` measures this for
 
 import difflib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +16,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from workbench.circuits import ablation
-from workbench.circuits.attribution import Attribution, attribute
+from workbench.circuits.measurement import Measurement
 from workbench.circuits.metrics import Metric
-from workbench.model import is_start_token, to_str_tokens, to_tokens
-from workbench.shapes import Rows
 
 ORDERS = ("activation", "attribution", "effect")
 COLUMNS = ("feature", "pos", "token", *ORDERS, "label")
@@ -168,48 +161,24 @@ def rank(
     """
     if ablate is not None and ablate <= 0:
         raise ValueError(f"ablate={ablate} measures nothing: expected how many pairs to ablate, or None for all of them")
-    model, sae = bench.model, bench.sae
-    tokens = to_tokens(model, prompt)
-    answer, baseline = metric.resolve(model).names(model)
-    found = attribute(model, sae, tokens, metric)
-    is_start = is_start_token(model, tokens)[0]
-    pairs = found.pairs if include_start else found.pairs[~is_start[found.pairs[:, 0]]]
-    if not len(pairs):
-        where = "" if include_start or not is_start.any() else " after the start token"
-        raise ValueError(f"no feature of this SAE is active{where} on {prompt!r}: is it an SAE for {sae.cfg.hook_name} of this model?")
-    pairs = pairs[found.of(pairs).abs().argsort(descending=True, stable=True)]
-    effects = torch.full((len(pairs),), torch.nan, dtype=torch.float64)
-    measured = ablation.ablate(model, sae, tokens, metric, pairs=pairs[:ablate], progress=progress)
-    effects[: len(measured)] = measured.to(effects)
-    str_tokens = to_str_tokens(model, tokens)
+    found = Measurement(bench.model, bench.sae, prompt, metric, include_start)
+    found.measure(ablate, progress=progress)
+    return as_ranking(bench, found)
+
+
+def as_ranking(bench: Any, found: Measurement) -> FeatureRanking:
+    """What was measured so far, named as the bench names it."""
     return FeatureRanking(
-        prompt=prompt,
-        str_tokens=str_tokens,
-        answer=answer,
-        baseline="" if metric.baseline is None else baseline,
-        clean_metric=found.metric,
-        table=_table(found, pairs, effects, str_tokens, bench.labels),
-        hook_name=sae.cfg.hook_name,
-        model_name=bench.name or str(model.cfg.model_name),
+        prompt=found.prompt,
+        str_tokens=found.str_tokens,
+        answer=found.answer,
+        baseline=found.baseline,
+        clean_metric=found.attributions.metric,
+        table=found.table(bench.labels),
+        hook_name=bench.sae.cfg.hook_name,
+        model_name=bench.name or str(bench.model.cfg.model_name),
         sae_name=bench.sae_name,
-        is_start_included=include_start or not bool(is_start.any()),
-    )
-
-
-def _table(
-    found: Attribution, pairs: Int[Tensor, "n_rows 2"], effects: Rows, str_tokens: list[str], labels: Mapping[int, str]
-) -> pd.DataFrame:
-    pos, feature = pairs.T.cpu().numpy()
-    return pd.DataFrame(
-        {
-            "feature": feature,
-            "pos": pos,
-            "token": [str_tokens[p] for p in pos],
-            "activation": found.feature_acts[pairs[:, 0], pairs[:, 1]].double().cpu().numpy(),
-            "attribution": found.of(pairs).double().cpu().numpy(),
-            "effect": effects.numpy(),
-            "label": [labels.get(int(f), "") for f in feature],
-        }
+        is_start_included=found.is_start_included,
     )
 
 

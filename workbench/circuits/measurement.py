@@ -1,0 +1,77 @@
+"""One prompt's active pairs: their attributions at once, their effects as they are measured, largest |attribution| first.
+
+    found = Measurement(model, sae, prompt, metric)          found.table(labels): attributions, effects not measured yet
+    found.measure()                                          fills the effects in; what watches it can show each batch, and stop it
+
+`rank` is the two in one call; a live view shows the first before the second.
+"""
+
+from collections.abc import Callable, Mapping
+from threading import Event
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+
+from workbench.circuits.ablation import ablate
+from workbench.circuits.attribution import attribute
+from workbench.circuits.metrics import Metric
+from workbench.model import is_start_token, to_str_tokens, to_tokens
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class Measurement:
+    def __init__(self, model: "TransformerBridge", sae: SAE, prompt: str, metric: Metric, include_start: bool = False):
+        """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active."""
+        self.model, self.sae, self.prompt, self.metric = model, sae, prompt, metric
+        self.tokens = to_tokens(model, prompt)
+        self.answer, baseline = metric.resolve(model).names(model)
+        self.baseline = "" if metric.baseline is None else baseline
+        found = attribute(model, sae, self.tokens, metric)
+        is_start = is_start_token(model, self.tokens)[0]
+        pairs = found.pairs if include_start else found.pairs[~is_start[found.pairs[:, 0]]]
+        if not len(pairs):
+            where = "" if include_start or not is_start.any() else " after the start token"
+            raise ValueError(f"no feature of this SAE is active{where} on {prompt!r}: is it an SAE for {sae.cfg.hook_name} of this model?")
+        self.pairs = pairs[found.of(pairs).abs().argsort(descending=True, stable=True)]
+        self.attributions = found
+        self.effects = torch.full((len(pairs),), torch.nan, dtype=torch.float64)
+        self.str_tokens = to_str_tokens(model, self.tokens)
+        self.is_start_included = include_start or not bool(is_start.any())
+
+    def measure(
+        self, n: int | None = None, *, progress: bool = True, cancel: Event | None = None, on_batch: Callable[[int], None] | None = None
+    ) -> None:
+        """The effects of the n largest |attribution|, or of all. on_batch(how many are measured) after every batch; `cancel`, once set,
+        stops before the next one: what was not measured stays NaN."""
+        pairs, n_measured = self.pairs[:n], 0
+
+        def fill(rows: torch.Tensor, effects: torch.Tensor) -> None:
+            nonlocal n_measured
+            self.effects[rows.cpu()] = effects.to(self.effects)
+            n_measured += len(rows)
+            if on_batch is not None:
+                on_batch(n_measured)
+
+        watch = dict(cancel=cancel, on_batch=None if on_batch is None else fill)
+        effects = ablate(self.model, self.sae, self.tokens, self.metric, pairs=pairs, progress=progress, **watch)
+        self.effects[: len(pairs)] = effects.to(self.effects)
+
+    def table(self, labels: Mapping[int, str]) -> pd.DataFrame:
+        """One row per pair: feature, pos, token, activation, attribution, effect (NaN where not measured), label."""
+        pos, feature = self.pairs.T.cpu().numpy()
+        at = (self.pairs[:, 0], self.pairs[:, 1])
+        return pd.DataFrame(
+            {
+                "feature": feature,
+                "pos": pos,
+                "token": [self.str_tokens[p] for p in pos],
+                "activation": self.attributions.feature_acts[at].double().cpu().numpy(),
+                "attribution": self.attributions.of(self.pairs).double().cpu().numpy(),
+                "effect": self.effects.numpy().copy(),
+                "label": [labels.get(int(f), "") for f in feature],
+            }
+        )
