@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from widgets.marks import FAINT, ORANGE, PURPLE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
+from widgets.ranking_data import picture
 from widgets.standalone import Part, document
 from widgets.svg import scatter_svg, slopes_svg
 
@@ -22,7 +23,9 @@ ORDERS = ("activation", "attribution", "effect")
 CUT = "max-width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 SHORT = {"activation": "activ.", "attribution": "attrib.", "effect": "effect"}
 N_PAGE_ROWS = 5_000  # a page of more would be megabytes; the rest has the smallest effects
-TRAITS = dict(sort_by="effect", is_descending=True, query="", page=0, page_size=12, is_summed=False, view={}, detail={})  # of a new table
+TRAITS = dict(
+    sort_by="effect", is_descending=True, query="", page=0, page_size=12, is_summed=False, shows="table", view={}, detail={}, picture={}
+)  # a new table
 
 
 def ranking_html(ranking: Any) -> str:
@@ -33,8 +36,10 @@ def ranking_html(ranking: Any) -> str:
 
 def ranking_page(ranking: Any) -> str:
     """The report as a whole document with the live table below it; its content policy allows no network at all."""
-    script, style = ((STATIC / name).read_text() for name in ("ranking.js", "ranking.css"))
+    script = "".join((STATIC / name).read_text() for name in ("pane.js", "ranking_views.js", "ranking.js"))
+    style = "".join((STATIC / name).read_text() for name in ("pane.css", "ranking.css"))
     offline, data = (STATIC / "ranking_offline.js").read_text(), page_rows(ranking)
+    data["pictures"] = {kind: picture(ranking, kind) for kind in ("ranks", "agreement")}
     table = Part("table", script, style, dict(TRAITS, feature=_first(ranking)), offline, data)
     return document(_why(ranking), [table], ranking_html(ranking) + heading_html("All of them", ""))
 

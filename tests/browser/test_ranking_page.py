@@ -10,7 +10,6 @@ from made_ranking import made_ranking, made_table
 from playwright.sync_api import Browser, Page, expect
 
 from widgets import RankingTable
-from widgets.html import STATIC
 
 pytestmark = pytest.mark.browser
 HOSTILE = "</script><img src=x onerror=window.hacked=1>\u202e"
@@ -35,10 +34,10 @@ def open_page(page: Page, folder: Path, ranking=None) -> Page:
 
 
 def open_module(page: Page, folder: Path, table: RankingTable) -> Page:
-    names = ("sort_by", "is_descending", "query", "page", "page_size", "is_summed", "feature", "view", "detail")
+    names = ("sort_by", "is_descending", "query", "page", "page_size", "is_summed", "shows", "feature", "view", "detail", "picture")
     state = json.dumps({name: getattr(table, name) for name in names}).replace("<", "\\u003c")
-    script = (STATIC / "ranking.js").read_text().replace("export default { render };", "")
-    html = MODULE_PAGE.replace("@CSS@", (STATIC / "ranking.css").read_text()).replace("@JS@", script).replace("@STATE@", state)
+    script = RankingTable._esm.replace("export default { render };", "")
+    html = MODULE_PAGE.replace("@CSS@", RankingTable._css).replace("@JS@", script).replace("@STATE@", state)
     (folder / "module.html").write_text(html)
     page.goto((folder / "module.html").as_uri())
     return page
@@ -108,7 +107,7 @@ def test_the_saved_page_shows_the_rows_that_the_notebook_shows(page: Page, tmp_p
 def test_a_query_that_cannot_be_read_is_named_and_changes_nothing(page: Page, tmp_path: Path, query: str):
     before = shown(open_page(page, tmp_path))
     page.get_by_label("Filter rows").fill(query)
-    expect(page.locator(".wbr-status.wbr-wrong")).to_contain_text(query.split("=")[0].split(">")[0])
+    expect(page.locator(".wbr-status.wbp-wrong")).to_contain_text(query.split("=")[0].split(">")[0])
     assert shown(page) == before
 
 

@@ -9,7 +9,7 @@ from made_ranking import made_ranking, made_table
 from traitlets import TraitError
 
 from widgets import RankingTable
-from widgets.ranking import example_window
+from widgets.ranking_data import example_window
 
 
 def strongest_texts(feature: int) -> list[SimpleNamespace]:
@@ -87,9 +87,49 @@ def test_examples_leave_out_the_start_token_and_say_where_they_are_cut():
     assert long["activations"].index(2.0) == long["tokens"].index(" 29")
 
 
-def test_a_feature_that_is_not_active_is_refused():
-    with pytest.raises(ValueError, match="not active on this prompt"):
-        RankingTable(made_ranking(), feature=10**6)
+def test_a_feature_chosen_elsewhere_that_is_not_active_here_is_said_so():
+    table = RankingTable(made_ranking())
+    table.feature = 10**6
+    assert table.detail["message"] == "Not active on this prompt." and not table.detail["measures"]
+    assert table.view["chosen"] is None and len(table.view["rows"]) == 12
+
+
+def test_a_selection_that_a_filter_hides_or_another_page_holds_is_told_apart():
+    table = RankingTable(made_ranking(), feature=41)
+    assert table.view["chosen"] == 1
+    table.query = "Lakers"
+    assert table.view["chosen"] is None and table.detail["measures"]
+    table.query, table.sort_by = "", "activation"
+    place = table.view["chosen"]
+    table.page = place // table.page_size
+    assert 41 in features(table)
+
+
+def test_another_ranking_takes_the_place_of_the_first():
+    table = RankingTable(query="effect>0")
+    assert table.view == {} and "No prompt" in table.static_html()
+    table.ranking = made_ranking(table=made_table(40, seed=3))
+    assert table.view["n_rows"] == len(table.ranking.table) and features(table)
+    table.ranking = None
+    assert table.view == {} and table.detail == {}
+
+
+def test_pictures_hold_the_largest_effects_and_what_agreement_says():
+    ranking = made_ranking()
+    table = RankingTable(ranking, shows="ranks")
+    assert [point["feature"] for point in table.picture["points"]] == ranking.top(10)["feature"].tolist()
+    assert table.picture["points"][0]["ranks"]["activation"] == ranking.top(1)["activation_rank"].iat[0]
+    table.shows = "agreement"
+    assert table.picture["agreement"]["attribution"]["overlap"] == ranking.agreement().attribution_overlap
+    table.shows = "table"
+    assert table.picture == {}
+
+
+def test_what_was_chosen_is_kept_and_taken_over_by_another_table():
+    table = RankingTable(made_ranking(), query="effect>0", sort_by="activation", page=1, feature=41)
+    other = RankingTable(made_ranking())
+    other.restore(json.loads(json.dumps(table.state())))
+    assert other.view == table.view and other.detail == table.detail
 
 
 def test_without_examples_it_says_nothing_of_them_and_with_an_empty_list_it_says_so():

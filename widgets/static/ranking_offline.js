@@ -41,7 +41,8 @@ function meets(row, term, columns) {
   return row[column] != null && COMPARE[sign](row[column], Number(bound));
 }
 
-export function answer(model, { rows, tokens, is_start_included, n_left_out }) {
+export function answer(model, { rows, tokens, is_start_included, n_left_out, pictures = {} }) {
+  if (!rows) return;
   const names = Object.keys(rows);
   const pairs = addRanks(rows.feature.map((_, i) => Object.fromEntries(names.map((name) => [name, rows[name][i]]))));
   const features = summed(pairs);
@@ -61,9 +62,11 @@ export function answer(model, { rows, tokens, is_start_included, n_left_out }) {
     const first = Math.min(model.get("page"), Math.max(0, Math.ceil(matching.length / size) - 1)) * size;
     const by = shown.includes(model.get("sort_by")) ? model.get("sort_by") : "effect";
     const kind = (name) => (ORDERS.includes(name) ? "measure" : NUMERIC.includes(name) ? "integer" : name === "token" ? "token" : "text");
+    const sortedRows = sorted(matching, by, model.get("is_descending"));
+    const chosen = sortedRows.findIndex((row) => row.feature === model.get("feature"));
     return {
       columns: shown.map((name) => ({ name, title: name === "n_pos" ? "positions" : name, kind: kind(name) })),
-      rows: sorted(matching, by, model.get("is_descending")).slice(first, first + size),
+      rows: sortedRows.slice(first, first + size), chosen: chosen < 0 ? null : chosen,
       scales: Object.fromEntries(ORDERS.map((name) => [name, largest(all, name)])),
       n_rows: all.length, n_matching: matching.length, first, message: "", n_left_out,
       unit: isSummed ? "features" : "(feature, position) pairs",
@@ -73,20 +76,22 @@ export function answer(model, { rows, tokens, is_start_included, n_left_out }) {
   function detail() {
     const feature = model.get("feature");
     const sum = features.find((row) => row.feature === feature);
-    if (!sum) return {};
+    if (feature == null) return {};
     const own = pairs.filter((row) => row.feature === feature);
     const name = own.some((row) => row.effect != null) ? "effect" : "attribution";
     const first = is_start_included ? 0 : 1;
     const values = tokens.map((_, pos) => own.find((row) => row.pos === pos)?.[name] ?? null);
     return {
-      feature, label: sum.label, name, tokens: tokens.slice(first), values: values.slice(first), scale: largest(pairs, name),
-      measures: [...ORDERS].reverse().map((order) => ({ name: order, value: sum[order], rank: sum.ranks[order], scale: largest(features, order) })), examples: [], message: "",
+      feature, label: sum?.label ?? "", name, tokens: tokens.slice(first), values: values.slice(first), scale: largest(pairs, name),
+      measures: sum ? [...ORDERS].reverse().map((order) => ({ name: order, value: sum[order], rank: sum.ranks[order], scale: largest(features, order) })) : [],
+      examples: [], message: sum ? "" : "Not active on this prompt.",
     };
   }
 
   const refresh = () => {
     model.set("view", view());
     model.set("detail", detail());
+    if (pictures[model.get("shows")] !== model.get("picture")) model.set("picture", pictures[model.get("shows")] ?? {});
   };
   model.on("saved", refresh);
   refresh();
