@@ -10,6 +10,10 @@ from typing import Any, ClassVar
 import anywidget
 import traitlets
 
+from widgets.jobs import SETTING
+
+from widgets.jobs import Job, Progress
+
 STATIC = Path(__file__).parent / "static"
 
 
@@ -49,6 +53,10 @@ class Pane(anywidget.AnyWidget):
         made = self.maker.removesuffix(")")
         return "\n".join([f"{made},", *chosen, ")"]) if chosen else self.maker
 
+    def set_state(self, sync_data: Any) -> None:
+        with SETTING:  # what the page says and what a job found are never set at the same time: traitlets would lose one
+            super().set_state(sync_data)
+
     def to_html(self, path: str | Path) -> Path:
         """One file that opens offline and shows the pane as it is now."""
         from widgets.standalone import save
@@ -62,3 +70,42 @@ class Pane(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**bundle, "text/plain": repr(self), "text/html": self.static_html()}, metadata
+
+
+class WorkingPane(Pane):
+    """A pane whose work takes the model for a while: `work` runs in a thread (widgets/jobs.py), one at a time, and ends with the pane."""
+
+    progress = traitlets.Dict(read_only=True, help="what the work is at: see jobs.Progress").tag(sync=True)
+    actions: ClassVar[tuple[str, ...]] = ("run", "cancel")  # what a page may ask for
+
+    _job: Job | None = None
+
+    def __init__(self, model: Any, **traits: Any):
+        self._model = model
+        super().__init__(**traits)
+        self.on_msg(self._hear)
+
+    def run(self) -> Job:
+        """Starts the work on what is chosen now, instead of what is still running; `.wait()` blocks until it is over."""
+        self.cancel()
+        self._job = Job(self.work, self._model, self._show)
+        return self._job
+
+    def cancel(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+
+    def work(self, job: Job) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.cancel()
+        super().close()
+
+    def _show(self, progress: Progress) -> None:
+        self.set_trait("progress", progress._asdict())
+
+    def _hear(self, _: Any, content: Any, buffers: Any) -> None:
+        action = content.get("do") if isinstance(content, dict) else None
+        if action in self.actions:
+            getattr(self, action)()

@@ -63,8 +63,6 @@ class RankingTable(Pane):
     page_size = traitlets.Int(12, min=1).tag(sync=True)
     is_summed = traitlets.Bool(False, help="one row per feature, summed over positions").tag(sync=True)
     shows = traitlets.Enum(VIEWS, "table", help="rows, ranks in three orders, or effect against the cheap orders").tag(sync=True)
-        sync=True
-    )
     view = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn: one page of rows
     detail = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn of the chosen feature
     picture = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn where `shows` is no table
@@ -95,8 +93,10 @@ class RankingTable(Pane):
 
     @traitlets.observe("feature")
     def _show_feature(self, change: Any = None) -> None:
-        is_any = self.feature is not None and self.ranking is not None
-        self.set_trait("detail", feature_detail(self.ranking, self._rows.summed, self.feature, self._examples) if is_any else {})
+        shown = {}
+        if self.feature is not None and self.ranking is not None:
+            shown = feature_detail(self.ranking, self._rows.summed, self.feature, self._examples)
+        self.set_trait("detail", shown)
         if self.view:
             self.set_trait("view", {**self.view, **self._place()})
 

@@ -32,7 +32,7 @@ def page(chromium: Browser) -> Iterator[Page]:
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("file:", "data:", "about:", "blob:")) else None)
+    page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "about:", "blob:")) else wrong.append(request.url))
     yield page
     page.close()
     assert not wrong
