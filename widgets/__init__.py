@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from widgets.map import FeatureMap
     from widgets.ranking import RankingTable
+    from widgets.steering import SteeringPane
 
-_HOMES = {"RankingTable": "ranking", "FeatureMap": "map"}
-__all__ = ["FeatureMap", "RankingTable"]
+_HOMES = {"FeatureMap": "map", "RankingTable": "ranking", "SteeringPane": "steering"}
+__all__ = ["FeatureMap", "RankingTable", "SteeringPane"]
 
 
 def __getattr__(name: str) -> Any:  # anywidget is imported when a widget is first asked for: static pages do not need it

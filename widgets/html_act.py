@@ -59,25 +59,30 @@ def _shown(activations: list[float]) -> list[float]:
     return [value if value > 0 else math.nan for value in activations]
 
 
-def _next_tokens(steering: Any) -> str:
-    """Probabilities right after the prompt: the same for every sample of a setting."""
+def next_token_table(steering: Any, n_tokens: int = N_TOKENS, n_columns: int = N_COLUMNS) -> tuple[list[str], dict[str, dict[str, float]]]:
+    """Probabilities right after the prompt, the same for every sample of a setting: (the likeliest tokens, setting → token → probability).
+    Tokens that were asked for stand first; of many settings the first few and the last."""
     first = {each.setting.name: each.next_tokens for each in reversed(steering.continuations)}
     names = list(reversed(first))
-    columns = {name: first[name] for name in (names if len(names) <= N_COLUMNS else [*names[: N_COLUMNS - 1], names[-1]])}
-    best: dict[str, float] = dict.fromkeys(steering.tokens, 2.0)  # those that were asked for stand first
+    columns = {name: first[name] for name in (names if len(names) <= n_columns else [*names[: n_columns - 1], names[-1]])}
+    best: dict[str, float] = dict.fromkeys(steering.tokens, 2.0)
     for probabilities in columns.values():
         for token, value in probabilities.items():
             best[token] = max(best.get(token, 0.0), value)
-    tokens = sorted(best, key=lambda token: -best[token])[: max(N_TOKENS, len(steering.tokens))]
+    return sorted(best, key=lambda token: -best[token])[: max(n_tokens, len(steering.tokens))], columns
+
+
+def _next_tokens(steering: Any) -> str:
+    tokens, columns = next_token_table(steering)
     head = [cell_html("", tag="th"), *(cell_html(escape(name), "text-align:right;width:90px;font-weight:600", "th") for name in columns)]
     rows = []
     for token in tokens:
         values = [probabilities.get(token, math.nan) for probabilities in columns.values()]
         rows.append([cell_html(token_html(token)), *(cell_html(bar_html(value, 1.0, is_signed=False)) for value in values)])
-    left_out = f", the first {N_COLUMNS} settings" if len(first) > N_COLUMNS else ""
-    return heading_html("The next token", f"probability right after the prompt{left_out}; – not among the likeliest") + table_html(
-        rows, head
-    )
+    is_cut = len({each.setting.name for each in steering.continuations}) > N_COLUMNS
+    left_out = f", the first {N_COLUMNS} settings" if is_cut else ""
+    about = f"probability right after the prompt{left_out}; – not among the likeliest"
+    return heading_html("The next token", about) + table_html(rows, head)
 
 
 def _footnote(has_features: bool) -> str:

@@ -71,12 +71,11 @@ class FeatureMap(Pane):
 
     def show_scores(self, scores: Mapping[int, float] | pd.DataFrame) -> None:
         """Color by a search's score: feature → score, or a table with feature and score; without a column sae, of `sae_name`'s features."""
-        if not isinstance(scores, pd.DataFrame):
-            scores = pd.DataFrame({"feature": list(scores), "score": list(scores.values())})
-        missing = [name for name in ("feature", "score") if name not in scores]
+        table = pd.DataFrame(scores.items(), columns=["feature", "score"]) if isinstance(scores, Mapping) else scores
+        missing = [name for name in ("feature", "score") if name not in table]
         if missing:
-            raise ValueError(f"scores need a column {missing[0]!r}; there are {', '.join(map(str, scores.columns))}")
-        keys = scores.assign(sae=scores["sae"].astype(str) if "sae" in scores else self.sae_name)[["sae", "feature", "score"]]
+            raise ValueError(f"scores need a column {missing[0]!r}; there are {', '.join(map(str, table.columns))}")
+        keys = table.assign(sae=table["sae"].astype(str) if "sae" in table else self.sae_name)[["sae", "feature", "score"]]
         rows = pd.DataFrame({"sae": np.array(self.sae_names, dtype=object)[self._saes], "feature": self._features})
         found = rows.merge(keys.drop_duplicates(["sae", "feature"]), how="left", on=["sae", "feature"])
         with self.hold_sync():

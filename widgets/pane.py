@@ -10,9 +10,7 @@ from typing import Any, ClassVar
 import anywidget
 import traitlets
 
-from widgets.jobs import SETTING
-
-from widgets.jobs import Job, Progress
+from widgets.jobs import SETTING, Job, Progress
 
 STATIC = Path(__file__).parent / "static"
 

@@ -78,3 +78,23 @@ function onTheme(draw) {
     scheme.removeEventListener("change", draw);
   };
 }
+
+// Buttons that start and cancel a pane's long work, and what they say of it. A saved page has no Python behind it: there they rest.
+function worker(model, name, without) {
+  const isLive = Boolean(model.widget_manager);
+  const run = button(name, () => model.send({ do: "run" }), { class: "wbp-main" });
+  const cancel = button("Cancel", () => model.send({ do: "cancel" }));
+  const status = node("span", { class: "wbp-faint", role: "status" });
+  function draw() {
+    const { stage, done, total, message, seconds } = model.get("progress");
+    const isBusy = stage === "running" || stage === "waiting";
+    if (isBusy && document.activeElement === run) cancel.focus();
+    if (!isBusy && document.activeElement === cancel) run.focus();
+    run.disabled = !isLive || isBusy;
+    cancel.disabled = !isLive || !isBusy;
+    const said = { waiting: "waiting for other work on the model …", running: total ? `${count(done)} of ${count(total)} …` : "working …", done: `done in ${number(seconds, false)} s`, cancelled: "cancelled", failed: message };
+    status.textContent = isLive ? said[stage] ?? "" : without;
+    status.classList.toggle("wbp-wrong", stage === "failed");
+  }
+  return { run, cancel, status, draw };
+}

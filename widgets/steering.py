@@ -1,0 +1,114 @@
+"""Steering by hand: features with a slider each, and what the model writes with them beside what it writes without.
+
+    pane = SteeringPane(bench, prompt="I feel", strengths={1234: 5.0})
+    pane.run().wait(); pane.result                          the Steering that bench.steer gives
+
+strength × max_act is what a feature is clamped to, at every position (workbench/circuits/steering.py).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import traitlets
+
+from widgets.html_act import next_token_table, steering_html
+from widgets.jobs import SETTING, Job
+from widgets.marks import FAINT, visible
+from widgets.pane import WorkingPane, module, style
+
+N_NEXT = 8  # tokens of the table
+
+
+class SteeringPane(WorkingPane):
+    _esm = module("steering")
+    _css = style("steering")
+    actions = ("run", "cancel", "add")
+    kept = ("feature", "prompt", "strengths", "max_new_tokens", "temperature", "seed")
+    maker = "SteeringPane(bench)"
+
+    prompt = traitlets.Unicode("").tag(sync=True)
+    strengths = traitlets.Dict(key_trait=traitlets.CInt(), value_trait=traitlets.CFloat(), help="feature → strength, −10 to 10").tag(
+        sync=True
+    )
+    max_new_tokens = traitlets.Int(24, min=1).tag(sync=True)
+    temperature = traitlets.Float(0.0, min=0.0, help="0: greedy").tag(sync=True)
+    seed = traitlets.Int(0, min=0).tag(sync=True)
+
+    n_features = traitlets.Int(read_only=True).tag(sync=True)
+    about = traitlets.Dict(read_only=True, help="label and largest activation of the selection and of what has a slider").tag(sync=True)
+    view = traitlets.Dict(read_only=True, help="what the last run gave").tag(sync=True)
+
+    def __init__(self, bench: Any, **traits: Any):
+        self._bench, self.result = bench, None
+        super().__init__(bench.model, **traits)
+        self.set_trait("n_features", bench.sae.cfg.d_sae)
+        self._describe()
+
+    def work(self, job: Job) -> None:
+        chosen = {name: getattr(self, name) for name in ("prompt", "strengths", "max_new_tokens", "temperature", "seed")}
+        options = {name: chosen[name] for name in ("max_new_tokens", "temperature", "seed")}
+        if not chosen["strengths"]:
+            raise ValueError("no feature has a slider yet: add one")
+        result = self._bench.steer(chosen["prompt"], dict(chosen["strengths"]), cancel=job.event, progress=False, **options)
+        with SETTING:
+            self.result = result
+            self.set_trait("view", {**steering_view(result), "chosen": chosen | {"strengths": _texts(chosen["strengths"])}})
+            self._describe()
+
+    def add(self) -> None:
+        """Gives the selection a slider."""
+        if self.feature is not None and self.feature not in self.strengths:
+            self.strengths = {**self.strengths, self.feature: 5.0}
+
+    @traitlets.validate("strengths")
+    def _check(self, proposal: Any) -> Mapping[int, float]:
+        wrong = [feature for feature in proposal["value"] if not 0 <= feature < self._bench.sae.cfg.d_sae]
+        if wrong:
+            raise traitlets.TraitError(f"feature {wrong[0]} is out of range: this SAE has features 0 to {self._bench.sae.cfg.d_sae - 1:,}")
+        return proposal["value"]
+
+    @traitlets.observe("strengths", "feature")
+    def _describe(self, change: Any = None) -> None:
+        features = [*self.strengths, *([] if self.feature is None else [self.feature])]
+        self.set_trait("about", {str(feature): self._facts(feature) for feature in features})
+
+    def _facts(self, feature: int) -> dict[str, Any]:
+        """What is known without computing anything."""
+        known = dict(self.result.max_act) if self.result else {}
+        if feature not in known and self._bench.index is not None and 0 <= feature < self._bench.sae.cfg.d_sae:
+            table = self._bench.index.table
+            known[feature] = float(table.loc[table["feature"] == feature, "max_act"].max())
+        return {"label": visible(self._bench.labels.get(feature, "")), "max_act": known.get(feature)}
+
+    def static_html(self) -> str:
+        return steering_html(self.result) if self.result else f'<div style="{FAINT}">{repr(self)}: not run yet</div>'
+
+    def __repr__(self) -> str:
+        steered = ", ".join(f"{feature} × {strength:g}" for feature, strength in self.strengths.items())
+        return f"SteeringPane: {steered or 'no feature yet'}"
+
+
+def steering_view(result: Any) -> dict[str, Any]:
+    """A Steering of one setting, as plain data for the page."""
+    tokens, columns = next_token_table(result, N_NEXT)
+    return {
+        "prompt": visible(result.prompt),
+        "texts": [
+            {
+                "name": "unsteered" if each.setting.kind == "unsteered" else "steered",
+                "about": "" if each.setting.kind == "unsteered" else each.setting.name,
+                "tokens": [visible(token) for token in each.str_tokens],
+                "activations": [round(float(value), 4) for value in each.activations],
+                "perplexity": each.perplexity if each.str_tokens else None,
+                "activation": each.activation if each.activations else None,
+            }
+            for each in result.continuations
+        ],
+        "scale": max((max(each.activations, default=0.0) for each in result.continuations), default=0.0),
+        "next": [{"token": visible(token), "values": [column.get(token) for column in columns.values()]} for token in tokens],
+        "notes": [visible(note) for note in result.notes],
+    }
+
+
+def _texts(strengths: Mapping[int, float]) -> dict[str, float]:
+    return {str(feature): strength for feature, strength in strengths.items()}
