@@ -35,6 +35,7 @@ D_MODEL_HOOKS = (
     "hook_embed",
 )
 D_MLP_HOOKS = ("hook_pre", "hook_post")
+BAR_DELAY = 1.0  # seconds: shorter runs show no progress bar
 
 
 def load_model(
@@ -97,7 +98,20 @@ def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dty
         raise ValueError(f"{folder} is not a Hugging Face model: config.json is missing (found: {there or 'an empty folder'})")
     if not looks_local:
         _check_hub(name)
-    return TransformerBridge.boot_transformers(str(folder) if looks_local else name, device=str(device), dtype=dtype)
+    with _bars_only_where_it_takes_long():
+        return TransformerBridge.boot_transformers(str(folder) if looks_local else name, device=str(device), dtype=dtype)
+
+
+@contextmanager
+def _bars_only_where_it_takes_long() -> Iterator[None]:
+    """transformers' own bars as ours: a notebook's output kept one of a small model that was loaded in no time."""
+    from transformers.utils.logging import set_tqdm_hook
+
+    before = set_tqdm_hook(lambda bar, args, options: bar(*args, **{"delay": BAR_DELAY, **options}))
+    try:
+        yield
+    finally:
+        set_tqdm_hook(before)
 
 
 def _check_hub(name: str) -> None:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.attribution import active_pairs
 from workbench.circuits.metrics import Metric, ResolvedMetric
-from workbench.model import check_sae
+from workbench.model import BAR_DELAY, check_sae
 from workbench.replay import Replay
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex, Rows, Tokens
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 FIRST_CHUNK = 64  # rows until a watcher sees the first effects; each chunk after that is twice as long
-BAR_DELAY = 1.0  # seconds: shorter runs show no progress bar
 
 
 @torch.no_grad()

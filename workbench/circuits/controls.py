@@ -22,11 +22,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import BAR_DELAY, effects_of
+from workbench.circuits.ablation import effects_of
 from workbench.circuits.attribution import Attribution, attribute, gradient_at, integrate
 from workbench.circuits.metrics import Metric
 from workbench.circuits.reference import mean_acts, reference_texts
-from workbench.model import is_start_token, to_str_tokens, to_tokens
+from workbench.model import BAR_DELAY, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
 from workbench.shapes import RowIndex, Rows, Tokens
 

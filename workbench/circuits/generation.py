@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import BAR_DELAY
-from workbench.model import accepted, hooked, last_logits, to_tokens
+from workbench.model import BAR_DELAY, accepted, hooked, last_logits, to_tokens
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Tokens
 

@@ -16,11 +16,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import BAR_DELAY, effects_of
+from workbench.circuits.ablation import effects_of
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking import FeatureRanking, rank
-from workbench.model import check_sae, is_start_token, to_str_tokens, to_tokens
+from workbench.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
 from workbench.sae.sae import SAE
 from workbench.tail import place

@@ -20,11 +20,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import BAR_DELAY
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric
 from workbench.circuits.reference import mean_acts, reference_texts
-from workbench.model import check_sae, is_start_token, to_str_tokens, to_tokens
+from workbench.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
 from workbench.shapes import Rows
 
