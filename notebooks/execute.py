@@ -19,9 +19,16 @@ def execute(path: Path) -> None:
     notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number}", {}
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not is_bar(output)]
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     nbformat.write(notebook, path)
+
+
+def is_bar(output: nbformat.NotebookNode) -> bool:
+    """A progress bar: live, and on a static page only a line with the seconds that it happened to take."""
+    return output.output_type == "display_data" and set(output.data) == {WIDGET, "text/plain"}
 
 
 if __name__ == "__main__":

@@ -106,4 +106,4 @@ def test_a_bench_shows_what_it_is_and_its_text_never_becomes_markup(bench: Workb
     assert "2 layers, d_model 16" in repr(named)
     assert f"64 features at {HOOK} (also: <b>8)" in repr(named)
     assert "<script>" not in named._repr_html_()
-    assert "&lt;script&gt;" in named._repr_html_() and "<b>" not in named._repr_html_()
+    assert "&lt;script&gt;" in named._repr_html_() and "<b>8" not in named._repr_html_() and "&lt;b&gt;8" in named._repr_html_()

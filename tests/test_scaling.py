@@ -23,6 +23,13 @@ def test_planted_exponents_are_found_exactly_where_there_is_no_noise():
         assert laws.law(name).exponent.value == pytest.approx(exponent, abs=1e-6)
 
 
+def test_a_law_that_bends_towards_a_floor_is_said_and_a_straight_one_is_not():
+    straight, runs = ScalingLaws(planted_runs()), planted_runs()
+    assert straight.bend == pytest.approx(0, abs=1e-6) and not any("bends" in sentence for sentence in straight.describe())
+    bent = ScalingLaws(runs.assign(loss=runs["loss"] + runs["loss"].min()))
+    assert bent.bend > 0.02 and any(sentence.startswith("the loss bends") for sentence in bent.describe())
+
+
 def test_planted_exponents_lie_within_their_intervals():
     """Each interval holds the truth in about nine of ten sweeps; in forty, thirty at least (all but certain at 0.9, hopeless at 0.5)."""
     held, widths = dict.fromkeys(PLANTED, 0), dict.fromkeys(PLANTED, 0.0)

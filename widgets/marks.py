@@ -89,3 +89,16 @@ def table_html(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
     line = f'<tr style="background:none;border-bottom:{RULE}">'
     body = "".join(f"{line}{''.join(cells)}</tr>" for cells in [head, *rows] if cells)
     return f'<table style="border-collapse:collapse;border:0;margin:0;font-size:12px">{body}</table>'
+
+
+def facts_html(title: str, facts: Mapping[str, str]) -> str:
+    """A result in words: what it is, then a row a fact."""
+    rows = [
+        [cell_html(escape(visible(name)), FAINT), cell_html(escape(visible(text)), "white-space:normal")] for name, text in facts.items()
+    ]
+    return f"<div><b>{escape(title)}</b>{table_html(rows)}</div>"
+
+
+def sentences_html(title: str, sentences: Sequence[str]) -> str:
+    """The same where each fact is a sentence."""
+    return f"<div><b>{escape(title)}</b>{table_html([[cell_html(escape(visible(sentence)))] for sentence in sentences])}</div>"

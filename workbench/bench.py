@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -24,8 +23,11 @@ from workbench.circuits.ranking import FeatureRanking, rank
 from workbench.circuits.steering import Strengths, steer
 from workbench.circuits.vectors import SteeringVector
 from workbench.features.examples import Examples
+from workbench.features.found import Found
 from workbench.features.index import FeatureIndex
 from workbench.features.page import FeaturePage, FeaturePages, Label
+from workbench.features.rarity import Corpus
+from workbench.features.search import Filters, Known, find
 from workbench.model import check_sae, load_model
 from workbench.sae.sae import SAE
 
@@ -81,6 +83,23 @@ class Workbench:
         decoding = Decoding(max_new_tokens, temperature, n_samples, seed, cancel, progress)
         return steer(self, prompt, features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
+    def find(
+        self,
+        positive: Iterable[str],
+        negative: Iterable[str] = (),
+        *,
+        share: float = 1.0,
+        margin: float = 0.0,
+        max_density: float = 0.1,
+        top: int = 20,
+    ) -> Found:
+        """The features that are active on the positive prompts and silent on the negative ones.
+
+        share: of the positive prompts that suffices. margin: activation allowed on negative prompts, as a share of the mean over the
+        positive ones. max_density: leave out what is active on a larger share of the index's tokens. The score is in features/search.py.
+        """
+        return find(self.model, self.sae, positive, negative, Filters(share, margin, max_density, top), self._known_beside)
+
     def feature(self, feature: int) -> FeaturePage:
         """What is known of a feature: when it is active, what it promotes, what is near it. From the index; without one, the example
         texts are read, at the first call."""
@@ -93,6 +112,10 @@ class Workbench:
     def features(self, features: Iterable[int]) -> FeaturePages:
         """The pages of several features, side by side."""
         return FeaturePages([self.feature(feature) for feature in features])
+
+    @property
+    def _known_beside(self) -> Known:
+        return Known(self.labels, None if self.index is None else Corpus.of(self.index))
 
     @property
     def _known(self) -> FeatureIndex:
@@ -135,7 +158,9 @@ class Workbench:
         return "\n".join(["Workbench", *(f"  {name:<9}{text}" for name, text in self.facts().items())])
 
     def _repr_html_(self) -> str:
-        return pd.Series(self.facts()).to_frame("Workbench").to_html(border=0, justify="left")  # pandas escapes what it is given
+        from widgets.marks import facts_html
+
+        return facts_html("Workbench", self.facts())
 
 
 def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: str | torch.device = "cpu") -> Workbench:

@@ -54,6 +54,7 @@ def load(sae: str | None = None, device: str | torch.device = "cpu") -> "Workben
     if sae not in names:
         raise ValueError(f"the atlas has no SAE called {sae!r}; it has {', '.join(names)}")
     model = load_model(WEIGHTS / "model", device=device)
+    model.cfg.model_name = "atlas"  # not the folder that it happens to be installed in
     saes = {name: SAE.load(WEIGHTS / f"sae_{name}", device) for name in names}
     labels = json.loads((WEIGHTS / f"sae_{sae}" / "labels.json").read_text())
     return Workbench(

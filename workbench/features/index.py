@@ -179,8 +179,11 @@ class FeatureIndex:
         return self._labels.get(sae or self.sae_name, {})
 
     def save_labels(self, labels: Mapping[int, Label]) -> None:
-        """Add labels of this SAE's features, or replace them."""
-        saved = {**self._labels, self.sae_name: {**self.labels(), **{self._checked(i): label for i, label in labels.items()}}}
+        """Add labels of this SAE's features, or replace them. A person's (origin "a person") stays where another one comes; a person's
+        empty one takes the label away."""
+        own = {i: label for i, label in labels.items() if label.is_human or not self.labels().get(i, label).is_human}
+        merged = {**self.labels(), **{self._checked(i): label for i, label in own.items()}}
+        saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
         write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
         for name in ("_labels", "table"):
             self.__dict__.pop(name, None)
@@ -203,7 +206,9 @@ class FeatureIndex:
         return "\n".join([f"FeatureIndex {self.folder}", *(f"  {name:<10}{text}" for name, text in self.facts().items())])
 
     def _repr_html_(self) -> str:
-        return pd.Series(self.facts()).to_frame("FeatureIndex").to_html(border=0, justify="left")  # pandas escapes what it is given
+        from widgets.marks import facts_html
+
+        return facts_html("FeatureIndex", self.facts())
 
     @cached_property
     def _labels(self) -> dict[str, dict[int, Label]]:

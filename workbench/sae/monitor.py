@@ -104,7 +104,7 @@ class Monitor:
             if learner.n_done == n_done
         ]
         self.rows += new
-        self.bar.set_postfix_str(in_words(new[0]), refresh=False)
+        self.bar.set_postfix_str(f"{in_words(new[0])}, {new[0]['tokens_per_second']:,.0f} tokens/s", refresh=False)
         if self.file:
             self.file.writelines(json.dumps(row) + "\n" for row in new)
             self.file.flush()
@@ -152,8 +152,5 @@ def read_rows(path: Path) -> list[Metrics]:
 
 
 def in_words(metrics: Any) -> str:
-    """One row, for a line that is read in passing."""
-    return (
-        f"loss {metrics['loss']:.2f}, l0 {metrics['l0']:.1f}, fvu {metrics['fvu']:.3f}, dead {metrics['dead']:.1%}, "
-        f"{metrics['tokens_per_second']:,.0f} tokens/s"
-    )
+    """One row without its pace: the same on every run."""
+    return f"loss {metrics['loss']:.2f}, l0 {metrics['l0']:.1f}, fvu {metrics['fvu']:.3f}, dead {metrics['dead']:.1%}"

@@ -15,7 +15,7 @@ import torch
 
 from workbench.sae.budget import Budget, budget, free_memory, product_rate
 from workbench.sae.power_law import Interval
-from workbench.sae.scaling import ScalingLaws
+from workbench.sae.scaling import BENT, ScalingLaws, bend_sentence
 
 ATLAS_RUNS = Path(__file__).parent / "atlas_runs.jsonl"
 BATCH = 4096  # tokens; the paper's
@@ -93,8 +93,9 @@ class Plan:
         return "\n".join([f"Plan for {self.flops:.2g} FLOPs", *(f"  {sentence}" for sentence in self.describe())])
 
     def _repr_html_(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
-            return pd.DataFrame({f"Plan for {self.flops:.2g} FLOPs": self.describe()}).to_html(index=False, border=0, justify="left")
+        from widgets.marks import sentences_html
+
+        return sentences_html(f"Plan for {self.flops:.2g} FLOPs", self.describe())
 
 
 def plan(d_in: int, flops: float, *, batch: int = BATCH, laws: ScalingLaws | None = None, devices: Sequence[str] = ("cpu", *GPUS)) -> Plan:
@@ -124,6 +125,7 @@ def basis(laws: ScalingLaws, alike: float, d_in: int, batch: int) -> list[str]:
     beyond = max(alike / computes.max(), computes.min() / alike)
     if beyond > 1.5:
         said.append(f"carried {beyond:,.0f}-fold beyond the compute of these runs: the interval holds only if the laws do")
+        said += [f"{bend_sentence(laws.bend)}; expect more than the interval says"] if laws.bend > BENT else []
     if d_in != first["d_in"]:
         said.append(f"carried from d_in {first['d_in']} to {d_in:,} at equal n_features · n_tokens; a sweep of your own would tell")
     if batch != first["batch"]:

@@ -31,6 +31,7 @@ LAWS = ("loss", "n_features", "n_steps", "lr")
 RUN = ("n_features", "n_steps", "lr", "seed")  # what tells the runs of a file apart
 SOURCE = ("model_name", "hook_name", "d_in", "batch", "l1")  # what they have in common
 MEASURED = ("loss", "fvu", "l0", "dead")
+BENT = 0.02  # twice the scatter of the atlas's losses around their law: a bend worth a word
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ def check_source(rows: Sequence[dict[str, Any]], file: Path) -> None:
             raise ValueError(f"{file} would mix runs of {name} {' and '.join(values)}: their losses cannot be compared; name another file")
 
 
+def bend_sentence(bend: float) -> str:
+    return f"the loss bends: at the largest compute it is {bend:.0%} above what the cheaper half of the optima foretells"
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class ScalingLaws:
     """The runs of a sweep, the optimum at each compute, and the power laws through them."""
@@ -134,6 +139,17 @@ class ScalingLaws:
         return PowerLaw(name, self.inside["compute"].to_numpy(), self.inside[name].to_numpy())
 
     @property
+    def bend(self) -> float:
+        """How far the loss at the largest compute lies above what a law through the cheaper half of the optima foretells: 0.05 is 5 %.
+
+        0 for a true power law. Where loss nears a floor the line bends, and a plan that goes beyond the sweep promises too much.
+        Raises ValueError where the cheaper half has too few optima for a law.
+        """
+        cheaper, last = self.inside.head(max(FEWEST, len(self.inside) // 2)), self.inside.iloc[-1]
+        foretold = PowerLaw("loss", cheaper["compute"].to_numpy(), cheaper["loss"].to_numpy()).at(float(last["compute"]))
+        return float(last["loss"]) / foretold.value - 1
+
+    @property
     def table(self) -> pd.DataFrame:
         """A row a law: its exponent with the interval's ends, its scale, how many optima it goes through."""
         laws = {name: self.law(name) for name in LAWS}
@@ -149,6 +165,7 @@ class ScalingLaws:
         said = [f"{len(self.runs)} runs at {where}; compute from {computes.min():.2g} to {computes.max():.2g} FLOPs"]
         if len(self.inside) >= FEWEST:
             said += [f"{name} ∝ compute^{self.law(name).exponent}" for name in LAWS]
+            said += [bend_sentence(self.bend)] if self.bend > BENT else []
         else:
             said += [f"no fits: {len(self.inside)} optima lie inside the grid, {FEWEST} are needed"]
         outside = self.optima[self.optima["edge"] != ""]
@@ -158,8 +175,9 @@ class ScalingLaws:
         return "\n".join(["ScalingLaws", *(f"  {sentence}" for sentence in self.describe())])
 
     def _repr_html_(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
-            return pd.DataFrame({"Scaling laws": self.describe()}).to_html(index=False, border=0, justify="left")  # pandas escapes
+        from widgets.marks import sentences_html
+
+        return sentences_html("Scaling laws", self.describe())
 
     def plot_loss(self) -> "Figure":
         """Loss against compute, a curve for each number of features, with the lower envelope and its fit."""
