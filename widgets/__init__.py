@@ -7,12 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.card_pane import CardPane
+    from widgets.explorer import Explorer, explore
     from widgets.map import FeatureMap
+    from widgets.prompt import PromptPane
     from widgets.ranking import RankingTable
     from widgets.steering import SteeringPane
 
-_HOMES = {"FeatureMap": "map", "RankingTable": "ranking", "SteeringPane": "steering"}
-__all__ = ["FeatureMap", "RankingTable", "SteeringPane"]
+_HOMES = {
+    "CardPane": "card_pane",
+    "Explorer": "explorer",
+    "explore": "explorer",
+    "PromptPane": "prompt",
+    "FeatureMap": "map",
+    "RankingTable": "ranking",
+    "SteeringPane": "steering",
+}
+__all__ = ["CardPane", "Explorer", "FeatureMap", "PromptPane", "RankingTable", "SteeringPane", "explore"]
 
 
 def __getattr__(name: str) -> Any:  # anywidget is imported when a widget is first asked for: static pages do not need it

@@ -91,6 +91,11 @@ class Job:
     def cancel(self) -> None:
         self._cancelled.set()
 
+    def replace(self) -> None:
+        """Cancelled, and its last word is kept from the view: another job's comes now."""
+        self._show = lambda progress: None
+        self.cancel()
+
     def report(self, done: int, total: int = 0) -> None:
         """Called by the work between batches, never inside a hook: says how far it is and lets another job of the model in."""
         now = time.monotonic()

@@ -85,7 +85,8 @@ class WorkingPane(Pane):
 
     def run(self) -> Job:
         """Starts the work on what is chosen now, instead of what is still running; `.wait()` blocks until it is over."""
-        self.cancel()
+        if self._job is not None:
+            self._job.replace()
         self._job = Job(self.work, self._model, self._show)
         return self._job
 

@@ -15,6 +15,7 @@ function model(state) {
   const listeners = new Map();
   const fire = (event, ...about) => [...(listeners.get(event) ?? [])].forEach((listener) => listener(...about));
   const made = {
+    isSaved: true,
     has: (name) => name in state,
     get: (name) => state[name],
     set(name, value) {

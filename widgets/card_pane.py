@@ -1,0 +1,174 @@
+"""The selected feature's page, live: its neighbors are selected by a click, a text of your own is read by it, a person labels it.
+
+    card = CardPane(bench, feature=1234)
+    card.text = "The Lakers are from Los Angeles"       card.tried: the feature's activation at each token
+    card.label("Lakers players")                        kept in the index, over what anything else called it
+
+The page itself is card_html (widgets/card.py), the same as bench.feature(1234) shows.
+"""
+
+import json
+from typing import Any
+
+import torch
+import traitlets
+
+from widgets.card import card_html
+from widgets.jobs import SETTING, Job
+from widgets.marks import visible
+from widgets.pane import STATIC, WorkingPane, module, style
+from workbench.features.page import Label
+from workbench.model import hooked, last_logits, to_str_tokens, to_tokens
+
+A_PERSON = "a person"
+N_OFFLINE = 40  # pages in a saved file, about 15 KB each
+
+
+class CardPane(WorkingPane):
+    """Traits: `feature`, `text`. A page is read in a job where it must be computed first (no index yet)."""
+
+    _esm = module("copy", "card")
+    _css = style("card")
+
+    text = traitlets.Unicode("", help="a text of your own").tag(sync=True)
+    html = traitlets.Unicode(read_only=True).tag(sync=True)  # the page
+    title = traitlets.Unicode(read_only=True).tag(sync=True)  # its label
+    facts = traitlets.Unicode(read_only=True).tag(sync=True)  # the page as JSON
+    tried = traitlets.Dict(read_only=True).tag(sync=True)  # tokens, values, scale; or message
+    can_label = traitlets.Bool(read_only=True).tag(sync=True)
+    problem = traitlets.Unicode(read_only=True).tag(sync=True)
+
+    _offline = STATIC / "card_offline.js"
+    actions = ("cancel",)
+    kept = ("feature", "text")
+    maker = "CardPane(bench)"
+
+    def __init__(self, bench: Any, **traits: Any):
+        self._bench, self._scale = bench, 0.0
+        self.saved_features: list[int] = []  # whose pages a saved file holds beside the selected one's
+        super().__init__(bench.model, **traits)
+        self.set_trait("can_label", bench.index is not None)
+
+    @traitlets.observe("feature")
+    def _show_page(self, change: Any = None) -> None:
+        if self.feature is None:
+            self._show_nothing("")
+        elif self._bench.index is not None:  # read, not computed
+            self._read(self.feature)
+        else:
+            self.run()
+        if self.text:
+            self._try()
+
+    def work(self, job: Job) -> None:
+        feature = self.feature
+        if feature is not None:
+            page = self._bench.feature(feature)
+            with SETTING:
+                if feature == self.feature:
+                    self._draw(page)
+
+    def _read(self, feature: int) -> None:
+        try:
+            page = self._bench.feature(feature)
+        except ValueError as error:
+            return self._show_nothing(str(error))
+        self._draw(page)
+
+    def _draw(self, page: Any) -> None:
+        self._scale = page.max_act
+        for name, value in self._drawn(page).items():
+            self.set_trait(name, value)
+        self.set_trait("problem", "")
+
+    def _drawn(self, page: Any) -> dict[str, str]:
+        own = self._bench.sae_name
+        html = card_html(page, lambda sae, feature: f"#{feature}" if sae == own else "")
+        return {"title": visible(page.label.text), "facts": json.dumps(page_facts(page), ensure_ascii=False, indent=1), "html": html}
+
+    def offline(self) -> dict[str, Any]:
+        """The pages that a saved file holds: of `saved_features` where they need only be read, and what is shown."""
+        shown = (
+            {} if self.feature is None or not self.html else {self.feature: {"title": self.title, "facts": self.facts, "html": self.html}}
+        )
+        features = self.saved_features[:N_OFFLINE] if self._bench.index is not None else []
+        return {"pages": {feature: self._drawn(self._bench.feature(feature)) for feature in features} | shown}
+
+    def _show_nothing(self, problem: str) -> None:
+        for name in ("html", "title", "facts"):
+            self.set_trait(name, "")
+        self.set_trait("problem", problem)
+
+    @traitlets.observe("text")
+    def _try(self, change: Any = None) -> None:
+        """Each token's activation of the selected feature, in a job of its own."""
+        if not self.text.strip() or self.feature is None:
+            self.set_trait("tried", {})
+            return
+        bench, feature, text = self._bench, self.feature, self.text
+        try:
+            tokens = to_tokens(bench.model, text)
+        except ValueError as error:
+            self.set_trait("tried", {"message": str(error)})
+            return
+
+        def work(job: Job) -> None:
+            acts = activations(bench, tokens, feature)
+            shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][1:], "values": acts[1:]}
+            with SETTING:
+                if (feature, text) == (self.feature, self.text):
+                    self.set_trait("tried", shown | {"scale": max(self._scale, *acts[1:], 1e-9), "max": max(acts[1:], default=0.0)})
+
+        Job(work, bench.model, lambda progress: None)
+
+    def label(self, text: str) -> None:
+        """What a person calls the selected feature; "" takes that away. Raises ValueError where there is no index to keep it."""
+        if self._bench.index is None or self.feature is None:
+            raise ValueError("a label is kept in the index of a selected feature: build_index(model, sae, texts, folder) makes one")
+        self._bench.index.save_labels({self.feature: Label(text.strip(), None, A_PERSON)})
+        self._read(self.feature)
+
+    def _hear(self, _: Any, content: Any, buffers: Any) -> None:
+        if isinstance(content, dict) and content.get("do") == "label":
+            try:
+                self.label(str(content.get("text", "")))
+            except (ValueError, OSError) as error:
+                self.set_trait("problem", str(error))
+        else:
+            super()._hear(_, content, buffers)
+
+    def to_python(self) -> str:
+        return "" if self.feature is None else f"bench.feature({self.feature})"
+
+    def static_html(self) -> str:
+        return self.html or "<p>No feature is selected.</p>"
+
+    def __repr__(self) -> str:
+        return "CardPane: no feature" if self.feature is None else f"CardPane: feature {self.feature} {self.title}".rstrip()
+
+
+@torch.no_grad()
+def activations(bench: Any, tokens: torch.Tensor, feature: int) -> list[float]:
+    """The feature's activation at each token of one text."""
+    seen: list[torch.Tensor] = []
+    with hooked(bench.model, bench.sae.cfg.hook_name, lambda x: seen.append(x)):
+        last_logits(bench.model, tokens)
+    (x,) = seen
+    return [round(value, 5) for value in bench.sae.encode(x[0].flatten(1).to(bench.sae.W_dec.dtype))[:, feature].tolist()]
+
+
+def page_facts(page: Any) -> dict[str, Any]:
+    """A FeaturePage as plain data."""
+    plain = {name: getattr(page, name) for name in ("feature", "sae_name", "hook_name", "n_active", "n_tokens", "density", "max_act")}
+    lists = {name: [each._asdict() for each in getattr(page, name) or []] for name in ("promoted", "suppressed")}
+    neighbors = {sae: [each._asdict() for each in found] for sae, found in page.neighbors.items()}
+    top = [{"activation": each.activation, "tokens": each.str_tokens, "activations": each.activations} for each in page.top]
+    return {
+        **plain,
+        "label": page.label._asdict(),
+        "histogram": page.histogram,
+        "bin_width": page.bin_width,
+        **lists,
+        "neighbors": neighbors,
+        "top": top,
+    }

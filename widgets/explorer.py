@@ -1,0 +1,142 @@
+"""The whole workbench on one screen, around one selection: choose a feature anywhere and every pane follows.
+
+from widgets import explore
+explore(bench)                                                        the atlas brings its own first question
+explore(bench, "The cat sat on the", " mat", " floor", feature=7)
+explorer.pane["ranking"].query = "lakers effect>0.1"                  each pane's traits are its state
+explorer.state(); explorer.restore(state); explorer.to_python(); explorer.to_html("view.html")
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import traitlets
+
+from widgets.card_pane import CardPane
+from widgets.html import ranking_html
+from widgets.pane import Pane, module, style
+from widgets.prompt import PromptPane
+from widgets.ranking import RankingTable
+from widgets.standalone import WIDGET, page
+
+FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
+PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that the notebook keeps it for where no script runs
+TITLES = {
+    "prompt": "Question",
+    "ranking": "Ranking",
+    "card": "Feature",
+    "finder": "Find",
+    "steering": "Steer",
+    "map": "Map",
+    "attention": "Attention",
+}
+
+
+def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
+    """The workbench as one widget. No baseline: the answer against the mean logit; no answer: the model's first."""
+    if not prompt:
+        prompt, answer, baseline = FIRST_QUESTION.get(bench.name, ("", "", ""))
+    explorer = Explorer(bench, prompt=prompt, answer=answer, baseline=baseline)
+    if prompt and (job := explorer.pane["prompt"].run()):
+        job.wait(PATIENCE)
+    explorer.feature = feature if feature is not None else explorer.first_feature()
+    return explorer
+
+
+class Explorer(Pane):
+    _esm = module("copy", "explorer")
+    _css = style("explorer")
+
+    panes = traitlets.List(read_only=True).tag(
+        sync=True, to_json=lambda panes, _: [{**each, "widget": WIDGET + each["widget"].model_id} for each in panes]
+    )
+    tab = traitlets.Unicode("card", help="the pane beside the ranking").tag(sync=True)
+    code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
+    facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
+
+    kept = ("feature", "tab")
+    actions = ("save",)
+
+    def __init__(self, bench: Any, prompt: str = "", answer: str = "", baseline: str = ""):
+        self.bench, self.pane = bench, {}
+        super().__init__()
+        self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
+        self._add("ranking", RankingTable())
+        self._look_through(bench)
+        self.pane["prompt"].observe(self._show_ranking, "ranking")
+        self.pane["prompt"].observe(lambda change: self._look_through(change["new"]), "bench")
+        self.on_msg(self._hear)
+
+    def _look_through(self, bench: Any) -> None:
+        """The panes that read one SAE, made anew for it."""
+        self.bench = bench
+        for name in [name for name in self.pane if name not in ("prompt", "ranking")]:
+            self.pane.pop(name).close()
+        self._add("card", CardPane(bench))
+        self.set_trait("panes", [{"name": name, "title": TITLES[name], "widget": widget} for name, widget in self.pane.items()])
+        self._write()
+
+    def _add(self, name: str, widget: Pane) -> None:
+        self.pane[name] = widget
+        traitlets.link((self, "feature"), (widget, "feature"))
+        widget.observe(self._write, list(widget.kept))
+
+    def _show_ranking(self, change: Any) -> None:
+        self.pane["ranking"].ranking = change["new"]
+
+    def first_feature(self) -> int | None:
+        """The one of largest effect."""
+        ranking = self.pane["ranking"].ranking
+        return None if ranking is None or not len(ranking.table) else int(ranking.table["feature"].iloc[0])
+
+    @traitlets.observe("tab", "feature")
+    def _write(self, change: Any = None) -> None:
+        if self.panes:  # not before all are there
+            self.set_trait("code", self.to_python())
+            self.set_trait("facts", json.dumps(self.state(), ensure_ascii=False))
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "panes": {name: widget.state() for name, widget in self.pane.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Also starts the ranking anew. Raises ValueError for a pane or a name that is not there."""
+        panes = state.get("panes", {})
+        unknown = [name for name in panes if name not in self.pane]
+        if unknown:
+            raise ValueError(f"the explorer has no pane {unknown[0]!r}; it has {', '.join(self.pane)}")
+        for name in ("prompt", *(each for each in self.pane if each != "prompt")):  # the question first: it may change the SAE
+            self.pane[name].restore(panes.get(name, {}))
+        super().restore({name: value for name, value in state.items() if name != "panes"})
+        if self.pane["prompt"].prompt:
+            self.pane["prompt"].run()
+
+    def to_python(self) -> str:
+        """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
+        model = self.bench.name or str(self.bench.model.cfg.model_name)
+        sae = repr(self.bench.sae_name) if model == "atlas" else "the folder of its SAE"
+        steps = [widget.to_python() for name, widget in self.pane.items() if name in ("prompt", "card")]
+        imports = "import workbench as wb\nfrom widgets import explore"
+        lines = [imports, "", f"bench = wb.load({model!r}, sae={sae})", *filter(None, steps), "", "explorer = explore(bench)"]
+        return "\n".join([*lines, f"explorer.restore({self.state()!r})"])
+
+    def save(self) -> None:
+        """Sends the page the file that `to_html` writes, to download."""
+        self.send({"name": "explorer.html", "page": page(self)})
+
+    def _hear(self, _: Any, content: Any, buffers: Any) -> None:
+        if isinstance(content, dict) and content.get("do") in self.actions:
+            getattr(self, content["do"])()
+
+    def close(self) -> None:
+        for widget in self.pane.values():
+            widget.close()
+        super().close()
+
+    def static_html(self) -> str:
+        ranking, card = self.pane["ranking"].ranking, self.pane["card"]
+        return ("" if ranking is None else ranking_html(ranking)) + card.static_html()
+
+    def __repr__(self) -> str:
+        chosen = "no feature" if self.feature is None else f"feature {self.feature}"
+        return f"Explorer: {self.pane['prompt'].prompt!r}, {chosen}"

@@ -1,0 +1,172 @@
+"""The question: a prompt, an answer and a baseline; its tokens and the model's next tokens as one types; its features, ranked.
+
+    pane = PromptPane(bench, prompt="Fact: The capital of …", answer=" Sacramento", baseline=" Albany")
+    pane.run()          attributions first, then the effects, largest |attribution| first; pane.cancel() keeps what was measured
+    pane.ranking        the FeatureRanking so far
+
+What is wrong with a prompt or an answer is said as it is typed. Model work runs in jobs: nothing waits for it.
+"""
+
+import time
+from typing import Any
+
+import torch
+import traitlets
+
+from widgets.jobs import SETTING, Job
+from widgets.marks import visible
+from widgets.pane import WorkingPane, module, style
+from workbench.circuits.measurement import Measurement
+from workbench.circuits.metrics import logit_diff
+from workbench.circuits.ranking import as_ranking
+from workbench.model import answer_token, last_logits, to_str_tokens, to_tokens
+
+N_NEXT = 8  # tokens offered
+N_CHIPS = 256  # tokens drawn of a long prompt
+SHOWN_AGAIN = 0.3  # seconds between two states of a ranking that is being measured, at least
+SHARE = 4  # and so many times what showing one took: a large ranking must not spend its time being drawn
+
+
+class PromptPane(WorkingPane):
+    _esm = module("prompt")
+    _css = style("prompt")
+
+    prompt = traitlets.Unicode("").tag(sync=True)
+    answer = traitlets.Unicode("", help="one token; empty: the model's first").tag(sync=True)
+    baseline = traitlets.Unicode("", help="one token; empty: the mean logit").tag(sync=True)
+    sae = traitlets.Unicode("", help="its name among the bench's").tag(sync=True)
+    saes = traitlets.List(read_only=True).tag(sync=True)  # [name, what it is]
+    tokens = traitlets.List(read_only=True).tag(sync=True)
+    n_tokens = traitlets.Int(0, read_only=True).tag(sync=True)
+    next_tokens = traitlets.List(read_only=True).tag(sync=True)  # {"token", "probability"}, the most probable first
+    problems = traitlets.Dict(read_only=True).tag(sync=True)  # "prompt", "answer" or "baseline" → what is wrong with it
+    ranking = traitlets.Any(None, help="a FeatureRanking, or None")
+
+    kept = ("sae", "prompt", "answer", "baseline", "feature")
+    maker = "PromptPane(bench)"
+    bench = traitlets.Any()
+
+    def __init__(self, bench: Any, **traits: Any):
+        self._asking: Job | None = None
+        super().__init__(bench.model, bench=bench, **traits)
+        names = dict(bench.saes) or {bench.sae_name: bench.sae}
+        self.set_trait("saes", [[name, f"{sae.cfg.d_sae:,} features at {sae.cfg.hook_name}"] for name, sae in names.items()])
+        self.sae = self.sae or bench.sae_name
+
+    @traitlets.observe("prompt")
+    def _read(self, change: Any = None) -> None:
+        """The prompt's tokens, or what is wrong with it; then, in a job, what the model would say next."""
+        try:
+            tokens = to_tokens(self.bench.model, self.prompt)
+        except ValueError as error:
+            self._show_tokens([], 0)
+            self._say("prompt", str(error) if self.prompt else "")
+            return
+        self._show_tokens(to_str_tokens(self.bench.model, tokens[:, :N_CHIPS]), tokens.shape[1])
+        self._say("prompt", "")
+        if self._asking is not None:
+            self._asking.replace()
+        self._asking = Job(lambda job: self._ask(job, tokens), self.bench.model, lambda progress: None)
+
+    @torch.no_grad()
+    def _ask(self, job: Job, tokens: torch.Tensor) -> None:
+        probabilities = last_logits(self.bench.model, tokens)[0].float().softmax(-1)
+        best = probabilities.topk(N_NEXT)
+        texts = to_str_tokens(self.bench.model, best.indices)
+        offered = [{"token": text, "probability": round(p, 4)} for text, p in zip(texts, best.values.tolist(), strict=True)]
+        with SETTING:
+            if not job.is_cancelled:
+                self.set_trait("next_tokens", offered)
+
+    @traitlets.observe("answer", "baseline")
+    def _check(self, change: Any) -> None:
+        """A word that is a token only with its leading space gets it; what is no single token is explained."""
+        typed, problem = change["new"], ""
+        if typed:
+            try:
+                setattr(self, change["name"], one_token(self.bench.model, typed))
+            except ValueError as error:
+                problem = str(error)
+        if not problem and self.answer and self.answer == self.baseline:
+            problem = "the answer is its own baseline: the difference is always 0"
+        self._say(change["name"], problem)
+
+    @traitlets.observe("sae")
+    def _look_through(self, change: Any) -> None:
+        if change["new"] and change["new"] != self.bench.sae_name:
+            self.bench = self.bench.with_sae(change["new"])
+            self.feature, self.ranking = None, None
+
+    def run(self) -> Job | None:
+        """Start to rank, in place of what is being ranked; None, and a word in `problems`, where something is wrong."""
+        if not self.prompt.strip():
+            self._say("prompt", "the prompt is empty: expected some text to predict the next token of")
+        if any(self.problems.values()):
+            return None
+        return super().run()
+
+    def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        super().close()
+
+    def work(self, job: Job) -> None:
+        bench, prompt, answer, baseline = self.bench, self.prompt, self.answer, self.baseline
+        if not answer:
+            answer = int(last_logits(bench.model, to_tokens(bench.model, prompt))[0].argmax())
+        found = Measurement(bench.model, bench.sae, prompt, logit_diff(answer, baseline or None))
+        shown_at, cost = 0.0, 0.0
+
+        def show() -> None:
+            nonlocal shown_at, cost
+            began = time.monotonic()
+            ranking = as_ranking(bench, found)
+            with SETTING:
+                if not (job.is_cancelled and self._job is not job):  # a newer job's rows stay
+                    self.ranking = ranking
+            shown_at = time.monotonic()
+            cost = shown_at - began
+
+        def on_batch(n_measured: int) -> None:
+            if time.monotonic() - shown_at > max(SHOWN_AGAIN, SHARE * cost):
+                show()
+            job.report(n_measured, len(found.pairs))
+
+        show()
+        job.report(0, len(found.pairs))
+        found.measure(progress=False, cancel=job.event, on_batch=on_batch)
+        show()
+
+    def _show_tokens(self, str_tokens: list[str], n_tokens: int) -> None:
+        self.set_trait("tokens", [visible(token) for token in str_tokens])
+        self.set_trait("n_tokens", n_tokens)
+        if not str_tokens:
+            self.set_trait("next_tokens", [])
+
+    def _say(self, about: str, problem: str) -> None:
+        self.set_trait("problems", {**self.problems, about: problem})
+
+    def to_python(self) -> str:
+        parts = [repr(self.answer or (self.next_tokens[0]["token"] if self.next_tokens else ""))] + (
+            [repr(self.baseline)] if self.baseline else []
+        )
+        return f"ranking = bench.rank({self.prompt!r}, wb.logit_diff({', '.join(parts)}))"
+
+    def __repr__(self) -> str:
+        return f"PromptPane: {self.prompt!r}, why {self.answer!r} rather than {self.baseline or 'the mean logit'!r}"
+
+
+def one_token(model: Any, text: str) -> str:
+    """The text as one token of the model, with the leading space that most words need. Raises ValueError that explains."""
+    try:
+        answer_token(model, text)
+        return text
+    except ValueError:
+        spaced = " " + text.strip()
+        try:
+            answer_token(model, spaced)
+        except ValueError:
+            pass
+        else:
+            return spaced
+        raise

@@ -1,0 +1,78 @@
+// Draws the selected feature's page (`html`, made and escaped by widgets/card.py), and round it: a label to set, a text of one's own for the
+// feature to read, copies. A link #123 in the page selects feature 123. Python answers `feature` and `text`; "label" is asked for by message.
+
+function render({ model, el }) {
+  const root = node("div", { class: "wbp wbk" });
+  const name = node("input", { "aria-label": "Label of this feature", placeholder: "call it something", spellcheck: "false" });
+  const save = button("Set label", () => model.send({ do: "label", text: name.value }));
+  const copied = node("span", { class: "wbp-faint", role: "status" });
+  const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
+  const tools = node(
+    "div",
+    { class: "wbk-tools" },
+    name,
+    save,
+    node("span", { class: "wbp-push" }, copied),
+    button("Copy HTML", () => copy(model.get("html"), "HTML")),
+    button("Copy JSON", () => copy(model.get("facts"), "JSON")),
+  );
+  const page = node("div", { class: "wbk-page" });
+  const text = node("input", { "aria-label": "Try your own text", placeholder: "try your own text: where is this feature active in it?", spellcheck: "false" });
+  const tried = node("div", { class: "wbk-tried", "aria-live": "polite" });
+  const trying = node("div", { class: "wbk-try" }, text, tried);
+  const empty = node("p", { class: "wbp-faint" });
+  root.append(empty, page, trying, tools);
+  el.append(root);
+
+  let saying;
+  const say = (words) => {
+    copied.textContent = words;
+    clearTimeout(saying);
+    saying = setTimeout(() => (copied.textContent = ""), 2500);
+  };
+
+  function drawPage() {
+    const html = model.get("html");
+    for (const part of [page, trying, tools]) part.hidden = !html;
+    const isReading = ["waiting", "running"].includes(model.get("progress").stage);
+    const failed = model.get("progress").stage === "failed" ? model.get("progress").message : "";
+    empty.hidden = Boolean(html) && !model.get("problem");
+    empty.textContent = model.get("problem") || failed || (isReading ? "reading the example texts: some seconds, the first time …" : "Choose a feature: in the ranking, on the map, in a search.");
+    page.innerHTML = html; // escaped in Python: everything from texts, tokens and labels is text in it
+    for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
+    for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
+    if (el.getRootNode().activeElement !== name) name.value = model.get("title");
+    name.hidden = save.hidden = !model.get("can_label");
+  }
+
+  function drawTried() {
+    const { tokens, values, scale, max, message } = model.get("tried");
+    if (message) return tried.replaceChildren(node("span", { class: "wbp-wrong" }, message));
+    if (!tokens) return tried.replaceChildren();
+    const found = max > 0 ? `largest activation ${number(max, false, scale)}` : "not active in this text";
+    tried.replaceChildren(node("p", { class: "wbp-text" }, ...shaded(tokens, values, scale)), node("div", { class: "wbp-faint" }, found));
+  }
+
+  page.onclick = (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (!link) return;
+    event.preventDefault();
+    change(model, { feature: Number(link.getAttribute("href").slice(1)) });
+  };
+  let typing;
+  text.oninput = () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => change(model, { text: text.value }), 200);
+  };
+  name.onkeydown = (event) => event.key === "Enter" && save.click();
+  text.value = model.get("text");
+  drawPage();
+  drawTried();
+  return watch(model, [
+    [["html", "problem", "can_label", "progress", "title"], drawPage],
+    [["tried"], drawTried],
+    [["text"], () => el.getRootNode().activeElement !== text && (text.value = model.get("text"))],
+  ]);
+}
+
+export default { render };

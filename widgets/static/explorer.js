@@ -1,0 +1,97 @@
+// Draws the panes on one screen: the question above, the ranking beside one of the others, chosen by a tab; and takes the state away, as
+// code, JSON or a file. The panes draw themselves; what they share is the selection, which Python (or page.js) hands on.
+
+const BESIDE = ["card", "finder", "steering", "map", "attention"];
+
+async function render({ model, el, host, signal }) {
+  const root = node("div", { class: "wbp wbe" });
+  const [top, left, right] = ["wbe-top", "wbe-left", "wbe-right"].map((name) => node("section", { class: name }));
+  const tabs = node("div", { class: "wbe-tabs", role: "tablist", "aria-label": "Beside the ranking" });
+  const shown = node("div", { class: "wbe-shown" });
+  const said = node("span", { class: "wbp-faint", role: "status" });
+  const copy = (name, what) => copyText(model.get(name), root).then(() => (said.textContent = `${what} copied`));
+  const foot = node(
+    "footer",
+    { class: "wbe-foot" },
+    button("Copy as Python", () => copy("code", "Python"), { title: "code that makes this view again" }),
+    button("Copy as JSON", () => copy("facts", "JSON"), { title: "the state: explorer.restore(…) takes it" }),
+    model.isSaved ? null : button("Save as HTML", () => model.send({ do: "save" }), { title: "one file that opens offline" }),
+    said,
+  );
+  right.append(tabs, shown);
+  root.append(top, node("div", { class: "wbe-middle" }, left, right), foot);
+  el.append(root);
+
+  const drawn = new Map(); // reference → its element
+  async function place(reference, parent, className) {
+    if (!drawn.has(reference)) {
+      const here = node("div", { class: className });
+      drawn.set(reference, here);
+      parent.append(here);
+      await arrived(host, reference, here, signal);
+    }
+    return drawn.get(reference);
+  }
+
+  async function drawPanes() {
+    const panes = new Map(model.get("panes").map((pane) => [pane.name, pane]));
+    const references = new Set([...panes.values()].map((pane) => pane.widget));
+    for (const [reference, element] of drawn) {
+      if (references.has(reference)) continue;
+      element.remove();
+      drawn.delete(reference);
+    }
+    for (const [name, parent] of [["prompt", top], ["ranking", left]]) if (panes.has(name)) place(panes.get(name).widget, parent, "");
+    const beside = BESIDE.filter((name) => panes.has(name));
+    const hadFocus = tabs.contains(el.getRootNode().activeElement);
+    tabs.replaceChildren(
+      ...beside.map((name, i) => {
+        const isChosen = name === model.get("tab");
+        const tab = button(panes.get(name).title, () => change(model, { tab: name }), { role: "tab", "aria-selected": String(isChosen), tabindex: isChosen ? 0 : -1, "data-tab": name });
+        tab.onkeydown = (event) => {
+          const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+          if (!by) return;
+          event.preventDefault();
+          change(model, { tab: beside[(i + by + beside.length) % beside.length] });
+        };
+        return tab;
+      }),
+    );
+    if (hadFocus) tabs.querySelector('[aria-selected="true"]')?.focus();
+    const chosen = panes.get(model.get("tab")) ?? panes.get(beside[0]);
+    if (!chosen) return;
+    for (const name of beside) drawn.get(panes.get(name).widget)?.toggleAttribute("hidden", panes.get(name) !== chosen);
+    const here = await place(chosen.widget, shown, "wbe-pane");
+    here.setAttribute("role", "tabpanel");
+    here.setAttribute("aria-label", chosen.title);
+  }
+
+  const download = (content) => {
+    if (!content.page) return;
+    const link = node("a", { download: content.name, href: URL.createObjectURL(new Blob([content.page], { type: "text/html" })) });
+    link.click();
+    said.textContent = `${content.name} saved`;
+  };
+  model.on("msg:custom", download);
+  drawPanes();
+  const unwatch = watch(model, [[["panes", "tab"], drawPanes]]);
+  return () => {
+    model.off("msg:custom", download);
+    unwatch();
+  };
+}
+
+// A pane that was made a moment ago may not be known to the page yet.
+async function arrived(host, reference, el, signal) {
+  for (let tries = 0; ; tries++) {
+    try {
+      const widget = await host.getWidget(reference);
+      return await widget.render({ el, signal });
+    } catch (error) {
+      if (tries >= 40) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+export default { render };

@@ -1,0 +1,142 @@
+// Draws the question: prompt, tokens, the model's next tokens, answer and baseline, and how far a ranking is. Python reads what is typed
+// (prompt, answer, baseline, sae) and answers with tokens, next_tokens, problems; "run" and "cancel" are asked for by messages.
+
+const percent = (p) => (p >= 0.995 ? "> 99 %" : p >= 0.01 ? `${Math.round(100 * p)} %` : "< 1 %");
+const spaced = (text) => text.replace(/^ /, "␣").replace(/^$/, "∅");
+
+function render({ model, el }) {
+  const root = node("div", { class: "wbp wbq" });
+  const prompt = node("textarea", { rows: 1, "aria-label": "Prompt", placeholder: "a text whose next token you want explained", spellcheck: "false" });
+  const answer = node("input", { "aria-label": "Answer", size: 16, spellcheck: "false", list: null });
+  const baseline = node("input", { "aria-label": "Baseline", size: 16, placeholder: "the mean logit", spellcheck: "false" });
+  const sae = node("select", { "aria-label": "SAE" });
+  const run = button("Rank", () => model.send({ do: isRunning() ? "cancel" : "run" }), { class: "wbp-main" });
+  const tokens = node("div", { class: "wbq-tokens", "aria-label": "Tokens" });
+  const offered = node("div", { class: "wbq-next", role: "group", "aria-label": "The model's next tokens" });
+  const bar = node("div", { class: "wbq-bar", role: "progressbar", "aria-label": "Effects measured", "aria-valuemin": 0 }, node("i"));
+  const status = node("span", { class: "wbp-faint wbq-status", role: "status" });
+  const wrong = node("div", { class: "wbq-wrong wbp-wrong", role: "alert" });
+  root.append(
+    node("div", { class: "wbq-line" }, prompt),
+    tokens,
+    node("div", { class: "wbq-line wbq-asked" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), offered),
+    node("div", { class: "wbq-line" }, run, node("label", {}, "SAE ", sae), status),
+    bar,
+    wrong,
+  );
+  el.append(root);
+
+  const isRunning = () => ["waiting", "running"].includes(model.get("progress").stage);
+  const send = (name, box) => {
+    if (model.get(name) !== box.value) change(model, { [name]: box.value });
+  };
+  const grow = () => {
+    prompt.style.height = "auto";
+    prompt.style.height = `${Math.min(prompt.scrollHeight + 2, 140)}px`;
+  };
+
+  // A box that is being typed in keeps what was typed; any other shows the trait.
+  function drawTyped() {
+    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) if (box !== el.getRootNode().activeElement || !isTyping) box.value = model.get(name);
+    grow();
+  }
+
+  function drawTokens() {
+    const shown = model.get("tokens");
+    const n = model.get("n_tokens");
+    const rest = n > shown.length ? [node("span", { class: "wbp-faint" }, ` … ${several(n - shown.length, "more token")}`)] : [];
+    tokens.replaceChildren(...shown.map((token, i) => node("span", { class: "wbp-token", title: `position ${i}` }, token)), ...rest);
+  }
+
+  function drawNext() {
+    const best = model.get("next_tokens");
+    const chips = best.map(({ token, probability }) => {
+      const is = token === model.get("answer") ? "answer" : token === model.get("baseline") ? "baseline" : null;
+      const chip = button("", (event) => change(model, { [event.shiftKey ? "baseline" : "answer"]: token }), {
+        class: `wbq-chip ${is ?? ""}`,
+        title: "click: the answer; shift-click or B: the baseline",
+        "aria-label": `${token.trim()}, ${percent(probability)}${is ? `, ${is}` : ""}`,
+      });
+      chip.append(visible(token), node("small", {}, percent(probability)));
+      chip.style.setProperty("--share", `${Math.round(100 * probability)}%`);
+      chip.onkeydown = (event) => {
+        if (event.key.toLowerCase() === "b") change(model, { baseline: token });
+      };
+      return chip;
+    });
+    const at = [...offered.querySelectorAll("button")].indexOf(el.getRootNode().activeElement);
+    offered.replaceChildren(...(chips.length ? [node("span", { class: "wbp-faint" }, "next token"), ...chips] : []));
+    if (at >= 0) offered.querySelectorAll("button")[at]?.focus();
+    answer.placeholder = best.length ? `${best[0].token.trim()} (its first)` : "the model's first";
+  }
+
+  function drawProblems() {
+    const problems = model.get("problems");
+    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) box.setAttribute("aria-invalid", Boolean(problems[name]));
+    wrong.replaceChildren(...Object.values(problems).filter(Boolean).map((text) => node("div", {}, text)));
+  }
+
+  function drawProgress() {
+    const { stage, done = 0, total = 0, message = "", seconds = 0 } = model.get("progress");
+    const share = total ? done / total : 0;
+    run.firstChild.data = isRunning() ? "Cancel" : "Rank";
+    run.classList.toggle("wbp-main", !isRunning());
+    bar.firstChild.style.width = `${100 * share}%`;
+    bar.classList.toggle("over", !isRunning());
+    bar.setAttribute("aria-valuenow", done);
+    bar.setAttribute("aria-valuemax", total || 1);
+    const effects = `${count(done)} of ${several(total, "effect")} measured`;
+    const says = { waiting: "waiting for other work on this model", running: total ? effects : "attributing", done: `${several(total, "effect")} in ${seconds.toFixed(1)} s`, cancelled: `cancelled: ${effects}`, failed: "" };
+    status.textContent = says[stage] ?? "";
+    root.dataset.stage = stage ?? "idle";
+    if (stage === "failed") wrong.replaceChildren(message);
+  }
+
+  function drawSaes() {
+    sae.replaceChildren(...model.get("saes").map(([name, says]) => node("option", { value: name }, `${name} · ${says}`)));
+    sae.value = model.get("sae");
+  }
+
+  let typing;
+  let isTyping = false;
+  const later = (name, box) => {
+    isTyping = true;
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      isTyping = false;
+      send(name, box);
+    }, 200);
+  };
+  prompt.oninput = () => {
+    grow();
+    later("prompt", prompt);
+  };
+  for (const [name, box] of [["answer", answer], ["baseline", baseline]]) box.onchange = () => send(name, box);
+  sae.onchange = () => change(model, { sae: sae.value });
+  root.onkeydown = (event) => {
+    if (event.key !== "Enter" || event.shiftKey || ![prompt, answer, baseline].includes(event.target)) return;
+    event.preventDefault();
+    clearTimeout(typing);
+    isTyping = false;
+    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) send(name, box);
+    model.send({ do: "run" });
+  };
+
+  drawSaes();
+  drawTyped();
+  drawTokens();
+  drawNext();
+  drawProgress();
+  drawProblems();
+  requestAnimationFrame(grow);
+  return watch(model, [
+    [["prompt", "answer", "baseline"], drawTyped],
+    [["tokens", "n_tokens"], drawTokens],
+    [["next_tokens", "answer", "baseline"], drawNext],
+    [["problems"], drawProblems],
+    [["progress"], drawProgress],
+    [["saes", "sae"], drawSaes],
+  ]);
+}
+
+export default { render };
