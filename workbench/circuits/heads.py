@@ -2,12 +2,12 @@
 
     moved(head) = effect − effect while the head cannot read that token
 
-effect = metric as it is − metric with the feature at 0 there (method.md §5). A head that cannot read a token has attention 0 to it, from
-every position; what it pays to the others stays as it is. The heads of a layer are rows of one batch.
+effect = metric as it is − metric with the feature at 0 there (Scaling Monosemanticity, "Features as Computational Intermediates"). A head
+that cannot read a token attends from all later positions as if it were not there: its score is at the lowest, before the softmax. (Setting
+its attention to 0 after the softmax would leave it in the denominator.) The heads of a layer are rows of one batch.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -21,22 +21,22 @@ from torch import Tensor
 from workbench.activations import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric
-from workbench.model import hooked, last_logits, to_str_tokens, to_tokens
+from workbench.model import hooked, is_start_token, last_logits, to_str_tokens, to_tokens
 from workbench.shapes import Rows, Tokens
 from workbench.tail import place
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-Patterns = Float[np.ndarray, "n_rows pos pos"]
+Patterns = Float[np.ndarray, "n_heads pos pos"]  # attention: from position, to position
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class HeadEffects:
-    """Every head after the hook point. table: layer, head, moved, attention (from the last position to the feature's), largest |moved| first."""
+    """Every head after the hook point, largest |moved| first. table: layer, head, moved, attention (the last position's to the token)."""
 
     table: pd.DataFrame
-    patterns: Patterns  # a row's attention: from position, to position
+    patterns: Patterns  # of the table's rows
     str_tokens: list[str]
     feature: int
     pos: int
@@ -65,29 +65,71 @@ def head_effects(
     resolved, tokens = metric.resolve(model), to_tokens(model, prompt)
     block, is_inner = place(model.hook_dict[sae.cfg.hook_name].name or sae.cfg.hook_name)
     layers = range(block + is_inner, model.cfg.n_layers)
-    missing = [name for name in map(_hook_name, layers) if name not in model.hook_dict]
-    if missing:
+    names = [f"blocks.{layer}.attn.{name}" for layer in layers for name in ("hook_pattern", "hook_attn_scores")]
+    if missing := [name for name in names if name not in model.hook_dict]:
         raise ValueError(f"this model's attention cannot be seen: it has no hook point {missing[0]}")
-    pos = _position(bench, tokens, feature) if pos is None else _checked(pos, tokens.shape[1])
-    patterns, clean = _patterns(model, tokens, layers)
-    effect = float(_effects(bench, tokens, resolved, feature, pos, [])[0])
-    rows, kept = [], []
-    for layer in layers:
+    pos = _strongest(bench, tokens, feature) if pos is None else _checked(pos, tokens.shape[1])
+    clean = {layer: _pattern(model, tokens, layer) for layer in layers}
+    effect = float(_effects(bench, tokens, resolved, {feature: 0.0}, pos)[0])
+    rows, patterns = [], [np.zeros((0, tokens.shape[1], tokens.shape[1]), np.float32)]
+    for layer, pattern in clean.items():
         if cancel is not None and cancel.is_set():
             break
-        blocked = _effects(bench, tokens, resolved, feature, pos, [(layer, head) for head in range(clean[layer].shape[0])])
-        for head, pattern in enumerate(clean[layer]):
-            rows.append((layer, head, effect - float(blocked[head]), float(pattern[-1, pos])))
-            kept.append(pattern)
-    del patterns
+        moved = effect - _effects(bench, tokens.expand(len(pattern), -1), resolved, {feature: 0.0}, pos, layer)
+        rows += [(layer, head, value, float(pattern[head, -1, pos])) for head, value in enumerate(moved.tolist())]
+        patterns.append(pattern)
     table = pd.DataFrame(rows, columns=["layer", "head", "moved", "attention"])
-    order = table["moved"].abs().argsort(kind="stable")[::-1].to_numpy()
+    order = np.argsort(-table["moved"].abs().to_numpy(), kind="stable")
     return HeadEffects(
         table=table.iloc[order].reset_index(drop=True),
-        patterns=np.stack(kept)[order] if kept else np.zeros((0, tokens.shape[1], tokens.shape[1]), np.float32),
+        patterns=np.concatenate(patterns)[order],
         str_tokens=to_str_tokens(model, tokens[0]),
         feature=int(feature),
         pos=pos,
         effect=effect,
         label=bench.labels.get(feature, ""),
     )
+
+
+@torch.no_grad()
+def _effects(bench: Any, rows: Tokens, metric: ResolvedMetric, ablation: dict[int, float], pos: int, layer: int | None = None) -> Rows:
+    """The feature's effect in each row; with a layer, row i's head i cannot read the token at `pos`."""
+    with _unread(bench.model, layer, pos) if layer is not None else nullcontext():
+        clean = metric(last_logits(bench.model, rows))
+        with editing(bench.model, bench.sae, ablation, pos):
+            return clean - metric(last_logits(bench.model, rows))
+
+
+def _unread(model: "TransformerBridge", layer: int, pos: int) -> AbstractContextManager:
+    def block(scores: Tensor) -> Tensor:
+        scores, heads = scores.clone(), torch.arange(len(scores))
+        scores[heads, heads, pos + 1 :, pos] = torch.finfo(scores.dtype).min
+        return scores
+
+    return hooked(model, f"blocks.{layer}.attn.hook_attn_scores", block)
+
+
+@torch.no_grad()
+def _pattern(model: "TransformerBridge", tokens: Tokens, layer: int) -> Patterns:
+    """(head, from position, to position)"""
+    caught: list[Tensor] = []
+    hook_name = f"blocks.{layer}.attn.hook_pattern"
+    with hooked(model, hook_name, lambda pattern: caught.append(pattern[0].float().cpu())):
+        last_logits(model, tokens)
+    assert len(caught) == 1, f"{hook_name} fired {len(caught)} times in one forward pass, expected once"
+    return caught[0].numpy()
+
+
+def _strongest(bench: Any, tokens: Tokens, feature: int) -> int:
+    """The position at which the feature is most active, start token left out."""
+    acts = bench.sae.encode(harvest(bench.model, tokens, bench.sae.cfg.hook_name).flatten(2).to(bench.sae.W_dec.dtype))[0, :, feature]
+    acts = acts.masked_fill(is_start_token(bench.model, tokens)[0], 0)
+    if not (acts > 0).any():
+        raise ValueError(f"feature {feature} is active nowhere on this prompt: choose one that is, or give pos=")
+    return int(acts.argmax())
+
+
+def _checked(pos: int, n_pos: int) -> int:
+    if not 0 <= pos < n_pos:
+        raise ValueError(f"position {pos} is not on this prompt: expected 0 (the start token) to {n_pos - 1}")
+    return pos
