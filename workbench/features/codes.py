@@ -1,0 +1,124 @@
+"""What features do on prompts that somebody typed: every active entry, from one pass of the model and one of the encoder.
+
+    prompts → tokens → activations at the hook point → for some features at a time: feature_acts of all tokens → the entries above 0
+
+The encoder of a large dictionary is gigabytes: it is read once for all prompts together (TopK and BatchTopK compare all features of a
+token: theirs once for every few tokens). Features do nothing at start tokens here: what fires there means nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import sparse
+from torch import Tensor
+
+from workbench.features.collect import BATCH, active, batches
+from workbench.gemm import machine_rate
+from workbench.head import through_bridge
+from workbench.model import check_sae, is_start_token, to_str_tokens, to_tokens
+from workbench.rows import as_batch
+from workbench.sae.architectures import select
+from workbench.sae.sae import SAE
+from workbench.shapes import FeatureActs
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+ELEMENTS = 2**22  # feature activations at once
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The largest activation of each feature on each prompt, where there is one; by prompt, then feature."""
+
+    prompt: np.ndarray
+    feature: np.ndarray
+    activation: np.ndarray
+    pos: np.ndarray  # the first token that has it
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """The active entries of some prompts. Row bounds[i] + pos of `acts` is token `pos` of prompt i, start token included."""
+
+    prompts: list[str]
+    str_tokens: list[list[str]]
+    acts: sparse.csr_array  # (tokens of all prompts, d_sae)
+    first: int  # where the texts begin: 1 after a start token
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        return np.cumsum([0, *map(len, self.str_tokens)])
+
+    def of(self, prompt: int) -> sparse.csr_array:
+        """(pos, d_sae)"""
+        return self.acts[self.bounds[prompt] : self.bounds[prompt + 1]]
+
+    def activations(self, prompt: int, feature: int) -> list[float]:
+        """One feature's, at every token."""
+        return self.of(prompt)[:, [feature]].toarray()[:, 0].tolist()
+
+    @cached_property
+    def peaks(self) -> Peaks:
+        entries = self.acts.tocoo()
+        prompt = np.searchsorted(self.bounds, entries.row, side="right") - 1
+        order = np.lexsort((entries.row, -entries.data, entries.col, prompt))
+        is_first = np.append(True, (np.diff(prompt[order]) != 0) | (np.diff(entries.col[order]) != 0))[: len(order)]
+        kept = order[is_first]
+        return Peaks(prompt[kept], entries.col[kept].astype(np.int64), entries.data[kept], entries.row[kept] - self.bounds[prompt[kept]])
+
+
+@torch.no_grad()
+def encode(model: "TransformerBridge", sae: SAE, prompts: Sequence[str]) -> Codes:
+    """Raises ValueError for an empty or over-long prompt, saying which one it is."""
+    check_sae(model, sae)
+    rows = [_tokens(model, prompt, i) for i, prompt in enumerate(prompts)]
+    bounds = np.cumsum([0, *map(len, rows)])
+    is_start = torch.cat([is_start_token(model, torch.tensor([row]))[0] for row in rows])
+    x = _harvest(model, sae.cfg.hook_name, rows)[~is_start.to(model.cfg.device)]
+    number = np.flatnonzero(~is_start.numpy())
+    parts = [(number[at[0] + row], at[1] + feature, act) for at, acts in _blocks(sae, x) for row, feature, act in [active(acts)]]
+    row, feature, act = (np.concatenate(column) for column in zip(*parts, strict=True))
+    acts = sparse.csr_array(sparse.coo_array((act, (row, feature)), shape=(bounds[-1], sae.cfg.d_sae)))
+    strings = [to_str_tokens(model, torch.tensor(row)) for row in rows]
+    return Codes([str(prompt) for prompt in prompts], strings, acts, first=int(is_start[0]))
+
+
+def _tokens(model: "TransformerBridge", prompt: str, number: int) -> list[int]:
+    try:
+        return to_tokens(model, prompt)[0].tolist()
+    except ValueError as error:
+        raise ValueError(f"prompt {number + 1}: {error}") from None
+
+
+def _harvest(model: "TransformerBridge", hook_name: str, rows: list[list[int]]) -> Float[Tensor, "n_tokens d_in"]:
+    """Of all rows, one after the other."""
+    found: dict[int, Tensor] = {}
+    for batch in batches([len(row) for row in rows], BATCH["cpu"]):
+        acts = through_bridge(model, as_batch(model, [rows[i] for i in batch])[0], [hook_name])[hook_name]
+        found |= {i: acts[at, : len(rows[i])] for at, i in enumerate(batch)}
+    return torch.cat([found[i] for i in range(len(rows))])
+
+
+def _blocks(sae: SAE, x: Float[Tensor, "n_tokens d_in"]) -> Iterator[tuple[tuple[int, int], FeatureActs]]:
+    """((first token, first feature), their feature activations)"""
+    x = x.to(sae.W_enc.dtype)
+    if sae.cfg.k is not None:
+        n = max(1, ELEMENTS // sae.cfg.d_sae)
+        for first in range(0, len(x), n):
+            yield (first, 0), sae.encode(x[first : first + n])
+        return
+    if sae.cfg.centers_input:
+        x = x - x.mean(-1, keepdim=True)
+    n = max(1, ELEMENTS // max(1, len(x)))
+    for first in range(0, sae.cfg.d_sae, n):
+        some = slice(first, first + n)
+        with machine_rate():
+            pre_acts = x @ sae.W_enc[:, some] + sae.b_enc[some]
+        threshold = None if sae.threshold is None else sae.threshold[some]
+        yield (0, first), select(sae.cfg.architecture, pre_acts, threshold=threshold)

@@ -1,0 +1,65 @@
+"""What a search found: the features, best first; how many each filter removed; where on the prompts each feature is active."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from workbench.features.codes import Codes
+
+
+class Removed(NamedTuple):
+    filter: str
+    n_before: int
+    n_removed: int
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Found:
+    """`.table`: one row a feature, best first. `.removed`: what each filter took away. `.why(feature)`: what it does on the prompts."""
+
+    wants: str  # what was searched for, in words
+    table: pd.DataFrame  # feature, score, …, label
+    removed: Sequence[Removed] = ()
+    codes: Codes | None = None  # of the prompts that were searched with; the positive ones come first
+    n_positive: int = 0
+    note: str = ""  # how sure it is
+
+    @property
+    def n_passed(self) -> int:
+        """How many features passed every filter; the table may show fewer."""
+        return self.removed[-1].n_before - self.removed[-1].n_removed if self.removed else len(self.table)
+
+    def why(self, feature: int) -> pd.DataFrame:
+        """One row a prompt: the token at which the feature is most active on it, and how active. No token where it is silent."""
+        if self.codes is None:
+            raise ValueError("this search read no prompts")
+        rows: list[dict[str, Any]] = []
+        for i, (prompt, tokens) in enumerate(zip(self.codes.prompts, self.codes.str_tokens, strict=True)):
+            acts = self.codes.activations(i, feature)
+            pos = max(range(len(acts)), key=acts.__getitem__)
+            kind = "positive" if i < self.n_positive else "negative"
+            rows.append(
+                dict(prompt=prompt, kind=kind, token=tokens[pos] if acts[pos] else "", pos=pos if acts[pos] else -1, activation=acts[pos])
+            )
+        return pd.DataFrame(rows, columns=["prompt", "kind", "token", "pos", "activation"])
+
+    def _repr_html_(self) -> str:
+        from widgets.html_find import found_html
+
+        return found_html(self)
+
+    def __repr__(self) -> str:
+        lines = [f"Found: features {self.wants}", *(f"  {removed_text(each)}" for each in self.removed)]
+        lines += [f"  {self.note}"] if self.note else []
+        if not len(self.table):
+            return "\n".join([*lines, "  no feature passes"])
+        for row in self.table.head(10).to_dict("records"):
+            numbers = "  ".join(f"{name} {value:.3g}" for name, value in row.items() if isinstance(value, float))
+            lines.append(f"  feature {row['feature']}  {numbers}  {row['label']}".rstrip())
+        return "\n".join(lines)
+
+
+def removed_text(removed: Removed) -> str:
+    return f"{removed.filter}: {removed.n_removed:,} of {removed.n_before:,} removed, {removed.n_before - removed.n_removed:,} left"

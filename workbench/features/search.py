@@ -1,0 +1,162 @@
+"""Which features mean what one set of prompts has and another has not? method.md §7, way 2.
+
+    active    on every positive prompt, or on a share of them: its largest activation there is > 0, the start token left out
+    silent    on every negative prompt: at most margin · its mean activation on the positive ones
+    rare      in the corpus of the index: active on at most max_density of its tokens
+    score     bits: −log2 of the share of the corpus's tokens at which it is at least as active as on three quarters of the positive
+              prompts. What fires as strongly in many other texts says little about these. Without an index: the mean activation.
+
+Bit sets (performance.md §6) filter; what is left is scored.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from workbench.features.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
+from workbench.features.codes import Codes, Peaks, encode
+from workbench.features.found import Found, Removed
+from workbench.features.rarity import Corpus
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+LEVEL = 0.75  # share of the positive prompts on which a feature is as active as its score asks; measured in benchmarks/find_atlas.py
+
+
+@dataclass(frozen=True)
+class Filters:
+    share: float = 1.0  # of the positive prompts that a feature has to be active on
+    margin: float = 0.0  # activation allowed on negative prompts, as a share of the mean over the positive ones
+    max_density: float = 0.1  # share of the corpus's tokens
+    top: int = 20  # rows of the table
+
+    def __post_init__(self):
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share={self.share}: expected a share of the positive prompts, above 0 and at most 1")
+        if not 0 <= self.margin < float("inf"):
+            raise ValueError(f"margin={self.margin}: expected 0 (silent on negative prompts) or more, such as 0.5")
+        if not 0 < self.max_density <= 1:
+            raise ValueError(f"max_density={self.max_density}: expected a share of the tokens, above 0 and at most 1")
+        if self.top < 1:
+            raise ValueError(f"top={self.top} asks for no feature; expected at least 1")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the features beside their weights."""
+
+    labels: Mapping[int, str] = field(default_factory=dict)
+    corpus: Corpus | None = None  # how active they are in the texts of an index
+
+
+def find(model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative: Iterable[str], filters: Filters, known: Known) -> Found:
+    """The features that are active on the positive prompts and silent on the negative ones, best score first."""
+    sets = checked_sets(positive, negative)
+    return filtered(encode(model, sae, [*sets[0], *sets[1]]), len(sets[0]), filters, known)
+
+
+def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> Found:
+    """The same from prompts that were read before, the positive ones first: another filter needs no model."""
+    n_negative = len(codes.prompts) - n_positive
+    kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.corpus)
+    table = scored(codes.peaks, n_positive, members(kept), known)
+    wants = f"active on {n_positive} prompts" + (f", silent on {n_negative}" if n_negative else "")
+    return Found(wants, table.head(filters.top).reset_index(drop=True), removed, codes, n_positive=n_positive)
+
+
+def checked_sets(positive: Iterable[str], negative: Iterable[str], fewest_negative: int = 0) -> tuple[list[str], list[str]]:
+    """Raises ValueError for what cannot be searched with: no prompts, a bare string, an empty prompt, one that is in both sets."""
+    sets = {"positive": positive, "negative": negative}
+    for name, prompts in sets.items():
+        if isinstance(prompts, str):
+            raise ValueError(f"{name} is one string; expected a list of prompts: [{prompts[:40]!r}]")
+        sets[name] = prompts = list(prompts)
+        for i, prompt in enumerate(prompts, start=1):
+            if not isinstance(prompt, str):
+                raise ValueError(f"{name} prompt {i} is a {type(prompt).__name__}; expected a string")
+            if not prompt.strip():
+                raise ValueError(f"{name} prompt {i} of {len(prompts)} is empty: write some text or leave it out")
+    both = set(sets["positive"]) & set(sets["negative"])
+    if not sets["positive"]:
+        raise ValueError("there is no positive prompt: expected at least one text that has what you look for")
+    if len(sets["negative"]) < fewest_negative:
+        raise ValueError("there is no negative prompt: expected at least one text that lacks what you look for")
+    if both:
+        raise ValueError(f"{min(both)[:60]!r} is both a positive and a negative prompt: nothing can be active and silent on it")
+    return list(sets["positive"]), list(sets["negative"])
+
+
+def passing(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, filters: Filters, corpus: Corpus | None) -> tuple[Bits, list[Removed]]:
+    """The features that pass every filter, and what each filter removed. n_prompts: positive ones, which come first, and negative ones."""
+    n_positive, n_negative = n_prompts
+    n_needed = max(1, int(np.ceil(filters.share * n_positive - 1e-9)))
+    kept = all_of(d_sae)
+    steps = [
+        (
+            f"active on {n_needed} of {n_positive} positive prompts",
+            kept,
+            in_most(kept, positive_sets(peaks, n_positive, d_sae), n_positive - n_needed),
+        )
+    ]
+    if n_negative:
+        allowed = f"at most {filters.margin:g} × as active" if filters.margin else "silent"
+        kept = steps[-1][2]
+        steps.append(
+            (f"{allowed} on {n_negative} negative prompts", kept, without(kept, loud_sets(peaks, n_prompts, d_sae, filters.margin)))
+        )
+    if corpus is not None:
+        kept = steps[-1][2]
+        steps.append(
+            (f"active on at most {filters.max_density:.0%} of the index's tokens", kept, without(kept, [corpus.dense(filters.max_density)]))
+        )
+    return steps[-1][2], [Removed(name, size(before), size(before) - size(after)) for name, before, after in steps]
+
+
+def positive_sets(peaks: Peaks, n_positive: int, d_sae: int) -> list[Bits]:
+    """Of every positive prompt, the features that are active on it."""
+    edges = np.searchsorted(peaks.prompt, np.arange(n_positive + 1))
+    return [bits_of(peaks.feature[low:high], d_sae) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def loud_sets(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, margin: float) -> list[Bits]:
+    """Of every negative prompt, the features that are more active on it than margin · their mean over the positive ones."""
+    n_positive, n_negative = n_prompts
+    mean = np.zeros(d_sae) if margin else None
+    if mean is not None:
+        is_positive = peaks.prompt < n_positive
+        np.add.at(mean, peaks.feature[is_positive], peaks.activation[is_positive] / n_positive)
+    edges = np.searchsorted(peaks.prompt, np.arange(n_positive, n_positive + n_negative + 1))
+    found = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        feature = peaks.feature[low:high]
+        is_loud = True if mean is None else peaks.activation[low:high] > margin * mean[feature]
+        found.append(bits_of(feature[is_loud] if mean is not None else feature, d_sae))
+    return found
+
+
+def scored(peaks: Peaks, n_positive: int, features: np.ndarray, known: Known) -> pd.DataFrame:
+    """One row a feature, best score first."""
+    row = np.searchsorted(features, peaks.feature)
+    is_here = np.isin(peaks.feature, features)
+    activation = np.zeros((len(features), max(n_positive, int(peaks.prompt.max(initial=0)) + 1)))
+    activation[row[is_here], peaks.prompt[is_here]] = peaks.activation[is_here]
+    positive, negative = np.sort(activation[:, :n_positive], axis=1), activation[:, n_positive:]
+    level = positive[:, n_positive - max(1, int(np.ceil(LEVEL * n_positive)))]
+    table = pd.DataFrame(
+        {
+            "feature": features,
+            "score": positive.mean(1) if known.corpus is None else known.corpus.bits(features, level),
+            "min_activation": positive[:, 0],
+            "mean_activation": positive.mean(1),
+            "max_negative": negative.max(1, initial=0.0),
+            "n_positive": (positive > 0).sum(1),
+            "density": np.nan if known.corpus is None else known.corpus.density[features],
+            "label": [known.labels.get(int(feature), "") for feature in features],
+        }
+    )
+    return table.sort_values(["score", "mean_activation"], ascending=False, kind="stable")
