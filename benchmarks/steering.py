@@ -5,8 +5,8 @@
 For each concept of the answer key that a feature is labelled with (the one of highest F1), texts are sampled from one short prompt:
 unsteered, at sane strengths (0.5 to 3) and at the paper's (5 to 10). The share of the concept is how many of the new tokens complete a
 mention of it: n-grams of 1 to 3 tokens at which the concept comes into play and which, in fresh texts, nearly never mean anything else.
-The vector is the difference of means between texts that stop at a mention and others, at the largest of sixteen scales that costs no more
-perplexity than the least likely of the feature's strengths; and, to be generous, at the one of these scales that is best in hindsight.
+The vector is the difference of means between texts that stop at a mention and others; beside each strength it stands at the largest of
+sixteen scales that costs no more perplexity, and, to be generous, at the one of these scales that is best in hindsight.
 Several concepts share a batch: each row of it has an intervention of its own.
 """
 
@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 from tqdm.auto import tqdm
 
 from workbench import atlas
+from workbench.atlas.truth import kind_of
 from workbench.bench import Workbench
 from workbench.circuits.generation import Decoding, generate, read
 from workbench.circuits.intervene import editing
@@ -36,6 +37,7 @@ SANE, PAPER = (0.5, 1.0, 2.0, 3.0), (5.0, 7.0, 10.0)
 STRENGTHS = (*SANE, *PAPER)
 SCALES = [2.0 ** (k / 2) for k in range(-4, 12)]  # of the vector: 0.25 to 45; 1 is the distance between the two means
 AT_ONCE = 4  # concepts in a batch
+N_KINDS = 8  # of concepts that are shown by themselves
 N_GRAM, FEWEST, PURE, NAMES = 3, 5, 0.95, 0.1
 N_UNSTEERED = 1024
 N_EXAMPLES = 32  # texts a side of the steering vector
@@ -135,18 +137,15 @@ def by_vectors(bench: Workbench, decoding: Decoding, vectors: Sequence[SteeringV
     return write(bench, decoding, len(vectors) * len(SCALES), adding)
 
 
-def compare(mentions: Mentions, concept: str, steered: Written, pushed: Written, place: int) -> dict[str, float]:
-    """One concept's row: for both groups of strengths the means over them, beside the vector at no more perplexity."""
-    row, first, first_scale = {}, place * len(STRENGTHS), place * len(SCALES)
-    for name, strengths in (("sane", SANE), ("paper", PAPER)):
-        settings = [first + STRENGTHS.index(strength) for strength in strengths]
-        row[f"{name} features"] = float(np.mean([steered.share(mentions, concept, setting) for setting in settings]))
-        row[f"{name} features perplexity"] = limit = max(steered.perplexity[setting] for setting in settings)
-        sane = [i for i in range(first_scale, first_scale + len(SCALES)) if pushed.perplexity[i] <= limit] or [first_scale]
-        row[f"{name} vector"] = pushed.share(mentions, concept, sane[-1])
-        row[f"{name} best vector"] = max(pushed.share(mentions, concept, setting) for setting in sane)
-        row[f"{name} vector perplexity"] = pushed.perplexity[sane[-1]]
-    return row
+def compare(mentions: Mentions, concept: str, steered: Written, pushed: Written, place: int) -> list[dict[str, float]]:
+    """One concept's rows, one a strength, beside the vector at no more perplexity."""
+    rows, scales = [], range(place * len(SCALES), (place + 1) * len(SCALES))
+    for setting, strength in enumerate(STRENGTHS, start=place * len(STRENGTHS)):
+        sane = [i for i in scales if pushed.perplexity[i] <= steered.perplexity[setting]] or [scales[0]]
+        row = {"strength": strength, "share": steered.share(mentions, concept, setting), "perplexity": steered.perplexity[setting]}
+        row |= {"vector": pushed.share(mentions, concept, sane[-1]), "vector perplexity": pushed.perplexity[sane[-1]]}
+        rows.append(row | {"best vector": max(pushed.share(mentions, concept, i) for i in sane)})
+    return rows
 
 
 def unsteered(bench: Workbench, decoding: Decoding) -> list[list[int]]:
@@ -165,18 +164,24 @@ def interval(values: np.ndarray, n: int = 2000) -> str:
 
 
 def report(table: pd.DataFrame) -> None:
-    for name, strengths in (("sane", SANE), ("paper", PAPER)):
-        share = table[f"{name} features"].to_numpy()
-        ratio = share / table["unsteered"].to_numpy()
-        print(f"\nstrengths {strengths}, mean over them, {len(table)} concepts")
-        print(f"  share of the concept over unsteered, median: {interval(ratio)}; ≥ 5 for {(ratio >= 5).mean():.0%}")
-        print(f"  median share {interval(100 * share)} %, unsteered {100 * table['unsteered'].median():.3f} %")
+    """A concept's shares are means over strengths, its perplexities medians."""
+    for strengths in (SANE, PAPER):
+        groups = table[table["strength"].isin(strengths)].groupby("concept")
+        share, plain = groups["share"].mean(), groups["unsteered"].first()
+        ratio = share / plain
+        print(f"\nstrengths {strengths}, {len(share)} concepts")
+        print(f"  share of the concept over unsteered, median: {interval(ratio.to_numpy())}; ≥ 5 for {(ratio >= 5).mean():.0%}")
+        print(f"  median share {interval(100 * share.to_numpy())} %, unsteered {100 * plain.median():.3f} %")
         for vector in ("vector", "best vector"):
-            other = table[f"{name} {vector}"].to_numpy()
+            other = groups[vector].mean()
             beats, ties = (share > other).mean(), (share == other).mean()
-            print(f"  beats the {vector} for {beats:.0%}, tied for {ties:.0%}; the vector's share {interval(100 * other)} %")
-        perplexity = table[f"{name} features perplexity"].median(), table[f"{name} vector perplexity"].median()
-        print("  median perplexity {:.1f}, by the vector {:.1f}".format(*perplexity))
+            print(f"  beats the {vector} for {beats:.0%}, tied for {ties:.0%}; the vector's share {interval(100 * other.to_numpy())} %")
+        found = pd.DataFrame({"n": 1, "unsteered": plain, "share": share, "vector": groups["vector"].mean(), "ratio": ratio})
+        kinds = found.groupby([kind_of(concept) for concept in found.index])
+        print(kinds.median().assign(n=kinds.size()).sort_values("n", ascending=False).head(N_KINDS).round(4).to_string())
+    medians = table.groupby("strength")[["share", "vector", "best vector", "perplexity", "vector perplexity"]].median()
+    print("\nmedians over concepts, by strength; the vector costs no more perplexity than the feature at that strength")
+    print(medians.round(4).to_string())
 
 
 def main() -> None:
@@ -201,8 +206,8 @@ def main() -> None:
         pushed = by_vectors(bench, decoding, [vector_for(bench, concept, mentions, texts, rng) for concept in some])
         for place, concept in enumerate(some):
             share = max(float(np.mean([mentions.share(concept, ids) for ids in plain])), least)
-            row = {"concept": concept, "feature": best[concept][1], "f1": best[concept][0], "unsteered": share}
-            rows.append(row | compare(mentions, concept, steered, pushed, place))
+            about = {"concept": concept, "feature": best[concept][1], "f1": best[concept][0], "unsteered": share}
+            rows += [about | row for row in compare(mentions, concept, steered, pushed, place)]
     table = pd.DataFrame(rows)
     print(table.round(4).to_string(index=False))
     report(table)

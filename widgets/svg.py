@@ -95,7 +95,11 @@ def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequenc
             fill = f'fill="rgb({color})" fill-opacity="{0.9 * share:.2f}" stroke="{INK}" stroke-opacity="0.2"'
             body.append(f'<rect x="{x}" y="{y}" width="{cell_x - 1}" height="{cell_y - 1}" {fill}/>')
             if is_known and share >= 0.15:
-                body.append(_text(x + cell_x / 2, y + 15, f"{value:.2g}".replace("-", "−"), "middle"))
+                halo = (
+                    'fill="#111" stroke="white" stroke-opacity="0.85" stroke-width="3" paint-order="stroke"'  # on any shade, light or dark
+                )
+                shown = f"{value:.2g}".replace("-", "−")
+                body.append(f'<text x="{x + cell_x / 2:.1f}" y="{y + 15}" text-anchor="middle" {halo}>{shown}</text>')
     return svg_img("".join(body), left + cell_x * len(column_names) + head // 2, head + cell_y * len(row_names) + 4, alt)
 
 
