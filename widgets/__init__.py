@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from widgets.card_pane import CardPane
     from widgets.explorer import Explorer, explore
+    from widgets.finder import Finder
     from widgets.map import FeatureMap
     from widgets.prompt import PromptPane
     from widgets.ranking import RankingTable
@@ -20,10 +21,11 @@ _HOMES = {
     "explore": "explorer",
     "PromptPane": "prompt",
     "FeatureMap": "map",
+    "Finder": "finder",
     "RankingTable": "ranking",
     "SteeringPane": "steering",
 }
-__all__ = ["CardPane", "Explorer", "FeatureMap", "PromptPane", "RankingTable", "SteeringPane", "explore"]
+__all__ = ["CardPane", "Explorer", "FeatureMap", "Finder", "PromptPane", "RankingTable", "SteeringPane", "explore"]
 
 
 def __getattr__(name: str) -> Any:  # anywidget is imported when a widget is first asked for: static pages do not need it

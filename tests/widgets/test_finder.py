@@ -1,0 +1,113 @@
+"""The finder without a browser: what a search gives, what filters do without the model, what is refused."""
+
+import json
+
+import pytest
+from conftest import random_sae
+
+from widgets import Finder
+from workbench.bench import Workbench
+
+POSITIVE, NEGATIVE = ["the cat sat", "the cat ran to the mat", "a cat"], ["the dog ran", "and the mat"]
+HOSTILE = "</script><img src=x onerror=window.hacked=1>\n"
+
+
+@pytest.fixture
+def bench(model) -> Workbench:
+    return Workbench(model=model, sae=random_sae(), labels=dict.fromkeys(range(64), HOSTILE))
+
+
+def features(pane: Finder) -> list[int]:
+    return [row["feature"] for row in pane.view["rows"]]
+
+
+def test_a_search_gives_what_bench_find_gives_and_says_what_each_filter_removed(bench):
+    pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE, margin=0.5)
+    assert pane.run().wait(60).stage == "done"
+    expected = bench.find(POSITIVE, NEGATIVE, margin=0.5)
+    assert features(pane) == expected.table["feature"].tolist() and len(features(pane)) > 1
+    assert [(each["n_before"], each["n_removed"]) for each in pane.view["removed"]] == [each[1:] for each in expected.removed]
+    assert pane.view["n_passed"] == expected.n_passed
+
+
+def test_each_row_says_on_which_tokens_of_which_prompts_it_is_active(bench):
+    pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE, margin=0.5)
+    pane.run().wait(60)
+    row = pane.view["rows"][0]
+    for i, (prompt, acts) in enumerate(zip(POSITIVE + NEGATIVE, row["acts"], strict=True)):
+        _, cache = bench.model.run_with_cache(prompt)
+        expected = bench.sae.encode(cache[bench.sae.cfg.hook_name][0])[1:, row["feature"]]
+        assert "".join(pane.view["prompts"][i]["tokens"]) == prompt
+        found = dict(acts)
+        assert [found.get(place, 0.0) for place in range(len(expected))] == pytest.approx(expected.tolist(), abs=1e-3)
+    assert [each["kind"] for each in pane.view["prompts"]] == ["positive"] * 3 + ["negative"] * 2
+
+
+def test_moving_a_filter_asks_the_model_nothing(bench, monkeypatch):
+    pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE)
+    pane.run().wait(60)
+    monkeypatch.setattr(Workbench, "find", None)
+    n_passed = []
+    for pane.margin in (0.0, 0.5, 2.0):
+        n_passed.append(pane.view["n_passed"])
+    assert n_passed == sorted(n_passed) and n_passed[0] < n_passed[-1]
+    strict = pane.view["n_passed"]
+    pane.share = 0.3
+    assert pane.view["n_passed"] > strict
+    pane.top = 2
+    assert len(pane.view["rows"]) == 2
+
+
+def test_a_selection_that_does_not_pass_is_explained_too(bench):
+    pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE)
+    pane.run().wait(60)
+    left_out = next(i for i in range(64) if i not in features(pane))
+    pane.feature = left_out
+    assert pane.outside["feature"] == left_out and len(pane.outside["acts"]) == 5
+    pane.margin, pane.share, pane.top = 100.0, 0.01, 64
+    assert left_out not in features(pane) or pane.outside == {}
+    pane.feature = features(pane)[0]
+    assert pane.outside == {}
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (([], NEGATIVE), "there is no positive prompt"),
+        ((POSITIVE, [" "]), "negative prompt 1 of 1 is empty"),
+        ((POSITIVE, POSITIVE[:1]), "is both a positive and a negative prompt"),
+        ((["the cat " * 5000], []), "prompt 1: the prompt is"),
+    ],
+)
+def test_what_cannot_be_searched_with_is_said_and_an_earlier_result_stays(bench, sets, says):
+    pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE)
+    pane.run().wait(60)
+    before = pane.view
+    pane.positive, pane.negative = sets
+    assert pane.run().wait(60).stage == "failed" and says in pane.progress["message"]
+    assert pane.view == before
+
+
+def test_the_query_is_code_that_finds_the_same(bench):
+    pane = Finder(bench, positive=[*POSITIVE, HOSTILE], negative=NEGATIVE, share=0.5, margin=1.0)
+    pane.run().wait(60)
+    assert eval(pane.code, {"bench": bench}).table["feature"].tolist() == features(pane)
+    assert pane.code == pane.query() and "max_density" not in pane.code
+
+
+def test_a_state_that_was_kept_comes_back(bench):
+    pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE, margin=0.5, feature=3)
+    other = Finder(bench)
+    other.restore(json.loads(json.dumps(pane.state())))
+    assert other.state() == pane.state()
+    assert eval(pane.to_python(), {"Finder": Finder, "bench": bench}).state() == pane.state()
+
+
+def test_all_that_is_sent_is_json_and_labels_are_visible_text(bench):
+    pane = Finder(bench, positive=POSITIVE)
+    assert "not searched yet" in pane.static_html()
+    pane.run().wait(60)
+    json.dumps([pane.view, pane.outside], allow_nan=False)
+    assert pane.view["rows"][0]["label"].endswith("⏎") and pane.view["unit"] == "mean activation"
+    assert "<img src=x" not in pane.static_html() and "On the prompts" in pane.static_html()
+    assert repr(pane).startswith("Finder: 3 positive and 0 negative prompts, ")

@@ -1,0 +1,56 @@
+// A list of prompts: typed, pasted by the line, read from a file, taken away one by one. onchange hears the new list.
+
+const linesOf = (text) => text.split(/\r\n|\r|\n/).map((line) => line.trim()).filter(Boolean);
+const MOST_BYTES = 2 ** 20; // of a file: thousands of prompts
+
+function promptList(name, help, onchange) {
+  let prompts = [];
+  const box = node("textarea", { rows: 1, "aria-label": `Add ${name} prompts, one a line`, placeholder: help, spellcheck: "false" });
+  const file = node("input", { type: "file", accept: ".txt,text/plain", class: "wbp-hidden", tabindex: -1, "aria-label": `File of ${name} prompts, one a line` });
+  const load = button("From a file …", () => file.click(), { title: "A text file, one prompt a line" });
+  const clear = button("Clear", () => onchange([]), { "aria-label": `Clear the ${name} prompts` });
+  const said = node("span", { class: "wbp-wrong", role: "status" });
+  const title = node("h4", {});
+  const list = node("ol", { class: "wbf-prompts", "aria-label": `${name} prompts` });
+  const add = (text) => {
+    const fresh = [...new Set(linesOf(text))].filter((line) => !prompts.includes(line));
+    box.value = "";
+    if (fresh.length) onchange([...prompts, ...fresh]);
+  };
+  box.onkeydown = (event) => {
+    if (event.key !== "Enter" || event.shiftKey) return;
+    event.preventDefault();
+    add(box.value);
+  };
+  box.onpaste = (event) => {
+    const text = event.clipboardData.getData("text");
+    if (linesOf(text).length < 2) return;
+    event.preventDefault();
+    add(`${box.value}${text}`);
+  };
+  file.onchange = async () => {
+    const [chosen] = file.files;
+    file.value = "";
+    if (!chosen) return;
+    const isText = chosen.size <= MOST_BYTES && !(await chosen.slice(0, 4096).text()).includes("\0");
+    said.textContent = isText ? "" : `${chosen.name} is ${chosen.size > MOST_BYTES ? "larger than 1 MB" : "not a text file"}`;
+    if (isText) add(await chosen.text());
+  };
+
+  function draw(next, isLive) {
+    prompts = next;
+    title.textContent = `${name[0].toUpperCase()}${name.slice(1)} · ${count(prompts.length)}`;
+    const at = [...list.children].findIndex((line) => line.contains(document.activeElement));
+    list.replaceChildren(
+      ...prompts.map((prompt, i) => {
+        const remove = button("✕", () => onchange(prompts.filter((_, other) => other !== i)), { class: "wbp-icon", "aria-label": `Remove ${name} prompt ${i + 1}` });
+        remove.disabled = !isLive;
+        return node("li", {}, node("span", { dir: "auto" }, visible(prompt)), remove);
+      }),
+    );
+    if (at >= 0) (list.children[Math.min(at, prompts.length - 1)]?.querySelector("button") ?? box).focus();
+    for (const control of [box, load, file]) control.disabled = !isLive;
+    clear.disabled = !isLive || !prompts.length;
+  }
+  return { root: node("section", { class: "wbf-set" }, title, list, box, node("div", { class: "wbp-bar" }, load, file, clear, said)), draw };
+}
