@@ -12,7 +12,8 @@ Piece = str | tuple[str, Iterable[str]]
 
 
 class Mention(NamedTuple):
-    end: int  # index of the character after the mention
+    start: int  # index of its first character
+    end: int  # index of the character after it
     concepts: frozenset[str]
 
 
@@ -27,9 +28,9 @@ class Text(str):
         for piece in pieces:
             string, concepts = (piece, ()) if isinstance(piece, str) else piece
             strings.append(string)
-            end += len(string)
+            start, end = end, end + len(string)
             if concepts:
-                mentions.append(Mention(end, frozenset(concepts)))
+                mentions.append(Mention(start, end, frozenset(concepts)))
         text = cls("".join(strings))
         text.mentions = tuple(mentions)
         return text
@@ -41,10 +42,19 @@ class Text(str):
 
     def concepts_at(self, ends: list[int]) -> list[frozenset[str]]:
         """Concepts in play at tokens that end at these character indices (ascending)."""
+        return self._reached(ends, [mention.end for mention in self.mentions])
+
+    def concepts_named(self, ends: list[int]) -> list[frozenset[str]]:
+        """The same from a mention's first token on, not only when it is complete: what a reader who knows the whole text would call the
+        token part of."""
+        return self._reached(ends, [mention.start + 1 for mention in self.mentions])
+
+    def _reached(self, ends: list[int], places: list[int]) -> list[frozenset[str]]:
+        """At tokens that end at `ends`: the concepts of the mentions whose place is reached."""
         in_play: frozenset[str] = frozenset()
-        per_token, waiting = [], list(self.mentions)
+        per_token, waiting = [], list(zip(places, self.mentions, strict=True))
         for end in ends:
-            while waiting and waiting[0].end <= end:
-                in_play |= waiting.pop(0).concepts
+            while waiting and waiting[0][0] <= end:
+                in_play |= waiting.pop(0)[1].concepts
             per_token.append(in_play)
         return per_token

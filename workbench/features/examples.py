@@ -23,6 +23,7 @@ class Example:
     peak: int  # which of the tokens it is shown for
     text: int  # the text's place in the corpus
     is_cut: tuple[bool, bool]  # does the text go on before, after?
+    first: int = 0  # the window's first token, counted from where the text begins, or the part of it that the model read at once
 
     @property
     def activation(self) -> float:

@@ -16,7 +16,12 @@ from workbench.features.examples import Example
 class Label(NamedTuple):
     text: str
     score: float | None = None  # how well it fits, by its origin's own measure
-    origin: str = ""  # "answer key", "token statistics", the name of a model, a person
+    origin: str = ""  # "answer key", "token statistics", the name of a model, "a person"
+
+    @property
+    def is_human(self) -> bool:
+        """Such a label is replaced by a person's only."""
+        return self.origin.startswith("a person")
 
 
 class TokenLogit(NamedTuple):

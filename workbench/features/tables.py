@@ -42,7 +42,8 @@ class Tables:
             activations[row.offsets.astype(int)] = row.activations
             text, n_part = divmod(row.row, 2**PART_BITS)
             is_cut = n_part > 0 or row.first > 0, bool(whole.goes_on) or last < len(whole.tokens)
-            found.setdefault(row.interval, []).append(Example(str_tokens, activations.tolist(), row.pos - row.first, text, is_cut))
+            example = Example(str_tokens, activations.tolist(), row.pos - row.first, text, is_cut, int(row.first))
+            found.setdefault(row.interval, []).append(example)
         return found
 
     def token_logits(self, tokens: Any, logits: Any) -> list[TokenLogit] | None:
