@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.attention import AttentionPane
     from widgets.card_pane import CardPane
     from widgets.explorer import Explorer, explore
     from widgets.finder import Finder
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from widgets.steering import SteeringPane
 
 _HOMES = {
+    "AttentionPane": "attention",
     "CardPane": "card_pane",
     "Explorer": "explorer",
     "explore": "explorer",
@@ -25,7 +27,7 @@ _HOMES = {
     "RankingTable": "ranking",
     "SteeringPane": "steering",
 }
-__all__ = ["CardPane", "Explorer", "FeatureMap", "Finder", "PromptPane", "RankingTable", "SteeringPane", "explore"]
+__all__ = ["AttentionPane", "CardPane", "Explorer", "FeatureMap", "Finder", "PromptPane", "RankingTable", "SteeringPane", "explore"]
 
 
 def __getattr__(name: str) -> Any:  # anywidget is imported when a widget is first asked for: static pages do not need it

@@ -34,10 +34,12 @@ def test_prompts_are_typed_pasted_removed_and_every_change_searches(page: Page, 
     box.press("Enter")
     expect(page.get_by_role("status").first).to_be_attached()
     expect(page.locator(".wbf-removed")).to_contain_text("active on 1 of 1 positive prompts")
-    paste = "box => box.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }))"
-    box.evaluate(
-        f"(box) => {{ const data = new DataTransfer(); data.setData('text', 'a cat\\n\\n  the mat \\r\\nthe cat sat\\n'); ({paste})(box); }}"
-    )
+    paste = """(box, text) => {
+        const data = new DataTransfer();
+        data.setData("text", text);
+        box.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+    }"""
+    box.evaluate(paste, "a cat\n\n  the mat \r\nthe cat sat\n")
     expect(page.get_by_label("positive prompts", exact=True).locator("li")).to_have_count(3)
     assert pane.positive == ["the cat sat", "a cat", "the mat"]
     page.get_by_role("button", name="Remove positive prompt 2").click()

@@ -28,6 +28,7 @@ from workbench.tail import place
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+N_POSITIONS = 8
 Patterns = Float[np.ndarray, "n_heads pos pos"]  # attention: from position, to position
 
 
@@ -57,8 +58,9 @@ def head_effects(
 ) -> HeadEffects:
     """How much of the effect of `feature` at `pos` goes through each head's reading of that token.
 
-    pos: None for the position at which the feature is most active. cancel: once set, the layers that are left are not measured. Raises
-    ValueError for a feature that is active nowhere on the prompt and for a model whose attention cannot be seen.
+    pos: None for the position of its largest |effect| among the N_POSITIONS at which it is most active. cancel: once set, the layers that
+    are left are not measured. Raises ValueError for a feature that is active nowhere on the prompt and for a model whose attention cannot
+    be seen.
     """
     model, sae = bench.model, bench.sae
     check_features(sae, [feature])
@@ -68,7 +70,7 @@ def head_effects(
     names = [f"blocks.{layer}.attn.{name}" for layer in layers for name in ("hook_pattern", "hook_attn_scores")]
     if missing := [name for name in names if name not in model.hook_dict]:
         raise ValueError(f"this model's attention cannot be seen: it has no hook point {missing[0]}")
-    pos = _strongest(bench, tokens, feature) if pos is None else _checked(pos, tokens.shape[1])
+    pos = _strongest(bench, tokens, resolved, feature) if pos is None else _checked(pos, tokens.shape[1])
     clean = {layer: _pattern(model, tokens, layer) for layer in layers}
     effect = float(_effects(bench, tokens, resolved, {feature: 0.0}, pos)[0])
     rows, patterns = [], [np.zeros((0, tokens.shape[1], tokens.shape[1]), np.float32)]
@@ -120,13 +122,14 @@ def _pattern(model: "TransformerBridge", tokens: Tokens, layer: int) -> Patterns
     return caught[0].numpy()
 
 
-def _strongest(bench: Any, tokens: Tokens, feature: int) -> int:
-    """The position at which the feature is most active, start token left out."""
+def _strongest(bench: Any, tokens: Tokens, metric: ResolvedMetric, feature: int) -> int:
+    """The position of the largest |effect|, start token left out."""
     acts = bench.sae.encode(harvest(bench.model, tokens, bench.sae.cfg.hook_name).flatten(2).to(bench.sae.W_dec.dtype))[0, :, feature]
     acts = acts.masked_fill(is_start_token(bench.model, tokens)[0], 0)
     if not (acts > 0).any():
         raise ValueError(f"feature {feature} is active nowhere on this prompt: choose one that is, or give pos=")
-    return int(acts.argmax())
+    positions = [pos for pos in acts.topk(min(N_POSITIONS, len(acts))).indices.tolist() if acts[pos] > 0]
+    return max(positions, key=lambda pos: abs(float(_effects(bench, tokens, metric, {feature: 0.0}, pos)[0])))
 
 
 def _checked(pos: int, n_pos: int) -> int:
