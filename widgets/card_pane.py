@@ -8,6 +8,7 @@ The page itself is card_html (widgets/card.py), the same as bench.feature(1234) 
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,9 +44,9 @@ class CardPane(WorkingPane):
     kept = ("feature", "text")
     maker = "CardPane(bench)"
 
-    def __init__(self, bench: Any, **traits: Any):
-        self._bench, self._scale = bench, 0.0
-        self.saved_features: list[int] = []  # whose pages a saved file holds beside the selected one's
+    def __init__(self, bench: Any, saved_features: Callable[[], list[int]] = list, **traits: Any):
+        """saved_features: whose pages a saved file holds beside the selected one's, the first ones at least."""
+        self._bench, self._saved_features, self._scale = bench, saved_features, 0.0
         super().__init__(bench.model, **traits)
         self.set_trait("can_label", bench.index is not None)
 
@@ -87,11 +88,11 @@ class CardPane(WorkingPane):
         return {"title": visible(page.label.text), "facts": json.dumps(page_facts(page), ensure_ascii=False, indent=1), "html": html}
 
     def offline(self) -> dict[str, Any]:
-        """The pages that a saved file holds: of `saved_features` where they need only be read, and what is shown."""
+        """The pages that a saved file holds: of the first features where they need only be read, and what is shown."""
         shown = (
             {} if self.feature is None or not self.html else {self.feature: {"title": self.title, "facts": self.facts, "html": self.html}}
         )
-        features = self.saved_features[:N_OFFLINE] if self._bench.index is not None else []
+        features = self._saved_features()[:N_OFFLINE] if self._bench.index is not None else []
         return {"pages": {feature: self._drawn(self._bench.feature(feature)) for feature in features} | shown}
 
     def _show_nothing(self, problem: str) -> None:

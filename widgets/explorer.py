@@ -13,12 +13,15 @@ from typing import Any
 
 import traitlets
 
+from widgets.attention import AttentionPane
 from widgets.card_pane import CardPane
+from widgets.finder import Finder
 from widgets.html import ranking_html
 from widgets.pane import Pane, module, style
 from widgets.prompt import PromptPane
 from widgets.ranking import RankingTable
 from widgets.standalone import WIDGET, page
+from widgets.steering import SteeringPane
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
 PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that the notebook keeps it for where no script runs
@@ -70,10 +73,13 @@ class Explorer(Pane):
 
     def _look_through(self, bench: Any) -> None:
         """The panes that read one SAE, made anew for it."""
-        self.bench = bench
+        self.bench, question = bench, self._question()
         for name in [name for name in self.pane if name not in ("prompt", "ranking")]:
             self.pane.pop(name).close()
-        self._add("card", CardPane(bench))
+        self._add("card", CardPane(bench, saved_features=self._ranked_features))
+        self._add("finder", Finder(bench))
+        self._add("steering", SteeringPane(bench, prompt=question["prompt"]))
+        self._add("attention", AttentionPane(bench, **question))
         self.set_trait("panes", [{"name": name, "title": TITLES[name], "widget": widget} for name, widget in self.pane.items()])
         self._write()
 
@@ -82,8 +88,17 @@ class Explorer(Pane):
         traitlets.link((self, "feature"), (widget, "feature"))
         widget.observe(self._write, list(widget.kept))
 
+    def _question(self) -> dict[str, str]:
+        return {name: getattr(self.pane["prompt"], name) for name in ("prompt", "answer", "baseline")}
+
     def _show_ranking(self, change: Any) -> None:
-        self.pane["ranking"].ranking = change["new"]
+        """What is ranked, everywhere: a new question is also the one whose attention is looked at, and what steering goes on from."""
+        old, new = change["old"], change["new"]
+        self.pane["ranking"].ranking = new
+        if new is not None and (old is None or old.prompt != new.prompt):
+            self.pane["steering"].prompt = new.prompt
+        for name, value in self._question().items():
+            setattr(self.pane["attention"], name, value)
 
     def first_feature(self) -> int | None:
         """The one of largest effect."""
@@ -115,10 +130,16 @@ class Explorer(Pane):
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
         model = self.bench.name or str(self.bench.model.cfg.model_name)
         sae = repr(self.bench.sae_name) if model == "atlas" else "the folder of its SAE"
-        steps = [widget.to_python() for name, widget in self.pane.items() if name in ("prompt", "card")]
+        steps = [self.pane[name].to_python() for name in ("prompt", "card")]
+        steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].positive else []
         imports = "import workbench as wb\nfrom widgets import explore"
         lines = [imports, "", f"bench = wb.load({model!r}, sae={sae})", *filter(None, steps), "", "explorer = explore(bench)"]
         return "\n".join([*lines, f"explorer.restore({self.state()!r})"])
+
+    def _ranked_features(self) -> list[int]:
+        """Those whose pages a saved file holds, the largest effects first."""
+        ranking = self.pane["ranking"].ranking
+        return [] if ranking is None else ranking.table["feature"].drop_duplicates().tolist()
 
     def save(self) -> None:
         """Sends the page the file that `to_html` writes, to download."""

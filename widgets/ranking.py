@@ -65,6 +65,7 @@ class RankingTable(Pane):
     shows = traitlets.Enum(VIEWS, "table", help="rows, ranks in three orders, or effect against the cheap orders").tag(sync=True)
     view = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn: one page of rows
     detail = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn of the chosen feature
+    chosen = traitlets.Int(None, allow_none=True, read_only=True).tag(sync=True)  # its place among the rows; None: not active, or hidden
     picture = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn where `shows` is no table
 
     kept = ("sort_by", "is_descending", "query", "page_size", "is_summed", "shows", "page", "feature")
@@ -90,6 +91,7 @@ class RankingTable(Pane):
     @traitlets.observe("sort_by", "is_descending", "query", "page", "page_size", "is_summed")
     def _show_page(self, change: Any = None) -> None:
         self.set_trait("view", {} if self.ranking is None else {**self.view, **self._page()})
+        self._show_place()
 
     @traitlets.observe("feature")
     def _show_feature(self, change: Any = None) -> None:
@@ -97,8 +99,7 @@ class RankingTable(Pane):
         if self.feature is not None and self.ranking is not None:
             shown = feature_detail(self.ranking, self._rows.summed, self.feature, self._examples)
         self.set_trait("detail", shown)
-        if self.view:
-            self.set_trait("view", {**self.view, **self._place()})
+        self._show_place()
 
     @traitlets.observe("shows")
     def _show_picture(self, change: Any = None) -> None:
@@ -127,17 +128,14 @@ class RankingTable(Pane):
             "unit": "features" if self.is_summed else "(feature, position) pairs",
             "message": "",
             "n_left_out": 0,
-            **self._place(),
         }
 
-    def _place(self) -> dict[str, Any]:
+    def _show_place(self) -> None:
         """Where among the matching rows the chosen feature comes first; None where it is not active, or a filter hides it."""
-        rows = self.rows
-        try:
-            places = np.flatnonzero(rows.table["feature"].to_numpy()[self._found()] == self.feature)
-        except QueryError:
-            return {}
-        return {"chosen": int(places[0]) if len(places) else None}
+        if not self.view or self.view["message"]:
+            return
+        places = np.flatnonzero(self.rows.table["feature"].to_numpy()[self._found()] == self.feature)
+        self.set_trait("chosen", int(places[0]) if len(places) else None)
 
     def offline(self) -> dict[str, Any]:
         """What a saved page needs to sort, filter and choose without Python."""

@@ -91,16 +91,16 @@ def test_a_feature_chosen_elsewhere_that_is_not_active_here_is_said_so():
     table = RankingTable(made_ranking())
     table.feature = 10**6
     assert table.detail["message"] == "Not active on this prompt." and not table.detail["measures"]
-    assert table.view["chosen"] is None and len(table.view["rows"]) == 12
+    assert table.chosen is None and len(table.view["rows"]) == 12
 
 
 def test_a_selection_that_a_filter_hides_or_another_page_holds_is_told_apart():
     table = RankingTable(made_ranking(), feature=41)
-    assert table.view["chosen"] == 1
+    assert table.chosen == 1
     table.query = "Lakers"
-    assert table.view["chosen"] is None and table.detail["measures"]
+    assert table.chosen is None and table.detail["measures"]
     table.query, table.sort_by = "", "activation"
-    place = table.view["chosen"]
+    place = table.chosen
     table.page = place // table.page_size
     assert 41 in features(table)
 

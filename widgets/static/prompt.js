@@ -19,8 +19,8 @@ function render({ model, el }) {
   root.append(
     node("div", { class: "wbq-line" }, prompt),
     tokens,
-    node("div", { class: "wbq-line wbq-asked" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), offered),
-    node("div", { class: "wbq-line" }, run, node("label", {}, "SAE ", sae), status),
+    node("div", { class: "wbq-line" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), run, status, node("label", { class: "wbp-push" }, "SAE ", sae)),
+    offered,
     bar,
     wrong,
   );

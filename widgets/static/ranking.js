@@ -60,7 +60,7 @@ function detail({ feature, label, measures, tokens, name, values, scale, example
 
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbr" });
-  const query = node("input", { type: "search", "aria-label": "Filter rows", placeholder: "filter:  lakers  effect>0.1  pos=8", spellcheck: "false" });
+  const query = node("input", { type: "search", "aria-label": "Filter rows", placeholder: "filter: lakers effect>0.1", title: "words, a feature's number, and conditions such as effect>0.1 pos=8", spellcheck: "false" });
   const summed = node("input", { type: "checkbox" });
   const status = node("span", { class: "wbr-status", role: "status" });
   const views = node("div", { class: "wbr-views", role: "group", "aria-label": "Show as" });
@@ -122,7 +122,7 @@ function render({ model, el }) {
     const hadFocus = body.contains(document.activeElement);
     at = Math.min(at, Math.max(rows.length - 1, 0));
     const lines = rows.map((row, i) => {
-      const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": row.feature === model.get("feature") }, ...columns.map((column) => cell(column, row, scales)));
+      const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": String(row.feature === model.get("feature")) }, ...columns.map((column) => cell(column, row, scales)));
       line.onclick = () => {
         reach(i);
         choose(row.feature);
@@ -142,12 +142,14 @@ function render({ model, el }) {
     drawBody(view);
     const last = view.first + view.rows.length;
     const left = view.n_left_out ? `; ${count(view.n_left_out)} of smaller effect are not in this page` : "";
-    status.textContent = view.message || (view.n_matching === view.n_rows ? `${count(view.n_rows)} ${view.unit}` : `${count(view.n_matching)} of ${count(view.n_rows)} ${view.unit}`) + left;
+    const n = view.n_matching === view.n_rows ? count(view.n_rows) : `${count(view.n_matching)} of ${count(view.n_rows)}`;
+    status.textContent = view.message || `${n} ${view.unit.replace("(feature, position) ", "")}${left}`;
+    status.title = view.unit;
     status.classList.toggle("wbp-wrong", Boolean(view.message));
     where.textContent = view.rows.length ? `${count(view.first + 1)}–${count(last)} of ${count(view.n_matching)}` : "nothing matches";
     previous.disabled = view.first === 0;
     next.disabled = last >= view.n_matching;
-    drawHint(view);
+    drawHint();
     if (isArriving && view.rows[at]) {
       isArriving = false;
       choose(view.rows[at].feature);
@@ -155,7 +157,10 @@ function render({ model, el }) {
   }
 
   // A selection that is not on this page: on which one it is, or that a filter hides it.
-  function drawHint({ rows, chosen }) {
+  function drawHint() {
+    const { rows } = model.get("view");
+    if (!rows) return;
+    const chosen = model.get("chosen");
     const feature = model.get("feature");
     const isHere = feature == null || rows.some((row) => row.feature === feature);
     if (isHere) return hint.replaceChildren("↑ ↓ choose a feature");
@@ -188,7 +193,7 @@ function render({ model, el }) {
   function drawDetail() {
     const shown = model.get("detail");
     selected.replaceChildren(...(shown.feature == null ? [] : detail(shown)));
-    if (model.get("view").rows) drawHint(model.get("view"));
+    drawHint();
   }
 
   function drawChoice() {
@@ -230,6 +235,7 @@ function render({ model, el }) {
   return watch(model, [
     [["view"], drawView],
     [["detail"], drawDetail],
+    [["chosen"], drawHint],
     [["picture"], drawPicture],
     [["feature"], drawChoice],
     [["query", "is_summed", "shows"], drawControls],

@@ -63,10 +63,11 @@ export function answer(model, { rows, tokens, is_start_included, n_left_out, pic
     const by = shown.includes(model.get("sort_by")) ? model.get("sort_by") : "effect";
     const kind = (name) => (ORDERS.includes(name) ? "measure" : NUMERIC.includes(name) ? "integer" : name === "token" ? "token" : "text");
     const sortedRows = sorted(matching, by, model.get("is_descending"));
-    const chosen = sortedRows.findIndex((row) => row.feature === model.get("feature"));
+    const at = sortedRows.findIndex((row) => row.feature === model.get("feature"));
+    model.set("chosen", at < 0 ? null : at);
     return {
       columns: shown.map((name) => ({ name, title: name === "n_pos" ? "positions" : name, kind: kind(name) })),
-      rows: sortedRows.slice(first, first + size), chosen: chosen < 0 ? null : chosen,
+      rows: sortedRows.slice(first, first + size),
       scales: Object.fromEntries(ORDERS.map((name) => [name, largest(all, name)])),
       n_rows: all.length, n_matching: matching.length, first, message: "", n_left_out,
       unit: isSummed ? "features" : "(feature, position) pairs",
