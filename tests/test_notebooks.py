@@ -28,6 +28,14 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
+def test_the_readme_leads_to_every_notebook_with_a_picture_each():
+    lines = [line for line in (ROOT / "notebooks" / "README.md").read_text().splitlines() if line.startswith("| [")]
+    assert [re.findall(r"\]\((\w+\.ipynb)\)", line) for line in lines] == [[path.name] for path in NOTEBOOKS]
+    for line in lines:
+        (picture,) = re.findall(r'<img src="([^"]+)" width="\d+" alt="[^"]+">', line)
+        assert (ROOT / "notebooks" / picture).stat().st_size < 400_000
+
+
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def path(request: pytest.FixtureRequest) -> Path:
     return request.param
