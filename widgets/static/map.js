@@ -3,6 +3,7 @@
 const NEAR = 14; // pixels: how far from a point a click still means it
 const STEP = 1.35; // one step of the zoom
 const FAR_ZOOM = 4000;
+const STRONG = 225; // opacity of 255
 const N_LISTED = 24; // lassoed features that are named below the map
 const N_POINT_NAMES = 400; // with fewer points in view, the points are named instead of the clusters
 
@@ -20,7 +21,9 @@ function decode(model) {
   const texts = bytes?.byteLength ? new TextDecoder().decode(bytes).split("\n") : [""];
   const [features, saes, labels] = [0, 1, 2].map((k) => numbers.subarray(k * n, (k + 1) * n));
   const half = [0, 1].map((k) => xy.subarray(k * n, (k + 1) * n).reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6));
-  return { n, x: xy.subarray(0, n), y: xy.subarray(n), features, saes, labels, texts, half, densities: array("densities", Float32Array), scores: array("scores", Float32Array) };
+  const [densities, scores] = [array("densities", Float32Array), array("scores", Float32Array)];
+  const scales = { density: shares(densities, true), score: shares(scores, false) };
+  return { n, x: xy.subarray(0, n), y: xy.subarray(n), features, saes, labels, texts, isNamed: texts.map(Boolean), half, densities, scores, scales };
 }
 
 // A fixed shuffle, so that no dictionary hides another.
@@ -72,7 +75,8 @@ function render({ model, el }) {
   let data = decode(model);
   const base = shuffled(data.n);
   const colors = new Uint32Array(data.n);
-  let order = base;
+  const sorted = new Uint32Array(data.n);
+  let order = base; // in which the points are drawn
   const isShown = new Uint8Array(data.n); // 0: its dictionary is hidden
   const isStrong = new Uint8Array(data.n); // 0: it does not match, lies outside of the lasso or has no score
   const px = new Float32Array(data.n);
@@ -137,31 +141,40 @@ function render({ model, el }) {
     const hidden = new Set(model.get("hidden"));
     const shows = model.get("sae_names").map((name) => !hidden.has(name));
     const matches = matching(model.get("query"));
-    const lassoed = new Set(model.get("lassoed"));
-    const scale = by === "density" ? shares(data.densities, true) : by === "score" ? shares(data.scores, false) : null;
+    const lassoed = model.get("lassoed").length ? new Uint8Array(data.n) : null;
+    if (lassoed) for (const i of model.get("lassoed")) lassoed[i] = 1;
+    const scale = by === "density" ? data.scales.density : by === "score" ? data.scales.score : null;
+    const values = by === "density" ? data.densities : data.scores;
     const stops = RAMPS[dark ? "dark" : "light"];
-    const shades = Array.from({ length: 64 }, (_, i) => ramp(stops, i / 63));
-    const [faint, strong] = [[], []];
+    const shades = Array.from({ length: 64 }, (_, i) => packed(ramp(stops, i / 63), STRONG));
+    const palette = PALETTE.map((rgb) => packed(rgb, STRONG));
+    const gray = packed(GRAY, STRONG);
+    const faded = packed(GRAY, dark ? 70 : 60);
+    let n_faint = 0;
+    let n_strong = 0; // faint points are drawn first: they fill `sorted` from the front, the others from its end
     for (const i of base) {
       isShown[i] = shows[data.saes[i]] ? 1 : 0;
       if (!isShown[i]) continue;
-      let shade = GRAY;
-      if (by === "dictionary") shade = PALETTE[data.saes[i] % PALETTE.length];
-      else if (by === "label") shade = label(i) ? PALETTE[1] : GRAY;
+      let shade = gray;
+      if (by === "dictionary") shade = palette[data.saes[i] % palette.length];
+      else if (by === "label") shade = data.isNamed[data.labels[i]] ? palette[1] : gray;
       else {
-        const share = scale.of(by === "density" ? data.densities[i] : data.scores[i]);
+        const share = scale.of(values[i]);
         if (!Number.isNaN(share)) shade = shades[Math.round(63 * Math.min(Math.max(share, 0), 1))];
       }
-      const isOut = (matches && !matches[data.labels[i]] && data.features[i] !== matches.number) || (lassoed.size && !lassoed.has(i)) || (by === "score" && shade === GRAY);
-      colors[i] = packed(isOut ? GRAY : shade, isOut ? (dark ? 70 : 60) : 225);
+      const isOut = (matches && !matches[data.labels[i]] && data.features[i] !== matches.number) || (lassoed && !lassoed[i]) || (by === "score" && shade === gray);
+      colors[i] = isOut ? faded : shade;
       isStrong[i] = isOut ? 0 : 1;
-      (isOut ? faint : strong).push(i);
+      if (isOut) sorted[n_faint++] = i;
+      else sorted[data.n - ++n_strong] = i;
     }
-    if (by === "score") strong.sort((a, b) => data.scores[a] - data.scores[b]);
-    order = Uint32Array.from(faint.concat(strong));
+    const strong = sorted.subarray(data.n - n_strong);
+    if (by === "score") strong.sort((i, j) => data.scores[i] - data.scores[j]);
+    sorted.copyWithin(n_faint, data.n - n_strong);
+    order = sorted.subarray(0, n_faint + n_strong);
     drawLegend(scale, stops);
     const total = `${several(data.n, "feature")} of ${several(model.get("sae_names").length, "dictionary", "dictionaries")}`;
-    status.textContent = matches || lassoed.size ? `${count(strong.length)} of ${total}` : total;
+    status.textContent = matches || lassoed ? `${count(n_strong)} of ${total}` : total;
     repaint();
   }
 
@@ -439,7 +452,7 @@ function render({ model, el }) {
   const unwatch = watch(model, [
     [["feature", "sae_name"], say],
     [["color_by", "query", "hidden"], controls],
-    [["lassoed"], () => (controls(), list())],
+    [["lassoed"], () => (recolor(), list())],
     [["view"], repaint],
     [["scores"], redecode],
   ]);

@@ -1,0 +1,197 @@
+"""Click to repaint in Chromium, medians of 20, beside the bars that they should stay under.
+
+    python benchmarks/widgets.py [--rounds 20] [--only explorer|ranking|million|map]
+
+In the page: from the event's time stamp to the first task after the frame that shows the answer (tests/page_clock.py). Behind the
+page: the widgets' own Python in this process, reached through playwright's pipe (tests/live_page.py), so Python's part counts and
+Jupyter's websocket does not. The explorer holds the bundled atlas; tables and maps of a given length are made of random numbers.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from workbench import atlas
+from workbench.circuits.ranking import FeatureRanking
+
+sys.path[0] = str(Path(__file__).parent.parent / "tests")  # in place of this folder, where this file hides the package widgets
+from live_page import open_live  # noqa: E402
+from page_clock import median, milliseconds  # noqa: E402
+
+from widgets import FeatureMap, RankingTable, explore  # noqa: E402
+
+CHROMIUM = "/usr/bin/chromium"
+PROMPTS = [question.prompt for question in atlas.questions(held_out=True)]
+MEASURES = ("activation", "attribution", "effect")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", choices=["explorer", "ranking", "million", "map"])
+    return parser.parse_args()
+
+
+def report(name: str, value: float, bar: float) -> None:
+    print(f"{name:<58}{value:8.0f} ms   bar {bar:5.0f} ms   {'held' if value <= bar else 'MISSED'}", flush=True)
+
+
+@contextmanager
+def opened(browser: Browser, widget: Any) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.on("pageerror", lambda error: print("error in the page:", error))
+    with tempfile.TemporaryDirectory() as folder:
+        open_live(page, widget, Path(folder))
+        yield page
+    page.close()
+
+
+def made_ranking(n_rows: int) -> FeatureRanking:
+    rng = np.random.default_rng(0)
+    words = np.array([" Kobe", " Bryant", " played", " basketball", " is", " the", " state"], dtype=object)
+    labels = np.array([f"label {i}" for i in range(2_000)], dtype=object)
+    feature, pos = rng.integers(0, 2_000_000, n_rows), 1 + rng.integers(0, len(words), n_rows)
+    table = pd.DataFrame({"feature": feature, "pos": pos, "token": words[pos - 1], "label": labels[feature % len(labels)]})
+    for name in MEASURES:
+        table[name] = rng.standard_t(3, n_rows)
+    table["activation"] = table["activation"].abs()
+    names = dict(hook_name="blocks.3.hook_resid_pre", model_name="made", sae_name="made")
+    return FeatureRanking(
+        " ".join(words), ["<s>", *words], " Sacramento", " Albany", 5.0, table=table.drop_duplicates(["feature", "pos"]), **names
+    )
+
+
+def select_row(page: Page, i: int) -> float:
+    """Alternately of two rows; over when the feature's page stands below the table."""
+    row = page.locator(".wbr tbody tr").nth(1 + i % 2)
+    feature = row.locator("td").first.inner_text()
+    shown = f"document.querySelector('.wbr-detail h4')?.textContent.includes('feature {feature.replace(',', '')}')"
+    return milliseconds(page, "click", row.click, shown)
+
+
+def sort_rows(page: Page, table: RankingTable, i: int) -> float:
+    """By each measure in turn; nothing is kept of an earlier sort."""
+    for rows in (table.rows,):
+        rows._orders.clear()
+        rows._ranks.clear()
+    table._rows._found.clear()
+    name = MEASURES[i % 3]
+    head = f"th[data-column={name}]"
+    before = page.locator(".wbr tbody").inner_text()
+    done = (
+        f"document.querySelector('.wbr tbody').innerText !== {json.dumps(before)} && document.querySelector('{head}').ariaSort !== 'none'"
+    )
+    return milliseconds(page, "click", page.locator(f"{head} button").click, done)
+
+
+def table_of(browser: Browser, n_rows: int, n_rounds: int, bars: tuple[float, float]) -> None:
+    table = RankingTable(made_ranking(n_rows))
+    with opened(browser, table) as page:
+        report(f"select a row of {n_rows:,}", median(n_rounds, lambda i: select_row(page, i)), bars[0])
+        report(f"sort {n_rows:,} rows", median(n_rounds, lambda i: sort_rows(page, table, i)), bars[1])
+
+
+def explorer_on_the_atlas(browser: Browser, n_rounds: int) -> None:
+    bench = atlas.load()
+    bench.feature(0)  # without an index the example texts are read once
+    explorer = explore(bench)
+    explorer.pane["prompt"]._job.wait()
+    with opened(browser, explorer) as page:
+        page.locator(".wbk-page").wait_for()
+        report("explorer: select a row", median(n_rounds, lambda i: select_row(page, i)), 60)
+        report("explorer: open a card", median(n_rounds, lambda i: open_card(page, i)), 60)
+        report("explorer: change the theme", median(n_rounds, lambda i: change_theme(page)), 60)
+        report("explorer: a new prompt to its first attributions", median(n_rounds, lambda i: new_prompt(page, PROMPTS[i])), 400)
+
+
+def open_card(page: Page, i: int) -> float:
+    row = page.locator(".wbr tbody tr").nth(1 + i % 2)
+    feature = row.locator("td").first.inner_text().replace(",", "")
+    return milliseconds(
+        page, "click", row.click, f"document.querySelector('.wbk-page').textContent.includes('feature {int(feature):,} of')"
+    )
+
+
+def change_theme(page: Page) -> float:
+    """A key's event is its beginning; over when the panes know, or, for a map, when it is drawn anew."""
+    before = page.locator(".wbp-dark").count()
+    page.evaluate("addEventListener('keydown', () => document.body.classList.toggle('dark'), { once: true })")
+    return milliseconds(page, "keydown", lambda: page.keyboard.press("F8"), f"document.querySelectorAll('.wbp-dark').length !== {before}")
+
+
+def new_prompt(page: Page, prompt: str) -> float:
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    before = page.locator(".wbr tbody").inner_text()
+    done = f"document.querySelector('.wbr tbody').innerText !== {json.dumps(before)}"
+    found = milliseconds(page, "keydown", lambda: page.keyboard.press("Enter"), done)
+    page.wait_for_function("document.querySelector('.wbq').dataset.stage === 'done'")
+    return found
+
+
+def map_of(browser: Browser, n: int, n_rounds: int) -> None:
+    rng = np.random.default_rng(0)
+    cluster = rng.integers(0, 120, n)
+    xy = rng.normal(0, 6, (120, 2))[cluster] + rng.normal(0, 0.5, (n, 2))
+    columns = dict(sae=np.array(["1k", "4k", "16k"], dtype=object)[rng.integers(0, 3, n)], feature=np.arange(n), x=xy[:, 0], y=xy[:, 1])
+    table = pd.DataFrame(
+        {**columns, "cluster": cluster, "density": 10 ** rng.uniform(-5, -1, n), "label": [f"label {i % 9_000}" for i in range(n)]}
+    )
+    with opened(browser, FeatureMap(table)) as page:
+        box = page.locator(".wbp-map").bounding_box() or {}
+        at = lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])  # noqa: E731
+        drawn = "addEventListener('keydown', () => delete document.querySelector('.wbp').dataset.paint, { once: true })"
+        page.get_by_role("application").focus()
+
+        def zoom(i: int) -> float:
+            page.evaluate(drawn)
+            return milliseconds(page, "keydown", lambda: page.keyboard.press("+-"[i % 2]), "document.querySelector('.wbp').dataset.paint")
+
+        def click(i: int) -> float:
+            before = json.dumps(page.locator(".wbp-said").inner_text())
+            done = f"document.querySelector('.wbp-said').innerText !== {before}"
+            return milliseconds(page, "pointerup", lambda: page.mouse.click(*at(0.45 + 0.01 * (i % 7), 0.5 + 0.013 * (i % 5))), done)
+
+        def lasso(i: int) -> float:
+            before = json.dumps(page.locator(".wbp-listed").inner_text())
+            page.keyboard.down("Shift")
+            page.mouse.move(*at(0.3, 0.3))
+            page.mouse.down()
+            for x, y in ((0.6, 0.3), (0.6 - 0.01 * (i % 9), 0.7), (0.3, 0.7)):
+                page.mouse.move(*at(x, y), steps=8)
+            found = milliseconds(page, "pointerup", page.mouse.up, f"document.querySelector('.wbp-listed').innerText !== {before}")
+            page.keyboard.up("Shift")
+            return found
+
+        report(f"map of {n:,}: from the bytes to all points, once", page.evaluate("window.drawnIn"), 500)
+        report(f"map of {n:,}: zoom", median(n_rounds, zoom), 60)
+        report(f"map of {n:,}: select a point", median(n_rounds, click), 60)
+        report(f"map of {n:,}: lasso", median(n_rounds, lasso), 60)
+        report(f"map of {n:,}: change the theme", median(n_rounds, lambda i: change_theme(page)), 60)
+
+
+def main() -> None:
+    options = arguments()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        if options.only in (None, "explorer"):
+            explorer_on_the_atlas(browser, options.rounds)
+        if options.only in (None, "ranking"):
+            table_of(browser, 10_000, options.rounds, (60, 60))
+        if options.only in (None, "million"):
+            table_of(browser, 1_000_000, options.rounds, (60, 600))
+        if options.only in (None, "map"):
+            map_of(browser, 100_000, options.rounds)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

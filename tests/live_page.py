@@ -1,0 +1,118 @@
+"""A widget in a page of its own with its Python behind it, as in a notebook but without one: for benchmarks and browser tests.
+
+    open_live(page, widget, folder)      the module draws in `page`, and so do the widgets inside of it; what the hand changes reaches the
+                                         traits in this process through playwright, and what these change reaches the page
+
+Between page and Python lies playwright's pipe instead of Jupyter's websocket and kernel: a round trip of some milliseconds in both.
+"""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+from widgets import jobs, standalone
+
+HTML = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>live</title><style>
+body { margin: 24px; font: 14px/1.45 system-ui, sans-serif; background: #fff; color: #16181d; }
+body.dark { background: #14161a; color: #e6e7ea; }
+@media (prefers-color-scheme: dark) { body { background: #14161a; color: #e6e7ea; } }
+@@STYLE@@</style><div id="widget"></div>
+<script type="application/json" id="state">@@STATE@@</script><script type="module">@@SCRIPT@@</script>"""
+SCRIPT = """
+const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+const revive = (key, value) => (value?.["@bytes"] == null ? value : bytes(value["@bytes"]));
+const parts = JSON.parse(document.getElementById("state").textContent, revive);
+async function ask(question) {
+  const { changes, isBusy } = JSON.parse(await window.askPython(JSON.stringify(question)), revive);
+  for (const [name, values] of Object.entries(changes)) Object.assign(parts[name].state, values);
+  for (const [name, values] of Object.entries(changes)) for (const trait of Object.keys(values)) models[name].fire(`change:${trait}`);
+  window.answered = (window.answered ?? 0) + 1;
+  if (isBusy) setTimeout(() => ask({}), 20);
+}
+function model(name, state) {
+  const listeners = new Map();
+  let changed = {};
+  return {
+    widget_manager: {},
+    fire: (event) => [...(listeners.get(event) ?? [])].forEach((listener) => listener()),
+    get: (trait) => state[trait],
+    set(trait, value) {
+      if (Object.is(state[trait], value)) return;
+      [state[trait], changed[trait]] = [value, value];
+      this.fire(`change:${trait}`);
+    },
+    save_changes() {
+      const sent = changed;
+      changed = {};
+      ask({ name, set: sent });
+    },
+    send: (content) => ask({ name, send: content }),
+    on: (event, listener) => listeners.set(event, [...(listeners.get(event) ?? []), listener]),
+    off: (event, listener) => listeners.set(event, (listeners.get(event) ?? []).filter((each) => each !== listener)),
+  };
+}
+const models = Object.fromEntries(Object.entries(parts).map(([name, { state }]) => [name, model(name, state)]));
+const host = { getWidget: async (reference) => ({ render: ({ el }) => show(reference.replace("anywidget:", ""), el) }) };
+async function show(name, el) {
+  const { default: definition } = await import(URL.createObjectURL(new Blob([parts[name].module], { type: "text/javascript" })));
+  return definition.render({ model: models[name], el, host, signal: new AbortController().signal });
+}
+const began = performance.now();
+await show(Object.keys(parts)[0], document.getElementById("widget"));
+window.drawnIn = performance.now() - began;
+ask({});
+window.isDrawn = true;
+"""
+
+
+class Behind:
+    """Python's side of the page: takes what was set, gives what has changed since it was last asked."""
+
+    def __init__(self, widget: Any):
+        self.widgets, self.changed, self.lock = {each.model_id: each for each in inside(widget)}, {}, threading.Lock()
+        for each in self.widgets.values():
+            each.observe(self._note)
+
+    def answer(self, question: str) -> str:
+        said = json.loads(question)
+        with jobs.SETTING:
+            if "set" in said:
+                self.widgets[said["name"]].set_state(said["set"])
+            if "send" in said:
+                self.widgets[said["name"]]._handle_custom_msg(said["send"], [])
+        with self.lock:
+            changes, self.changed = self.changed, {}
+        is_busy = any(job.thread.is_alive() for job in list(jobs._RUNNING))
+        return standalone.as_json({"changes": changes, "isBusy": is_busy})
+
+    def _note(self, change: Any) -> None:
+        widget, name = change["owner"], change["name"]
+        if widget.has_trait(name) and widget.trait_metadata(name, "sync") and not name.startswith("_") and name not in standalone.NOT_STATE:
+            to_json = widget.trait_metadata(name, "to_json") or (lambda value, of: value)
+            with self.lock:
+                self.changed.setdefault(widget.model_id, {})[name] = to_json(change["new"], widget)
+
+
+def inside(widget: Any) -> list[Any]:
+    """The widget and those that its traits hold."""
+    held = [
+        each
+        for name in widget.traits(sync=True)
+        if name not in standalone.NOT_STATE
+        for each in standalone._widgets_in(getattr(widget, name))
+    ]
+    return [widget, *(each for inner in held for each in inside(inner))]
+
+
+def open_live(page: Page, widget: Any, folder: Path) -> None:
+    parts = list(standalone.parts(widget))
+    page.expose_function("askPython", Behind(widget).answer)
+    state = standalone.as_json({part.name: {"module": part.module, "state": part.state} for part in parts})
+    texts = {"STYLE": "\n".join(dict.fromkeys(part.style for part in parts)), "SCRIPT": SCRIPT, "STATE": state}
+    pieces = HTML.split("@@")
+    (folder / "live.html").write_text("".join(piece if i % 2 == 0 else texts[piece] for i, piece in enumerate(pieces)), encoding="utf-8")
+    page.goto((folder / "live.html").as_uri())
+    page.wait_for_function("window.isDrawn")

@@ -1,0 +1,37 @@
+"""How long from a hand's event to the repaint that shows its answer, measured inside the page; for benchmarks/widgets.py."""
+
+import statistics
+from collections.abc import Callable
+
+from playwright.sync_api import Page
+
+# From the event's own time to the frame after the change is drawn: an animation frame, and the first task after it.
+CLOCK = """() => { window.arm = (event, isDone) => new Promise((resolve) => {
+  addEventListener(event, ({ timeStamp }) => {
+    const painted = () => requestAnimationFrame(() => {
+      const channel = new MessageChannel();
+      channel.port1.onmessage = () => resolve(performance.now() - timeStamp);
+      channel.port2.postMessage(0);
+    });
+    const observer = new MutationObserver(() => {
+      if (!isDone()) return;
+      observer.disconnect();
+      painted();
+    });
+    observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+  }, { capture: true, once: true });
+}); }"""
+ARM = "([event, done]) => { window.measured = window.arm(event, new Function(`return ${done}`)); }"
+
+
+def milliseconds(page: Page, event: str, act: Callable[[], object], done: str) -> float:
+    """act() makes Chromium fire `event`; done: a JavaScript expression that is true once its answer is in the page."""
+    page.evaluate(CLOCK)
+    page.evaluate(ARM, [event, done])
+    act()
+    return float(page.evaluate("window.measured"))
+
+
+def median(n_rounds: int, measure: Callable[[int], float]) -> float:
+    """A first round warms up and does not count."""
+    return statistics.median([measure(i) for i in range(n_rounds + 1)][1:])
