@@ -99,6 +99,7 @@ class Job:
     def report(self, done: int, total: int = 0) -> None:
         """Called by the work between batches, never inside a hook: says how far it is and lets another job of the model in."""
         now = time.monotonic()
+        self.progress = Progress("running", done, total, "", round(now - self._began, 3))
         if now - self._shown > SHOWN_EVERY or done == total:
             self._shown = now
             self._say("running", done, total)

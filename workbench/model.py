@@ -9,10 +9,12 @@ import difflib
 import inspect
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
@@ -235,13 +237,23 @@ def _width(model: "TransformerBridge", hook_name: str) -> int | None:
 
 def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:
     """The model's own forward pass (hooks fire), unembedding the last position only and without a KV cache where the model lets us."""
-    return model(tokens, **accepted(model, use_cache=False, logits_to_keep=1))[:, -1]
+    with alone(model):
+        return model(tokens, **accepted(model, use_cache=False, logits_to_keep=1))[:, -1]
 
 
 def accepted(model: "TransformerBridge", **options: Any) -> dict[str, Any]:
     """Those of the options that this model's forward pass knows."""
     names = inspect.signature(model.original_model.forward).parameters
     return {name: value for name, value in options.items() if name in names}
+
+
+def alone(model: "TransformerBridge") -> AbstractContextManager:
+    """`with alone(model):` no other thread has hooks in the model or runs it. A hook fires for whoever runs the model: what a notebook's
+    cell computes and what a view's thread computes would change each other."""
+    return _LOCKS.setdefault(model, threading.RLock())
+
+
+_LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -258,7 +270,7 @@ def hooked(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor
         return x.copy_(new) if is_beside_the_stream and new is not None else new
 
     name = model.hook_dict[hook_name].name or hook_name  # one name per hook point: under an alias the hook can fire twice
-    with model.hooks(fwd_hooks=[(name, hook_fn)]):
+    with alone(model), model.hooks(fwd_hooks=[(name, hook_fn)]):
         yield
 
 

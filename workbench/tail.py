@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model import hooked, last_logits
+from workbench.model import alone, hooked, last_logits
 from workbench.shapes import LastLogits, RowIndex, Tokens
 
 if TYPE_CHECKING:
@@ -159,6 +159,10 @@ class Tail:
 
     def _run_clean(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         """One forward pass that notes what the blocks need: (residual stream before first_block, activation at the hook, last logits)."""
+        with alone(self.model):
+            return self._noted(tokens)
+
+    def _noted(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         residuals: dict[int, Tensor] = {}
         found: list[Tensor] = []
 

@@ -1,0 +1,190 @@
+"""The explorer without a browser: its traits are the state, Python computes, one selection for all panes."""
+
+import json
+import threading
+
+import pytest
+from conftest import TEXT, random_sae
+
+from widgets import CardPane, Explorer, PromptPane, explore
+from widgets.jobs import turn_of
+from workbench.bench import Workbench
+from workbench.circuits.metrics import logit_diff
+from workbench.features.index import build_index
+
+PROMPT = "the cat sat on the"
+TEXTS = [TEXT, "the dog sat", "a cat and the mat"]
+
+
+@pytest.fixture(scope="module")
+def bench(model_of, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    saes = {"a": random_sae(), "b": random_sae("blocks.2.hook_resid_pre")}
+    index = build_index(model_of("gpt2"), saes["a"], TEXTS, tmp_path_factory.mktemp("index"), progress=False)
+    return Workbench(model=model_of("gpt2"), sae=saes["a"], saes=saes, index=index, labels={3: "three"})
+
+
+@pytest.fixture
+def explorer(bench: Workbench):
+    made = explore(bench, PROMPT, " mat", " dog")
+    assert made.pane["prompt"]._job.wait(30).stage == "done"
+    yield made
+    made.close()
+
+
+def test_a_prompt_shows_its_tokens_and_what_the_model_would_say(bench: Workbench):
+    pane = PromptPane(bench, prompt=PROMPT)
+    assert pane.tokens == ["<|start|>", "the", " cat", " sat", " on", " the"] and pane.n_tokens == 6
+    pane._asking.wait(10)
+    shares = [each["probability"] for each in pane.next_tokens]
+    assert len(shares) == 8 and shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("about", "typed", "says"),
+    [
+        ("prompt", "the cat " * 5000, "tokens long; this model reads at most 64"),
+        ("prompt", "   ", "empty"),
+        ("answer", "catastrophe", "expected one token"),
+        ("baseline", "xyz dog", "expected one token"),
+        ("baseline", " mat", "its own baseline"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_computed(bench: Workbench, about: str, typed: str, says: str):
+    pane = PromptPane(bench, prompt=PROMPT, answer=" mat")
+    setattr(pane, about, typed)
+    assert says in pane.problems[about]
+    assert pane.run() is None and pane.ranking is None
+
+
+def test_an_answer_gets_the_leading_space_that_makes_it_one_token(bench: Workbench):
+    for word in ("mat", "dog", "ran", "cat"):
+        pieces = bench.model.tokenizer(word, add_special_tokens=False)["input_ids"]
+        if len(pieces) > 1:
+            break
+    pane = PromptPane(bench, prompt=PROMPT, answer=word)
+    assert pane.answer == " " + word and not pane.problems["answer"]
+
+
+@pytest.mark.parametrize("prompt", ["the", "</script><img src=x> 👩‍👩‍👧 \u202e", "the\n\tcat"])
+def test_short_and_hostile_prompts_are_ranked_like_any_other(bench: Workbench, prompt: str):
+    pane = PromptPane(bench, prompt=prompt, answer=" mat")
+    assert pane.run().wait(30).stage == "done", pane.progress
+    assert pane.ranking.table["effect"].notna().all()
+    assert not any("\u202e" in token or "\n" in token for token in pane.tokens)
+
+
+def test_what_is_streamed_ends_as_what_rank_gives(bench: Workbench, explorer: Explorer):
+    expected = bench.rank(PROMPT, logit_diff(" mat", " dog"), progress=False)
+    found = explorer.pane["ranking"].ranking
+    assert found.table["feature"].tolist() == expected.table["feature"].tolist()
+    assert found.table["effect"].to_numpy() == pytest.approx(expected.table["effect"].to_numpy(), abs=1e-5)
+
+
+def test_attributions_come_before_effects_and_cancel_keeps_what_was_measured(bench: Workbench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("widgets.prompt.SHOWN_AGAIN", 0.0)
+    monkeypatch.setattr("widgets.prompt.SHARE", 0)
+    pane, measured = PromptPane(bench, prompt=PROMPT, answer=" mat"), []
+
+    def look(change) -> None:
+        measured.append(int(change["new"].table["effect"].notna().sum()))
+        if measured[-1]:
+            pane.cancel()
+
+    pane.observe(look, "ranking")
+    assert pane.run().wait(30).stage == "cancelled"
+    assert measured[0] == 0 and 0 < measured[-1] < len(pane.ranking.table)
+    assert pane.progress["done"] == measured[-1]
+
+
+def test_typing_while_an_ablation_runs_reads_the_new_prompt_and_leaves_the_ranking_to_its_own(bench: Workbench):
+    pane = PromptPane(bench, prompt=PROMPT, answer=" mat")
+    with turn_of(bench.model):  # a model that is taken: as during an ablation
+        job = pane.run()
+        pane.prompt = "the dog ran to the"
+        assert pane.tokens[2] == " dog" and pane.progress["stage"] == "waiting"
+    assert job.wait(30).stage == "done"
+    pane._asking.wait(10)
+    assert pane.next_tokens
+
+
+def test_two_explorers_on_one_model_both_get_their_ranking(bench: Workbench):
+    both = [explore(bench, prompt, " mat") for prompt in (PROMPT, "the dog ran to the")]
+    jobs = [each.pane["prompt"].run() for each in both]
+    assert [job.wait(30).stage for job in jobs] == ["done", "done"]
+    assert [each.pane["ranking"].ranking.prompt for each in both] == [PROMPT, "the dog ran to the"]
+
+
+def test_closing_the_view_ends_its_thread(bench: Workbench):
+    explorer = Explorer(bench, PROMPT, " mat")
+    with turn_of(bench.model):
+        job = explorer.pane["prompt"].run()
+        explorer.close()
+    assert job.wait(10).stage == "cancelled" and not [t for t in threading.enumerate() if t is job.thread]
+
+
+def test_a_feature_chosen_anywhere_is_chosen_everywhere(explorer: Explorer):
+    feature = int(explorer.pane["ranking"].ranking.table["feature"].iloc[5])
+    for name in explorer.pane:
+        explorer.feature = None
+        explorer.pane[name].feature = feature
+        assert {other: pane.feature for other, pane in explorer.pane.items()} == dict.fromkeys(explorer.pane, feature)
+    assert f"eature {feature}" in explorer.pane["card"].html and explorer.pane["ranking"].detail["feature"] == feature
+
+
+def test_the_state_is_json_and_restores_every_pane(explorer: Explorer, bench: Workbench):
+    explorer.pane["ranking"].query, explorer.pane["finder"].positive, explorer.tab = "effect>0", ["the cat"], "finder"
+    state = json.loads(explorer.facts)
+    assert state == json.loads(json.dumps(explorer.state()))
+    other = Explorer(bench)
+    other.restore(state)
+    other.pane["prompt"]._job.wait(30)
+    assert other.state() == explorer.state() and other.pane["ranking"].view == explorer.pane["ranking"].view
+    with pytest.raises(ValueError, match="no pane 'nonsense'"):
+        other.restore({"panes": {"nonsense": {}}})
+
+
+def test_the_code_is_python_that_ranks_and_restores(explorer: Explorer):
+    explorer.feature = 3
+    for line in ("ranking = bench.rank('the cat sat on the', wb.logit_diff(' mat', ' dog'))", "bench.feature(3)", "explorer.restore({"):
+        assert line in explorer.code
+    compile(explorer.code.replace("the folder of its SAE", "''"), "code", "exec")
+
+
+def test_another_sae_gives_the_panes_of_its_own(explorer: Explorer, bench: Workbench):
+    explorer.feature = 3
+    explorer.pane["prompt"].sae = "b"
+    assert explorer.feature is None and explorer.pane["ranking"].ranking is None
+    assert all(pane._bench.sae is bench.saes["b"] for name, pane in explorer.pane.items() if name not in ("prompt", "ranking"))
+    assert explorer.pane["prompt"].run().wait(30).stage == "done"
+    assert explorer.pane["ranking"].ranking.hook_name == "blocks.2.hook_resid_pre"
+
+
+def test_a_text_of_ones_own_is_read_by_the_selected_feature(bench: Workbench):
+    card = CardPane(bench, feature=3, text="the cat")
+    while "tokens" not in card.tried:
+        pass
+    acts = bench.rank("the cat", logit_diff(" mat"), progress=False).table
+    expected = dict(acts[acts["feature"] == 3][["pos", "activation"]].itertuples(index=False))
+    assert card.tried["tokens"] == ["the", " cat"]
+    assert card.tried["values"] == pytest.approx([expected.get(1, 0.0), expected.get(2, 0.0)], abs=1e-4)
+
+
+def test_a_label_is_kept_in_the_index_and_shown(bench: Workbench):
+    card = CardPane(bench, feature=5)
+    card.label("</script> five")
+    assert bench.index.labels()[5].text == "</script> five" and bench.index.labels()[5].origin == "a person"
+    assert card.title == "</script> five" and "&lt;/script&gt; five" in card.html
+    card.label("")
+    assert 5 not in bench.index.labels()
+
+
+def test_a_saved_file_holds_the_pages_of_the_ranked_features(explorer: Explorer):
+    pages = explorer.pane["card"].offline()["pages"]
+    assert list(pages)[:5] == explorer.pane["ranking"].ranking.table["feature"].drop_duplicates().tolist()[:5]
+
+
+def test_beside_the_live_view_stand_a_static_page_and_a_stable_text(explorer: Explorer):
+    explorer.feature = 3
+    bundle, _ = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == "Explorer: 'the cat sat on the', feature 3"
+    assert "Why “mat” rather than “dog”?" in bundle["text/html"] and "<script" not in bundle["text/html"]
