@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ["shapes", "files", "gemm", "model", "tail", "replay", "head", "texts", "rows", "activations", "shards"]
 LAYERS += ["sae", "features", "circuits", "atlas", "bench", "cli"]
-DRAWINGS = ("html", "html_act", "html_evaluate", "html_find", "html_heads", "marks", "card", "page_html")
-DRAWINGS += ("figures", "figures_act", "figures_features", "figures_scaling", "figures_train")
+DRAWINGS = ("html", "html_act", "html_evaluate", "html_find", "html_heads", "html_survey", "marks", "card", "page_html")
+DRAWINGS += ("figures", "figures_act", "figures_features", "figures_features", "figures_scaling", "figures_train")
 PURE = {f"widgets.{name}" for name in DRAWINGS}  # rows in, str or Figure out: how a result object shows itself
 LAZY = {(layer, drawing) for layer in LAYERS for drawing in PURE}  # allowed inside a function only
 LAZY |= {("atlas", "workbench.bench")}  # atlas.load() gives the object that a notebook holds

@@ -73,7 +73,7 @@ def _prompts(found: Any) -> str:
             shaded = highlights_html(tokens, {pos: act for pos, act in enumerate(each) if act > 0}, scale, found.codes.first, False)
             cells = [cell_html(sign, f"width:12px;{FAINT}"), cell_html(number(max(each), False, scale), f"width:52px;{RIGHT}")]
             rows.append([*cells, cell_html(shaded)])
-        name = label_html(str(row["label"])) or "no label"
+        name = label_html(str(row["label"]) or "no label")
         summary = f'<summary style="padding:3px 0">{row["feature"]:,} <span style="{SMALL}">{name}</span></summary>'
         parts.append(f"<details{' open' * (at == 0)}>{summary}{table_html(rows)}</details>")
     return heading_html("On the prompts", "+ positive, − negative; the largest activation, the tokens shaded by it") + "".join(parts)

@@ -14,21 +14,26 @@ from threading import Event
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.circuits.attribution import attribute
 from workbench.circuits.continuations import Steering
 from workbench.circuits.generation import Decoding
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking import FeatureRanking, rank
 from workbench.circuits.steering import Strengths, steer
 from workbench.circuits.vectors import SteeringVector
+from workbench.features import ways
 from workbench.features.examples import Examples
 from workbench.features.found import Found
 from workbench.features.index import FeatureIndex
+from workbench.features.mapping import FeatureMapping, feature_map
 from workbench.features.page import FeaturePage, FeaturePages, Label
 from workbench.features.rarity import Corpus
 from workbench.features.search import Filters, Known, find
-from workbench.model import check_sae, load_model
+from workbench.features.splitting import Splitting, splitting
+from workbench.model import check_sae, load_model, to_tokens
 from workbench.sae.sae import SAE
 
 
@@ -100,6 +105,35 @@ class Workbench:
         """
         return find(self.model, self.sae, positive, negative, Filters(share, margin, max_density, top), self._known_beside)
 
+    def find_at(self, prompt: str, token: str | int | None = None, *, top: int = 20) -> Found:
+        """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""
+        return ways.at(self.model, self.sae, prompt, token, self._known_beside, top)
+
+    def find_by_classifier(self, positive: Iterable[str], negative: Iterable[str], *, top: int = 20) -> Found:
+        """The features by which a linear classifier tells the two sets of prompts apart, with its accuracy on prompts left out."""
+        return ways.classified(self.model, self.sae, positive, negative, self._known_beside, top)
+
+    def find_near(self, target: int | Float[torch.Tensor, "d_in"], *, top: int = 20) -> Found:
+        """The features whose directions are nearest to a feature's, or to any direction of the SAE's space."""
+        return ways.near(self.sae, target, self._known_beside, top)
+
+    def find_by_label(self, text: str, *, top: int = 20) -> Found:
+        """The features whose label holds these words."""
+        return ways.labeled(text, self._known_beside, top)
+
+    def find_by_attribution(self, prompt: str, metric: Metric, *, top: int = 20) -> Found:
+        """The features that support the metric most on this prompt, by attribution summed over its tokens. Nothing is ablated."""
+        found = attribute(self.model, self.sae, to_tokens(self.model, prompt), metric)
+        return ways.attributed(self.model, self.sae, prompt, found.attribution, self._known_beside, top)
+
+    def map(self) -> FeatureMapping:
+        """All features of `saes` on one map; drawn once, kept beside the index."""
+        return feature_map(self.saes or {self.sae_name: self.sae}, self.index)
+
+    def splitting(self, feature: int) -> Splitting:
+        """Which features of the larger dictionaries this one becomes. Needs an index of several SAEs."""
+        return splitting(self._known, feature)
+
     def feature(self, feature: int) -> FeaturePage:
         """What is known of a feature: when it is active, what it promotes, what is near it. From the index; without one, the example
         texts are read, at the first call."""
@@ -126,15 +160,17 @@ class Workbench:
         raise ValueError("nothing is known of the features: give Workbench(…, index=build_index(model, sae, texts, folder))")
 
     def with_sae(self, name: str) -> "Workbench":
-        """The same model seen through another of `saes`. Labels belong to one SAE: they stay behind, and so does an index of it alone."""
+        """The same model seen through another of `saes`. Labels belong to one SAE: those that the index
+        has of the other one come instead. An index of this one alone stays behind."""
         if name not in self.saes:
             raise ValueError(f"no SAE is called {name!r} here; there is {', '.join(self.saes) or 'only the one'}")
         if self.saes[name] is self.sae:
             return self
         sae, known = self.saes[name], self.examples
-        examples = Examples(self.model, sae, known.texts) if isinstance(known, Examples) else None
-        index = self.index if self.index is not None and self.index.has(sae) else None
-        return replace(self, sae=sae, index=index, labels={}, examples=examples)
+        index = self.index.of(self.model, sae) if self.index is not None and self.index.has(sae) else None
+        examples = index.examples if index else Examples(self.model, sae, known.texts) if isinstance(known, Examples) else None
+        labels = {} if index is None else {i: label.text for i, label in index.labels().items()}
+        return replace(self, sae=sae, index=index, labels=labels, examples=examples)
 
     @property
     def sae_name(self) -> str:

@@ -17,7 +17,7 @@ from workbench.atlas.corpus import texts
 from workbench.atlas.layers import WEIGHTS, Layers, features_of, layer_labels
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.text import Text
-from workbench.features.examples import Examples
+from workbench.features.index import FeatureIndex
 from workbench.model import load_model
 from workbench.sae.sae import SAE
 
@@ -57,12 +57,14 @@ def load(sae: str | None = None, device: str | torch.device = "cpu") -> "Workben
     model.cfg.model_name = "atlas"  # not the folder that it happens to be installed in
     saes = {name: SAE.load(WEIGHTS / f"sae_{name}", device) for name in names}
     labels = json.loads((WEIGHTS / f"sae_{sae}" / "labels.json").read_text())
+    index = FeatureIndex.open(WEIGHTS / "index", sae)
     return Workbench(
         model=model,
         sae=saes[sae],
         name="atlas",
         labels={int(feature): label for feature, label in labels.items()},
-        examples=Examples(model, saes[sae], texts(seed=2, n=2000)),
+        index=index,
+        examples=index.examples,
         saes=saes,
         layers=Layers(device, {saes["2k"].cfg.hook_name: saes["2k"]}),
     )

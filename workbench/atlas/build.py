@@ -3,6 +3,7 @@ stage that is done is not done again.
 
 out/model      a Hugging Face folder
 out/sae_1k     an SAELens folder a width; with labels.json: feature → its concept, by the answer key
+out/index      what every feature of all widths is active on
 out/layers     the same at the other layers, one a hook point, all of one width: a computation can be followed through depth
 """
 
@@ -20,6 +21,8 @@ from workbench.activations import ActivationStream, ActivationStreams
 from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
 from workbench.atlas.truth import FOUND, AnswerKey
+from workbench.features.mapping import feature_map
+from workbench.features.page import Label
 from workbench.model import load_model
 from workbench.sae.sae import SAE, WEIGHTS_FILE
 from workbench.sae.train import TrainConfig, train, train_many
@@ -27,6 +30,7 @@ from workbench.sae.train import TrainConfig, train, train_many
 HOOK_NAME = "blocks.3.hook_resid_pre"
 SAE_SEED = 500_000  # texts that SAEs are trained on; the language model's seeds lie below, fresh texts above
 N_LABEL_TEXTS = 20_000
+INDEX_SEED, N_INDEX_TEXTS = 2, 12_000  # 18 MB with all four widths, labels and map
 SAES = {  # by name; a smaller λ than the paper's 5: at 5 a city's feature takes its state in, and the state is found no more (docs/log.md)
     "1k": TrainConfig(1024, n_steps=2500, l1=1.0),
     "2k": TrainConfig(2048, n_steps=2500, l1=1.0),
@@ -49,6 +53,7 @@ def build(out: str | Path, device: str = "cpu") -> None:
         halve(model_folder / "model.safetensors")
     assert AutoTokenizer.from_pretrained(model_folder).vocab_size == recipe.d_vocab
     model = load_model(model_folder, device=device)
+    model.cfg.model_name = "atlas"  # not the folder that it happens to be built in
     for name in SAES:
         folder = out / f"sae_{name}"
         if not (folder / WEIGHTS_FILE).exists():
@@ -59,6 +64,16 @@ def build(out: str | Path, device: str = "cpu") -> None:
         build_layers(model, out / "layers", out / "training_layers")
     for name in LAYERS:
         write_labels(model, out / "layers" / name)
+    write_index(model, out)
+
+
+def write_index(model: Any, out: Path) -> None:
+    """What is known of the features of all widths, their labels among it, and their map."""
+    saes = {name: SAE.load(out / f"sae_{name}", model.cfg.device) for name in SAES}
+    index = build_index(model, saes, texts(INDEX_SEED, N_INDEX_TEXTS), out / "index")
+    for name in saes:
+        index.with_sae(name).save_labels(known_labels(out / f"sae_{name}" / "labels.json"))
+    feature_map(saes, index)
 
 
 def build_sae(model: Any, name: str, checkpoints: Path) -> SAE:
@@ -92,6 +107,12 @@ def label(key: AnswerKey) -> dict[int, str]:
     """Feature → the concept it means and its F1, where that reaches 0.5."""
     table = key.table()
     return {int(row.feature): f"{row.concept} {row.f1:.2f}" for row in table[table["f1"] >= FOUND].itertuples()}
+
+
+def known_labels(file: Path) -> dict[int, Label]:
+    """labels.json as an index keeps labels."""
+    named = {int(feature): label.rpartition(" ") for feature, label in json.loads(file.read_text()).items()}
+    return {feature: Label(concept, float(f1), "the answer key") for feature, (concept, _, f1) in named.items()}
 
 
 def halve(path: Path) -> None:

@@ -1,6 +1,5 @@
 """workbench index, page: what every feature is active on, read once from a corpus; and the pages of features, which need no model."""
 
-import json
 import re
 from itertools import islice
 from pathlib import Path
@@ -82,12 +81,10 @@ def parts(model: str, names: list[str], device: str) -> "tuple[TransformerBridge
 def atlas_labels(name: str) -> "dict[int, Label]":
     """What the answer key says of one of the atlas's SAEs; nothing for another one."""
     from workbench import atlas
-    from workbench.features.page import Label
+    from workbench.atlas.build import known_labels
 
     file = atlas.WEIGHTS / f"sae_{name}" / "labels.json"
-    labels = json.loads(file.read_text()) if file.is_file() else {}
-    named = {int(feature): label.rpartition(" ") for feature, label in labels.items()}
-    return {feature: Label(concept, float(f1), "the answer key") for feature, (concept, _, f1) in named.items()}
+    return known_labels(file) if file.is_file() else {}
 
 
 def numbers(features: list[str]) -> list[int]:

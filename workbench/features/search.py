@@ -3,8 +3,9 @@
     active    on every positive prompt, or on a share of them: its largest activation there is > 0, the start token left out
     silent    on every negative prompt: at most margin · its mean activation on the positive ones
     rare      in the corpus of the index: active on at most max_density of its tokens
-    score     bits: −log2 of the share of the corpus's tokens at which it is at least as active as on three quarters of the positive
-              prompts. What fires as strongly in many other texts says little about these. Without an index: the mean activation.
+    score     mean over the positive prompts of log2 (share of their tokens that are as active / share of the corpus's tokens that are),
+              "as active" meaning at least as active as the feature's peak on the prompt; 0 for a prompt that it is silent on. What
+              fires as strongly in many other texts says little about these. Without an index: the mean activation.
 
 Bit sets (performance.md §6) filter; what is left is scored.
 """
@@ -24,8 +25,6 @@ from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-LEVEL = 0.75  # share of the positive prompts on which a feature is as active as its score asks; measured in benchmarks/find_atlas.py
 
 
 @dataclass(frozen=True)
@@ -64,57 +63,52 @@ def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> F
     """The same from prompts that were read before, the positive ones first: another filter needs no model."""
     n_negative = len(codes.prompts) - n_positive
     kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.corpus)
-    table = scored(codes.peaks, n_positive, members(kept), known)
+    table = scored(codes, n_positive, members(kept), known)
     wants = f"active on {n_positive} prompts" + (f", silent on {n_negative}" if n_negative else "")
     return Found(wants, table.head(filters.top).reset_index(drop=True), removed, codes, n_positive=n_positive)
 
 
 def checked_sets(positive: Iterable[str], negative: Iterable[str], fewest_negative: int = 0) -> tuple[list[str], list[str]]:
     """Raises ValueError for what cannot be searched with: no prompts, a bare string, an empty prompt, one that is in both sets."""
-    sets = {"positive": positive, "negative": negative}
-    for name, prompts in sets.items():
+    checked: dict[str, list[str]] = {}
+    for name, prompts in {"positive": positive, "negative": negative}.items():
         if isinstance(prompts, str):
             raise ValueError(f"{name} is one string; expected a list of prompts: [{prompts[:40]!r}]")
-        sets[name] = prompts = list(prompts)
+        checked[name] = prompts = list(prompts)
         for i, prompt in enumerate(prompts, start=1):
             if not isinstance(prompt, str):
                 raise ValueError(f"{name} prompt {i} is a {type(prompt).__name__}; expected a string")
             if not prompt.strip():
                 raise ValueError(f"{name} prompt {i} of {len(prompts)} is empty: write some text or leave it out")
-    both = set(sets["positive"]) & set(sets["negative"])
-    if not sets["positive"]:
+    both = set(checked["positive"]) & set(checked["negative"])
+    if not checked["positive"]:
         raise ValueError("there is no positive prompt: expected at least one text that has what you look for")
-    if len(sets["negative"]) < fewest_negative:
+    if len(checked["negative"]) < fewest_negative:
         raise ValueError("there is no negative prompt: expected at least one text that lacks what you look for")
     if both:
         raise ValueError(f"{min(both)[:60]!r} is both a positive and a negative prompt: nothing can be active and silent on it")
-    return list(sets["positive"]), list(sets["negative"])
+    return checked["positive"], checked["negative"]
 
 
 def passing(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, filters: Filters, corpus: Corpus | None) -> tuple[Bits, list[Removed]]:
     """The features that pass every filter, and what each filter removed. n_prompts: positive ones, which come first, and negative ones."""
     n_positive, n_negative = n_prompts
     n_needed = max(1, int(np.ceil(filters.share * n_positive - 1e-9)))
-    kept = all_of(d_sae)
-    steps = [
-        (
-            f"active on {n_needed} of {n_positive} positive prompts",
-            kept,
-            in_most(kept, positive_sets(peaks, n_positive, d_sae), n_positive - n_needed),
-        )
-    ]
+    active = positive_sets(peaks, n_positive, d_sae)
+    steps = {f"active on {n_needed} of {n_positive} positive prompts": lambda kept: in_most(kept, active, n_positive - n_needed)}
     if n_negative:
+        loud = loud_sets(peaks, n_prompts, d_sae, filters.margin)
         allowed = f"at most {filters.margin:g} × as active" if filters.margin else "silent"
-        kept = steps[-1][2]
-        steps.append(
-            (f"{allowed} on {n_negative} negative prompts", kept, without(kept, loud_sets(peaks, n_prompts, d_sae, filters.margin)))
-        )
+        steps[f"{allowed} on {n_negative} negative prompts"] = lambda kept: without(kept, loud)
     if corpus is not None:
-        kept = steps[-1][2]
-        steps.append(
-            (f"active on at most {filters.max_density:.0%} of the index's tokens", kept, without(kept, [corpus.dense(filters.max_density)]))
-        )
-    return steps[-1][2], [Removed(name, size(before), size(before) - size(after)) for name, before, after in steps]
+        dense = corpus.dense(filters.max_density)
+        steps[f"active on at most {filters.max_density:.3g} of the index's tokens"] = lambda kept: without(kept, [dense])
+    kept, removed = all_of(d_sae), []
+    for name, step in steps.items():
+        left = step(kept)
+        removed.append(Removed(name, size(kept), size(kept) - size(left)))
+        kept = left
+    return kept, removed
 
 
 def positive_sets(peaks: Peaks, n_positive: int, d_sae: int) -> list[Bits]:
@@ -139,19 +133,18 @@ def loud_sets(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, margin: floa
     return found
 
 
-def scored(peaks: Peaks, n_positive: int, features: np.ndarray, known: Known) -> pd.DataFrame:
+def scored(codes: Codes, n_positive: int, features: np.ndarray, known: Known) -> pd.DataFrame:
     """One row a feature, best score first."""
-    row = np.searchsorted(features, peaks.feature)
+    peaks, n_prompts = codes.peaks, len(codes.prompts)
     is_here = np.isin(peaks.feature, features)
-    activation = np.zeros((len(features), max(n_positive, int(peaks.prompt.max(initial=0)) + 1)))
-    activation[row[is_here], peaks.prompt[is_here]] = peaks.activation[is_here]
-    positive, negative = np.sort(activation[:, :n_positive], axis=1), activation[:, n_positive:]
-    level = positive[:, n_positive - max(1, int(np.ceil(LEVEL * n_positive)))]
+    activation = np.zeros((len(features), n_prompts), dtype=np.float32)
+    activation[np.searchsorted(features, peaks.feature[is_here]), peaks.prompt[is_here]] = peaks.activation[is_here]
+    positive, negative = activation[:, :n_positive], activation[:, n_positive:]
     table = pd.DataFrame(
         {
             "feature": features,
-            "score": positive.mean(1) if known.corpus is None else known.corpus.bits(features, level),
-            "min_activation": positive[:, 0],
+            "score": positive.mean(1) if known.corpus is None else lift(codes, positive, features, known.corpus),
+            "min_activation": positive.min(1),
             "mean_activation": positive.mean(1),
             "max_negative": negative.max(1, initial=0.0),
             "n_positive": (positive > 0).sum(1),
@@ -160,3 +153,15 @@ def scored(peaks: Peaks, n_positive: int, features: np.ndarray, known: Known) ->
         }
     )
     return table.sort_values(["score", "mean_activation"], ascending=False, kind="stable")
+
+
+def lift(codes: Codes, positive: np.ndarray, features: np.ndarray, corpus: Corpus) -> np.ndarray:
+    """The score of each feature, in bits. positive: its peak on every positive prompt."""
+    n_tokens = codes.bounds[positive.shape[1]]
+    own = codes.acts[:n_tokens][:, features].toarray()
+    n_starts = codes.first * positive.shape[1]
+    found = np.zeros(positive.shape)
+    for prompt, level in enumerate(positive.T):
+        share = ((own >= level) & (own > 0)).sum(0) / (n_tokens - n_starts)
+        found[:, prompt] = np.where(level > 0, np.log2(np.maximum(share, 1e-30)) + corpus.bits(features, level), 0.0)
+    return found.mean(1)

@@ -1,0 +1,108 @@
+"""The other ways to find features: each gives what a plain computation gives, and says what cannot be asked."""
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.bench import Workbench
+from workbench.circuits.metrics import logit_diff
+
+PROMPT = "the cat sat on the mat"
+POSITIVE, NEGATIVE = ["the cat sat", "a cat ran", "the cat on the mat"], ["the dog ran", "and the mat", "to the dog"]
+
+
+@pytest.fixture
+def bench(model, sae) -> Workbench:
+    return Workbench(model=model, sae=sae, labels={3: "a cat, asleep", 5: "Cat", 7: "dogs"}, saes={"own": sae})
+
+
+def dense(bench: Workbench, prompt: str) -> torch.Tensor:
+    acts = bench.sae.encode(bench.model.run_with_cache(prompt)[1][bench.sae.cfg.hook_name][0])
+    acts[0] = 0
+    return acts
+
+
+@pytest.mark.parametrize("token", [" sat", "sat", 3])
+def test_the_features_of_a_token_are_those_most_active_at_it(bench: Workbench, token: str | int):
+    found, acts = bench.find_at(PROMPT, token, top=5).table, dense(bench, PROMPT)[3]
+    assert found["feature"].tolist() == acts.argsort(descending=True)[:5].tolist()
+    assert found["activation"].tolist() == pytest.approx(acts.sort(descending=True).values[:5].tolist(), rel=1e-4)
+
+
+def test_of_a_token_that_comes_twice_the_last_one_is_meant(bench: Workbench):
+    assert "position 5" in bench.find_at(PROMPT, " the").wants
+
+
+def test_without_a_token_the_largest_anywhere_counts_and_the_start_token_does_not(bench: Workbench):
+    found, acts = bench.find_at(PROMPT, top=5).table, dense(bench, PROMPT).amax(0)
+    assert found["feature"].tolist() == acts.argsort(descending=True)[:5].tolist()
+
+
+def test_nearest_are_the_largest_cosines_without_the_feature_itself(bench: Workbench):
+    rows = torch.nn.functional.normalize(bench.sae.W_dec, dim=1)
+    order = (rows @ rows[3]).argsort(descending=True).tolist()
+    assert bench.find_near(3, top=4).table["feature"].tolist() == order[1:5]
+    assert bench.find_near(2 * bench.sae.W_dec[3], top=4).table["feature"].tolist() == order[:4]
+
+
+def test_labels_are_found_by_all_their_words_in_any_case(bench: Workbench):
+    assert bench.find_by_label("CAT").table["feature"].tolist() == [5, 3]
+    assert bench.find_by_label("asleep cat").table["feature"].tolist() == [3]
+    assert "no feature passes" in repr(bench.find_by_label("cat%_'"))
+
+
+def test_attribution_finds_the_features_whose_products_sum_highest(bench: Workbench):
+    from workbench.circuits.attribution import attribute
+    from workbench.model import to_tokens
+
+    metric = logit_diff(" dog", " cat")
+    found = bench.find_by_attribution(PROMPT, metric, top=5).table
+    total = attribute(bench.model, bench.sae, to_tokens(bench.model, PROMPT), metric).attribution[1:].sum(0)
+    assert found["feature"].tolist() == total.argsort(descending=True)[:5].tolist()
+    assert found["score"].min() > 0
+
+
+def test_a_classifier_is_led_by_the_feature_that_only_one_set_has(bench: Workbench):
+    bench.sae.W_enc[:, 9] = 0.0
+    bench.sae.b_enc[9] = -1.0
+    cat = bench.model.run_with_cache("the cat")[1][bench.sae.cfg.hook_name][0, -1]
+    dog = bench.model.run_with_cache("the dog")[1][bench.sae.cfg.hook_name][0, -1]
+    bench.sae.W_enc[:, 9] = 40 * (cat - dog) / (cat - dog).norm() ** 2
+    bench.sae.b_enc[9] = -20 * (cat - dog) @ (cat + dog) / (cat - dog).norm() ** 2 - 10
+    found = bench.find_by_classifier(["the cat", "the cat sat", "the cat ran"], ["the dog", "the dog sat", "the dog ran"], top=64)
+    assert found.table["feature"][0] == 9 and found.table["mean_positive"][0] > found.table["mean_negative"][0]
+    assert "100% on prompts that the classifier did not see" in found.note
+
+
+def test_a_classifier_of_sets_that_do_not_differ_is_no_better_than_chance(bench: Workbench):
+    prompts = [f"the {word} {verb}" for word in ("cat", "dog", "mat") for verb in ("sat", "ran", "and", "on")]
+    shuffled = np.random.default_rng(3).permutation(prompts).tolist()
+    note = bench.find_by_classifier(shuffled[:6], shuffled[6:]).note
+    assert float(note.split("%")[0].split()[-1]) <= 75
+
+
+WRONG = {
+    "' sit' is no token of the prompt, which reads .*did you mean ' sat'": lambda bench: bench.find_at(PROMPT, " sit"),
+    "position 0 is not in the prompt: its tokens stand at 1 to 6": lambda bench: bench.find_at(PROMPT, 0),
+    "the prompt is empty": lambda bench: bench.find_at(" "),
+    "feature 64 is out of range": lambda bench: bench.find_near(64),
+    "has 32 numbers, not": lambda bench: bench.find_near(torch.ones(31)),
+    "points nowhere": lambda bench: bench.find_near(torch.zeros(32)),
+    "holds no word": lambda bench: bench.find_by_label(" !"),
+    "no feature of this SAE has a label": lambda bench: Workbench(model=bench.model, sae=bench.sae).find_by_label("cat"),
+    "one positive prompt is too few": lambda bench: bench.find_by_classifier(["a"], NEGATIVE),
+    "there is no negative prompt": lambda bench: bench.find_by_classifier(POSITIVE, ["a"]),
+    "' zebra' is": lambda bench: bench.find_by_attribution(PROMPT, logit_diff(" zebra")),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_cannot_be_asked_is_said(bench: Workbench, message: str):
+    with pytest.raises(ValueError, match=message):
+        WRONG[message](bench)
+
+
+def test_every_way_shows_itself(bench: Workbench):
+    ways = [bench.find_at(PROMPT), bench.find_near(3), bench.find_by_label("cat"), bench.find_by_classifier(POSITIVE, NEGATIVE)]
+    for found in [*ways, bench.find_by_attribution(PROMPT, logit_diff(" dog", " cat"))]:
+        assert f"{found.table['feature'][0]:,}" in found._repr_html_() and repr(found).startswith("Found: features ")

@@ -1,0 +1,96 @@
+"""The survey of a dictionary → HTML: how a feature splits, as a list that opens; all features of several dictionaries, as a picture.
+
+Inline styles, <details> and an <img> only; everything from labels is escaped.
+"""
+
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from widgets.card import label_html
+from widgets.marks import BLUE, FAINT, ORANGE, PURPLE, cell_html, heading_html, legend_html, number, table_html, visible
+from widgets.svg import svg_img
+
+SMALL = f"font-size:12px;{FAINT}"
+COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")
+WIDTH, HEIGHT, EDGE = 640, 480, 8
+N_POINTS = 12_000  # drawn: ten bytes each, and more only overlap
+N_CHILDREN, N_NAMED, N_CLUSTERS = 12, 14, 12
+
+
+def splitting_html(splitting: Any) -> str:
+    """A Splitting as a nested list, the nearest first."""
+    counts = " → ".join(f"{n} in {escape(visible(sae))}" for sae, n in splitting.counts.items())
+    heading = heading_html(f"Feature {splitting.root.feature:,} in larger dictionaries", counts)
+    return f'<div style="max-width:1080px;font-size:13px;line-height:1.6">{heading}{_branch(splitting.root)}</div>'
+
+
+def _branch(branch: Any) -> str:
+    share = "" if branch.cosine == 1 else f"cosine {number(branch.cosine, False)} · "
+    about = f'<span style="{SMALL}">{share}{100 * branch.density:.2g} % of tokens</span>'
+    name = f'<span style="{FAINT}">{escape(visible(branch.sae))}</span> {branch.feature:,} <b>{label_html(branch.label)}</b> {about}'
+    if not branch.children:
+        return f'<div style="margin-left:16px">{name}</div>'
+    n_more = len(branch.children) - N_CHILDREN
+    rest = f'<div style="margin-left:16px;{SMALL}">and {n_more:,} more</div>' if n_more > 0 else ""
+    below = "".join(map(_branch, branch.children[:N_CHILDREN])) + rest
+    return f'<details open style="margin-left:16px"><summary>{name}</summary>{below}</details>'
+
+
+def map_html(mapping: Any) -> str:
+    """A FeatureMapping as a picture, a color for each dictionary, the largest clusters named; below it what they hold."""
+    table, clusters = mapping.table, mapping.clusters
+    saes = list(dict.fromkeys(table["sae"]))
+    colors = {sae: COLORS[i % len(COLORS)] for i, sae in enumerate(saes)}
+    note = f"{mapping.method} of decoder directions; near each other: they point the same way. Distances across the map mean little."
+    legend = legend_html({f"{sae}: {int((table['sae'] == sae).sum()):,}": (color, "") for sae, color in colors.items()})
+    heading = heading_html(f"{len(table):,} features, {len(clusters):,} clusters", escape(note))
+    return f'<div style="max-width:1080px;font-size:13px">{heading}{map_svg(table, colors)}{legend}{_clusters(clusters, saes)}</div>'
+
+
+def map_svg(table: Any, colors: dict[str, str]) -> str:
+    """Points, the widest dictionary at the bottom; the commonest label of the largest labeled clusters where they lie."""
+    every = max(1, -(-len(table) // N_POINTS))
+    low, high = table[["x", "y"]].min().to_numpy(float), table[["x", "y"]].max().to_numpy(float)
+    span = np.maximum(high - low, 1e-9)
+
+    def at(points: Any) -> np.ndarray:
+        share = (points[["x", "y"]].to_numpy(float) - low) / span
+        return np.stack([EDGE + share[:, 0] * (WIDTH - 2 * EDGE), HEIGHT - EDGE - share[:, 1] * (HEIGHT - 2 * EDGE)], axis=1)
+
+    body = []
+    widest_first = sorted(colors, key=lambda sae: -int((table["sae"] == sae).sum()))
+    for i, sae in enumerate(widest_first):
+        points = at(table[table["sae"] == sae].iloc[::every])
+        path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in points)
+        style = f'stroke="rgb({colors[sae]})" stroke-width="{2 + i}" stroke-linecap="round" stroke-opacity="{0.35 + 0.1 * i:.2f}"'
+        body.append(f'<path d="{path}" {style}/>')
+    labeled = table[(table["cluster"] >= 0) & (table["label"] != "")]
+    taken: list[tuple[float, float]] = []
+    for cluster in labeled["cluster"].value_counts(sort=True).index:
+        members = labeled[labeled["cluster"] == cluster]
+        x, y = np.median(at(members), axis=0)
+        if len(taken) == N_NAMED or any(abs(x - other_x) < 150 and abs(y - other_y) < 14 for other_x, other_y in taken):
+            continue
+        taken.append((x, y))
+        name = str(members["label"].value_counts().index[0])
+        anchor = "start" if x < 80 else "end" if x > WIDTH - 80 else "middle"
+        text = f'x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}"'
+        body.append(f'<text {text} fill="#888" font-weight="600">{escape(visible(name)[:30])}</text>')
+    return svg_img("".join(body), WIDTH, HEIGHT, f"A map of {len(table):,} features")
+
+
+def _clusters(clusters: Any, saes: list[str]) -> str:
+    if not len(clusters):
+        return ""
+    style = "text-align:right;white-space:nowrap"
+    head = [
+        cell_html(escape(visible(name)), f"font-weight:600;{style if i else ''}", "th")
+        for i, name in enumerate(["most common label", "features", *saes])
+    ]
+    rows = []
+    for row in clusters.head(N_CLUSTERS).to_dict("records"):
+        counts = [cell_html(f"{row.get(sae, 0):,}", style) for sae in ["n_features", *saes]]
+        rows.append([cell_html(label_html(row["label"] or "no label")), *counts])
+    return heading_html("The largest clusters", "by the label that stands in each most") + table_html(rows, head)

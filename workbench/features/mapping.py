@@ -1,0 +1,143 @@
+"""A map of all features of several dictionaries: those that point the same way lie near each other.
+
+    decoder directions → each one's nearest by cosine → two numbers (UMAP, seeded; PCA where umap-learn is absent) → clusters of the map
+
+method.md §4; Scaling Monosemanticity, "Feature Survey". A map is a picture, not a measurement: distances across it mean little. It is kept
+beside the index, map.parquet: what was drawn once is only read.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch.nn.functional import normalize
+
+from workbench.features.neighborhoods import nearest
+from workbench.features.shards import write_table
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from workbench.features.index import FeatureIndex
+
+MAP = "map.parquet"
+N_NEAREST, SEED = 15, 0
+FEWEST = 10  # features in a cluster
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FeatureMapping:
+    """`.table`: one row a feature that is ever active: sae, feature, x, y, cluster (−1: in none), density, label."""
+
+    table: pd.DataFrame
+    method: str  # "UMAP" or "PCA"
+
+    @property
+    def clusters(self) -> pd.DataFrame:
+        """One row a cluster, the largest first: how many features, from which dictionaries, and the label that stands in it most."""
+        grouped = self.table[self.table["cluster"] >= 0].groupby("cluster")
+        sizes = grouped["sae"].value_counts().unstack(fill_value=0)
+        sizes.insert(0, "n_features", grouped.size())
+        sizes["label"] = grouped["label"].agg(_most_common)
+        return sizes.sort_values("n_features", ascending=False, kind="stable").reset_index()
+
+    def _repr_html_(self) -> str:
+        from widgets.html_survey import map_html
+
+        return map_html(self)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{n:,} of {sae}" for sae, n in self.table["sae"].value_counts(sort=False).items())
+        lines = [f"FeatureMapping by {self.method}: {len(self.table):,} features ({sizes}), {len(self.clusters)} clusters"]
+        lines += [f"  {row.n_features:>5} features  {row.label}".rstrip() for row in self.clusters.head(8).itertuples()]
+        return "\n".join(lines)
+
+
+def feature_map(saes: Mapping[str, SAE], index: "FeatureIndex | None" = None) -> FeatureMapping:
+    """All SAEs on one map; with an index of them only features that are ever active, with density and label, and the map is kept there.
+
+    Raises ValueError for SAEs of different widths d_in: their directions cannot be compared.
+    """
+    widths = {name: sae.cfg.d_in for name, sae in saes.items()}
+    if not saes or len(set(widths.values())) > 1:
+        raise ValueError(f"one map needs SAEs that read the same activations, not of widths {widths or 'none'}")
+    prints = {name: sae.fingerprint() for name, sae in saes.items()}
+    if index is None or not all(index.has(sae) for sae in saes.values()):
+        return _labeled(*drawn(saes, {name: np.arange(sae.cfg.d_sae) for name, sae in saes.items()}), None)
+    file = index.folder / MAP
+    if not (placed := _kept(file, prints)):
+        active = index.sql("SELECT sae, feature FROM features WHERE n_active > 0 ORDER BY sae, feature")
+        placed = drawn(saes, {name: active["feature"][active["sae"] == name].to_numpy() for name in saes})
+        table = pa.Table.from_pandas(placed[0], preserve_index=False)
+        write_table(file, table.replace_schema_metadata({"saes": json.dumps(prints), "method": placed[1]}))
+    return _labeled(*placed, index)
+
+
+def drawn(saes: Mapping[str, SAE], features: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, str]:
+    """(sae, feature, x, y, cluster; the method)"""
+    from sklearn.cluster import HDBSCAN
+
+    rows = [normalize(sae.W_dec.detach().float().cpu()[torch.tensor(features[name])], dim=1) for name, sae in saes.items()]
+    places, method = place(torch.cat(rows))
+    cluster = HDBSCAN(min_cluster_size=FEWEST, copy=True).fit_predict(places) if len(places) >= FEWEST else np.full(len(places), -1)
+    names = np.repeat(list(features), [len(each) for each in features.values()])
+    table = pd.DataFrame({"sae": names, "feature": np.concatenate(list(features.values())).astype(np.int32)})
+    return table.assign(x=places[:, 0], y=places[:, 1], cluster=cluster.astype(np.int32)), method
+
+
+def place(directions: Float[torch.Tensor, "n d_in"]) -> tuple[Float[np.ndarray, "n 2"], str]:
+    """(two numbers for each unit row, the method)"""
+    flat = _principal(directions)
+    if len(directions) <= N_NEAREST + 1:
+        return flat, "PCA"
+    try:
+        from umap import UMAP
+    except ImportError:
+        return flat, "PCA"
+    cosines, indices = nearest(directions, directions, N_NEAREST)
+    known = indices.numpy().astype(np.int32), (1 - cosines).clamp_min(0).numpy(), None  # exact: no approximate search, no start of its own
+    start = (10 * flat / np.abs(flat).max()).astype(np.float32)
+    reducer = UMAP(n_neighbors=N_NEAREST, metric="cosine", random_state=SEED, n_jobs=1, init=start, precomputed_knn=known)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="precomputed_knn")  # new points cannot be placed on it: none come
+        warnings.filterwarnings("ignore", message="n_jobs value")
+        return reducer.fit_transform(directions.numpy()).astype(np.float32), "UMAP"
+
+
+def _principal(directions: Float[torch.Tensor, "n d_in"]) -> Float[np.ndarray, "n 2"]:
+    """The two axes of largest variance, each turned so that its largest component is positive."""
+    centered = (directions - directions.mean(0)).double()
+    axes = torch.linalg.eigh(centered.T @ centered).eigenvectors[:, -2:].flip(1)
+    axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    return (centered @ axes).float().numpy()
+
+
+def _kept(file: Path, prints: Mapping[str, str]) -> tuple[pd.DataFrame, str] | None:
+    """The map that was drawn of these SAEs before."""
+    if not file.is_file():
+        return None
+    table = pq.read_table(file)
+    about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return (table.to_pandas(), about["method"]) if about.get("saes") == json.dumps(prints) else None
+
+
+def _labeled(table: pd.DataFrame, method: str, index: "FeatureIndex | None") -> FeatureMapping:
+    if index is None:
+        return FeatureMapping(table.assign(density=np.nan, label=""), method)
+    density = index.sql("SELECT sae, feature, density FROM features")
+    labels = {sae: index.labels(sae) for sae in table["sae"].unique()}
+    text = [labels[sae][i].text if i in labels[sae] else "" for sae, i in zip(table["sae"], table["feature"], strict=True)]
+    return FeatureMapping(table.merge(density, on=["sae", "feature"], how="left").assign(label=text), method)
+
+
+def _most_common(labels: pd.Series) -> str:
+    known = labels[labels != ""].value_counts()
+    return str(known.index[0]) if len(known) else ""

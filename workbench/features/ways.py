@@ -1,0 +1,143 @@
+"""The other ways to find features, each a Found as search.find gives it. method.md §7.
+
+at            most active at a token of one prompt, or anywhere on it
+classified    largest weights of a linear classifier that tells two prompt sets apart by their features
+near          nearest by decoder cosine to a feature, or to any direction
+labeled       whose label holds the words
+attributed    that support a metric most on one prompt: attribution, summed over its tokens
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch.nn.functional import normalize
+
+from workbench.features.codes import Codes, encode
+from workbench.features.found import Found
+from workbench.features.neighborhoods import nearest
+from workbench.features.search import Known, checked_sets
+from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+STRENGTH = 0.1  # C of the logistic regression: few prompts and many features want few and small weights
+
+
+def at(model: "TransformerBridge", sae: SAE, prompt: str, token: str | int | None, known: Known, top: int = 20) -> Found:
+    """token: its text (the last one that reads so), or its position, start token counted; None: each feature's largest anywhere."""
+    codes = encode(model, sae, [prompt])
+    pos = None if token is None else position(codes, token)
+    acts = (codes.acts if pos is None else codes.acts[[pos]]).max(axis=0).toarray().ravel()
+    features = np.flatnonzero(acts)[np.argsort(-acts[acts > 0], kind="stable")][:top]
+    columns = {"activation": acts[features]}
+    if known.corpus is not None:
+        columns["share_of_max"] = acts[features] / known.corpus.max_act[features]
+    where = "anywhere" if pos is None else f"at {codes.str_tokens[0][pos]!r} (position {pos})"
+    return Found(f"most active {where}", table_of(features, acts[features], columns, known), codes=codes, n_positive=1)
+
+
+def position(codes: Codes, token: str | int) -> int:
+    """Raises ValueError for a token that is not in the prompt, saying which ones are."""
+    tokens = codes.str_tokens[0]
+    if isinstance(token, str):
+        places = [pos for pos, text in enumerate(tokens) if text == token] or [
+            pos for pos, text in enumerate(tokens) if text.strip() == token.strip()
+        ]
+        if not places:
+            near = difflib.get_close_matches(token, tokens, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{token!r} is no token of the prompt, which reads {' | '.join(map(repr, tokens))}{hint}")
+        return places[-1]
+    if not codes.first <= token < len(tokens):
+        raise ValueError(f"position {token} is not in the prompt: its tokens stand at {codes.first} to {len(tokens) - 1}")
+    return token
+
+
+def classified(
+    model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative: Iterable[str], known: Known, top: int = 20
+) -> Found:
+    """Logistic regression on each feature's largest activation on each prompt, in units of their mean; the weight is the score.
+
+    Its accuracy is measured on prompts that it did not see: every prompt is left out once, with as many others as make five parts.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    sets = checked_sets(positive, negative, fewest_negative=2)
+    if len(sets[0]) < 2:
+        raise ValueError(
+            "one positive prompt is too few for a classifier, which is measured on prompts that it did not see: give two or more"
+        )
+    codes = encode(model, sae, [*sets[0], *sets[1]])
+    peaks = codes.peaks
+    features, column = np.unique(peaks.feature, return_inverse=True)
+    acts = np.zeros((len(codes.prompts), len(features)), dtype=np.float32)
+    acts[peaks.prompt, column] = peaks.activation
+    x, y = acts / acts[acts > 0].mean(), np.arange(len(acts)) < len(sets[0])
+    folds = StratifiedKFold(min(5, int(y.sum()), int((~y).sum())), shuffle=True, random_state=0)
+    classifier = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000)
+    accuracy = cross_val_score(classifier, x, y, cv=folds, scoring="balanced_accuracy").mean()
+    weights = classifier.fit(x, y).coef_[0]
+    best = np.argsort(-weights, kind="stable")[:top]
+    columns = {"mean_positive": acts[y].mean(0)[best], "mean_negative": acts[~y].mean(0)[best]}
+    note = f"accuracy {accuracy:.0%} on prompts that the classifier did not see ({folds.get_n_splits()} parts; 50% is chance)"
+    wants = f"that tell {len(sets[0])} prompts from {len(sets[1])}"
+    return Found(wants, table_of(features[best], weights[best], columns, known), codes=codes, n_positive=len(sets[0]), note=note)
+
+
+def near(sae: SAE, target: int | Float[torch.Tensor, "d_in"], known: Known, top: int = 20) -> Found:
+    """target: a feature, itself left out, or a direction in the space that the SAE reads."""
+    if isinstance(target, torch.Tensor):
+        if target.shape != (sae.cfg.d_in,):
+            raise ValueError(f"a direction of this SAE has {sae.cfg.d_in} numbers, not {tuple(target.shape)}")
+        if not torch.isfinite(target).all() or not target.norm():
+            raise ValueError("the direction is zero or holds NaN or infinite values: it points nowhere")
+        direction, wants = target, "nearest to a direction"
+    else:
+        if not 0 <= target < sae.cfg.d_sae:
+            raise ValueError(f"feature {target} is out of range: this SAE has features 0 to {sae.cfg.d_sae - 1:,}")
+        direction, wants = sae.W_dec[target], f"nearest to feature {target}"
+    rows = normalize(direction.detach().to(sae.W_dec).float()[None], dim=1)
+    cosines, indices = nearest(rows, normalize(sae.W_dec.detach().float(), dim=1), top + 1)
+    features, cosine = indices[0].cpu().numpy(), cosines[0].cpu().numpy()
+    is_other = features != (target if isinstance(target, int) else -1)
+    return Found(wants, table_of(features[is_other][:top], cosine[is_other][:top], {}, known))
+
+
+def labeled(text: str, known: Known, top: int = 20) -> Found:
+    """All words of the text, in any order and case; labels that hold little else come first."""
+    words = re.findall(r"\w+", text.lower())
+    if not words:
+        raise ValueError(f"{text!r} holds no word to look for in labels")
+    if not known.labels:
+        raise ValueError("no feature of this SAE has a label: label some first (workbench label)")
+    found = {
+        i: len("".join(words)) / max(1, len(label)) for i, label in known.labels.items() if all(word in label.lower() for word in words)
+    }
+    best = sorted(found, key=lambda i: (-found[i], i))[:top]
+    return Found(f"whose label holds {text!r}", table_of(np.array(best, dtype=np.int64), np.array([found[i] for i in best]), {}, known))
+
+
+def attributed(
+    model: "TransformerBridge", sae: SAE, prompt: str, attribution: Float[torch.Tensor, "pos d_sae"], known: Known, top: int = 20
+) -> Found:
+    """attribution: of a metric, at every token of the prompt (circuits/attribution.py); the start token is left out here."""
+    codes = encode(model, sae, [prompt])
+    total = attribution[codes.first :].sum(0).double().cpu().numpy()
+    best = np.argsort(-total, kind="stable")[:top]
+    best = best[total[best] > 0]
+    columns = {"activation": codes.acts.max(axis=0).toarray().ravel()[best]}
+    return Found("that support the metric most, by attribution", table_of(best, total[best], columns, known), codes=codes, n_positive=1)
+
+
+def table_of(features: np.ndarray, score: np.ndarray, columns: dict[str, np.ndarray], known: Known) -> pd.DataFrame:
+    density = np.nan if known.corpus is None else known.corpus.density[features]
+    labels = [known.labels.get(int(feature), "") for feature in features]
+    return pd.DataFrame({"feature": features, "score": score, **columns, "density": density, "label": labels})
