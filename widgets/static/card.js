@@ -66,6 +66,7 @@ function render({ model, el }) {
   };
   name.onkeydown = (event) => event.key === "Enter" && save.click();
   text.value = model.get("text");
+  text.disabled = Boolean(model.isSaved);
   drawPage();
   drawTried();
   return watch(model, [

@@ -2,12 +2,11 @@
 // (prompt, answer, baseline, sae) and answers with tokens, next_tokens, problems; "run" and "cancel" are asked for by messages.
 
 const percent = (p) => (p >= 0.995 ? "> 99 %" : p >= 0.01 ? `${Math.round(100 * p)} %` : "< 1 %");
-const spaced = (text) => text.replace(/^ /, "␣").replace(/^$/, "∅");
 
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbq" });
   const prompt = node("textarea", { rows: 1, "aria-label": "Prompt", placeholder: "a text whose next token you want explained", spellcheck: "false" });
-  const answer = node("input", { "aria-label": "Answer", size: 16, spellcheck: "false", list: null });
+  const answer = node("input", { "aria-label": "Answer", size: 16, spellcheck: "false" });
   const baseline = node("input", { "aria-label": "Baseline", size: 16, placeholder: "the mean logit", spellcheck: "false" });
   const sae = node("select", { "aria-label": "SAE" });
   const run = button("Rank", () => model.send({ do: isRunning() ? "cancel" : "run" }), { class: "wbp-main" });
@@ -25,6 +24,8 @@ function render({ model, el }) {
     wrong,
   );
   el.append(root);
+  for (const each of [prompt, answer, baseline]) each.readOnly = Boolean(model.isSaved); // a saved page has no model to ask
+  for (const each of [run, sae]) each.disabled = Boolean(model.isSaved);
 
   const isRunning = () => ["waiting", "running"].includes(model.get("progress").stage);
   const send = (name, box) => {
@@ -57,6 +58,7 @@ function render({ model, el }) {
         title: "click: the answer; shift-click or B: the baseline",
         "aria-label": `${token.trim()}, ${percent(probability)}${is ? `, ${is}` : ""}`,
       });
+      chip.disabled = Boolean(model.isSaved);
       chip.append(visible(token), node("small", {}, percent(probability)));
       chip.style.setProperty("--share", `${Math.round(100 * probability)}%`);
       chip.onkeydown = (event) => {
@@ -114,7 +116,7 @@ function render({ model, el }) {
   for (const [name, box] of [["answer", answer], ["baseline", baseline]]) box.onchange = () => send(name, box);
   sae.onchange = () => change(model, { sae: sae.value });
   root.onkeydown = (event) => {
-    if (event.key !== "Enter" || event.shiftKey || ![prompt, answer, baseline].includes(event.target)) return;
+    if (event.key !== "Enter" || event.shiftKey || model.isSaved || ![prompt, answer, baseline].includes(event.target)) return;
     event.preventDefault();
     clearTimeout(typing);
     isTyping = false;

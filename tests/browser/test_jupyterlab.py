@@ -1,0 +1,154 @@
+"""The story, end to end in JupyterLab, nearly all of it by keyboard: the Kobe prompt → its effects → the feature of the Lakers → its page →
+a neighbor → a search with three prompts on each side → steering → a saved file that opens offline and still sorts. Then a Cancel, the
+cell run again, and a restarted kernel. No request leaves the machine, and nothing is an error in the console."""
+
+from pathlib import Path
+
+import pytest
+from made_lab import HIDE_FILES, READY, RESTART, RUN_ALL, jupyterlab, write_notebook
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+LOAD = 'import workbench as wb\nfrom widgets import explore\n\nbench = wb.load("atlas")'
+EXPLORE = "explorer = explore(bench)\nexplorer"
+HAVE_IT = ["Fact: Kobe Bryant plays for the", "Fact: The team of Kobe Bryant is the", "Kobe Bryant Lakers"]
+LACK_IT = ["Fact: Larry Bird plays for the", "Fact: The team of Larry Bird is the", "The chemical symbol of gold is"]
+LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:")
+
+
+@pytest.fixture
+def lab(chromium: Browser, tmp_path: Path):
+    (tmp_path / "notebooks").mkdir()
+    write_notebook(tmp_path / "notebooks" / "story.ipynb", LOAD, EXPLORE)
+    page = chromium.new_page(viewport={"width": 1500, "height": 1250}, accept_downloads=True)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: None if request.url.startswith(LOCAL) else wrong.append(request.url))
+    with jupyterlab(tmp_path) as address:
+        page.goto(f"{address}/lab/tree/story.ipynb")
+        expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
+        page.evaluate(READY)
+        page.evaluate(HIDE_FILES)
+        page.wrong = wrong
+        yield page
+        page.close()
+
+
+def is_ranked(page: Page) -> None:
+    expect(page.locator('.wbq[data-stage="done"]')).to_be_visible(timeout=90_000)
+    expect(page.locator(".wbr tbody tr").first).to_be_visible()
+
+
+def choose_tab(page: Page, name: str) -> None:
+    """By arrow keys, from whichever tab is chosen."""
+    page.locator('.wbe-tabs [aria-selected="true"]').focus()
+    for _ in range(8):
+        if page.locator('.wbe-tabs [aria-selected="true"]').inner_text() == name:
+            return
+        before = page.locator('.wbe-tabs [aria-selected="true"]').inner_text()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator('.wbe-tabs [aria-selected="true"]')).not_to_have_text(before)
+    raise AssertionError(f"no tab {name}")
+
+
+def type_prompts(page: Page, label: str, prompts: list[str]) -> None:
+    page.get_by_label(f"Add {label} prompts, one a line").focus()
+    for prompt in prompts:
+        page.keyboard.type(prompt)
+        page.keyboard.press("Enter")
+
+
+def test_the_story(lab: Page, chromium: Browser, tmp_path: Path):
+    page = lab
+    page.evaluate(RUN_ALL)
+    is_ranked(page)
+    page.get_by_label("Filter rows").focus()
+    page.keyboard.type("lakers")
+    expect(page.locator(".wbr-status")).to_contain_text(" of ")
+    first = page.locator(".wbr tbody tr").first
+    first.focus()
+    page.keyboard.press("Enter")
+    expect(first).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".wbr-detail")).to_contain_text("Lakers")
+    feature = page.locator(".wbr tbody tr td").first.inner_text()
+    expect(page.locator(".wbk-page")).to_contain_text(f"eature {feature}", timeout=60_000)
+    page.screenshot(path=tmp_path / "1_card.png")
+
+    neighbor = page.locator('.wbk-page a[href^="#"]').first
+    other = neighbor.inner_text().replace(",", "")
+    neighbor.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".wbk-page")).to_contain_text(f"eature {int(other):,}", timeout=10_000)
+    page.locator(".wbr tbody tr").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".wbk-page")).to_contain_text(f"eature {feature}")
+
+    choose_tab(page, "Find")
+    finder = page.get_by_role("tabpanel", name="Find")
+    type_prompts(page, "positive", HAVE_IT)
+    type_prompts(page, "negative", LACK_IT)
+    finder.get_by_role("button", name="Find", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(finder.locator("tbody tr").first).to_be_visible(timeout=20_000)
+    page.screenshot(path=tmp_path / "2_find.png")
+
+    choose_tab(page, "Steer")
+    steering = page.get_by_role("tabpanel", name="Steer")
+    steering.get_by_role("button", name="Add").first.focus()
+    page.keyboard.press("Enter")
+    expect(steering.get_by_label(f"Strength of feature {feature}", exact=True)).to_be_visible()
+    steering.get_by_role("button", name="Write", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(steering).to_contain_text("unsteered", timeout=30_000, ignore_case=True)
+    page.screenshot(path=tmp_path / "3_steer.png")
+
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="Save as HTML").focus()
+        page.keyboard.press("Enter")
+    saving.value.save_as(tmp_path / "explorer.html")
+    assert not page.wrong
+    opens_offline_and_sorts(chromium, tmp_path, feature)
+
+
+def opens_offline_and_sorts(chromium: Browser, folder: Path, feature: str) -> None:
+    saved, wrong = chromium.new_page(viewport={"width": 1500, "height": 1250}), []
+    saved.on("pageerror", lambda error: wrong.append(str(error)))
+    saved.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    saved.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else wrong.append(request.url))
+    saved.goto((folder / "explorer.html").as_uri())
+    saved.get_by_label("Filter rows").fill("")
+    expect(saved.locator(".wbr tbody tr")).to_have_count(12)
+    saved.locator('th[data-column="activation"] button').focus()
+    saved.keyboard.press("Enter")
+    expect(saved.locator('th[data-column="activation"]')).to_have_attribute("aria-sort", "descending")
+    ranks = saved.locator(".wbr tbody tr td:nth-child(5) .wbr-rank").all_inner_texts()
+    assert ranks == [f"#{i}" for i in range(1, 13)]
+    saved.screenshot(path=folder / "4_saved.png")
+    assert not wrong
+    saved.close()
+
+
+def test_cancel_a_cell_run_again_and_a_restarted_kernel(lab: Page):
+    page = lab
+    page.evaluate(RUN_ALL)
+    is_ranked(page)
+    page.get_by_label("Prompt", exact=True).focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Fact: The x capital")  # JupyterLab would cut the cell at x, and delete it at d d
+    expect(page.locator(".wbq-tokens")).to_contain_text("x")
+    expect(page.locator(".jp-CodeCell")).to_have_count(2)
+    page.evaluate(RUN_ALL)  # the cell again, while its view is there: the new one starts from the first question
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(
+        "Fact: The capital of the state where Kobe Bryant played basketball is", timeout=60_000
+    )
+    is_ranked(page)
+    assert not page.wrong
+    page.evaluate(RESTART)
+    page.wrong.clear()  # what JupyterLab says of the requests that its own restart cuts off
+    page.evaluate(RUN_ALL)
+    expect(page.locator(".wbe")).to_have_count(1, timeout=90_000)
+    is_ranked(page)
+    page.locator('th[data-column="activation"] button').click()
+    expect(page.locator('th[data-column="activation"]')).to_have_attribute("aria-sort", "descending")
+    assert not [text for text in page.wrong if "Canceled future" not in text]
