@@ -13,7 +13,7 @@ from workbench.circuits.ablation import ablate
 from workbench.circuits.attribution import attribute, gradient_at, integrate
 from workbench.circuits.controls import KINDS, Controls, _like, controls
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.reference import mean_acts
+from workbench.circuits.reference import read_mean_acts
 from workbench.model import hooked, to_tokens
 
 PROMPT, OTHER = "the cat sat on the mat and", "the dog ran to the cat and"
@@ -126,7 +126,7 @@ def test_neuron_rows_are_the_largest_attributions_of_all_layers_each_set_to_0(me
 
 def test_features_are_set_to_their_mean_and_to_their_value_in_the_other_prompt(measured):
     model, sae, found = measured
-    clean, level = hooked_metric(model, HOOK, 1, lambda x: x), mean_acts(model, sae, TEXTS)
+    clean, level = hooked_metric(model, HOOK, 1, lambda x: x), read_mean_acts(model, sae, TEXTS)
     others = sae.encode(model.run_with_cache(to_tokens(model, OTHER))[1][HOOK][0])
     for row in of(found, "feature").itertuples():
         for value, effect in ((level[row.feature], row.effect_mean), (others[row.pos, row.feature], row.effect_resample)):

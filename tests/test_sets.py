@@ -11,9 +11,10 @@ from made_linear import linear_model
 
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking import rank
-from workbench.circuits.reference import mean_acts
+from workbench.circuits.reference import mean_acts, read_mean_acts
 from workbench.circuits.set_curves import SetCurves, interactions, set_curves, smallest_set
 from workbench.circuits.sets import FeatureSets, ablate_set, keep_only
+from workbench.features.index import build_index
 from workbench.model import hooked, to_tokens
 
 PROMPT = "the cat sat on the mat and"
@@ -89,7 +90,7 @@ def test_an_ablated_set_equals_a_hooked_forward_pass(model_of, family, point, ki
 def test_a_set_alone_equals_a_hooked_forward_pass_with_all_others_switched_off(model, off, keep_error, kind):
     sae = sparse_sae()
     bench, members = made_bench(model, sae), chosen(kind, model, sae)
-    level = mean_acts(model, sae, TEXTS) if off == "mean" else torch.zeros(D_SAE)
+    level = read_mean_acts(model, sae, TEXTS) if off == "mean" else torch.zeros(D_SAE)
 
     def alone(x):
         feature_acts = sae.encode(x)
@@ -105,7 +106,7 @@ def test_a_set_alone_equals_a_hooked_forward_pass_with_all_others_switched_off(m
 
 def test_features_are_switched_to_their_mean_in_ablated_sets_too(model):
     sae = sparse_sae()
-    level, features = mean_acts(model, sae, TEXTS), chosen("features", model, sae)
+    level, features = read_mean_acts(model, sae, TEXTS), chosen("features", model, sae)
 
     def at_mean(x):
         feature_acts, x = sae.encode(x), x.clone()
@@ -119,7 +120,17 @@ def test_features_are_switched_to_their_mean_in_ablated_sets_too(model):
 
 def test_the_mean_is_over_every_token_of_the_texts_but_the_start_token(model, sae):
     expected = torch.cat([sae.encode(model.run_with_cache(text)[1][sae.cfg.hook_name][0, 1:]) for text in TEXTS]).mean(0)
-    torch.testing.assert_close(mean_acts(model, sae, TEXTS), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(read_mean_acts(model, sae, TEXTS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_index_tells_the_mean_to_half_a_bin(model, tmp_path):
+    sae, bench = sparse_sae(), made_bench(model, sparse_sae())
+    expected = mean_acts(bench)
+    bench.index = build_index(model, sae, TEXTS, tmp_path / "index", progress=False)
+    table = bench.index.table
+    slack = torch.tensor((table["density"] * table["max_act"] / 64 + 1e-6).tolist())  # a bin is at most a 32nd of the largest
+    assert ((mean_acts(bench) - expected).abs() <= slack).all()
+    assert mean_acts(bench).max() > 0
 
 
 def test_many_sets_are_measured_as_each_alone(model):
@@ -201,7 +212,7 @@ def test_keeping_everything_and_unknown_ways_to_switch_off_are_refused(model):
         FeatureSets(made_bench(model), PROMPT, METRIC, off="means")
     bench = made_bench(model)
     bench.examples = None
-    with pytest.raises(ValueError, match="no example texts"):
+    with pytest.raises(ValueError, match="neither an index nor example texts"):
         FeatureSets(bench, PROMPT, METRIC, off="mean")
     silent = random_sae()
     silent.b_enc.data -= 1000.0

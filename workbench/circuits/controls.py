@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from workbench.circuits.ablation import effects_of
 from workbench.circuits.attribution import Attribution, attribute, gradient_at, integrate
 from workbench.circuits.metrics import Metric
-from workbench.circuits.reference import mean_acts, reference_texts
+from workbench.circuits.reference import has_means, mean_acts
 from workbench.model import BAR_DELAY, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
 from workbench.shapes import RowIndex, Rows, Tokens
@@ -122,11 +122,11 @@ class _Measured:
         return self._rows(kind, pos, feature, activation, self.found.of(pairs), effects, labels).assign(**_plain(columns))
 
     def other_ways(self, pairs: Int[Tensor, "n 2"], others: Float[Tensor, "pos d_sae"] | None) -> dict[str, Tensor]:
-        """Effects of setting features to their mean (where the bench has texts) and to their activation in the other prompt."""
+        """Effects of setting features to their mean (where the bench knows it) and to their activation in the other prompt."""
         pos, feature = pairs.T
         levels: dict[str, Tensor] = {}
-        if getattr(self.bench.examples, "texts", None) is not None:
-            levels[WAYS[1]] = mean_acts(self.bench.model, self.sae, reference_texts(self.bench))[feature]
+        if has_means(self.bench):
+            levels[WAYS[1]] = mean_acts(self.bench)[feature]
         if others is not None:
             levels[WAYS[2]] = others[pos, feature]
         acts = self.found.feature_acts[pos, feature]

@@ -6,11 +6,13 @@ From the bench's index where it has one, else from its example texts; where ther
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations import harvest, padded
+from workbench.features.windows import bin_width
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
@@ -40,17 +42,31 @@ def _max_act(bench: Any, feature: int) -> float:
     return found
 
 
-def reference_texts(bench: Any) -> Sequence[str]:
-    """The bench's example texts. Raises ValueError where it has none."""
-    texts = getattr(bench.examples, "texts", None)
-    if texts is None or not len(texts):
-        raise ValueError("this bench has no example texts to measure on: give the values, or a bench with examples")
-    return texts
+def has_means(bench: Any) -> bool:
+    """Can `mean_acts` be told?"""
+    return bench.index is not None or bool(getattr(bench.examples, "texts", None))
+
+
+def mean_acts(bench: Any) -> Float[Tensor, "d_sae"]:
+    """Each feature's mean activation over the tokens of the reference texts, silent tokens included.
+
+    From the index's histograms, which know an activation to half a bin, at most a 64th of the largest; without an index, read from the
+    example texts. Raises ValueError where there is neither.
+    """
+    if not has_means(bench):
+        raise ValueError("this bench has neither an index nor example texts to measure on: give the values, or a bench with one of them")
+    if bench.index is None:
+        return read_mean_acts(bench.model, bench.sae, bench.examples.texts)
+    query = "SELECT max_act, histogram FROM features WHERE sae = ? ORDER BY feature"
+    found = bench.index.sql(query, bench.index.sae_name)
+    counts, width = np.stack(found["histogram"].to_list()), bin_width(found["max_act"].to_numpy())
+    total = (counts * (np.arange(counts.shape[1]) + 0.5)).sum(1) * width
+    return torch.from_numpy(total / bench.index.manifest["n_tokens"]).to(bench.sae.W_dec)
 
 
 @torch.no_grad()
-def mean_acts(model: "TransformerBridge", sae: SAE, texts: Sequence[str]) -> Float[Tensor, "d_sae"]:
-    """Each feature's mean activation over the tokens of up to N_TEXTS texts, silent tokens included."""
+def read_mean_acts(model: "TransformerBridge", sae: SAE, texts: Sequence[str]) -> Float[Tensor, "d_sae"]:
+    """The same, exact, over the tokens of up to N_TEXTS texts."""
     total, n_tokens = torch.zeros(sae.cfg.d_sae, dtype=torch.float64, device=sae.W_dec.device), 0
     for first in range(0, min(len(texts), N_TEXTS), 64):
         tokens, is_text = padded(model, texts[first : min(first + 64, N_TEXTS)])

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric
-from workbench.circuits.reference import mean_acts, reference_texts
+from workbench.circuits.reference import mean_acts
 from workbench.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
 from workbench.shapes import Rows
@@ -56,7 +56,7 @@ class FeatureSets:
         check_sae(self.model, self.sae)
         self.resolved = metric.resolve(self.model)
         tokens = to_tokens(self.model, prompt)
-        level = mean_acts(self.model, self.sae, reference_texts(bench)) if off == "mean" else self.sae.b_enc.new_zeros(self.sae.cfg.d_sae)
+        level = mean_acts(bench) if off == "mean" else self.sae.b_enc.new_zeros(self.sae.cfg.d_sae)
         self.str_tokens = to_str_tokens(self.model, tokens)
         self.replay = Replay(self.model, self.sae.cfg.hook_name, tokens)
         self.clean_metric = float(self.resolved(self.replay.clean_logits))
