@@ -104,7 +104,7 @@ function render({ model, el }) {
   function radius() {
     const [width, height] = size();
     const crowd = Math.sqrt((width * height) / Math.max(data.n, 1)) * model.get("view")[2] ** 0.6;
-    return dpr * Math.min(Math.max(0.26 * crowd, 1.0), 5);
+    return dpr * Math.min(Math.max(0.36 * crowd, 1.1), 5);
   }
 
   function paint() {
@@ -129,7 +129,8 @@ function render({ model, el }) {
     if (found.length <= N_POINT_NAMES) return found.filter((i) => isStrong[i] && label(i)).map((i) => ({ x: px[i], y: py[i] - lift, text: cut(label(i), 28) }));
     const [cx, cy] = model.get("view");
     const k = perUnit() * dpr;
-    return model.get("places").map(([x, y, text]) => ({ x: canvas.width / 2 + k * (x - cx), y: canvas.height / 2 - k * (y - cy), text: cut(text, 28) }));
+    const said = new Set(); // of several clusters of one name the largest
+    return model.get("places").filter(([, , text]) => !said.has(text) && said.add(text)).map(([x, y, text]) => ({ x: canvas.width / 2 + k * (x - cx), y: canvas.height / 2 - k * (y - cy), text: cut(text, 28) }));
   }
 
   const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
