@@ -64,9 +64,16 @@ def made_ranking(n_rows: int) -> FeatureRanking:
     for name in MEASURES:
         table[name] = rng.standard_t(3, n_rows)
     table["activation"] = table["activation"].abs()
-    names = dict(hook_name="blocks.3.hook_resid_pre", model_name="made", sae_name="made")
     return FeatureRanking(
-        " ".join(words), ["<s>", *words], " Sacramento", " Albany", 5.0, table=table.drop_duplicates(["feature", "pos"]), **names
+        prompt="".join(words),
+        str_tokens=["<s>", *words],
+        answer=" Sacramento",
+        baseline=" Albany",
+        clean_metric=5.0,
+        table=table.drop_duplicates(["feature", "pos"]),
+        hook_name="blocks.3.hook_resid_pre",
+        model_name="made",
+        sae_name="made",
     )
 
 
@@ -86,10 +93,8 @@ def mark_row(page: Page, i: int) -> float:
 
 def sort_rows(page: Page, table: RankingTable, i: int) -> float:
     """By each measure in turn; nothing is kept of an earlier sort."""
-    for rows in (table.rows,):
-        rows._orders.clear()
-        rows._ranks.clear()
-    table._rows._found.clear()
+    for kept in (table.rows._orders, table.rows._ranks, table._rows._found):
+        kept.clear()
     name = MEASURES[i % 3]
     head = f"th[data-column={name}]"
     before = page.locator(".wbr tbody").inner_text()

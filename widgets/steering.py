@@ -7,6 +7,7 @@ strength × max_act is what a feature is clamped to, at every position (workbenc
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import traitlets
@@ -74,11 +75,14 @@ class SteeringPane(WorkingPane):
 
     def _facts(self, feature: int) -> dict[str, Any]:
         """What is known without computing anything."""
-        known = dict(self.result.max_act) if self.result else {}
-        if feature not in known and self._bench.index is not None and 0 <= feature < self._bench.sae.cfg.d_sae:
-            table = self._bench.index.table
-            known[feature] = float(table.loc[table["feature"] == feature, "max_act"].max())
-        return {"label": visible(self._bench.labels.get(feature, "")), "max_act": known.get(feature)}
+        known = self.result.max_act if self.result else {}
+        max_act = known.get(feature, self._max_acts[feature] if feature < len(self._max_acts) else None)
+        return {"label": visible(self._bench.labels.get(feature, "")), "max_act": max_act}
+
+    @cached_property
+    def _max_acts(self) -> list[float]:
+        """By feature, where an index knows them."""
+        return [] if self._bench.index is None else self._bench.index.table.sort_values("feature")["max_act"].tolist()
 
     def static_html(self) -> str:
         return steering_html(self.result) if self.result else f'<div style="{FAINT}">{repr(self)}: not run yet</div>'
