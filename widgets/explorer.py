@@ -17,6 +17,8 @@ from widgets.attention import AttentionPane
 from widgets.card_pane import CardPane
 from widgets.finder import Finder
 from widgets.html import ranking_html
+from widgets.jobs import SETTING, Job, Progress
+from widgets.map import FeatureMap
 from widgets.pane import Pane, module, style
 from widgets.prompt import PromptPane
 from widgets.ranking import RankingTable
@@ -51,9 +53,8 @@ class Explorer(Pane):
     _esm = module("copy", "explorer")
     _css = style("explorer")
 
-    panes = traitlets.List(read_only=True).tag(
-        sync=True, to_json=lambda panes, _: [{**each, "widget": WIDGET + each["widget"].model_id} for each in panes]
-    )
+    panes = traitlets.List(read_only=True).tag(sync=True, to_json=lambda panes, _: [_reference(each) for each in panes])
+    waiting = traitlets.Unicode(read_only=True, help="where the map will be, what is being done or is wrong").tag(sync=True)
     tab = traitlets.Unicode("card", help="the pane beside the ranking").tag(sync=True)
     code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
@@ -62,7 +63,7 @@ class Explorer(Pane):
     actions = ("save",)
 
     def __init__(self, bench: Any, prompt: str = "", answer: str = "", baseline: str = ""):
-        self.bench, self.pane = bench, {}
+        self.bench, self.pane, self._drawing = bench, {}, None
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
@@ -74,13 +75,18 @@ class Explorer(Pane):
     def _look_through(self, bench: Any) -> None:
         """The panes that read one SAE, made anew for it."""
         self.bench, question = bench, self._question()
-        for name in [name for name in self.pane if name not in ("prompt", "ranking")]:
+        for name in [name for name in self.pane if name not in ("prompt", "ranking", "map")]:
             self.pane.pop(name).close()
         self._add("card", CardPane(bench, saved_features=self._ranked_features))
         self._add("finder", Finder(bench))
         self._add("steering", SteeringPane(bench, prompt=question["prompt"]))
         self._add("attention", AttentionPane(bench, **question))
-        self.set_trait("panes", [{"name": name, "title": TITLES[name], "widget": widget} for name, widget in self.pane.items()])
+        if "map" in self.pane:
+            self.pane["map"].sae_name = bench.sae_name
+        self._show_panes()
+
+    def _show_panes(self) -> None:
+        self.set_trait("panes", [{"name": name, "title": title, "widget": self.pane.get(name)} for name, title in TITLES.items()])
         self._write()
 
     def _add(self, name: str, widget: Pane) -> None:
@@ -99,6 +105,32 @@ class Explorer(Pane):
             self.pane["steering"].prompt = new.prompt
         for name, value in self._question().items():
             setattr(self.pane["attention"], name, value)
+
+    @traitlets.observe("tab")
+    def _draw_map(self, change: Any = None) -> None:
+        """The map is drawn when it is first looked at, in a job: an index keeps it, but without one it takes a while."""
+        if self.tab != "map" or "map" in self.pane or self.waiting:
+            return
+
+        def work(job: Job) -> None:
+            table = self.bench.map().table
+            with SETTING:
+                if not job.is_cancelled:
+                    self._add("map", FeatureMap(table, sae_name=self.bench.sae_name, feature=self.feature))
+                    self.pane["map"].observe(self._follow_map, "sae_name")
+                    self._show_panes()
+
+        def show(progress: Progress) -> None:
+            self.set_trait("waiting", progress.message if progress.is_over else "drawing the map …")
+
+        self._drawing = Job(work, self.bench.model, show)
+
+    def _follow_map(self, change: Any) -> None:
+        """A point of another dictionary was chosen: everything looks through that one."""
+        feature = self.pane["map"].feature
+        if change["new"] in self.bench.saes and change["new"] != self.bench.sae_name:
+            self.pane["prompt"].sae = change["new"]
+            self.feature = feature
 
     def first_feature(self) -> int | None:
         """The one of largest effect."""
@@ -150,6 +182,8 @@ class Explorer(Pane):
             getattr(self, content["do"])()
 
     def close(self) -> None:
+        if self._drawing is not None:
+            self._drawing.cancel()
         for widget in self.pane.values():
             widget.close()
         super().close()
@@ -161,3 +195,8 @@ class Explorer(Pane):
     def __repr__(self) -> str:
         chosen = "no feature" if self.feature is None else f"feature {self.feature}"
         return f"Explorer: {self.pane['prompt'].prompt!r}, {chosen}"
+
+
+def _reference(pane: dict[str, Any]) -> dict[str, Any]:
+    """How the page names a pane's widget: None while there is none."""
+    return {**pane, "widget": None if pane["widget"] is None else WIDGET + pane["widget"].model_id}

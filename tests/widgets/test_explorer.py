@@ -2,7 +2,9 @@
 
 import json
 import threading
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from conftest import TEXT, random_sae
 
@@ -157,6 +159,20 @@ def test_another_sae_gives_the_panes_of_its_own(explorer: Explorer, bench: Workb
     assert all(pane._bench.sae is bench.saes["b"] for name, pane in explorer.pane.items() if name not in ("prompt", "ranking"))
     assert explorer.pane["prompt"].run().wait(30).stage == "done"
     assert explorer.pane["ranking"].ranking.hook_name == "blocks.2.hook_resid_pre"
+
+
+def test_the_map_comes_when_it_is_looked_at_and_a_point_of_another_dictionary_is_looked_through(explorer: Explorer, monkeypatch):
+    rows = [(sae, i, 0.1 * i, 0.2 * i, 0, 0.1, "") for sae in ("a", "b") for i in range(9)]
+    table = pd.DataFrame(rows, columns=["sae", "feature", "x", "y", "cluster", "density", "label"])
+    monkeypatch.setattr(Workbench, "map", lambda self: SimpleNamespace(table=table))
+    assert "map" not in explorer.pane
+    explorer.tab = "map"
+    explorer._drawing.wait(20)
+    explorer.pane["map"].feature = 4
+    assert explorer.feature == 4 and explorer.bench.sae_name == "a"
+    explorer.pane["map"].set_state({"feature": 5, "sae_name": "b"})
+    assert explorer.bench.sae_name == explorer.pane["prompt"].sae == "b"
+    assert {name: pane.feature for name, pane in explorer.pane.items()} == dict.fromkeys(explorer.pane, 5)
 
 
 def test_a_text_of_ones_own_is_read_by_the_selected_feature(bench: Workbench):

@@ -8,6 +8,7 @@ async function render({ model, el, host, signal }) {
   const [top, left, right] = ["wbe-top", "wbe-left", "wbe-right"].map((name) => node("section", { class: name }));
   const tabs = node("div", { class: "wbe-tabs", role: "tablist", "aria-label": "Beside the ranking" });
   const shown = node("div", { class: "wbe-shown" });
+  const waiting = node("p", { class: "wbp-faint", role: "status" });
   const said = node("span", { class: "wbp-faint", role: "status" });
   const copy = (name, what) => copyText(model.get(name), root).then(() => (said.textContent = `${what} copied`));
   const foot = node(
@@ -18,7 +19,7 @@ async function render({ model, el, host, signal }) {
     model.isSaved ? null : button("Save as HTML", () => model.send({ do: "save" }), { title: "one file that opens offline" }),
     said,
   );
-  right.append(tabs, shown);
+  right.append(tabs, waiting, shown);
   root.append(top, node("div", { class: "wbe-middle" }, left, right), foot);
   el.append(root);
 
@@ -35,7 +36,7 @@ async function render({ model, el, host, signal }) {
 
   async function drawPanes() {
     const panes = new Map(model.get("panes").map((pane) => [pane.name, pane]));
-    const references = new Set([...panes.values()].map((pane) => pane.widget));
+    const references = new Set([...panes.values()].map((pane) => pane.widget).filter(Boolean));
     for (const [reference, element] of drawn) {
       if (references.has(reference)) continue;
       element.remove();
@@ -61,6 +62,9 @@ async function render({ model, el, host, signal }) {
     const chosen = panes.get(model.get("tab")) ?? panes.get(beside[0]);
     if (!chosen) return;
     for (const name of beside) drawn.get(panes.get(name).widget)?.toggleAttribute("hidden", panes.get(name) !== chosen);
+    waiting.hidden = Boolean(chosen.widget);
+    waiting.textContent = model.get("waiting") || (model.isSaved ? "The map was not drawn when this page was saved." : "");
+    if (!chosen.widget) return;
     const here = await place(chosen.widget, shown, "wbe-pane");
     here.setAttribute("role", "tabpanel");
     here.setAttribute("aria-label", chosen.title);
@@ -74,7 +78,7 @@ async function render({ model, el, host, signal }) {
   };
   model.on("msg:custom", download);
   drawPanes();
-  const unwatch = watch(model, [[["panes", "tab"], drawPanes]]);
+  const unwatch = watch(model, [[["panes", "tab", "waiting"], drawPanes]]);
   return () => {
     model.off("msg:custom", download);
     unwatch();

@@ -58,11 +58,11 @@ function render({ model, el }) {
         title: "click: the answer; shift-click or B: the baseline",
         "aria-label": `${token.trim()}, ${percent(probability)}${is ? `, ${is}` : ""}`,
       });
-      chip.disabled = Boolean(model.isSaved);
+      if (model.isSaved) chip.onclick = null;
       chip.append(visible(token), node("small", {}, percent(probability)));
       chip.style.setProperty("--share", `${Math.round(100 * probability)}%`);
       chip.onkeydown = (event) => {
-        if (event.key.toLowerCase() === "b") change(model, { baseline: token });
+        if (!model.isSaved && event.key.toLowerCase() === "b") change(model, { baseline: token });
       };
       return chip;
     });
