@@ -4,6 +4,8 @@ const NEAR = 14; // pixels: how far from a point a click still means it
 const STEP = 1.35; // one step of the zoom
 const FAR_ZOOM = 4000;
 const STRONG = 225; // opacity of 255
+const N_SHADES = 64;
+const UNKNOWN = 255;
 const N_LISTED = 24; // lassoed features that are named below the map
 const N_POINT_NAMES = 400; // with fewer points in view, the points are named instead of the clusters
 
@@ -22,7 +24,7 @@ function decode(model) {
   const [features, saes, labels] = [0, 1, 2].map((k) => numbers.subarray(k * n, (k + 1) * n));
   const half = [0, 1].map((k) => xy.subarray(k * n, (k + 1) * n).reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6));
   const [densities, scores] = [array("densities", Float32Array), array("scores", Float32Array)];
-  const scales = { density: shares(densities, true), score: shares(scores, false) };
+  const scales = { density: scaled(densities, n, true), score: scaled(scores, n, false) };
   return { n, x: xy.subarray(0, n), y: xy.subarray(n), features, saes, labels, texts, isNamed: texts.map(Boolean), half, densities, scores, scales };
 }
 
@@ -38,14 +40,21 @@ function shuffled(n) {
   return order;
 }
 
-// A share for each value, equal steps for equal ratios (density) or differences (score).
-function shares(values, isLog) {
-  const known = values.filter((value) => Number.isFinite(value) && (!isLog || value > 0));
-  const low = known.reduce((a, b) => Math.min(a, b), Infinity);
-  const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+// Each value's step on a scale of N_SHADES, equal ones for equal ratios (density) or differences (score); UNKNOWN where there is no value.
+function scaled(values, n, isLog) {
   const f = isLog ? Math.log : (value) => value;
-  const range = f(high) - f(low) || 1;
-  return { low, high, of: (value) => (Number.isFinite(value) ? (isLog && value <= 0 ? 0 : (f(value) - f(low)) / range) : NaN) };
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (!Number.isFinite(value) || (isLog && value <= 0)) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  const [least, range] = [f(low), f(high) - f(low) || 1];
+  const steps = new Uint8Array(n).fill(UNKNOWN);
+  values.forEach((value, i) => {
+    if (Number.isFinite(value)) steps[i] = isLog && value <= 0 ? 0 : Math.round(((N_SHADES - 1) * (f(value) - least)) / range);
+  });
+  return { low, high, steps };
 }
 
 function render({ model, el }) {
@@ -145,24 +154,19 @@ function render({ model, el }) {
     const lassoed = model.get("lassoed").length ? new Uint8Array(data.n) : null;
     if (lassoed) for (const i of model.get("lassoed")) lassoed[i] = 1;
     const scale = by === "density" ? data.scales.density : by === "score" ? data.scales.score : null;
-    const values = by === "density" ? data.densities : data.scores;
     const stops = RAMPS[dark ? "dark" : "light"];
-    const shades = Array.from({ length: 64 }, (_, i) => packed(ramp(stops, i / 63), STRONG));
+    const shades = Array.from({ length: N_SHADES }, (_, i) => packed(ramp(stops, i / (N_SHADES - 1)), STRONG));
     const palette = PALETTE.map((rgb) => packed(rgb, STRONG));
     const gray = packed(GRAY, STRONG);
     const faded = packed(GRAY, dark ? 70 : 60);
     let n_faint = 0;
     let n_strong = 0; // faint points are drawn first: they fill `sorted` from the front, the others from its end
-    for (const i of base) {
+    const tint = { dictionary: (i) => palette[data.saes[i] % palette.length], label: (i) => (data.isNamed[data.labels[i]] ? palette[1] : gray) }[by] ?? ((i) => (scale.steps[i] === UNKNOWN ? gray : shades[scale.steps[i]]));
+    for (let k = 0; k < data.n; k += 1) {
+      const i = base[k];
       isShown[i] = shows[data.saes[i]] ? 1 : 0;
       if (!isShown[i]) continue;
-      let shade = gray;
-      if (by === "dictionary") shade = palette[data.saes[i] % palette.length];
-      else if (by === "label") shade = data.isNamed[data.labels[i]] ? palette[1] : gray;
-      else {
-        const share = scale.of(values[i]);
-        if (!Number.isNaN(share)) shade = shades[Math.round(63 * Math.min(Math.max(share, 0), 1))];
-      }
+      const shade = tint(i);
       const isOut = (matches && !matches[data.labels[i]] && data.features[i] !== matches.number) || (lassoed && !lassoed[i]) || (by === "score" && shade === gray);
       colors[i] = isOut ? faded : shade;
       isStrong[i] = isOut ? 0 : 1;
