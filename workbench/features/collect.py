@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 MOST = 2**23  # entries summarized together: 100 MB
+FIRST = 2**16  # entries that an SAE's arrays have room for at first
 ELEMENTS = 2**22  # feature activations at once: 16 MB, which the allocator gives again without new page faults
 FEWEST_ROWS = 64  # … but enough tokens to be worth reading the encoder's weights for
 BATCH = {"cpu": 4096, "cuda": 65_536}  # tokens in a forward pass, padding included
@@ -103,15 +104,40 @@ def _hash(ids: list[int]) -> int:
     return int.from_bytes(hashlib.blake2b(np.array(ids, dtype=np.int32).tobytes(), digest_size=8).digest(), "little")
 
 
+class Entries:
+    """Active entries of one SAE in three arrays that double when they are full.
+
+    A small array for every call instead would be cut from the place where the last 16 MB of feature activations stood, and the next ones
+    would find no place but a new one: 13 GB at 65,536 features.
+    """
+
+    def __init__(self):
+        self.columns = [np.empty(FIRST, dtype) for dtype in (np.int32, np.int32, np.float32)]  # token, feature, activation
+        self.n = 0
+
+    def add(self, token: np.ndarray, feature: np.ndarray, act: np.ndarray) -> None:
+        n = self.n + len(act)
+        while n > len(self.columns[0]):
+            self.columns = [np.concatenate([column, np.empty_like(column)]) for column in self.columns]
+        for column, values in zip(self.columns, (token, feature, act), strict=True):
+            column[self.n : n] = values
+        self.n = n
+
+    def filled(self) -> list[np.ndarray]:
+        return [column[: self.n] for column in self.columns]
+
+
 class Pending:
     """Active entries of some rows, not summarized yet. Tokens are numbered in the order in which the rows were read."""
 
     def __init__(self, names: list[str]):
         self.rows: list[tuple[int, int, bool, int]] = []  # number, hash, is it new, tokens
-        self.entries: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {
-            name: [] for name in names
-        }  # token, feature, activation
-        self.n_tokens = self.n_entries = 0
+        self.entries = {name: Entries() for name in names}
+        self.n_tokens = 0
+
+    @property
+    def n_entries(self) -> int:
+        return sum(entries.n for entries in self.entries.values())
 
     def read(self, head: Head, saes: Mapping[str, SAE], rows: list[list[int]]) -> int:
         """Encode rows; the number of tokens encoded, all but start tokens."""
@@ -135,8 +161,7 @@ class Pending:
         n = max(FEWEST_ROWS, ELEMENTS // sae.cfg.d_sae)
         for first in range(0, max(len(x), 1), n):
             token, feature, act = active(sae.encode(x[first : first + n].to(sae.W_enc.dtype)))
-            self.entries[name].append((number[first + token].astype(np.int32), feature.astype(np.int32), act))
-            self.n_entries += len(act)
+            self.entries[name].add(number[first + token], feature, act)
 
     def run(self) -> Run:
         numbers, hashes, is_new, lengths = (np.array(column) for column in zip(*self.rows, strict=True))
@@ -144,7 +169,7 @@ class Pending:
 
     def by_feature(self, name: str, d_sae: int) -> sparse.csc_matrix:
         """(tokens, d_sae); in each column the tokens ascend."""
-        token, feature, act = (np.concatenate(parts) for parts in zip(*self.entries.pop(name), strict=True))
+        token, feature, act = self.entries.pop(name).filled()
         ends = np.cumsum(np.bincount(token, minlength=self.n_tokens))
         return sparse.csr_matrix((act, feature, np.append(0, ends)), shape=(self.n_tokens, d_sae)).tocsc()
 
