@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from workbench import atlas
 from workbench.activations import harvest, padded
+from workbench.atlas import build as recipe
 from workbench.circuits.layers import by_layer
+from workbench.sae.sae import SAE
+from workbench.sae.train import TrainConfig
 from workbench.tail import place
 
 
@@ -50,3 +54,16 @@ def test_a_lakers_feature_fires_at_the_last_name_of_a_lakers_player(bench):
     for name, features in atlas.features_of(["team:Lakers"])["team:Lakers"].items():
         acts = bench.layers[name].encode(harvest(bench.model, tokens, name))[0][:, features].amax(1)
         assert acts[10] > 0, (name, torch.round(acts, decimals=1))
+
+
+def test_the_recipe_writes_an_sae_in_16_bits_for_each_layer(bench, tmp_path, monkeypatch):
+    names = ["blocks.1.hook_resid_pre", "blocks.5.hook_resid_post"]
+    monkeypatch.setattr(recipe, "LAYERS", names)
+    monkeypatch.setattr(recipe, "LAYER_SAE", TrainConfig(32, n_steps=4, l1=1.0))
+    monkeypatch.setattr(recipe, "LAYER_BUFFER", 8192)
+    recipe.build_layers(bench.model, tmp_path / "layers", tmp_path / "training")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["layers"]
+    for name in names:
+        assert SAE.load(tmp_path / "layers" / name).cfg.hook_name == name
+        weights = load_file(tmp_path / "layers" / name / "sae_weights.safetensors")
+        assert {weight.dtype for weight in weights.values()} == {torch.float16}

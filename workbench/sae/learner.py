@@ -105,7 +105,7 @@ class Learner:
     def _measure(self, x: Tensor, step: Step) -> None:
         """Add to the sums that the SAE's own figures come from, near the end."""
         n_left = self.cfg.n_steps - self.n_done
-        if n_left <= MEASURED * self.cfg.n_steps:
+        if n_left <= max(1, MEASURED * self.cfg.n_steps):  # the last step at least
             counts = torch.tensor([len(x), 1], device=x.device)
             self.sums[:6] += torch.stack([step.loss, step.squared_error, x.var(0).sum(), step.n_active, *counts])
         if self.cfg.architecture == "batchtopk" and n_left <= N_THRESHOLDS:
