@@ -28,7 +28,7 @@ function render({ model, el }) {
       moving = setTimeout(() => change(model, { [name]: to(Number(range.value)) }), 40);
     };
     const draw = () => {
-      if (document.activeElement !== range) range.value = from(model.get(name));
+      if (root.getRootNode().activeElement !== range) range.value = from(model.get(name));
       value.textContent = say(model.get(name));
       range.setAttribute("aria-valuetext", say(model.get(name)));
       const isUnknown = name === "max_density" && !model.get("has_index");
@@ -97,7 +97,7 @@ function render({ model, el }) {
     const most = Math.max(...view.rows.map((row) => Math.abs(row.score ?? 0)), 0);
     const strongest = Math.max(...view.rows.map((row) => row.mean_activation ?? 0), 0);
     at = Math.min(at, Math.max(view.rows.length - 1, 0));
-    const hadFocus = body.contains(document.activeElement);
+    const hadFocus = body.contains(root.getRootNode().activeElement);
     const lines = view.rows.map((row, i) => {
       const cells = [
         node("td", { class: "wbf-name", title: row.label || null }, node("b", {}, row.label || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null),

@@ -193,7 +193,7 @@ function render({ model, el }) {
 
   function drawLegend(scale, stops) {
     const by = model.get("color_by");
-    const hadFocus = legend.contains(document.activeElement) ? document.activeElement.value : null;
+    const hadFocus = legend.contains(root.getRootNode().activeElement) ? root.getRootNode().activeElement.value : null;
     const parts = [];
     if (scale && Number.isFinite(scale.low)) {
       const bar = node("span", { class: "wbp-ramp", "aria-hidden": "true" });
@@ -393,7 +393,7 @@ function render({ model, el }) {
   };
   over.ondblclick = (event) => zoomBy(STEP * STEP, event.offsetX, event.offsetY);
   over.addEventListener("wheel", (event) => {
-    if (document.activeElement !== over && !event.ctrlKey && !event.metaKey) return; // a page scrolls past a map that is not in use
+    if (root.getRootNode().activeElement !== over && !event.ctrlKey && !event.metaKey) return; // a page scrolls past a map that is not in use
     event.preventDefault();
     zoomBy(Math.exp(-Math.sign(event.deltaY) * Math.min(Math.abs(event.deltaY), 120) * 0.0025), event.offsetX, event.offsetY);
   }, { passive: false });
@@ -434,7 +434,7 @@ function render({ model, el }) {
 
   // --- and back
   function controls() {
-    if (document.activeElement !== query) query.value = model.get("query");
+    if (root.getRootNode().activeElement !== query) query.value = model.get("query");
     color.value = model.get("color_by");
     recolor();
   }

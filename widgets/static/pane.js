@@ -88,8 +88,8 @@ function worker(model, name, without) {
   function draw() {
     const { stage, done, total, message, seconds } = model.get("progress");
     const isBusy = stage === "running" || stage === "waiting";
-    if (isBusy && document.activeElement === run) cancel.focus();
-    if (!isBusy && document.activeElement === cancel) run.focus();
+    if (isBusy && run.getRootNode().activeElement === run) cancel.focus();
+    if (!isBusy && cancel.getRootNode().activeElement === cancel) run.focus();
     run.disabled = !isLive || isBusy;
     cancel.disabled = !isLive || !isBusy;
     const said = { waiting: "waiting for other work on the model …", running: total ? `${count(done)} of ${count(total)} …` : "working …", done: `done in ${number(seconds, false)} s`, cancelled: "cancelled", failed: message };

@@ -40,7 +40,7 @@ function promptList(name, help, onchange) {
   function draw(next, isLive) {
     prompts = next;
     title.textContent = `${name[0].toUpperCase()}${name.slice(1)} · ${count(prompts.length)}`;
-    const at = [...list.children].findIndex((line) => line.contains(document.activeElement));
+    const at = [...list.children].findIndex((line) => line.contains(list.getRootNode().activeElement));
     list.replaceChildren(
       ...prompts.map((prompt, i) => {
         const remove = button("✕", () => onchange(prompts.filter((_, other) => other !== i)), { class: "wbp-icon", "aria-label": `Remove ${name} prompt ${i + 1}` });

@@ -81,7 +81,7 @@ function render({ model, el }) {
         sliders.append(lines.get(feature).row);
       }
       const { range, exact, name, unit } = lines.get(feature);
-      if (document.activeElement !== range || Number(range.value) !== strength) range.value = strength;
+      if (root.getRootNode().activeElement !== range || Number(range.value) !== strength) range.value = strength;
       fill(range);
       exact.value = strength;
       const text = facts(feature).label;
@@ -93,7 +93,7 @@ function render({ model, el }) {
     add.disabled = !isLive || feature == null || isIn;
     add.textContent = feature == null ? "Add the selected feature" : `Add ${facts(feature).label ? `“${facts(feature).label}”` : `feature ${feature}`}`;
     add.hidden = isIn;
-    if (document.activeElement !== prompt) prompt.value = model.get("prompt");
+    if (root.getRootNode().activeElement !== prompt) prompt.value = model.get("prompt");
     [length.value, temperature.value, seed.value] = ["max_new_tokens", "temperature", "seed"].map((name) => model.get(name));
     said();
   }
