@@ -22,6 +22,7 @@ from workbench.atlas.questions import Question
 from workbench.atlas.text import Text
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking import FeatureRanking, rank
+from workbench.features.completeness import f1_by_threshold
 from workbench.sae.sae import SAE
 
 FOUND = 0.5  # F1 from which a feature counts as the concept's
@@ -76,21 +77,13 @@ class AnswerKey:
 
     def f1(self, feature: int, of_texts: float = 0.0) -> np.ndarray:
         """Best F1 over thresholds of this feature with every concept (n_concepts); only over thresholds that keep at least the share
-        `of_texts` of the texts in which it fires.
-
-        Texts are gone through from the largest activation down; at a concept's j-th hit, in the k-th text,
-        F1 = 2 j / (k + its texts in all).
-        """
+        `of_texts` of the texts in which it fires."""
         column = self.peaks[:, [feature]]
         texts = column.indices[np.argsort(-column.data, kind="stable")]
-        hits = self.by_text[texts]
-        k = np.repeat(np.arange(1, len(texts) + 1), np.diff(hits.indptr))
-        order = np.argsort(hits.indices, kind="stable")
-        concept, k = hits.indices[order], k[order]
-        j = np.arange(1, len(concept) + 1) - np.searchsorted(concept, concept)
+        concept, scores, k = f1_by_threshold(texts, self.by_text, np.diff(self.present.indptr))
         best = np.zeros(len(self.concepts))
         is_allowed = k >= of_texts * len(texts)
-        np.maximum.at(best, concept[is_allowed], (2 * j / (k + np.diff(self.present.indptr)[concept]))[is_allowed])
+        np.maximum.at(best, concept[is_allowed], scores[is_allowed])
         return best
 
     def table(self, features: Sequence[int] | None = None) -> pd.DataFrame:

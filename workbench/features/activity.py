@@ -103,6 +103,11 @@ class Activity:
     def n_active(self) -> np.ndarray:
         return np.diff(self.acts.indptr)
 
+    @property
+    def n_alive(self) -> int:
+        """Units that were active at least once."""
+        return int((self.n_active > 0).sum())
+
     @cached_property
     def peaks(self) -> sparse.csc_matrix:
         """(n_texts, n_units) each unit's largest activation in each text."""
@@ -117,7 +122,7 @@ class Activity:
         low, high = np.searchsorted(at, (first, last))
         activations = np.zeros(last - first)
         activations[at[low:high] - first] = acts[low:high]
-        is_cut = first > corpus.bounds[text], last < corpus.bounds[text + 1]
+        is_cut = bool(first > corpus.bounds[text]), bool(last < corpus.bounds[text + 1])
         words = corpus.vocabulary(corpus.ids[first:last])
         return Example(words, activations.tolist(), token - first, text, is_cut, first - int(corpus.bounds[text]))
 
@@ -133,8 +138,8 @@ def read_activity(
     """The activity of several SAEs' features, or of other units, by name, from one pass over the texts. key: what is in play."""
     named = {name: Units.of(each) if isinstance(each, SAE) else each for name, each in units.items()}
     corpus = _corpus(model, texts, key)
-    head, found = Head(model, [each.hook_name for each in named.values()]), {name: [] for name in named}
-    start, widths = start_of(model), {}
+    head, found = Head(model, [each.hook_name for each in named.values()]), {name: _Entries(each) for name, each in named.items()}
+    start = start_of(model)
     with tqdm(total=len(corpus.ids), desc="reading texts", unit="token", unit_scale=True, disable=not progress, delay=2) as bar:
         for some in batches(np.diff(corpus.bounds).tolist(), N_TOKENS):
             rows = [corpus.ids[corpus.bounds[i] : corpus.bounds[i + 1]].tolist() for i in some]
@@ -144,10 +149,10 @@ def read_activity(
                 is_row[i, len(start) : len(start) + len(row)] = True
             number = np.concatenate([np.arange(corpus.bounds[i], corpus.bounds[i + 1]) for i in some])
             acts = head(tokens)
-            for name, each in named.items():
-                found[name] += _entries(each, acts[each.hook_name][is_row], number, widths, name)
+            for entries in found.values():
+                entries.add(acts[entries.units.hook_name][is_row], number)
             bar.update(len(number))
-    return {name: Activity(corpus, _matrix(entries, len(corpus.ids), widths[name]), name) for name, entries in found.items()}
+    return {name: Activity(corpus, entries.matrix(len(corpus.ids)), name) for name, entries in found.items()}
 
 
 def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> Corpus:
@@ -171,22 +176,27 @@ def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> Corpu
     return Corpus(ids, bounds, concepts, present, lambda some: words([[int(i)] for i in some]))
 
 
-def _entries(units: Units, x: Activations, number: np.ndarray, widths: dict[str, int], name: str) -> list[tuple]:
-    """(token, unit, activation) of the active entries, in parts."""
-    found, n = [], max(64, N_ACTS // widths.get(name, 2**14))
-    for first in range(0, len(x), n):
-        acts = units.encode(x[first : first + n])
-        widths[name] = acts.shape[1]
-        token, unit, act = active(acts)
-        found.append((number[first + token].astype(np.int32), unit.astype(np.int32), act))
-    return found
+class _Entries:
+    """Active entries as they come, end to end: many small arrays would stand between the large ones and keep their memory from use."""
 
+    def __init__(self, units: Units):
+        self.units, self.n_units = units, 0
+        self.columns = bytearray(), bytearray(), bytearray()
 
-def _matrix(entries: list[tuple], n_tokens: int, n_units: int) -> sparse.csc_matrix:
-    token, unit, act = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-    matrix = sparse.csc_matrix((act, (token, unit)), shape=(n_tokens, n_units))
-    matrix.sort_indices()
-    return matrix
+    def add(self, x: Activations, number: np.ndarray) -> None:
+        n = max(64, N_ACTS // (self.n_units or 2**14))
+        for first in range(0, len(x), n):
+            acts = self.units.encode(x[first : first + n])
+            self.n_units = acts.shape[1]
+            token, unit, act = active(acts)
+            for column, values in zip(self.columns, (number[first + token], unit, act), strict=True):
+                column += values.astype(np.float32 if values is act else np.int32).tobytes()
+
+    def matrix(self, n_tokens: int) -> sparse.csc_matrix:
+        token, unit, act = (np.frombuffer(c, kind) for c, kind in zip(self.columns, ("i4", "i4", "f4"), strict=True))
+        matrix = sparse.csc_matrix((act, (token, unit)), shape=(n_tokens, self.n_units))
+        matrix.sort_indices()
+        return matrix
 
 
 def _by_text(matrix: sparse.csc_matrix, text: np.ndarray, n_texts: int) -> sparse.csc_matrix:

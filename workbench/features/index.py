@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.features.examples import Example
-from workbench.features.page import FeaturePage, FeaturePages, Label, Neighbor
+from workbench.features.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
 from workbench.features.shards import MANIFEST, UNFINISHED, model_fingerprint, write_json, write_text
 from workbench.features.tables import Tables, intervals
 from workbench.features.windows import TOP, bin_width
@@ -150,6 +150,7 @@ class FeatureIndex:
             neighbors=self._neighbors(row["neighbors"]),
             model_name=self.manifest["model"]["name"],
             hook_name=self.manifest["saes"][self.sae_name]["hook_name"],
+            neurons=self._neurons.get(int(feature), []),
         )
 
     def features(self, features: Iterable[int]) -> FeaturePages:
@@ -188,6 +189,12 @@ class FeatureIndex:
         for name in ("_labels", "table"):
             self.__dict__.pop(name, None)
 
+    def save_neurons(self, neurons: Mapping[int, Sequence[Correlate]]) -> None:
+        """Add the neurons that are most like features of this SAE: their pages show them."""
+        kept = {**self._neurons, **{self._checked(i): list(some) for i, some in neurons.items()}}
+        write_json(self._neuron_file, {str(i): some for i, some in kept.items()})
+        self.__dict__.pop("_neurons", None)
+
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""
         saes, corpus, model = self.manifest["saes"], self.manifest["corpus"], self.manifest["model"]
@@ -215,6 +222,15 @@ class FeatureIndex:
         file = self.folder / LABELS
         saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         return {sae: {int(i): Label(**label) for i, label in labels.items()} for sae, labels in saved.items()}
+
+    @property
+    def _neuron_file(self) -> Path:
+        return self.folder / f"neurons-{self.sae_name}.json"
+
+    @cached_property
+    def _neurons(self) -> dict[int, list[Correlate]]:
+        saved = json.loads(self._neuron_file.read_text(encoding="utf-8")) if self._neuron_file.is_file() else {}
+        return {int(i): [Correlate(*each) for each in some] for i, some in saved.items()}
 
     @cached_property
     def _tables(self) -> Tables:

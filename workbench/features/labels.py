@@ -31,8 +31,15 @@ COLUMNS = ("feature", "label", "score", "detection", "fuzzing", "n_held_out")
 
 @runtime_checkable
 class Labeller(Protocol):
-    origin: str  # what a label of it says it is by
-    n_parallel: int  # features to work at, at once
+    @property
+    def origin(self) -> str:
+        """What a label says it is by."""
+        ...
+
+    @property
+    def n_parallel(self) -> int:
+        """Features to work at, at once."""
+        ...
 
     def propose(self, evidence: Evidence) -> Meaning:
         """Raises ValueError where none can be had; what is done by then is kept."""

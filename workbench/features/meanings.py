@@ -34,7 +34,8 @@ class Marked(NamedTuple):
 class Meaning(Protocol):
     """A claim that can be tried."""
 
-    text: str
+    @property
+    def text(self) -> str: ...
 
     def is_in(self, examples: Sequence[Example]) -> Sequence[bool]:
         """Which of the texts is it in?"""

@@ -1,0 +1,66 @@
+"""The curve through which concepts have a feature: F1 by brute force, a planted 50 % point found again."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from workbench.features.activity import Activity, Corpus
+from workbench.features.completeness import best_f1, completeness, fit_sigmoid
+
+
+def made(n_texts: int = 400, n_concepts: int = 60, n_units: int = 80, half: float = 0.02, seed: int = 0) -> Activity:
+    """Texts of one token. Concept c is in play in a share of them that falls with c; it has unit c as its feature with the probability
+    1 / (1 + (half / share)²). The other units are noise."""
+    rng = np.random.default_rng(seed)
+    shares = np.geomspace(0.002, 0.3, n_concepts)
+    present = rng.random((n_texts, n_concepts)) < shares
+    acts = (rng.random((n_texts, n_units)) < 0.05) * rng.random((n_texts, n_units))
+    has = rng.random(n_concepts) < 1 / (1 + (half / shares) ** 2)
+    acts[:, :n_concepts][:, has] = present[:, has] * (1 + rng.random((n_texts, int(has.sum()))))
+    names = [f"thing:{c:02d}" for c in range(n_concepts)]
+    corpus = Corpus(np.arange(n_texts), np.arange(n_texts + 1), names, sparse.csc_matrix(present), lambda ids: [""] * len(ids))
+    return Activity(corpus, sparse.csc_matrix(acts), "made")
+
+
+def test_the_best_f1_of_every_concept_is_that_of_brute_force():
+    activity = made(n_texts=60, n_concepts=8, n_units=12)
+    acts, present = activity.acts.toarray(), activity.corpus.present.toarray()
+    features, scores = best_f1(activity)
+    for concept in range(8):
+        tries = {}
+        for unit in range(12):
+            for threshold in acts[:, unit][acts[:, unit] > 0]:
+                found = acts[:, unit] >= threshold
+                f1 = 2 * (found & present[:, concept]).sum() / (found.sum() + present[:, concept].sum())
+                tries[unit] = max(tries.get(unit, 0.0), f1)
+        assert scores[concept] == pytest.approx(max(tries.values()))
+        if scores[concept]:
+            assert tries[features[concept]] == pytest.approx(scores[concept])
+
+
+def test_a_sigmoid_is_found_again_and_stays_finite_where_it_separates():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-6, -2, 20_000)
+    y = rng.random(len(x)) < 1 / (1 + np.exp(-(12 + 3 * x)))
+    intercept, slope = fit_sigmoid(x, y)
+    assert slope == pytest.approx(3, rel=0.1) and -intercept / slope == pytest.approx(-4, abs=0.05)
+    intercept, slope = fit_sigmoid(np.arange(10.0), np.arange(10) >= 5)
+    assert 4 < -intercept / slope < 5 and np.isfinite(slope)
+
+
+def test_a_planted_half_point_lies_in_its_interval_and_is_counted_in_features():
+    found = completeness({"made": made(n_texts=3000, n_concepts=300, n_units=400)})
+    row = found.table.iloc[0]
+    assert row["low"] < 0.02 < row["high"] and row["high"] / row["low"] < 4
+    assert row["half_times_alive"] == row["half"] * 400
+    assert "300 concepts" in repr(found) or "concepts" in repr(found)
+
+
+def test_a_half_point_outside_of_what_was_seen_is_not_claimed():
+    found = completeness({"made": made(half=1e-6)})
+    assert found.table["half"].isna().all() and found.table["found"].iloc[0] > 0.9
+
+
+def test_too_few_concepts_are_said():
+    with pytest.raises(ValueError, match="0 of 2 concepts are in play in 8 texts or more"):
+        completeness({"made": made()}, ["thing:00", "unheard of"])
