@@ -20,7 +20,7 @@ from workbench.features.index import FeatureIndex, build_index
 from workbench.features.page import Label
 from workbench.features.windows import AFTER, BEFORE, N_BINS, N_TOP
 from workbench.head import Head
-from workbench.sae.sae import SAE
+from workbench.sae.sae import SAE, SAEConfig
 
 WORDS = "the cat sat on mat and dog ran to".split()
 
@@ -159,6 +159,28 @@ def test_many_parts_and_small_chunks_give_the_same_files(index: FeatureIndex, mo
     monkeypatch.setattr(collecting, "MOST", 2**30)
     build_index(model, saes, TEXTS, tmp_path / "b", progress=False)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def _resident() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts memory as Linux does")
+def test_memory_does_not_grow_with_the_tokens_read(model):
+    """Feature activations of 16 MB come and go; what is kept of them, a few hundred entries a call, must not lie in their place."""
+    wide = SAE(SAEConfig(32, 2**16, "blocks.1.hook_resid_pre")).requires_grad_(False)
+    wide.b_enc -= 1
+    wide.b_enc[:20] += 2
+    head, pending = Head(model, [wide.cfg.hook_name]), collecting.Pending(["wide"])
+    rows = [[5] * 60] * 2
+    for _ in range(10):
+        pending.read(head, {"wide": wide}, rows)
+    before = _resident()
+    for _ in range(50):
+        pending.read(head, {"wide": wide}, rows)
+    assert pending.n_entries == 60 * 120 * 20
+    assert _resident() - before < 100e6
 
 
 def test_the_size_of_shards_changes_nothing_that_is_shown(index: FeatureIndex, model, saes, tmp_path: Path):
