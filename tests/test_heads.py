@@ -87,12 +87,21 @@ def test_patterns_are_the_rows_of_the_table_and_sum_to_one(model):
     torch.testing.assert_close(torch.tensor(found.patterns[0]), caught[0][0, int(row["head"])])
 
 
-def test_without_a_position_it_is_the_one_of_the_largest_effect(model):
+def test_without_a_position_it_is_the_one_of_the_largest_effect_that_heads_have_to_carry(model):
     bench = made_bench(model)
     feature = active(bench, 4)
-    n_pos = to_tokens(model, PROMPT).shape[1]
-    effects = [abs(metric_of(bench, feature, pos, False, []) - metric_of(bench, feature, pos, True, [])) for pos in range(1, n_pos)]
+    last = to_tokens(model, PROMPT).shape[1] - 1
+    effects = [abs(metric_of(bench, feature, pos, False, []) - metric_of(bench, feature, pos, True, [])) for pos in range(1, last)]
     assert head_effects(bench, PROMPT, METRIC, feature).pos == 1 + int(np.argmax(effects))
+
+
+def test_a_feature_that_is_active_at_the_last_position_only_is_measured_there(model):
+    bench = made_bench(model)
+    _, cache = model.run_with_cache(to_tokens(model, PROMPT), names_filter=bench.sae.cfg.hook_name)
+    pre_acts = cache[bench.sae.cfg.hook_name][0] @ bench.sae.W_enc
+    feature = int((pre_acts[-1] - pre_acts[1:-1].max(0).values).argmax())
+    bench.sae.b_enc.data[feature] = -(pre_acts[-1, feature] + pre_acts[1:-1, feature].max()) / 2
+    assert head_effects(bench, PROMPT, METRIC, feature).pos == len(pre_acts) - 1
 
 
 def test_at_the_last_position_no_head_has_to_read_anything(model):

@@ -38,7 +38,7 @@ class AttentionPane(WorkingPane):
     prompt = traitlets.Unicode("").tag(sync=True)
     answer = traitlets.Unicode("", help="empty: the model's likeliest next token").tag(sync=True)
     baseline = traitlets.Unicode("", help="empty: the mean logit").tag(sync=True)
-    pos = traitlets.Int(None, allow_none=True, help="None: where the feature's effect is largest").tag(sync=True)
+    pos = traitlets.Int(None, allow_none=True, help="None: where the feature's effect is largest, but for the last token").tag(sync=True)
 
     view = traitlets.Dict(read_only=True).tag(sync=True)
     patterns = traitlets.Bytes(read_only=True, help="float32: head, from position, to position").tag(sync=True)

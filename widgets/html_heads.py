@@ -13,7 +13,7 @@ def heads_html(heads: Any, n_heads: int = N_HEADS) -> str:
     """A HeadEffects as a block; it shows where no script runs."""
     name = f"{heads.label} ({heads.feature})" if heads.label else f"feature {heads.feature}"
     token = token_html(heads.str_tokens[heads.pos])
-    longest = float(heads.table["moved"].abs().max()) if len(heads.table) else 0.0
+    longest = max([abs(heads.effect), *heads.table["moved"].abs()])
     rows = []
     for row, pattern in zip(heads.table.head(n_heads).itertuples(), heads.patterns, strict=False):
         reads = {pos: float(value) for pos, value in enumerate(pattern[-1]) if value >= 0.005}
@@ -22,9 +22,10 @@ def heads_html(heads: Any, n_heads: int = N_HEADS) -> str:
         rows.append([*(cell_html(cell, "width:72px") for cell in cells), cell_html(shaded)])
     head = [cell_html(text, "font-weight:600", "th") for text in ("head", "moved", "attention", "what it reads at the last position")]
     share = float(heads.table["moved"].sum()) if len(heads.table) else math.nan
+    carried = "" if heads.pos < len(heads.str_tokens) - 1 else " From the last position no head has to carry it."
     about = (
         f"moved: the effect that is gone when the head cannot read {token}. The effect there is <b>{number(heads.effect)}</b>; "
-        f"over all {len(heads.table)} heads, one at a time, {number(share)} is moved."
+        f"over all {len(heads.table)} heads, one at a time, {number(share)} is moved.{carried}"
     )
     return (
         '<div style="max-width:1080px;font-size:13px;line-height:1.45">'

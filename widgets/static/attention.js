@@ -51,10 +51,10 @@ function render({ model, el }) {
     const name = view.label ? `${view.label} (${view.feature})` : `feature ${view.feature}`;
     const isOld = view.chosen.feature !== model.get("feature") || view.chosen.prompt !== model.get("prompt");
     about.replaceChildren(
-      node("b", {}, name), " at ", node("code", {}, view.tokens[view.pos]), ` has effect ${number(view.effect)} on `, node("code", {}, view.answer), ". ",
-      node("span", { class: "wbp-faint" }, `Moved: what of it is gone when the head cannot read that token; over all ${several(view.n_heads, "head")}, one at a time, ${number(view.total)}.${isOld ? " The selection or the prompt has changed since." : ""}`),
+      node("b", {}, name), " at ", node("code", {}, view.tokens[view.pos]), ` has effect ${number(view.effect, true, Math.abs(view.effect))} on `, node("code", {}, view.answer), ". ",
+      node("span", { class: "wbp-faint" }, `Moved: what of it is gone when the head cannot read that token; over all ${several(view.n_heads, "head")}, one at a time, ${number(view.total, true, Math.abs(view.effect))}.${view.pos === view.tokens.length - 1 ? " From the last position no head has to carry it." : ""}${isOld ? " The selection or the prompt has changed since." : ""}`),
     );
-    const most = Math.max(...view.heads.map((head) => Math.abs(head.moved)), 0);
+    const most = Math.max(...view.heads.map((head) => Math.abs(head.moved)), Math.abs(view.effect));
     body.replaceChildren(
       ...view.heads.map((head) => {
         const line = node("tr", {}, node("th", { scope: "row" }, head.name), moved(head.moved, most), node("td", { class: "wbp-number" }, number(head.attention, false)), node("td", { class: "wbp-text" }, ...reads(view.tokens, head.reads)));

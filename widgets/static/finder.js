@@ -14,8 +14,8 @@ function render({ model, el }) {
     if (model.get("positive").length) model.send({ do: "run" });
   };
   const lists = {
-    positive: promptList("positive", "has what you look for; Enter adds, paste many lines", (prompts) => set("positive", prompts)),
-    negative: promptList("negative", "lacks it; Enter adds, paste many lines", (prompts) => set("negative", prompts)),
+    positive: promptList("positive", "has it; Enter adds; paste lines", (prompts) => set("positive", prompts)),
+    negative: promptList("negative", "lacks it; Enter adds; paste lines", (prompts) => set("negative", prompts)),
   };
   const work = worker(model, "Find", "searching needs the model: open the notebook");
   const sliders = SLIDERS.map(({ name, title, max, to, from, say }) => {

@@ -58,9 +58,9 @@ def head_effects(
 ) -> HeadEffects:
     """How much of the effect of `feature` at `pos` goes through each head's reading of that token.
 
-    pos: None for the position of its largest |effect| among the N_POSITIONS at which it is most active. cancel: once set, the layers that
-    are left are not measured. Raises ValueError for a feature that is active nowhere on the prompt and for a model whose attention cannot
-    be seen.
+    pos: None for the position of its largest |effect| before the last one, among the N_POSITIONS at which it is most active. cancel: once
+    set, the layers that are left are not measured. Raises ValueError for a feature that is active nowhere on the prompt and for a model
+    whose attention cannot be seen.
     """
     model, sae = bench.model, bench.sae
     check_features(sae, [feature])
@@ -123,12 +123,15 @@ def _pattern(model: "TransformerBridge", tokens: Tokens, layer: int) -> Patterns
 
 
 def _strongest(bench: Any, tokens: Tokens, metric: ResolvedMetric, feature: int) -> int:
-    """The position of the largest |effect|, start token left out."""
+    """The position of the largest |effect|, start token left out; the last one, from which no head has to carry it, only if there is no
+    other."""
     acts = bench.sae.encode(harvest(bench.model, tokens, bench.sae.cfg.hook_name).flatten(2).to(bench.sae.W_dec.dtype))[0, :, feature]
     acts = acts.masked_fill(is_start_token(bench.model, tokens)[0], 0)
     if not (acts > 0).any():
         raise ValueError(f"feature {feature} is active nowhere on this prompt: choose one that is, or give pos=")
-    positions = [pos for pos in acts.topk(min(N_POSITIONS, len(acts))).indices.tolist() if acts[pos] > 0]
+    if not (acts[:-1] > 0).any():
+        return len(acts) - 1
+    positions = [pos for pos in acts[:-1].topk(min(N_POSITIONS, len(acts) - 1)).indices.tolist() if acts[pos] > 0]
     return max(positions, key=lambda pos: abs(float(_effects(bench, tokens, metric, {feature: 0.0}, pos)[0])))
 
 
