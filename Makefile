@@ -4,6 +4,7 @@
 # make lab     JupyterLab on the first notebook
 # make bench   the performance claims, each against a baseline measured in the same run
 # make notebooks   execute the notebooks anew, in place
+# make screenshots   the pictures of the explorer, from JupyterLab in Chromium
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/pytest --quiet
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 KOBE := "Fact: The capital of the state where Kobe Bryant played basketball is"
 
-.PHONY: demo test check lint lab bench notebooks clean
+.PHONY: demo test check lint lab bench notebooks screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -31,7 +32,10 @@ lint: .venv/.installed-test
 	$(BIN)/pyright
 
 lab: .venv/.installed
-	$(BIN)/workbench lab
+	$(BIN)/workbench lab notebooks/01_why_sacramento.ipynb
+
+screenshots: .venv/.installed-test
+	$(BIN)/python -m notebooks.screenshots
 
 bench: .venv/.installed
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

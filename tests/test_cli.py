@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import nbformat
 import pytest
 from made_folders import PROMPT, made_folders
 
@@ -126,15 +127,16 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
         cli.main(rank_args([]))
 
 
-def test_lab_opens_the_first_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    calls = []
-    monkeypatch.setattr(cli.subprocess, "call", lambda args: calls.append(args) or 7)
+def test_lab_opens_the_explorer_and_leaves_a_notebook_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    for name in ("02_b.ipynb", "01_a.ipynb"):
-        (tmp_path / "notebooks" / name).touch()
-    assert cli.main(["lab"]) == 7
-    assert calls == [[sys.executable, "-m", "jupyterlab", "notebooks/01_a.ipynb"]]
+    calls: list[list[str]] = []
+    monkeypatch.setattr("workbench.cli.lab.subprocess.call", lambda command: calls.append(command) or 7)
+    assert cli.main(["lab", "--sae", "4k"]) == 7
+    notebook = nbformat.read(tmp_path / "explore.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert "wb.load('atlas', sae='4k')" in notebook.cells[0].source
+    assert cli.main(["lab"]) == 7 and nbformat.read(tmp_path / "explore.ipynb", as_version=4) == notebook
+    assert calls == [[sys.executable, "-m", "jupyterlab", "explore.ipynb"]] * 2
 
 
 def test_help_takes_under_a_second_and_loads_no_torch():

@@ -21,7 +21,7 @@ function render({ model, el }) {
   const tried = node("div", { class: "wbk-tried", "aria-live": "polite" });
   const trying = node("div", { class: "wbk-try" }, text, tried);
   const empty = node("p", { class: "wbp-faint" });
-  root.append(empty, page, trying, tools);
+  root.append(empty, tools, trying, page);
   el.append(root);
 
   let saying;

@@ -5,18 +5,18 @@ transformer_lens take seconds to import, so each command imports what it needs w
 """
 
 import importlib.metadata
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
+from workbench.cli.lab import lab
+from workbench.cli.label import label
 from workbench.cli.learn import convert, evaluate, plan, scaling, train
-from workbench.cli.observe import index, page
+from workbench.cli.observe import find, index, page
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
@@ -27,7 +27,10 @@ app.command()(convert)
 app.command()(scaling)
 app.command()(plan)
 app.command()(index)
+app.command()(find)
 app.command()(page)
+app.command()(label)
+app.command()(lab)
 app.add_typer(atlas_app, name="atlas")
 
 
@@ -59,14 +62,3 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """From a prompt to the features behind its answer."""
-
-
-@app.command()
-def lab(
-    notebook: Annotated[Path | None, typer.Argument(help="[default: the first of notebooks/, else this folder]")] = None,
-) -> None:
-    """Open JupyterLab on a notebook."""
-    if notebook is not None and not notebook.exists():
-        raise ValueError(f"{notebook} does not exist")
-    start = notebook or min(Path("notebooks").glob("*.ipynb"), default=Path("."))
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(start)]))
