@@ -18,6 +18,8 @@ FAINT = "opacity:0.65"
 
 def visible(token: str) -> str:
     """A token as a reader sees it: ⏎ ⇥ for whitespace, \\uXXXX for what has no picture or turns the text around."""
+    if token.isprintable():  # nearly every token; said in C
+        return token
     shown = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
     hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
     return "".join(shown.get(c) or (f"\\u{ord(c):04x}" if unicodedata.category(c) in hidden else c) for c in token)
