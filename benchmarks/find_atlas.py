@@ -60,7 +60,7 @@ def main() -> None:
     for i, text in enumerate(texts):
         for concept in text.concepts:
             by_concept.setdefault(concept, []).append(i)
-    asked = best[(best["f1"] >= GOOD) & [len(by_concept.get(concept, [])) >= options.prompts for concept in best["concept"]]]
+    asked = best[(best["f1"] >= GOOD) & np.array([len(by_concept.get(concept, [])) >= options.prompts for concept in best["concept"]])]
     asked = asked[asked["kind"].isin(options.kinds or asked["kind"])].groupby("kind").head(options.per_kind)
     column, rng, rows = {concept: i for i, concept in enumerate(key.concepts)}, np.random.default_rng(options.draw), []
     known: Known = bench._known_beside

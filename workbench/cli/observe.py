@@ -1,6 +1,8 @@
-"""workbench index, page: what every feature is active on, read once from a corpus; and the pages of features, which need no model."""
+"""workbench index, find, page: what every feature is active on, read once from a corpus; searches; and pages, which need no model."""
 
+import json
 import re
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from workbench.bench import Workbench
+    from workbench.features.found import Found
     from workbench.features.page import Label
     from workbench.sae.sae import SAE
 
@@ -39,6 +43,72 @@ def index(
         if model == "atlas" and (labels := atlas_labels(name)):
             built.with_sae(name).save_labels(labels)
     print(type(built).open(out))
+
+
+def find(
+    positive: Annotated[list[str] | None, typer.Argument(help="Prompts that have what you look for.")] = None,
+    without: Annotated[list[str], typer.Option(help="A prompt that lacks it; give it again for more.")] = [],  # noqa: B006
+    token: Annotated[str | None, typer.Option(help="Instead: the features most active at this token of the one prompt.")] = None,
+    near: Annotated[int | None, typer.Option(help="Instead: the features nearest to this one.")] = None,
+    label: Annotated[str | None, typer.Option(help="Instead: the features whose label holds these words.")] = None,
+    classify: Annotated[bool, typer.Option(help="By a linear classifier instead of filters.")] = False,
+    share: Annotated[float, typer.Option(help="Of the prompts that a feature has to be active on.")] = 1.0,
+    margin: Annotated[float, typer.Option(help="Activation allowed without, as a share of the mean with.")] = 0.0,
+    max_density: Annotated[float, typer.Option(help="Leave out what is active on a larger share of the index's tokens.")] = 0.1,
+    top: Annotated[int, typer.Option(min=1, help="How many features.")] = 20,
+    model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
+    sae: Annotated[str | None, typer.Option(help="The SAE's folder; for the atlas, one of its widths.")] = None,
+    index: Annotated[Path | None, typer.Option(help="An index of the SAE: densities, labels, a better score. [atlas: its own]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page that opens offline.")] = None,
+    device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
+) -> None:
+    """Find features: active on some prompts and silent on others, at a token, near another one, by label."""
+    prompts = positive or []
+    if sum([bool(prompts), near is not None, label is not None]) != 1:
+        raise ValueError("what to look for? Give prompts, or --near FEATURE, or --label WORDS: one of the three")
+    if token is not None and (len(prompts) != 1 or without):
+        raise ValueError(f"--token {token!r} is of one prompt, and without others; there are {len(prompts) + len(without)}")
+    from workbench.bench import load
+
+    bench = load(model, sae, device=device)
+    if index is not None:
+        bench = with_index(bench, index)
+    if near is not None:
+        found = bench.find_near(near, top=top)
+    elif label is not None:
+        found = bench.find_by_label(label, top=top)
+    elif token is not None:
+        found = bench.find_at(prompts[0], token, top=top)
+    elif classify:
+        found = bench.find_by_classifier(prompts, without, top=top)
+    else:
+        found = bench.find(prompts, without, share=share, margin=margin, max_density=max_density, top=top)
+    if html is not None:
+        from workbench.features.shards import write_text
+
+        write_text(html, found_page(found))
+    print(found_json(found) if as_json else found)
+
+
+def with_index(bench: "Workbench", folder: Path) -> "Workbench":
+    """The bench with an index of its SAE, and the labels in it."""
+    from workbench.features.index import FeatureIndex
+
+    known = FeatureIndex.open(folder).of(bench.model, bench.sae)
+    return replace(bench, index=known, labels={i: label.text for i, label in known.labels().items()} or bench.labels)
+
+
+def found_json(found: "Found") -> str:
+    rows = json.loads(found.table.to_json(orient="records", double_precision=15))
+    about = {"wants": found.wants, "note": found.note, "removed": [each._asdict() for each in found.removed], "n_passed": found.n_passed}
+    return json.dumps(about | {"rows": rows}, ensure_ascii=False, allow_nan=False, indent=1)
+
+
+def found_page(found: "Found") -> str:
+    head = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Features found</title>'
+    style = "<style>body{font-family:system-ui,sans-serif;margin:24px}:root{color-scheme:light dark}</style>"
+    return f"{head}{style}</head><body>{found._repr_html_()}</body></html>"
 
 
 def page(
