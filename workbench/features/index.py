@@ -132,7 +132,7 @@ class FeatureIndex:
 
     def feature(self, feature: int) -> FeaturePage:
         """The feature's page."""
-        row = self.sql("SELECT * FROM features WHERE sae = ? AND feature = ?", self.sae_name, self._checked(feature)).iloc[0]
+        row = self._tables.of_feature("features", self.sae_name, self._checked(feature)).iloc[0]
         windows, width = self._tables.windows(self.sae_name, feature), bin_width(row["max_act"])
         return FeaturePage(
             feature=int(feature),

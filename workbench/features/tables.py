@@ -12,15 +12,15 @@ import pandas as pd
 
 from workbench.features.examples import Example
 from workbench.features.page import Interval, TokenLogit
-from workbench.features.windows import AFTER, N_BINS, N_INTERVALS, PART_BITS
+from workbench.features.windows import AFTER, N_BINS, N_INTERVALS, PART_BITS, RANGE
 
 NAMES = ("features", "examples", "texts", "vocabulary")  # a file belongs to the table that its name begins with
 
 
 class Tables:
     def __init__(self, folder: Path, files: Sequence[str]):
-        self.connection = duckdb.connect()
-        self.connection.execute("SET parquet_metadata_cache = true")  # many small files: a feature's page is read in 32 ms instead of 43
+        self.folder, self.connection = folder, duckdb.connect()
+        self.connection.execute("SET parquet_metadata_cache = true")  # many small files: their heads are read once
         for name in NAMES:
             paths = [escape(str(folder / file)).replace("'", "''") for file in files if file.startswith(name)]
             quoted = ", ".join(f"'{path}'" for path in paths)
@@ -29,9 +29,14 @@ class Tables:
     def sql(self, query: str, *parameters: Any) -> pd.DataFrame:
         return self.connection.execute(query, parameters).df()
 
+    def of_feature(self, name: str, sae_name: str, feature: int) -> pd.DataFrame:
+        """A feature's rows of `features` or `examples`: only the file that holds its range is opened."""
+        file = self.folder / f"{name}-{sae_name}-{feature // RANGE:05d}.parquet"
+        return self.sql("SELECT * FROM read_parquet(?, hive_partitioning = false) WHERE feature = ?", escape(str(file)), feature)
+
     def windows(self, sae_name: str, feature: int) -> dict[int, list[Example]]:
         """A feature's examples by interval, TOP among them."""
-        rows = self.sql("SELECT * FROM examples WHERE sae = ? AND feature = ? ORDER BY interval, rank", sae_name, feature)
+        rows = self.of_feature("examples", sae_name, feature).sort_values(["interval", "rank"])
         numbers = [int(row) for row in rows["row"].unique()]
         query = "SELECT * FROM texts WHERE row IN (SELECT unnest(?::BIGINT[]))"
         texts: dict[int, Any] = {text.row: text for text in self.sql(query, numbers).itertuples()}
