@@ -130,7 +130,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
 def test_lab_opens_the_explorer_and_leaves_a_notebook_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     calls: list[list[str]] = []
-    monkeypatch.setattr("workbench.cli.lab.subprocess.call", lambda command: calls.append(command) or 7)
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 7)
     assert cli.main(["lab", "--sae", "4k"]) == 7
     notebook = nbformat.read(tmp_path / "explore.ipynb", as_version=4)
     nbformat.validate(notebook)

@@ -22,7 +22,7 @@ from workbench.features.page import Label
 from workbench.model import hooked, last_logits, to_str_tokens, to_tokens
 
 A_PERSON = "a person"
-N_OFFLINE = 40  # pages in a saved file, about 15 KB each
+N_OFFLINE = 24  # pages in a saved file, about 60 KB each
 
 
 class CardPane(WorkingPane):
@@ -89,11 +89,12 @@ class CardPane(WorkingPane):
 
     def offline(self) -> dict[str, Any]:
         """The pages that a saved file holds: of the first features where they need only be read, and what is shown."""
+        features = self._saved_features()[:N_OFFLINE] if self._bench.index is not None else []
+        pages = {feature: self._drawn(self._bench.feature(feature)) | {"facts": ""} for feature in features}
         shown = (
             {} if self.feature is None or not self.html else {self.feature: {"title": self.title, "facts": self.facts, "html": self.html}}
         )
-        features = self._saved_features()[:N_OFFLINE] if self._bench.index is not None else []
-        return {"pages": {feature: self._drawn(self._bench.feature(feature)) for feature in features} | shown}
+        return {"pages": pages | shown}
 
     def _show_nothing(self, problem: str) -> None:
         for name in ("html", "title", "facts"):

@@ -7,6 +7,7 @@ function render({ model, el }) {
   const save = button("Set label", () => model.send({ do: "label", text: name.value }));
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
+  const json = button("Copy JSON", () => copy(model.get("facts"), "JSON"));
   const tools = node(
     "div",
     { class: "wbk-tools" },
@@ -14,7 +15,7 @@ function render({ model, el }) {
     save,
     node("span", { class: "wbp-push" }, copied),
     button("Copy HTML", () => copy(model.get("html"), "HTML")),
-    button("Copy JSON", () => copy(model.get("facts"), "JSON")),
+    json,
   );
   const page = node("div", { class: "wbk-page" });
   const text = node("input", { "aria-label": "Try your own text", placeholder: "try your own text: where is this feature active in it?", spellcheck: "false" });
@@ -42,6 +43,7 @@ function render({ model, el }) {
     for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
     for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
     if (el.getRootNode().activeElement !== name) name.value = model.get("title");
+    json.hidden = !model.get("facts"); // a saved file has that of one feature only
     name.hidden = save.hidden = !model.get("can_label");
   }
 
@@ -70,7 +72,7 @@ function render({ model, el }) {
   drawPage();
   drawTried();
   return watch(model, [
-    [["html", "problem", "can_label", "progress", "title"], drawPage],
+    [["html", "problem", "can_label", "progress", "title", "facts"], drawPage],
     [["tried"], drawTried],
     [["text"], () => el.getRootNode().activeElement !== text && (text.value = model.get("text"))],
   ]);
