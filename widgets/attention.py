@@ -9,7 +9,6 @@ whitespace and control characters made visible, which it enters as text.
 
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import circuitsvis
@@ -19,7 +18,7 @@ import traitlets
 from widgets.html_heads import heads_html
 from widgets.jobs import SETTING, Job
 from widgets.marks import FAINT, visible
-from widgets.pane import WorkingPane, module, style
+from widgets.pane import STATIC, WorkingPane, module, style
 from workbench.circuits.heads import HeadEffects, head_effects
 from workbench.circuits.metrics import logit_diff
 from workbench.model import last_logits, to_str_tokens, to_tokens
@@ -31,6 +30,7 @@ MOST_TOKENS = 160  # of a pattern that CircuitsVis draws: a cell each
 class AttentionPane(WorkingPane):
     _esm = module("attention")
     _css = style("attention")
+    _offline = STATIC / "attention_offline.js"
     kept = ("feature", "prompt", "answer", "baseline", "pos")
     maker = "AttentionPane(bench)"
     actions = ("run", "cancel", "send_bundle")
@@ -68,9 +68,8 @@ class AttentionPane(WorkingPane):
     def send_bundle(self) -> None:
         self.set_trait("bundle", bundle_text())
 
-    def to_html(self, path: str | Path) -> Path:
-        self.send_bundle()  # a file has no Python to ask
-        return super().to_html(path)
+    def offline(self) -> dict[str, Any]:
+        return {"bundle": bundle_text()} if self.patterns else {}
 
     def _likeliest(self, prompt: str) -> str:
         model = self._bench.model

@@ -152,3 +152,28 @@ def test_cancel_a_cell_run_again_and_a_restarted_kernel(lab: Page):
     page.locator('th[data-column="activation"] button').click()
     expect(page.locator('th[data-column="activation"]')).to_have_attribute("aria-sort", "descending")
     assert not [text for text in page.wrong if "Canceled future" not in text]
+
+
+def test_the_map_and_the_heads_are_drawn(lab: Page, tmp_path: Path):
+    page = lab
+    page.evaluate(RUN_ALL)
+    is_ranked(page)
+    choose_tab(page, "Map")
+    page.locator(".wbp[data-paint]").wait_for(timeout=60_000)
+    field = page.get_by_role("application")
+    before = page.locator(".wbp-said").inner_text()
+    field.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".wbp-said")).not_to_have_text(before)
+    page.screenshot(path=tmp_path / "map.png")
+    choose_tab(page, "Attention")
+    page.get_by_role("button", name="Measure heads").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("tabpanel", name="Attention").get_by_role("status")).to_contain_text("active nowhere", timeout=30_000)
+    page.locator(".wbr tbody tr").first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Measure heads").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Head Selector")).to_be_visible(timeout=30_000)
+    page.screenshot(path=tmp_path / "attention.png")
+    assert not page.wrong

@@ -73,7 +73,7 @@ function render({ model, el }) {
   const legend = node("div", { class: "wbp-bar wbp-legend" });
   const said = node("div", { class: "wbp-said", "aria-live": "polite" });
   const listed = node("div", { class: "wbp-listed" });
-  const hint = node("div", { class: "wbp-faint" }, "Drag to move, click to select; with the map focused the wheel zooms and the arrow keys walk from feature to feature. Shift and drag: lasso.");
+  const hint = node("div", { class: "wbp-faint" }, "Drag to move, click to select; with the map focused the wheel zooms and the arrow keys walk from feature to feature of the dictionary. Shift and drag: lasso.");
   const root = node(
     "div", { class: "wbp" },
     node("div", { class: "wbp-bar" }, query, node("label", {}, "color ", color), lassoing, node("span", {}, zoomOut, " ", zoomIn, " ", whole), status),
@@ -279,7 +279,7 @@ function render({ model, el }) {
     return best;
   }
 
-  // The nearest point in a direction: what lies off to a side counts as farther.
+  // The nearest point of the same dictionary in a direction: what lies off to a side counts as farther.
   function walk(dx, dy) {
     const from = selected();
     if (from < 0 || !isShown[from]) {
@@ -292,7 +292,7 @@ function render({ model, el }) {
     for (let i = 0; i < data.n; i += 1) {
       const along = (px[i] - px[from]) * dx + (py[i] - py[from]) * dy;
       const beside = Math.abs((px[i] - px[from]) * dy) + Math.abs((py[i] - py[from]) * dx);
-      if (along > 0.01 && beside <= along * 1.2 && along + 2 * beside < least && isShown[i]) [best, least] = [i, along + 2 * beside];
+      if (along > 0.01 && beside <= along * 1.2 && along + 2 * beside < least && isShown[i] && data.saes[i] === data.saes[from]) [best, least] = [i, along + 2 * beside];
     }
     if (best < 0) return;
     const [width, height] = size();
