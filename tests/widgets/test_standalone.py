@@ -1,0 +1,62 @@
+"""Any widget as one file: what is in it, without a browser; tests/browser/test_explorer_page.py opens one."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import pytest
+import traitlets
+from made_ranking import made_ranking, made_table
+
+from widgets import RankingTable
+from widgets.pane import Pane
+from widgets.standalone import WIDGET, as_json, page
+
+HOSTILE = "</script><script>window.hacked=1</script> @@STATE@@ \u202e"
+
+
+def state(html: str) -> list[dict]:
+    found = re.search(r'<script type="application/json" id="state">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_no_text_can_end_the_script_that_holds_it_or_stand_for_a_piece_of_the_page():
+    html = page(RankingTable(made_ranking(table=made_table().assign(label=HOSTILE), prompt=HOSTILE), query=HOSTILE), title=HOSTILE)
+    assert html.count("<script") == html.count("</script>") == 2
+    (table,) = state(html)
+    assert table["state"]["query"] == HOSTILE and "\\u202e" in table["state"]["view"]["rows"][0]["label"]
+
+
+def test_the_page_may_load_nothing():
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page(RankingTable(made_ranking())))
+    assert policy is not None and policy[1].startswith("default-src 'none';")
+    assert "http" not in policy[1]
+
+
+def test_widgets_inside_of_a_widget_come_along_each_under_its_name():
+    class Pair(Pane):
+        _esm, _css = "export default { render() {} }", ".pair {}"
+        inner = traitlets.List().tag(sync=True, to_json=lambda inner, _: [WIDGET + each.model_id for each in inner])
+
+    tables = [RankingTable(made_ranking(), feature=9), RankingTable(made_ranking(), feature=41)]
+    first, *others = state(page(Pair(inner=tables)))
+    assert first["state"]["inner"] == [WIDGET + each["name"] for each in others]
+    assert [each["state"]["feature"] for each in others] == [9, 41]
+    assert all(each["data"]["rows"]["feature"] for each in others)
+
+
+def test_bytes_travel_as_base64_and_what_is_no_data_is_refused():
+    assert json.loads(as_json({"points": memoryview(b"\x00\xff<")})) == {"points": {"@bytes": base64.b64encode(b"\x00\xff<").decode()}}
+    with pytest.raises(TypeError, match="a trait holds a set"):
+        as_json({"seen": {1}})
+
+
+def test_a_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    table = RankingTable(made_ranking())
+    before = table.to_html(tmp_path / "view.html").read_text()
+    monkeypatch.setattr("widgets.standalone.os.replace", lambda *paths: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.raises(OSError, match="no room"):
+        table.to_html(tmp_path / "view.html")
+    assert (tmp_path / "view.html").read_text() == before
