@@ -197,6 +197,9 @@ def recolor(page: Page) -> float:
 
 def main() -> None:
     options = arguments()
+    if not Path(CHROMIUM).exists():
+        print(f"no Chromium at {CHROMIUM}: nothing is measured")
+        return
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         if options.only in (None, "explorer"):

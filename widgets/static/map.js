@@ -329,7 +329,8 @@ function render({ model, el }) {
     for (let i = 0; i < data.n; i += 1) if (isShown[i] && test(px[i] / dpr, py[i] / dpr)) found.push(i);
     line = [];
     arm(false);
-    change(model, { lassoed: found });
+    model.set("lassoed", found);
+    setTimeout(() => model.save_changes(), 50); // the picture first: Python may have 100,000 rows to read
     root.dataset.lasso = (performance.now() - start).toFixed(1);
   }
 
