@@ -15,6 +15,9 @@ WIDTH = 760
 CELLS = {  # the code cell, by its number; how far down its output the picture begins, and how high it is
     "02_train_an_sae": (4, 0, 212),
     "03_scaling_laws": (4, 0, 400),
+    "04_feature_tour": (2, 0, 400),
+    "05_finding_features": (3, 26, 290),
+    "07_features_vs_neurons": (3, 0, 400),
     "08_steering": (3, 0, 400),
     "09_evidence": (10, 172, 800),
     "10_your_own_model": (10, 0, 390),
