@@ -26,7 +26,7 @@ N_PLACES = 400  # clusters that may be named: more would never fit
 class FeatureMap(Pane):
     """`feature` and `sae_name` are the selection, `lassoed` the rows of `table` inside the lasso (`lassoed_features`: as a table)."""
 
-    _esm = module("points", "map")
+    _esm = module("points", "map_data", "map")
     _css = style("map")
     kept = ("feature", "sae_name", "color_by", "query", "hidden", "view", "lassoed")
     maker = "FeatureMap(bench.map())"

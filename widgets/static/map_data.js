@@ -1,0 +1,52 @@
+// A map's features as arrays, from the traits' bytes, and what is worked out of them once.
+
+const N_SHADES = 64; // steps of a color scale
+const UNKNOWN = 255; // no step: no value
+
+// The traits' bytes as arrays.
+function decode(model) {
+  const array = (name, Type) => {
+    const bytes = model.get(name);
+    const length = bytes?.byteLength ?? 0;
+    return new Type(length ? bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + length) : 0);
+  };
+  const xy = array("points", Float32Array);
+  const n = xy.length / 2;
+  const numbers = array("numbers", Int32Array);
+  const bytes = model.get("texts");
+  const texts = bytes?.byteLength ? new TextDecoder().decode(bytes).split("\n") : [""];
+  const [features, saes, labels] = [0, 1, 2].map((k) => numbers.subarray(k * n, (k + 1) * n));
+  const half = [0, 1].map((k) => xy.subarray(k * n, (k + 1) * n).reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6));
+  const [densities, scores] = [array("densities", Float32Array), array("scores", Float32Array)];
+  const scales = { density: scaled(densities, n, true), score: scaled(scores, n, false) };
+  return { n, x: xy.subarray(0, n), y: xy.subarray(n), features, saes, labels, texts, isNamed: texts.map(Boolean), half, densities, scores, scales };
+}
+
+// A fixed shuffle, so that no dictionary hides another.
+function shuffled(n) {
+  const order = Uint32Array.from({ length: n }, (_, i) => i);
+  let seed = 1;
+  for (let i = n - 1; i > 0; i -= 1) {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+    const j = seed % (i + 1);
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
+}
+
+// Each value's step on a scale of N_SHADES, equal ones for equal ratios (density) or differences (score); UNKNOWN where there is no value.
+function scaled(values, n, isLog) {
+  const f = isLog ? Math.log : (value) => value;
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (!Number.isFinite(value) || (isLog && value <= 0)) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  const [least, range] = [f(low), f(high) - f(low) || 1];
+  const steps = new Uint8Array(n).fill(UNKNOWN);
+  values.forEach((value, i) => {
+    if (Number.isFinite(value)) steps[i] = isLog && value <= 0 ? 0 : Math.round(((N_SHADES - 1) * (f(value) - least)) / range);
+  });
+  return { low, high, steps };
+}
