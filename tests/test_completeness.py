@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from workbench.features.activity import Activity, Corpus
-from workbench.features.completeness import best_f1, completeness, fit_sigmoid
+from workbench.features.completeness import best_concepts, best_f1, completeness, fit_sigmoid
 
 
 def made(n_texts: int = 400, n_concepts: int = 60, n_units: int = 80, half: float = 0.02, seed: int = 0) -> Activity:
@@ -36,6 +36,14 @@ def test_the_best_f1_of_every_concept_is_that_of_brute_force():
         assert scores[concept] == pytest.approx(max(tries.values()))
         if scores[concept]:
             assert tries[features[concept]] == pytest.approx(scores[concept])
+
+
+def test_a_unit_that_is_a_concept_s_own_is_given_that_concept():
+    activity = made(half=1e-6)  # every concept has its unit
+    found = best_concepts(activity, range(40, 60))
+    assert found["unit"].tolist() == list(range(40, 60)) and (found["f1"] == 1).all()
+    assert found["concept"].tolist() == [f"thing:{c}" for c in range(40, 60)]
+    assert best_concepts(activity, range(60, 80))["f1"].max() < 0.6  # noise
 
 
 def test_a_sigmoid_is_found_again_and_stays_finite_where_it_separates():

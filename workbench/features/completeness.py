@@ -105,6 +105,21 @@ def best_f1(activity: Activity) -> tuple[np.ndarray, np.ndarray]:
     return best, best_score
 
 
+def best_concepts(activity: Activity, units: Sequence[int]) -> pd.DataFrame:
+    """The other way round: for each unit that is ever active the concept with the best F1, and that F1. Only over thresholds that keep a
+    tenth of the texts in which it is active, as labels are chosen: a rare concept that shares its very top does not make its meaning."""
+    by_text, rows = activity.corpus.texts_with.tocsr(), []
+    n_present = np.diff(activity.corpus.texts_with.indptr)
+    for unit in units:
+        first, last = activity.peaks.indptr[unit : unit + 2]
+        texts = activity.peaks.indices[first:last][np.argsort(-activity.peaks.data[first:last], kind="stable")]
+        concepts, scores, k = f1_by_threshold(texts, by_text, n_present)
+        scores = np.where(k >= len(texts) / 10, scores, 0)
+        if scores.any():
+            rows.append((unit, activity.corpus.concepts[concepts[scores.argmax()]], float(scores.max())))
+    return pd.DataFrame(rows, columns=["unit", "concept", "f1"])
+
+
 def f1_by_threshold(texts: np.ndarray, by_text: sparse.csr_matrix, n_present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(concepts, F1s, ks): one of each for every time that a concept is met in `texts`, which are in order of falling activation.
 
