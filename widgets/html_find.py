@@ -50,13 +50,18 @@ def _table(table: pd.DataFrame) -> str:
         cells = [cell_html(f"{row['feature']:,}", RIGHT), cell_html(label_html(str(row["label"])), "min-width:120px")]
         cells += [cell_html(escape(str(row[name]))) for name in texts]
         for name in known:
-            bar = bar_html(row[name], scale[name]) if name == "score" else number(row[name], False, scale[name])
-            cells.append(cell_html(bar, RIGHT))
+            cells.append(cell_html(_number(table[name].dtype, name, row[name], scale[name]), RIGHT))
         rows.append(cells)
     head = [cell_html(name, f"font-weight:600;{RIGHT}", "th") for name in ("feature",)]
     head += [cell_html(name, "font-weight:600;text-align:left", "th") for name in ("label", *texts)]
     head += [cell_html(escape(name.replace("_", " ")), f"font-weight:600;{RIGHT}", "th") for name in known]
     return f'<div style="overflow-x:auto;margin-top:8px">{table_html(rows, head)}</div>'
+
+
+def _number(dtype: Any, name: str, value: float, scale: float) -> str:
+    if pd.api.types.is_integer_dtype(dtype):
+        return f"{value:,}"
+    return bar_html(value, scale, is_signed=False) if name == "score" else number(value, False, scale)
 
 
 def _prompts(found: Any) -> str:
