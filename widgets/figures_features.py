@@ -114,7 +114,8 @@ def plot_correlations(values: Mapping[str, np.ndarray], bound: float) -> StillFi
 def _curves_svg(lines: Sequence[Line], dots: Sequence[tuple[np.ndarray, np.ndarray, str]], x_name: str, y_name: str) -> str:
     """Curves and points between 0 and 1 over whole powers of ten."""
     every = np.concatenate([line.x for line in lines])
-    first, last = int(np.floor(every.min())), int(np.ceil(every.max()))
+    first = int(np.floor(every.min()))
+    last = max(int(np.ceil(every.max())), first + 1)
     left, right, top, bottom = 42, WIDTH - 10, 22, HEIGHT - 34
 
     def at(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
