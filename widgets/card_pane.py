@@ -9,6 +9,7 @@ The page itself is card_html (widgets/card.py), the same as bench.feature(1234) 
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from workbench.features.page import Label
 from workbench.model import hooked, last_logits, to_str_tokens, to_tokens
 
 A_PERSON = "a person"
-N_OFFLINE = 24  # pages in a saved file, about 60 KB each
+N_OFFLINE = 24  # pages in a saved file, about 30 KB each
 
 
 class CardPane(WorkingPane):
@@ -88,9 +89,10 @@ class CardPane(WorkingPane):
         return {"title": visible(page.label.text), "facts": json.dumps(page_facts(page), ensure_ascii=False, indent=1), "html": html}
 
     def offline(self) -> dict[str, Any]:
-        """The pages that a saved file holds: of the first features where they need only be read, and what is shown."""
+        """The pages that a saved file holds: what is shown, and of the first features, where they need only be read, all but the weaker
+        examples."""
         features = self._saved_features()[:N_OFFLINE] if self._bench.index is not None else []
-        pages = {feature: self._drawn(self._bench.feature(feature)) | {"facts": ""} for feature in features}
+        pages = {feature: self._drawn(replace(self._bench.feature(feature), intervals=[])) | {"facts": ""} for feature in features}
         shown = (
             {} if self.feature is None or not self.html else {self.feature: {"title": self.title, "facts": self.facts, "html": self.html}}
         )

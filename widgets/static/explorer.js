@@ -20,7 +20,8 @@ async function render({ model, el, host, signal }) {
     said,
   );
   right.append(tabs, waiting, shown);
-  root.append(top, node("div", { class: "wbe-middle" }, left, right), foot);
+  const dead = node("p", { class: "wbp-wrong", role: "alert", hidden: true }, "The kernel that computed for this view is gone: run the cell again.");
+  root.append(dead, top, node("div", { class: "wbe-middle" }, left, right), foot);
   el.append(root);
 
   const drawn = new Map(); // reference → its element
@@ -76,11 +77,14 @@ async function render({ model, el, host, signal }) {
     link.click();
     said.textContent = `${content.name} saved`;
   };
+  const die = () => (dead.hidden = false); // a view is drawn while its kernel lives: the only change to come is that it does not
   model.on("msg:custom", download);
+  model.on("comm_live_update", die);
   drawPanes();
   const unwatch = watch(model, [[["panes", "tab", "waiting"], drawPanes]]);
   return () => {
     model.off("msg:custom", download);
+    model.off("comm_live_update", die);
     unwatch();
   };
 }
