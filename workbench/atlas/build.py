@@ -21,6 +21,7 @@ from workbench.activations import ActivationStream, ActivationStreams
 from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
 from workbench.atlas.truth import FOUND, AnswerKey
+from workbench.features.index import build_index
 from workbench.features.mapping import feature_map
 from workbench.features.page import Label
 from workbench.model import load_model
