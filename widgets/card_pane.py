@@ -79,9 +79,10 @@ class CardPane(WorkingPane):
 
     def _draw(self, page: Any) -> None:
         self._scale = page.max_act
-        for name, value in self._drawn(page).items():
-            self.set_trait(name, value)
-        self.set_trait("problem", "")
+        with self.hold_sync():  # one message, drawn once
+            for name, value in self._drawn(page).items():
+                self.set_trait(name, value)
+            self.set_trait("problem", "")
 
     def _drawn(self, page: Any) -> dict[str, str]:
         own = self._bench.sae_name

@@ -25,6 +25,7 @@ function render({ model, el }) {
   root.append(empty, tools, trying, page);
   el.append(root);
 
+  let drawn = ""; // parsing a page takes longer than all else here
   let saying;
   const say = (words) => {
     copied.textContent = words;
@@ -39,7 +40,7 @@ function render({ model, el }) {
     const failed = model.get("progress").stage === "failed" ? model.get("progress").message : "";
     empty.hidden = Boolean(html) && !model.get("problem");
     empty.textContent = model.get("problem") || failed || (isReading ? "reading the example texts: some seconds, the first time …" : "Choose a feature: in the ranking, on the map, in a search.");
-    page.innerHTML = html; // escaped in Python: everything from texts, tokens and labels is text in it
+    if (html !== drawn) page.innerHTML = drawn = html; // escaped in Python: everything from texts, tokens and labels is text in it
     for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
     for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
     if (el.getRootNode().activeElement !== name) name.value = model.get("title");
