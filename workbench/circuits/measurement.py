@@ -56,8 +56,8 @@ class Measurement:
             if on_batch is not None:
                 on_batch(n_measured)
 
-        watch = dict(cancel=cancel, on_batch=None if on_batch is None else fill)
-        effects = ablate(self.model, self.sae, self.tokens, self.metric, pairs=pairs, progress=progress, **watch)
+        seen = None if on_batch is None else fill
+        effects = ablate(self.model, self.sae, self.tokens, self.metric, pairs, progress, cancel, seen)
         self.effects[: len(pairs)] = effects.to(self.effects)
 
     def table(self, labels: Mapping[int, str]) -> pd.DataFrame:
