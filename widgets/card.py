@@ -14,6 +14,7 @@ from widgets.marks import BLUE, FAINT, RULE, bar_html, cell_html, heading_html, 
 WIDTH, HEIGHT = 320, 84  # of the histogram
 MOST_CHARS = 300  # of a label; the rest is in its title
 SMALL = f"{FAINT};font-size:12px"
+DRAWN = "drawn at random from evenly spaced intervals of activation"
 CUT = "max-width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 NARROW = "padding:2px 8px 2px 0;white-space:nowrap"
 ACTIVATION, WINDOW = "width:52px;text-align:right;padding:3px 10px 3px 0;opacity:0.8", "padding:3px 0"
@@ -25,7 +26,8 @@ BLOCK = "display:inline-block;vertical-align:top;margin:0 28px 0 0"
 def card_html(page: Any, link: Callable[[str, int], str] = lambda sae, feature: "") -> str:
     """A FeaturePage as a block. link: (SAE, feature) → the address of its page, "" where there is none."""
     facts = [_histogram(page), _tokens(page), _neighbors(page, link), _neurons(page)]
-    sections = [_head(page), "".join(facts), _top(page), _intervals(page), _footnote()]
+    weaker = heading_html("From strong to weak", DRAWN) + intervals_html(page) if page.intervals else ""
+    sections = [_head(page), "".join(facts), _top(page), weaker, _footnote()]
     return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(sections)}</div>'
 
 
@@ -126,7 +128,8 @@ def _top(page: Any) -> str:
     return heading + examples_html(page.top, page.max_act)
 
 
-def _intervals(page: Any) -> str:
+def intervals_html(page: Any) -> str:
+    """Examples of each interval of activation, the highest first, folded."""
     parts = []
     for each in page.intervals:
         low, high = (number(edge, False, page.max_act) for edge in (each.low, min(each.high, page.max_act)))
@@ -134,8 +137,7 @@ def _intervals(page: Any) -> str:
         ratings = " · rated " + ", ".join(f"{i}: {share:.0%}" for i, share in enumerate(each.ratings)) if each.ratings else ""
         summary = f'<summary style="padding:3px 0">{low} to {high} <span style="{SMALL};margin-left:6px">{n}{ratings}</span></summary>'
         parts.append(f'<details style="border-bottom:{RULE}">{summary}{examples_html(each.examples, page.max_act)}</details>')
-    note = "drawn at random from evenly spaced intervals of activation"
-    return heading_html("From strong to weak", note) + "".join(parts) if parts else ""
+    return "".join(parts)
 
 
 def examples_html(examples: Sequence[Any], scale: float) -> str:

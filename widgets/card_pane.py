@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import traitlets
 
-from widgets.card import card_html
+from widgets.card import card_html, intervals_html
 from widgets.jobs import SETTING, Job
 from widgets.marks import visible
 from widgets.pane import STATIC, WorkingPane, module, style
@@ -33,7 +33,8 @@ class CardPane(WorkingPane):
     _css = style("card")
 
     text = traitlets.Unicode("", help="a text of your own").tag(sync=True)
-    html = traitlets.Unicode(read_only=True).tag(sync=True)  # the page
+    html = traitlets.Unicode(read_only=True).tag(sync=True)  # the page, but for
+    weaker = traitlets.Unicode(read_only=True).tag(sync=True)  # the weaker examples: a third of it, sent when they are asked for
     title = traitlets.Unicode(read_only=True).tag(sync=True)  # its label
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # the page as JSON
     tried = traitlets.Dict(read_only=True).tag(sync=True)  # tokens, values, scale; or message
@@ -47,7 +48,7 @@ class CardPane(WorkingPane):
 
     def __init__(self, bench: Any, saved_features: Callable[[], list[int]] = list, **traits: Any):
         """saved_features: whose pages a saved file holds beside the selected one's, the first ones at least."""
-        self._bench, self._saved_features, self._scale = bench, saved_features, 0.0
+        self._bench, self._saved_features, self._page = bench, saved_features, None
         super().__init__(bench.model, **traits)
         self.set_trait("can_label", bench.index is not None)
 
@@ -78,11 +79,12 @@ class CardPane(WorkingPane):
         self._draw(page)
 
     def _draw(self, page: Any) -> None:
-        self._scale = page.max_act
+        self._page = page
         with self.hold_sync():  # one message, drawn once
-            for name, value in self._drawn(page).items():
+            for name, value in self._drawn(replace(page, intervals=[])).items():
                 self.set_trait(name, value)
-            self.set_trait("problem", "")
+            for name in ("weaker", "problem"):
+                self.set_trait(name, "")
 
     def _drawn(self, page: Any) -> dict[str, str]:
         own = self._bench.sae_name
@@ -94,13 +96,12 @@ class CardPane(WorkingPane):
         examples."""
         features = self._saved_features()[:N_OFFLINE] if self._bench.index is not None else []
         pages = {feature: self._drawn(replace(self._bench.feature(feature), intervals=[])) | {"facts": ""} for feature in features}
-        shown = (
-            {} if self.feature is None or not self.html else {self.feature: {"title": self.title, "facts": self.facts, "html": self.html}}
-        )
+        shown = {} if self._page is None else {self._page.feature: self._drawn(self._page)}
         return {"pages": pages | shown}
 
     def _show_nothing(self, problem: str) -> None:
-        for name in ("html", "title", "facts"):
+        self._page = None
+        for name in ("html", "weaker", "title", "facts"):
             self.set_trait(name, "")
         self.set_trait("problem", problem)
 
@@ -122,7 +123,11 @@ class CardPane(WorkingPane):
             shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][1:], "values": acts[1:]}
             with SETTING:
                 if (feature, text) == (self.feature, self.text):
-                    self.set_trait("tried", shown | {"scale": max(self._scale, *acts[1:], 1e-9), "max": max(acts[1:], default=0.0)})
+                    self.set_trait(
+                        "tried",
+                        shown
+                        | {"scale": max(self._page.max_act if self._page else 0.0, *acts[1:], 1e-9), "max": max(acts[1:], default=0.0)},
+                    )
 
         Job(work, bench.model, lambda progress: None)
 
@@ -134,7 +139,10 @@ class CardPane(WorkingPane):
         self._read(self.feature)
 
     def _hear(self, _: Any, content: Any, buffers: Any) -> None:
-        if isinstance(content, dict) and content.get("do") == "label":
+        said = content.get("do") if isinstance(content, dict) else None
+        if said == "weaker" and self._page is not None:
+            self.set_trait("weaker", intervals_html(self._page))
+        elif said == "label":
             try:
                 self.label(str(content.get("text", "")))
             except (ValueError, OSError) as error:
@@ -146,7 +154,7 @@ class CardPane(WorkingPane):
         return "" if self.feature is None else f"bench.feature({self.feature})"
 
     def static_html(self) -> str:
-        return self.html or "<p>No feature is selected.</p>"
+        return self._drawn(self._page)["html"] if self._page is not None else "<p>No feature is selected.</p>"
 
     def __repr__(self) -> str:
         return "CardPane: no feature" if self.feature is None else f"CardPane: feature {self.feature} {self.title}".rstrip()

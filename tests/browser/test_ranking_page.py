@@ -143,6 +143,7 @@ def test_a_focused_row_can_be_seen(page: Page, tmp_path: Path):
 def test_hostile_text_is_shown_not_run(page: Page, tmp_path: Path, opened):
     table = made_table().assign(token=HOSTILE, label=HOSTILE)
     opened(page, tmp_path, made_ranking(table=table, str_tokens=[HOSTILE] * 14, prompt=HOSTILE, answer=HOSTILE))
+    page.locator(".wbr tbody tr").first.wait_for()
     assert HOSTILE.replace("\u202e", "\\u202e") in rows(page)[0][1]
     assert page.evaluate("window.hacked") is None
     assert page.locator("img[src=x]").count() == 0

@@ -18,6 +18,7 @@ function render({ model, el }) {
     json,
   );
   const page = node("div", { class: "wbk-page" });
+  const weaker = node("details", {}, node("summary", { "data-lm-suppress-shortcuts": "true" }, "From strong to weak"), node("div"));
   const text = node("input", { "aria-label": "Try your own text", placeholder: "try your own text: where is this feature active in it?", spellcheck: "false" });
   const tried = node("div", { class: "wbk-tried", "aria-live": "polite" });
   const trying = node("div", { class: "wbk-try" }, text, tried);
@@ -40,12 +41,25 @@ function render({ model, el }) {
     const failed = model.get("progress").stage === "failed" ? model.get("progress").message : "";
     empty.hidden = Boolean(html) && !model.get("problem");
     empty.textContent = model.get("problem") || failed || (isReading ? "reading the example texts: some seconds, the first time …" : "Choose a feature: in the ranking, on the map, in a search.");
-    if (html !== drawn) page.innerHTML = drawn = html; // escaped in Python: everything from texts, tokens and labels is text in it
+    if (html !== drawn) {
+      page.innerHTML = drawn = html; // escaped in Python: everything from texts, tokens and labels is text in it
+      if (!model.isSaved) page.append(weaker); // a saved file has the whole page
+      askForWeaker();
+    }
     for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
     for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
     if (el.getRootNode().activeElement !== name) name.value = model.get("title");
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
     name.hidden = save.hidden = !model.get("can_label");
+  }
+
+  // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
+  const askForWeaker = () => weaker.open && weaker.isConnected && !model.get("weaker") && model.send({ do: "weaker" });
+  weaker.ontoggle = askForWeaker;
+
+  function drawWeaker() {
+    weaker.lastChild.innerHTML = model.get("weaker"); // escaped, as the page is
+    for (const summary of weaker.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
   }
 
   function drawTried() {
@@ -74,6 +88,7 @@ function render({ model, el }) {
   drawTried();
   return watch(model, [
     [["html", "problem", "can_label", "progress", "title", "facts"], drawPage],
+    [["weaker"], drawWeaker],
     [["tried"], drawTried],
     [["text"], () => el.getRootNode().activeElement !== text && (text.value = model.get("text"))],
   ]);

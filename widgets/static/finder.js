@@ -124,8 +124,9 @@ function render({ model, el }) {
     const view = model.get("view");
     const feature = model.get("feature");
     [...body.children].forEach((line, i) => line.setAttribute("aria-selected", view.rows[i]?.feature === feature));
-    const outside = model.get("outside");
-    const row = view.rows?.find((each) => each.feature === feature) ?? (outside.feature === feature && feature != null ? outside : null);
+    const outside = model.get("outside"); // between two messages it may be of the search before
+    const isOfThese = outside.feature === feature && feature != null && outside.acts.length === view.prompts?.length;
+    const row = view.rows?.find((each) => each.feature === feature) ?? (isOfThese ? outside : null);
     if (!row) return why.replaceChildren(...(view.rows?.length ? [node("p", { class: "wbp-faint" }, "Select a feature to see on which tokens of the prompts it is active.")] : []));
     const scale = Math.max(...row.acts.flat().map(([, act]) => act), 0);
     const lines = view.prompts.map(({ kind, tokens }, i) => {
