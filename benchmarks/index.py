@@ -23,14 +23,14 @@ from setting import take_turns
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from workbench.features.collect import BATCH, batches, collect, start_of, token_rows
+from workbench.features.collect import BATCH, collect, start_of, token_rows
 from workbench.features.finish import finish
 from workbench.features.index import FeatureIndex, build_index
 from workbench.features.shards import Shard
 from workbench.gemm import machine_rate
 from workbench.head import Head
 from workbench.model import load_model
-from workbench.rows import as_batch
+from workbench.rows import as_batch, batches
 from workbench.sae.sae import SAE, SAEConfig
 
 N_ACTIVE, START, LENGTH = 64, "<|endoftext|>", 127

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from made_folders import made_folders
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
 
+from workbench.bench import Workbench, load
 from workbench.model import load_model
 from workbench.sae.sae import SAE, SAEConfig
 
@@ -121,3 +123,21 @@ def no_hook_is_left():
     yield
     for family, model in LOADED.items():
         assert n_hooks(model) == model.n_hooks_at_rest, f"a hook was left in the {family} model"
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(a model's folder, an SAE's) as a user would have them."""
+    return made_folders(tmp_path_factory.mktemp("folders"))
+
+
+@pytest.fixture(scope="session")
+def bench(folders: tuple[Path, Path]) -> Workbench:
+    """The two of them loaded by name."""
+    return load(str(folders[0]), sae=folders[1])
+
+
+@pytest.fixture(scope="session")
+def options_of_both(folders: tuple[Path, Path]) -> list[str]:
+    """The same for a shell."""
+    return ["--model", str(folders[0]), "--sae", str(folders[1])]

@@ -5,22 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_folders import HOOK, PROMPT, made_folders
+from made_folders import HOOK, PROMPT
 
 from workbench.bench import Workbench, load
 from workbench.circuits.metrics import logit_diff
 from workbench.features.examples import Examples
 from workbench.sae.sae import SAE, SAEConfig
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return made_folders(tmp_path_factory.mktemp("bench"))
-
-
-@pytest.fixture(scope="module")
-def bench(folders: tuple[Path, Path]) -> Workbench:
-    return load(str(folders[0]), sae=folders[1])
 
 
 def made_sae(d_in: int = 16, d_sae: int = 8, hook_name: str = HOOK) -> SAE:

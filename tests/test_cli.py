@@ -8,25 +8,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from made_folders import PROMPT, made_folders
+from made_folders import PROMPT
 
 from workbench import bench, cli
 from workbench.circuits.ranking import ORDERS
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    model, sae = made_folders(tmp_path_factory.mktemp("cli"))
-    return ["--model", str(model), "--sae", str(sae)]
+def rank_args(options_of_both: Sequence[str], *options: str, answer: str = " Sacramento", baseline: str = " Albany") -> list[str]:
+    return ["rank", PROMPT, "--answer", answer, "--baseline", baseline, *options_of_both, *options]
 
 
-def rank_args(folders: Sequence[str], *options: str, answer: str = " Sacramento", baseline: str = " Albany") -> list[str]:
-    return ["rank", PROMPT, "--answer", answer, "--baseline", baseline, *folders, *options]
-
-
-def test_rank_prints_a_table_for_each_order_and_the_agreement(folders: list[str], capsys: pytest.CaptureFixture[str]):
+def test_rank_prints_a_table_for_each_order_and_the_agreement(options_of_both: list[str], capsys: pytest.CaptureFixture[str]):
     options = ["--by", "effect", "--by", "attribution", "--by", "activation", "--top", "3"]
-    assert cli.main(rank_args(folders, *options)) == 0
+    assert cli.main(rank_args(options_of_both, *options)) == 0
     out = capsys.readouterr().out
     assert [line.strip() for line in out.splitlines() if "largest by" in line] == [
         f"The 3 largest by {order}" for order in reversed(ORDERS)
@@ -35,16 +29,16 @@ def test_rank_prints_a_table_for_each_order_and_the_agreement(folders: list[str]
     assert "Agreement with the measured effect" in out
 
 
-def test_what_was_not_measured_is_a_dash_without_a_rank(folders: list[str], capsys: pytest.CaptureFixture[str]):
-    assert cli.main(rank_args(folders, "--ablate", "1", "--top", "1000", "--by", "attribution")) == 0
+def test_what_was_not_measured_is_a_dash_without_a_rank(options_of_both: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(options_of_both, "--ablate", "1", "--top", "1000", "--by", "attribution")) == 0
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
     assert len(rows) > 2 and sum("–" not in row for row in rows) == 1
     assert all(word[1:].isdigit() for word in out.split() if word.startswith("#"))
 
 
-def test_json_is_all_of_stdout_and_says_what_the_table_says(folders: list[str], capsys: pytest.CaptureFixture[str]):
-    assert cli.main(rank_args(folders, "--json", "--ablate", "4")) == 0
+def test_json_is_all_of_stdout_and_says_what_the_table_says(options_of_both: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(options_of_both, "--json", "--ablate", "4")) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is not JSON
     assert result["prompt"] == PROMPT and result["answer"] == " Sacramento"
     effects = [row["effect"] for row in result["rows"]]
@@ -53,19 +47,19 @@ def test_json_is_all_of_stdout_and_says_what_the_table_says(folders: list[str], 
     assert result["agreement"]["n_measured"] == 4
 
 
-def test_json_takes_top_and_order(folders: list[str], capsys: pytest.CaptureFixture[str]):
-    assert cli.main(rank_args(folders, "--json", "--top", "2", "--by", "activation")) == 0
+def test_json_takes_top_and_order(options_of_both: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(options_of_both, "--json", "--top", "2", "--by", "activation")) == 0
     assert [row["activation_rank"] for row in json.loads(capsys.readouterr().out)["rows"]] == [1, 2]
 
 
-def test_html_is_written_beside_the_tables(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert cli.main(rank_args(folders, "--html", str(tmp_path / "page.html"))) == 0
+def test_html_is_written_beside_the_tables(options_of_both: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(rank_args(options_of_both, "--html", str(tmp_path / "page.html"))) == 0
     assert "Kobe" in (tmp_path / "page.html").read_text()
     assert str(tmp_path / "page.html") in capsys.readouterr().out.replace("\n", "")
 
 
-def test_without_a_baseline_it_is_the_mean_logit(folders: list[str], capsys: pytest.CaptureFixture[str]):
-    assert cli.main(["rank", PROMPT, "--answer", " Sacramento", *folders]) == 0
+def test_without_a_baseline_it_is_the_mean_logit(options_of_both: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["rank", PROMPT, "--answer", " Sacramento", *options_of_both]) == 0
     assert "rather than the mean logit" in capsys.readouterr().out
 
 
@@ -84,9 +78,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_what_is_typed_wrong_is_one_line_and_exit_2(folders: list[str], how: str, capsys: pytest.CaptureFixture[str]):
+def test_what_is_typed_wrong_is_one_line_and_exit_2(options_of_both: list[str], how: str, capsys: pytest.CaptureFixture[str]):
     options, expected = WRONG[how]
-    assert cli.main(rank_args(folders, *options)) == 2
+    assert cli.main(rank_args(options_of_both, *options)) == 2
     captured = capsys.readouterr()
     line = captured.err.splitlines()[-1]
     assert line.startswith("workbench: ") and expected in line

@@ -4,26 +4,19 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from made_folders import made_folders
 
 from workbench import cli
 
 PROMPT = "Fact: The capital of the state"
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    model, sae = made_folders(tmp_path_factory.mktemp("cli"))
-    return ["--model", str(model), "--sae", str(sae)]
+def steer_args(options_of_both: Sequence[str], *options: str) -> list[str]:
+    return ["steer", PROMPT, *options_of_both, "--max-new-tokens", "4", *options]
 
 
-def steer_args(folders: Sequence[str], *options: str) -> list[str]:
-    return ["steer", PROMPT, *folders, "--max-new-tokens", "4", *options]
-
-
-def test_steer_prints_the_unsteered_text_and_one_for_each_strength(folders: list[str], capsys: pytest.CaptureFixture[str]):
+def test_steer_prints_the_unsteered_text_and_one_for_each_strength(options_of_both: list[str], capsys: pytest.CaptureFixture[str]):
     options = ["--feature", "3=0,2,50", "--feature", "8=1", "--max-act", "3=1.5", "--max-act", "8=2", "--token", " Albany"]
-    assert cli.main(steer_args(folders, *options)) == 0
+    assert cli.main(steer_args(options_of_both, *options)) == 0
     out = capsys.readouterr().out
     headings = [line.split("  ")[0] for line in out.splitlines() if "perplexity" in line]
     assert headings == ["unsteered", "3 × 0, 8 × 1", "3 × 2, 8 × 1", "3 × 50, 8 × 1"]
@@ -32,14 +25,14 @@ def test_steer_prints_the_unsteered_text_and_one_for_each_strength(folders: list
     assert "feature 3: strength 1 is activation 1.50" in said and ", 50: beyond" in said
 
 
-def test_json_is_all_of_stdout_and_holds_the_texts(folders: list[str], capsys: pytest.CaptureFixture[str]):
+def test_json_is_all_of_stdout_and_holds_the_texts(options_of_both: list[str], capsys: pytest.CaptureFixture[str]):
     options = ["--feature", "3=2", "--max-act", "3=1.5", "--temperature", "1", "--samples", "2", "--seed", "7", "--json"]
-    assert cli.main(steer_args(folders, *options)) == 0
+    assert cli.main(steer_args(options_of_both, *options)) == 0
     result = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is not JSON
     rows = result["continuations"]
     assert [(row["name"], row["sample"]) for row in rows] == [("unsteered", 0), ("unsteered", 1), ("3 × 2", 0), ("3 × 2", 1)]
     assert rows[0]["strength"] is None and rows[2]["strength"] == 2.0 and result["max_act"] == {"3": 1.5}
-    cli.main(steer_args(folders, *options))
+    cli.main(steer_args(options_of_both, *options))
     assert json.loads(capsys.readouterr().out) == result, "the same seed writes the same texts"
 
 
@@ -56,9 +49,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_what_is_typed_wrong_is_one_line_and_exit_2(folders: list[str], how: str, capsys: pytest.CaptureFixture[str]):
+def test_what_is_typed_wrong_is_one_line_and_exit_2(options_of_both: list[str], how: str, capsys: pytest.CaptureFixture[str]):
     options, expected = WRONG[how]
-    assert cli.main(steer_args(folders, *options)) == 2
+    assert cli.main(steer_args(options_of_both, *options)) == 2
     captured = capsys.readouterr()
     line = captured.err.splitlines()[-1]
     assert line.startswith("workbench: ") and expected in line

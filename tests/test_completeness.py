@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.activity import Activity, Corpus
+from workbench.features.activity import Activity, TaggedTexts
 from workbench.features.completeness import best_concepts, best_f1, completeness, fit_sigmoid
 
 
@@ -18,14 +18,14 @@ def made(n_texts: int = 400, n_concepts: int = 60, n_units: int = 80, half: floa
     has = rng.random(n_concepts) < 1 / (1 + (half / shares) ** 2)
     acts[:, :n_concepts][:, has] = present[:, has] * (1 + rng.random((n_texts, int(has.sum()))))
     names = [f"thing:{c:02d}" for c in range(n_concepts)]
-    corpus = Corpus(np.arange(n_texts), np.arange(n_texts + 1), names, sparse.csc_matrix(present), lambda ids: [""] * len(ids))
+    corpus = TaggedTexts(np.arange(n_texts), np.arange(n_texts + 1), names, sparse.csc_matrix(present), lambda ids: [""] * len(ids))
     return Activity(corpus, sparse.csc_matrix(acts), "made")
 
 
 def test_the_best_f1_of_every_concept_is_that_of_brute_force():
     activity = made(n_texts=60, n_concepts=8, n_units=12)
     acts, present = activity.acts.toarray(), activity.corpus.present.toarray()
-    features, scores = best_f1(activity)
+    features, scores = best_f1(activity.peaks, activity.corpus.texts_with)
     for concept in range(8):
         tries = {}
         for unit in range(12):

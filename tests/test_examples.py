@@ -5,22 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_folders import HOOK, PROMPT, made_folders
+from made_folders import HOOK, PROMPT
 from made_page import made_page
 
-from workbench.bench import Workbench, load
+from workbench.bench import Workbench
 from workbench.features.examples import Examples
 from workbench.features.index import build_index
 from workbench.features.page import FeaturePages, Label
 from workbench.sae.sae import SAE, SAEConfig
 
 TEXTS = [PROMPT, "Fact: the state of Kobe Bryant", "The capital of the state is Sacramento", "Albany is the capital where Kobe played"]
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    model, sae = made_folders(tmp_path_factory.mktemp("examples"))
-    return load(str(model), sae=sae)
 
 
 @pytest.fixture(scope="module")

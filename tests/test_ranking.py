@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_folders import PROMPT, made_folders
+from made_folders import PROMPT
 from made_ranking import made_ranking
 
-from workbench.bench import Workbench, load
+from workbench.bench import Workbench
 from workbench.circuits.ablation import ablate
 from workbench.circuits.attribution import attribute
 from workbench.circuits.metrics import logit_diff
@@ -25,12 +25,6 @@ def made(activation, attribution, effect, feature=None, pos=None) -> FeatureRank
         {"feature": range(n) if feature is None else feature, "pos": 1 if pos is None else pos, "token": " a", "label": ""}
     )
     return made_ranking(table=table.assign(activation=activation, attribution=attribution, effect=effect))
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    model, sae = made_folders(tmp_path_factory.mktemp("ranking"))
-    return load(str(model), sae=sae)
 
 
 @pytest.fixture(scope="module")

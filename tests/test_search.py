@@ -12,7 +12,7 @@ from workbench.features import codes as coding
 from workbench.features.bit_sets import all_of, bits_of, in_most, members, size, without
 from workbench.features.codes import encode
 from workbench.features.index import build_index
-from workbench.features.rarity import Corpus
+from workbench.features.rarity import Rarity
 from workbench.sae.sae import SAE, SAEConfig
 
 POSITIVE = ["the cat sat", "the cat ran to the mat", "a cat"]
@@ -121,9 +121,9 @@ def test_rarity_counts_the_tokens_that_are_at_least_as_active(model, sae, tmp_pa
     index = build_index(model, sae, texts, tmp_path, progress=False)
     bench = Workbench(model=model, sae=sae)
     acts = np.concatenate([dense(bench, text)[1:].numpy() for text in texts])
-    corpus, features = Corpus.of(index), np.arange(64)
+    rarity, features = Rarity.of(index), np.arange(64)
     for level in (acts.max(0) * 1.1, acts.max(0) * 0.5, np.full(64, 1e-6)):
-        counts = 2.0 ** -corpus.bits(features, level) * (len(acts) + 1) - 1
+        counts = 2.0 ** -rarity.bits(features, level) * (len(acts) + 1) - 1
         close = ((acts >= 0.9 * level - 0.05) & (acts > 0)).sum(0)
         far = (acts >= 1.1 * level + 0.05).sum(0)
         is_known = level > 0

@@ -8,7 +8,7 @@ from conftest import random_sae
 from scipy import sparse
 from test_labels import CATS, DOGS, TEXTS
 
-from workbench.features.activity import Activity, Corpus, read_activity
+from workbench.features.activity import Activity, TaggedTexts, read_activity
 from workbench.features.specificity import drawn, exact, key_ratings, of_labels, specificity
 from workbench.features.token_labels import At
 
@@ -16,10 +16,10 @@ from workbench.features.token_labels import At
 BOUNDS, CAT, DOG = np.array([0, 10, 20, 24]), [7, 8, 9], [22]
 
 
-def made_corpus() -> Corpus:
+def made_corpus() -> TaggedTexts:
     columns = np.repeat([0, 1], [len(CAT), len(DOG)])
     present = sparse.csc_matrix((np.ones(4, dtype=bool), (CAT + DOG, columns)), shape=(24, 2))
-    return Corpus(np.arange(24), BOUNDS, ["cat", "dog"], present, lambda ids: [f" t{i}" for i in ids])
+    return TaggedTexts(np.arange(24), BOUNDS, ["cat", "dog"], present, lambda ids: [f" t{i}" for i in ids])
 
 
 def made_activity(acts: dict[int, float]) -> Activity:

@@ -64,7 +64,7 @@ class Finder(WorkingPane):
             known = self._bench._known_beside
             self.found = filtered(self.found.codes, len(self._read[0]), Filters(**self._filters()), known)
             self.set_trait(
-                "view", found_view(self.found) | {"read": list(self._read), "unit": "mean activation" if known.corpus is None else "bits"}
+                "view", found_view(self.found) | {"read": list(self._read), "unit": "mean activation" if known.rarity is None else "bits"}
             )
             self._show_outside()
 

@@ -30,7 +30,7 @@ from workbench.features.found import Found
 from workbench.features.index import FeatureIndex
 from workbench.features.mapping import FeatureMapping, feature_map
 from workbench.features.page import FeaturePage, FeaturePages, Label
-from workbench.features.rarity import Corpus
+from workbench.features.rarity import Rarity
 from workbench.features.search import Filters, Known, find
 from workbench.features.splitting import Splitting, splitting
 from workbench.model import check_sae, load_model, to_tokens
@@ -149,7 +149,7 @@ class Workbench:
 
     @property
     def _known_beside(self) -> Known:
-        return Known(self.labels, None if self.index is None else Corpus.of(self.index))
+        return Known(self.labels, None if self.index is None else Rarity.of(self.index))
 
     @property
     def _known(self) -> FeatureIndex:

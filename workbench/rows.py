@@ -119,14 +119,18 @@ class Rows:
 
 def like_length(rows: Iterable[list[int]], n_tokens: int) -> Iterator[list[list[int]]]:
     """The rows, shortest first, in groups that hold at most n_tokens when padded (one row at least)."""
-    some: list[list[int]] = []
-    for row in sorted(rows, key=len):
-        if some and len(row) * (len(some) + 1) > n_tokens:
-            yield some
-            some = []
-        some.append(row)
-    if some:
-        yield some
+    rows = list(rows)
+    return ([rows[i] for i in some] for some in batches([len(row) for row in rows], n_tokens))
+
+
+def batches(lengths: Sequence[int], n_tokens: int) -> list[list[int]]:
+    """The same groups as indices, for rows of these lengths."""
+    groups: list[list[int]] = [[]]
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups[-1] and (len(groups[-1]) + 1) * lengths[i] > n_tokens:
+            groups.append([])
+        groups[-1].append(i)
+    return groups if groups[0] else []
 
 
 def _ids(model: "TransformerBridge", texts: list[str], longest: int | None = None) -> list[list[int]]:

@@ -22,7 +22,7 @@ from workbench.atlas.questions import Question
 from workbench.atlas.text import Text
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking import FeatureRanking, rank
-from workbench.features.completeness import f1_by_threshold
+from workbench.features.completeness import best_f1, f1_by_threshold, texts_by_peak
 from workbench.sae.sae import SAE
 
 FOUND = 0.5  # F1 from which a feature counts as the concept's
@@ -78,8 +78,7 @@ class AnswerKey:
     def f1(self, feature: int, of_texts: float = 0.0) -> np.ndarray:
         """Best F1 over thresholds of this feature with every concept (n_concepts); only over thresholds that keep at least the share
         `of_texts` of the texts in which it fires."""
-        column = self.peaks[:, [feature]]
-        texts = column.indices[np.argsort(-column.data, kind="stable")]
+        texts = texts_by_peak(self.peaks, feature)
         concept, scores, k = f1_by_threshold(texts, self.by_text, np.diff(self.present.indptr))
         best = np.zeros(len(self.concepts))
         is_allowed = k >= of_texts * len(texts)
@@ -103,9 +102,8 @@ class AnswerKey:
 
     def best_features(self) -> pd.DataFrame:
         """The best feature of each concept: concept, kind, feature, f1, n_texts in which it is in play."""
-        scores = np.stack([self.f1(feature) for feature in range(self.peaks.shape[1])])
-        best = scores.argmax(0)
-        found = pd.DataFrame({"concept": self.concepts, "feature": best, "f1": scores.max(0), "n_texts": np.diff(self.present.indptr)})
+        best, f1 = best_f1(self.peaks, self.present)
+        found = pd.DataFrame({"concept": self.concepts, "feature": best, "f1": f1, "n_texts": np.diff(self.present.indptr)})
         found.insert(1, "kind", [kind_of(concept) for concept in self.concepts])
         return found
 

@@ -16,11 +16,11 @@ import torch
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from workbench.features.collect import active, batches, start_of
+from workbench.features.collect import Entries, active, start_of
 from workbench.features.examples import Example
 from workbench.features.windows import AFTER, BEFORE
 from workbench.head import Head
-from workbench.rows import as_batch
+from workbench.rows import as_batch, batches
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 
@@ -46,7 +46,7 @@ class Units(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TaggedTexts:
     """Texts as tokens, start tokens left out, one after the other. A text is cut where the model reads no further."""
 
     ids: np.ndarray  # (n_tokens)
@@ -86,7 +86,7 @@ class Corpus:
 class Activity:
     """Some units' activations at every token of a corpus."""
 
-    corpus: Corpus
+    corpus: TaggedTexts
     acts: sparse.csc_matrix  # (n_tokens, n_units), in each column the tokens ascend
     name: str = ""
 
@@ -138,7 +138,7 @@ def read_activity(
     """The activity of several SAEs' features, or of other units, by name, from one pass over the texts. key: what is in play."""
     named = {name: Units.of(each) if isinstance(each, SAE) else each for name, each in units.items()}
     corpus = _corpus(model, texts, key)
-    head, found = Head(model, [each.hook_name for each in named.values()]), {name: _Entries(each) for name, each in named.items()}
+    head, found = Head(model, [each.hook_name for each in named.values()]), {name: _Reading(each) for name, each in named.items()}
     start = start_of(model)
     with tqdm(total=len(corpus.ids), desc="reading texts", unit="token", unit_scale=True, disable=not progress, delay=2) as bar:
         for some in batches(np.diff(corpus.bounds).tolist(), N_TOKENS):
@@ -149,13 +149,13 @@ def read_activity(
                 is_row[i, len(start) : len(start) + len(row)] = True
             number = np.concatenate([np.arange(corpus.bounds[i], corpus.bounds[i + 1]) for i in some])
             acts = head(tokens)
-            for entries in found.values():
-                entries.add(acts[entries.units.hook_name][is_row], number)
+            for reading in found.values():
+                reading.add(acts[reading.units.hook_name][is_row], number)
             bar.update(len(number))
-    return {name: Activity(corpus, entries.matrix(len(corpus.ids)), name) for name, entries in found.items()}
+    return {name: Activity(corpus, reading.matrix(len(corpus.ids)), name) for name, reading in found.items()}
 
 
-def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> Corpus:
+def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> TaggedTexts:
     if not len(texts):
         raise ValueError("there is no text to read")
     options: dict[str, Any] = dict(add_special_tokens=False, return_offsets_mapping=True, truncation=True)
@@ -173,15 +173,14 @@ def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> Corpu
     present.sort_indices()
     words = model.tokenizer.batch_decode
     ids = np.array([i for row in read["input_ids"] for i in row], dtype=np.int64)
-    return Corpus(ids, bounds, concepts, present, lambda some: words([[int(i)] for i in some]))
+    return TaggedTexts(ids, bounds, concepts, present, lambda some: words([[int(i)] for i in some]))
 
 
-class _Entries:
-    """Active entries as they come, end to end: many small arrays would stand between the large ones and keep their memory from use."""
+class _Reading:
+    """The active entries of some units, as texts are read."""
 
     def __init__(self, units: Units):
-        self.units, self.n_units = units, 0
-        self.columns = bytearray(), bytearray(), bytearray()
+        self.units, self.n_units, self.entries = units, 0, Entries()
 
     def add(self, x: Activations, number: np.ndarray) -> None:
         n = max(64, N_ACTS // (self.n_units or 2**14))
@@ -189,11 +188,10 @@ class _Entries:
             acts = self.units.encode(x[first : first + n])
             self.n_units = acts.shape[1]
             token, unit, act = active(acts)
-            for column, values in zip(self.columns, (number[first + token], unit, act), strict=True):
-                column += values.astype(np.float32 if values is act else np.int32).tobytes()
+            self.entries.add(number[first + token], unit, act)
 
     def matrix(self, n_tokens: int) -> sparse.csc_matrix:
-        token, unit, act = (np.frombuffer(c, kind) for c, kind in zip(self.columns, ("i4", "i4", "f4"), strict=True))
+        token, unit, act = self.entries.filled()
         matrix = sparse.csc_matrix((act, (token, unit)), shape=(n_tokens, self.n_units))
         matrix.sort_indices()
         return matrix

@@ -10,7 +10,7 @@ or texts. Start tokens are left out, wherever they stand.
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +23,7 @@ from workbench.features.shards import Shard, Summaries, ranges, whole_folder, wr
 from workbench.features.windows import PART_BITS, Run, merge, summarize
 from workbench.gemm import machine_rate
 from workbench.head import Head
-from workbench.rows import LONGEST_ROW, as_batch
+from workbench.rows import LONGEST_ROW, as_batch, batches
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 
@@ -88,16 +88,6 @@ def start_of(model: "TransformerBridge") -> list[int]:
     """The start token that every row is led by; nothing for a model without one."""
     start = model.tokenizer.bos_token_id
     return [] if start is None else [start]
-
-
-def batches(lengths: Sequence[int], n_tokens: int) -> list[list[int]]:
-    """Indices of rows of similar length, shortest first, in groups that hold at most n_tokens when padded; at least one row."""
-    groups: list[list[int]] = [[]]
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if groups[-1] and (len(groups[-1]) + 1) * lengths[i] > n_tokens:
-            groups.append([])
-        groups[-1].append(i)
-    return groups if groups[0] else []
 
 
 def _hash(ids: list[int]) -> int:

@@ -86,19 +86,17 @@ def completeness(
     table = pd.DataFrame({"concept": asked, "kind": [concept.split(":")[0] for concept in asked], "n_texts": n_texts[columns]})
     table["frequency"] = np.diff(corpus.present.indptr)[columns] / len(corpus.ids)
     for name, activity in activities.items():
-        table[name] = best_f1(activity)[1][columns]
+        table[name] = best_f1(activity.peaks, corpus.texts_with)[1][columns]
     return Completeness(table, {name: _fitted(table, name, activity, seed) for name, activity in activities.items()})
 
 
-def best_f1(activity: Activity) -> tuple[np.ndarray, np.ndarray]:
-    """For every concept of the corpus: the feature with the best F1, and that F1."""
-    by_text = activity.corpus.texts_with.tocsr()
-    n_present = np.diff(activity.corpus.texts_with.indptr)
+def best_f1(peaks: sparse.csc_matrix, texts_with: sparse.csc_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """For every concept: the feature with the best F1 (−1 where none is active with it), and that F1. peaks (n_texts, n_units): each
+    feature's largest activation in each text; texts_with (n_texts, n_concepts): what is in play."""
+    by_text, n_present = texts_with.tocsr(), np.diff(texts_with.indptr)
     best, best_score = np.full(len(n_present), -1), np.zeros(len(n_present))
-    for feature in np.flatnonzero(activity.n_active):
-        first, last = activity.peaks.indptr[feature : feature + 2]
-        texts = activity.peaks.indices[first:last][np.argsort(-activity.peaks.data[first:last], kind="stable")]
-        concepts, scores, _ = f1_by_threshold(texts, by_text, n_present)
+    for feature in np.flatnonzero(np.diff(peaks.indptr)).tolist():
+        concepts, scores, _ = f1_by_threshold(texts_by_peak(peaks, feature), by_text, n_present)
         is_better = scores > best_score[concepts]
         np.maximum.at(best_score, concepts[is_better], scores[is_better])
         best[concepts[is_better]] = feature
@@ -111,13 +109,18 @@ def best_concepts(activity: Activity, units: Sequence[int]) -> pd.DataFrame:
     by_text, rows = activity.corpus.texts_with.tocsr(), []
     n_present = np.diff(activity.corpus.texts_with.indptr)
     for unit in units:
-        first, last = activity.peaks.indptr[unit : unit + 2]
-        texts = activity.peaks.indices[first:last][np.argsort(-activity.peaks.data[first:last], kind="stable")]
+        texts = texts_by_peak(activity.peaks, unit)
         concepts, scores, k = f1_by_threshold(texts, by_text, n_present)
         scores = np.where(k >= len(texts) / 10, scores, 0)
         if scores.any():
             rows.append((unit, activity.corpus.concepts[concepts[scores.argmax()]], float(scores.max())))
     return pd.DataFrame(rows, columns=["unit", "concept", "f1"])
+
+
+def texts_by_peak(peaks: sparse.csc_matrix, unit: int) -> np.ndarray:
+    """The texts in which a unit is active, in order of falling activation."""
+    first, last = peaks.indptr[unit : unit + 2]
+    return peaks.indices[first:last][np.argsort(-peaks.data[first:last], kind="stable")]
 
 
 def f1_by_threshold(texts: np.ndarray, by_text: sparse.csr_matrix, n_present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

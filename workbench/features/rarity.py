@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
+class Rarity:
     """All features of one SAE in the texts of an index. Histograms are read for the features that are asked about."""
 
     n_tokens: int
@@ -30,7 +30,7 @@ class Corpus:
     histograms: Callable[[Int[ndarray, "n"]], Int[ndarray, "n n_bins"]]
 
     @classmethod
-    def of(cls, index: "FeatureIndex") -> "Corpus":
+    def of(cls, index: "FeatureIndex") -> "Rarity":
         known = index.sql("SELECT density, max_act FROM features WHERE sae = ? ORDER BY feature", index.sae_name)
 
         def histograms(features: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import pandas as pd
 from workbench.features.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
 from workbench.features.codes import Codes, Peaks, encode
 from workbench.features.found import Found, Removed
-from workbench.features.rarity import Corpus
+from workbench.features.rarity import Rarity
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Known:
     """What is known of the features beside their weights."""
 
     labels: Mapping[int, str] = field(default_factory=dict)
-    corpus: Corpus | None = None  # how active they are in the texts of an index
+    rarity: Rarity | None = None  # how active they are in the texts of an index
 
 
 def find(model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative: Iterable[str], filters: Filters, known: Known) -> Found:
@@ -62,7 +62,7 @@ def find(model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative
 def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> Found:
     """The same from prompts that were read before, the positive ones first: another filter needs no model."""
     n_negative = len(codes.prompts) - n_positive
-    kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.corpus)
+    kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.rarity)
     table = scored(codes, n_positive, members(kept), known)
     wants = f"active on {n_positive} prompts" + (f", silent on {n_negative}" if n_negative else "")
     return Found(wants, table.head(filters.top).reset_index(drop=True), removed, codes, n_positive=n_positive)
@@ -90,7 +90,7 @@ def checked_sets(positive: Iterable[str], negative: Iterable[str], fewest_negati
     return checked["positive"], checked["negative"]
 
 
-def passing(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, filters: Filters, corpus: Corpus | None) -> tuple[Bits, list[Removed]]:
+def passing(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, filters: Filters, rarity: Rarity | None) -> tuple[Bits, list[Removed]]:
     """The features that pass every filter, and what each filter removed. n_prompts: positive ones, which come first, and negative ones."""
     n_positive, n_negative = n_prompts
     n_needed = max(1, int(np.ceil(filters.share * n_positive - 1e-9)))
@@ -100,8 +100,8 @@ def passing(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, filters: Filte
         loud = loud_sets(peaks, n_prompts, d_sae, filters.margin)
         allowed = f"at most {filters.margin:g} × as active" if filters.margin else "silent"
         steps[f"{allowed} on {n_negative} negative prompts"] = lambda kept: without(kept, loud)
-    if corpus is not None:
-        dense = corpus.dense(filters.max_density)
+    if rarity is not None:
+        dense = rarity.dense(filters.max_density)
         steps[f"active on at most {filters.max_density:.3g} of the index's tokens"] = lambda kept: without(kept, [dense])
     kept, removed = all_of(d_sae), []
     for name, step in steps.items():
@@ -143,19 +143,19 @@ def scored(codes: Codes, n_positive: int, features: np.ndarray, known: Known) ->
     table = pd.DataFrame(
         {
             "feature": features,
-            "score": positive.mean(1) if known.corpus is None else lift(codes, positive, features, known.corpus),
+            "score": positive.mean(1) if known.rarity is None else lift(codes, positive, features, known.rarity),
             "min_activation": positive.min(1),
             "mean_activation": positive.mean(1),
             "max_negative": negative.max(1, initial=0.0),
             "n_positive": (positive > 0).sum(1),
-            "density": np.nan if known.corpus is None else known.corpus.density[features],
+            "density": np.nan if known.rarity is None else known.rarity.density[features],
             "label": [known.labels.get(int(feature), "") for feature in features],
         }
     )
     return table.sort_values(["score", "mean_activation"], ascending=False, kind="stable")
 
 
-def lift(codes: Codes, positive: np.ndarray, features: np.ndarray, corpus: Corpus) -> np.ndarray:
+def lift(codes: Codes, positive: np.ndarray, features: np.ndarray, rarity: Rarity) -> np.ndarray:
     """The score of each feature, in bits. positive: its peak on every positive prompt."""
     n_tokens = codes.bounds[positive.shape[1]]
     own = codes.acts[:n_tokens][:, features].toarray()
@@ -163,5 +163,5 @@ def lift(codes: Codes, positive: np.ndarray, features: np.ndarray, corpus: Corpu
     found = np.zeros(positive.shape)
     for prompt, level in enumerate(positive.T):
         share = ((own >= level) & (own > 0)).sum(0) / (n_tokens - n_starts)
-        found[:, prompt] = np.where(level > 0, np.log2(np.maximum(share, 1e-30)) + corpus.bits(features, level), 0.0)
+        found[:, prompt] = np.where(level > 0, np.log2(np.maximum(share, 1e-30)) + rarity.bits(features, level), 0.0)
     return found.mean(1)

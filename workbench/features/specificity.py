@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.features.activity import Activity, Corpus
+from workbench.features.activity import Activity, TaggedTexts
 from workbench.features.examples import Example
 from workbench.features.meanings import NEAR
 
@@ -76,7 +76,7 @@ def exact(activity: Activity, feature: int, concept: str) -> Specificity:
     return Specificity(concept, found, feature)
 
 
-def key_ratings(corpus: Corpus, concept: str, tokens: np.ndarray) -> np.ndarray:
+def key_ratings(corpus: TaggedTexts, concept: str, tokens: np.ndarray) -> np.ndarray:
     """0 to 3 for each of the tokens: by how far the nearest token at which the concept is in play stands, in the same text."""
     present = corpus.tokens_with(concept)
     distance = np.full(len(tokens), np.inf)

@@ -37,8 +37,8 @@ def at(model: "TransformerBridge", sae: SAE, prompt: str, token: str | int | Non
     acts = (codes.acts if pos is None else codes.acts[[pos]]).max(axis=0).toarray().ravel()
     features = np.flatnonzero(acts)[np.argsort(-acts[acts > 0], kind="stable")][:top]
     columns = {"activation": acts[features]}
-    if known.corpus is not None:
-        columns["share_of_max"] = acts[features] / known.corpus.max_act[features]
+    if known.rarity is not None:
+        columns["share_of_max"] = acts[features] / known.rarity.max_act[features]
     where = "anywhere" if pos is None else f"at {codes.str_tokens[0][pos]!r} (position {pos})"
     return Found(f"most active {where}", table_of(features, acts[features], columns, known), codes=codes, n_positive=1)
 
@@ -138,6 +138,6 @@ def attributed(
 
 
 def table_of(features: np.ndarray, score: np.ndarray, columns: dict[str, np.ndarray], known: Known) -> pd.DataFrame:
-    density = np.nan if known.corpus is None else known.corpus.density[features]
+    density = np.nan if known.rarity is None else known.rarity.density[features]
     labels = [known.labels.get(int(feature), "") for feature in features]
     return pd.DataFrame({"feature": features, "score": score, **columns, "density": density, "label": labels})
