@@ -116,3 +116,9 @@ def open_live(page: Page, widget: Any, folder: Path) -> None:
     (folder / "live.html").write_text("".join(piece if i % 2 == 0 else texts[piece] for i, piece in enumerate(pieces)), encoding="utf-8")
     page.goto((folder / "live.html").as_uri())
     page.wait_for_function("window.isDrawn")
+
+
+def open_saved(page: Page, path: Path) -> None:
+    """A file that a widget wrote, once all in it is drawn: its modules load after the page itself is there."""
+    page.goto(path.as_uri())
+    page.locator('#widget[aria-busy="false"]').wait_for(state="attached")

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,21 +195,33 @@ def test_the_size_of_shards_changes_nothing_that_is_shown(index: FeatureIndex, m
 
 @pytest.mark.slow
 def test_a_build_killed_at_random_points_ten_times_equals_an_unbroken_one(model, saes, tmp_path: Path):
-    """Each time a child process is killed without a chance to clean up; the time that it gets is random, and grows if nothing gets done."""
+    """Each time a child process is killed without a chance to clean up, at a call drawn at random from the first half of a whole build's.
+    Calls are counted, not seconds: a busy machine kills at the same places."""
 
-    def build(folder: Path) -> None:
+    def build(folder: Path, at_call: int = 0) -> int:
+        """at_call: dies there. Returns how many calls it made."""
+        n_calls = 0
+
+        def count(frame, event: str, argument) -> None:
+            nonlocal n_calls
+            n_calls += 1
+            if n_calls == at_call:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
         build_index(model, saes, TEXTS[:20], folder, shard=200, progress=False)
+        sys.setprofile(None)
+        return n_calls
 
-    start, rng, n_killed = time.perf_counter(), random.Random(0), 0
-    build(tmp_path / "unbroken")
-    seconds, unbroken, places = time.perf_counter() - start, contents(tmp_path / "unbroken"), set()
+    build(tmp_path / "first")  # imports are over
+    n_calls, unbroken = build(tmp_path / "unbroken"), contents(tmp_path / "unbroken")
+    rng, places, n_killed = random.Random(0), set(), 0
     while n_killed < 10:
+        at_call = rng.randint(1, n_calls // 2)
         child = os.fork()
         if child == 0:
-            build(tmp_path / "killed")
+            build(tmp_path / "killed", at_call)
             os._exit(0)
-        time.sleep(rng.uniform(0, 0.5) * seconds)
-        os.kill(child, signal.SIGKILL)
         n_killed += os.waitpid(child, 0)[1] == signal.SIGKILL
         places.add(len(list((tmp_path / "killed").rglob("*"))))
         if (tmp_path / "killed" / "manifest.json").exists():  # done: the next kills hit a new build

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import random_sae
-from live_page import open_live
+from live_page import open_live, open_saved
 from playwright.sync_api import Page, expect
 
 from widgets import AttentionPane
@@ -34,7 +34,7 @@ def test_heads_are_measured_and_drawn_and_hostile_tokens_are_text(page: Page, tm
 def test_the_saved_page_draws_without_python(page: Page, tmp_path: Path, model):
     pane = made(model)
     pane.run().wait(60)
-    page.goto(pane.to_html(tmp_path / "attention.html").as_uri())
+    open_saved(page, pane.to_html(tmp_path / "attention.html"))
     expect(page.get_by_text("Head Selector")).to_be_visible()
     expect(page.get_by_role("button", name="Measure heads")).to_be_disabled()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TEXT, random_sae
+from live_page import open_saved
 from playwright.sync_api import Browser, Page, expect
 
 from widgets import explore
@@ -58,7 +59,7 @@ def saved(model_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_choosing_a_row_opens_its_page_offline_and_a_neighbor_chooses_its_row(page: Page, saved: Path):
-    page.goto(saved.as_uri())
+    open_saved(page, saved)
     row = page.locator(".wbr tbody tr").nth(3)
     feature = row.locator("td").first.inner_text()
     row.click()
@@ -70,7 +71,7 @@ def test_choosing_a_row_opens_its_page_offline_and_a_neighbor_chooses_its_row(pa
 
 
 def test_tabs_follow_the_arrow_keys_and_say_which_is_chosen(page: Page, saved: Path):
-    page.goto(saved.as_uri())
+    open_saved(page, saved)
     page.get_by_role("tab", name="Feature").focus()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("tab", name="Find")).to_be_focused()
@@ -82,7 +83,7 @@ def test_tabs_follow_the_arrow_keys_and_say_which_is_chosen(page: Page, saved: P
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_a_contrast_of_at_least_4_5(chromium: Browser, saved: Path, scheme: str):
     page = chromium.new_page(color_scheme=scheme, viewport={"width": 1400, "height": 1000})
-    page.goto(saved.as_uri())
+    open_saved(page, saved)
     page.locator(".wbr tbody tr").nth(1).click()
     low = []
     for view in ("Ranks", "Agreement", "Table"):
@@ -101,7 +102,7 @@ def test_every_text_has_a_contrast_of_at_least_4_5(chromium: Browser, saved: Pat
 
 
 def test_every_control_has_a_name_and_keeps_its_keys_from_jupyterlab(page: Page, saved: Path):
-    page.goto(saved.as_uri())
+    open_saved(page, saved)
     for tab in ("Find", "Steer", "Attention", "Feature"):
         page.get_by_role("tab", name=tab).click()
         expect(page.get_by_role("tabpanel", name=tab)).to_be_visible()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import random_sae
-from live_page import open_live
+from live_page import open_live, open_saved
 from playwright.sync_api import Page, expect
 
 from widgets import Finder
@@ -103,7 +103,7 @@ def test_hostile_labels_and_prompts_are_shown_not_run(page: Page, tmp_path: Path
 
 def test_the_saved_page_still_selects_and_explains_and_says_that_it_cannot_search(page: Page, tmp_path: Path, model):
     pane = searched(model)
-    page.goto(pane.to_html(tmp_path / "finder.html").as_uri())
+    open_saved(page, pane.to_html(tmp_path / "finder.html"))
     rows = page.get_by_role("grid", name="Features found").locator("tbody tr")
     rows.nth(1).click()
     expect(page.locator(".wbf-why li")).to_have_count(5)

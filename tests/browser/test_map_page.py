@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from live_page import open_saved
 from made_map import made_map
 from playwright.sync_api import Page, expect
 
@@ -16,7 +17,7 @@ HOSTILE = "</script><img src=x onerror=window.hacked=1>"
 
 
 def opened(page: Page, folder: Path, table: pd.DataFrame | None = None, **traits) -> Page:
-    page.goto(FeatureMap(made_map() if table is None else table, **traits).to_html(folder / "map.html").as_uri())
+    open_saved(page, FeatureMap(made_map() if table is None else table, **traits).to_html(folder / "map.html"))
     page.locator(".wbp[data-paint]").wait_for()
     return page
 
@@ -144,7 +145,7 @@ def test_every_way_of_coloring_draws_points_in_both_themes(page: Page, tmp_path:
     path = pane.to_html(tmp_path / "map.html")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.goto(path.as_uri())
+        open_saved(page, path)
         page.locator(".wbp[data-paint]").wait_for()
         alpha = "document.querySelector('canvas').getContext('2d').getImageData(0, 0, 1000, 500).data.filter((v, i) => i % 4 === 3)"
         assert page.evaluate(f"{alpha}.filter((value) => value > 100).length") > 50

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from live_page import open_saved
 from made_ranking import made_ranking, made_table
 from playwright.sync_api import Browser, Page, expect
 
@@ -29,7 +30,7 @@ render({ model: { get: (name) => traits[name], set, on, off() {}, save_changes()
 
 
 def open_page(page: Page, folder: Path, ranking=None) -> Page:
-    page.goto((ranking or made_ranking()).to_html(folder / "ranking.html").as_uri())
+    open_saved(page, (ranking or made_ranking()).to_html(folder / "ranking.html"))
     return page
 
 
@@ -59,7 +60,7 @@ def shown(page: Page) -> list[tuple[int, int]]:
 
 def test_the_page_shows_the_report_without_scripts(chromium: Browser, tmp_path: Path):
     plain = chromium.new_context(java_script_enabled=False).new_page()
-    open_page(plain, tmp_path)
+    plain.goto(made_ranking().to_html(tmp_path / "ranking.html").as_uri())
     expect(plain.get_by_text("Why “Sacramento” rather than “Albany”?")).to_be_visible()
     expect(plain.get_by_text("by activation", exact=True)).to_be_visible()
     expect(plain.get_by_text("This part needs scripts")).to_be_visible()

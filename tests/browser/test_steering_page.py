@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import random_sae
-from live_page import open_live
+from live_page import open_live, open_saved
 from playwright.sync_api import Page, expect
 
 from widgets import SteeringPane
@@ -84,7 +84,7 @@ def test_hostile_labels_and_prompts_are_shown_not_run(page: Page, tmp_path: Path
 def test_the_saved_page_shows_the_texts_and_says_that_it_cannot_steer(page: Page, tmp_path: Path, model):
     pane = made(model, strengths={3: 1.0})
     pane.run().wait(60)
-    page.goto(pane.to_html(tmp_path / "steering.html").as_uri())
+    open_saved(page, pane.to_html(tmp_path / "steering.html"))
     expect(page.locator(".wbs-text")).to_have_count(2)
     expect(page.get_by_role("status")).to_contain_text("open the notebook")
     expect(page.get_by_role("button", name="Write")).to_be_disabled()

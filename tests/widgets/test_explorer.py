@@ -28,7 +28,7 @@ def bench(model_of, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 @pytest.fixture
 def explorer(bench: Workbench):
     made = explore(bench, PROMPT, " mat", " dog")
-    assert made.pane["prompt"]._job.wait(30).stage == "done"
+    assert made.pane["prompt"]._job.wait(60).stage == "done"
     yield made
     made.close()
 
@@ -36,7 +36,7 @@ def explorer(bench: Workbench):
 def test_a_prompt_shows_its_tokens_and_what_the_model_would_say(bench: Workbench):
     pane = PromptPane(bench, prompt=PROMPT)
     assert pane.tokens == ["<|start|>", "the", " cat", " sat", " on", " the"] and pane.n_tokens == 6
-    pane._asking.wait(10)
+    pane._asking.wait(60)
     shares = [each["probability"] for each in pane.next_tokens]
     assert len(shares) == 8 and shares == sorted(shares, reverse=True)
 
@@ -70,7 +70,7 @@ def test_an_answer_gets_the_leading_space_that_makes_it_one_token(bench: Workben
 @pytest.mark.parametrize("prompt", ["the", "</script><img src=x> 👩‍👩‍👧 \u202e", "the\n\tcat"])
 def test_short_and_hostile_prompts_are_ranked_like_any_other(bench: Workbench, prompt: str):
     pane = PromptPane(bench, prompt=prompt, answer=" mat")
-    assert pane.run().wait(30).stage == "done", pane.progress
+    assert pane.run().wait(60).stage == "done", pane.progress
     assert pane.ranking.table["effect"].notna().all()
     assert not any("\u202e" in token or "\n" in token for token in pane.tokens)
 
@@ -93,7 +93,7 @@ def test_attributions_come_before_effects_and_cancel_keeps_what_was_measured(ben
             pane.cancel()
 
     pane.observe(look, "ranking")
-    assert pane.run().wait(30).stage == "cancelled"
+    assert pane.run().wait(60).stage == "cancelled"
     assert measured[0] == 0 and 0 < measured[-1] < len(pane.ranking.table)
     assert pane.progress["done"] == measured[-1]
 
@@ -104,15 +104,15 @@ def test_typing_while_an_ablation_runs_reads_the_new_prompt_and_leaves_the_ranki
         job = pane.run()
         pane.prompt = "the dog ran to the"
         assert pane.tokens[2] == " dog" and pane.progress["stage"] == "waiting"
-    assert job.wait(30).stage == "done"
-    pane._asking.wait(10)
+    assert job.wait(60).stage == "done"
+    pane._asking.wait(60)
     assert pane.next_tokens
 
 
 def test_two_explorers_on_one_model_both_get_their_ranking(bench: Workbench):
     both = [explore(bench, prompt, " mat") for prompt in (PROMPT, "the dog ran to the")]
     jobs = [each.pane["prompt"].run() for each in both]
-    assert [job.wait(30).stage for job in jobs] == ["done", "done"]
+    assert [job.wait(60).stage for job in jobs] == ["done", "done"]
     assert [each.pane["ranking"].ranking.prompt for each in both] == [PROMPT, "the dog ran to the"]
 
 
@@ -121,7 +121,7 @@ def test_closing_the_view_ends_its_thread(bench: Workbench):
     with turn_of(bench.model):
         job = explorer.pane["prompt"].run()
         explorer.close()
-    assert job.wait(10).stage == "cancelled" and not [t for t in threading.enumerate() if t is job.thread]
+    assert job.wait(60).stage == "cancelled" and not [t for t in threading.enumerate() if t is job.thread]
 
 
 def test_a_feature_chosen_anywhere_is_chosen_everywhere(explorer: Explorer):
@@ -139,7 +139,7 @@ def test_the_state_is_json_and_restores_every_pane(explorer: Explorer, bench: Wo
     assert state == json.loads(json.dumps(explorer.state()))
     other = Explorer(bench)
     other.restore(state)
-    other.pane["prompt"]._job.wait(30)
+    other.pane["prompt"]._job.wait(60)
     assert other.state() == explorer.state() and other.pane["ranking"].view == explorer.pane["ranking"].view
     with pytest.raises(ValueError, match="no pane 'nonsense'"):
         other.restore({"panes": {"nonsense": {}}})
@@ -157,7 +157,7 @@ def test_another_sae_gives_the_panes_of_its_own(explorer: Explorer, bench: Workb
     explorer.pane["prompt"].sae = "b"
     assert explorer.feature is None and explorer.pane["ranking"].ranking is None
     assert all(pane._bench.sae is bench.saes["b"] for name, pane in explorer.pane.items() if name not in ("prompt", "ranking"))
-    assert explorer.pane["prompt"].run().wait(30).stage == "done"
+    assert explorer.pane["prompt"].run().wait(60).stage == "done"
     assert explorer.pane["ranking"].ranking.hook_name == "blocks.2.hook_resid_pre"
 
 
@@ -167,7 +167,7 @@ def test_the_map_comes_when_it_is_looked_at_and_a_point_of_another_dictionary_is
     monkeypatch.setattr(Workbench, "map", lambda self: SimpleNamespace(table=table))
     assert "map" not in explorer.pane
     explorer.tab = "map"
-    explorer._drawing.wait(20)
+    explorer._drawing.wait(60)
     explorer.pane["map"].feature = 4
     assert explorer.feature == 4 and explorer.bench.sae_name == "a"
     explorer.pane["map"].set_state({"feature": 5, "sae_name": "b"})

@@ -20,7 +20,7 @@ def test_jobs_of_one_model_never_run_at_once_and_change_places_at_each_report():
 
     def work(name: str):
         def steps(job: Job) -> None:
-            ready.wait(5)
+            ready.wait(60)
             for i in range(4):
                 assert inside.acquire(blocking=False), "two jobs at once"
                 order.append(name)
@@ -35,16 +35,16 @@ def test_jobs_of_one_model_never_run_at_once_and_change_places_at_each_report():
         ready.set()
         while len(turn_of(model)._queue) < 3:
             time.sleep(0.001)
-    assert [job.wait(5).stage for job in jobs] == ["done", "done"]
+    assert [job.wait(60).stage for job in jobs] == ["done", "done"]
     assert "".join(order) in ("abababab", "babababa")
 
 
 def test_jobs_of_two_models_do_not_wait_for_each_other():
     hold, models = threading.Event(), [Model(), Model()]
-    first = Job(lambda job: hold.wait(5) and None, models[0], lambda progress: None)
-    assert Job(lambda job: None, models[1], lambda progress: None).wait(5).stage == "done"
+    first = Job(lambda job: hold.wait(60) and None, models[0], lambda progress: None)
+    assert Job(lambda job: None, models[1], lambda progress: None).wait(60).stage == "done"
     hold.set()
-    assert first.wait(5).stage == "done"
+    assert first.wait(60).stage == "done"
 
 
 def test_cancel_ends_the_work_and_is_the_last_word():
@@ -57,9 +57,9 @@ def test_cancel_ends_the_work_and_is_the_last_word():
             job.report(1, 10)
 
     job = Job(work, Model(), said.append)
-    begun.wait(5)
+    begun.wait(60)
     job.cancel()
-    assert job.wait(5).stage == "cancelled" and said[-1].stage == "cancelled" and not job.thread.is_alive()
+    assert job.wait(60).stage == "cancelled" and said[-1].stage == "cancelled" and not job.thread.is_alive()
 
 
 def test_a_job_that_is_cancelled_while_it_waits_never_works():
@@ -67,7 +67,7 @@ def test_a_job_that_is_cancelled_while_it_waits_never_works():
     with turn_of(model):
         job = Job(lambda job: worked.append(1), model, lambda progress: None)
         job.cancel()
-    assert job.wait(5).stage == "cancelled" and not worked
+    assert job.wait(60).stage == "cancelled" and not worked
 
 
 def test_what_was_typed_wrong_is_said_and_the_model_is_free_again():
@@ -75,13 +75,13 @@ def test_what_was_typed_wrong_is_said_and_the_model_is_free_again():
         raise ValueError("' Sacrament' is 2 tokens")
 
     model = Model()
-    assert Job(work, model, lambda progress: None).wait(5)[:4] == ("failed", 0, 0, "' Sacrament' is 2 tokens")
+    assert Job(work, model, lambda progress: None).wait(60)[:4] == ("failed", 0, 0, "' Sacrament' is 2 tokens")
     assert not turn_of(model).is_taken
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_is_said_and_keeps_its_traceback():
-    progress = Job(lambda job: 1 / 0, Model(), lambda progress: None).wait(5)  # pyright: ignore
+    progress = Job(lambda job: 1 / 0, Model(), lambda progress: None).wait(60)  # pyright: ignore
     assert progress.stage == "failed" and progress.message == "ZeroDivisionError: division by zero"
 
 
@@ -92,7 +92,7 @@ def test_reports_reach_the_page_ten_times_a_second_at_most_and_the_last_one_alwa
         for i in range(2000):
             job.report(i + 1, 2000)
 
-    progress = Job(work, Model(), said.append).wait(20)
+    progress = Job(work, Model(), said.append).wait(60)
     assert (progress.done, progress.total) == (2000, 2000)
     assert len(said) <= 5 + progress.seconds / 0.1
 
@@ -108,5 +108,5 @@ def work(job):
 Job(work, model := Model(), lambda progress: None)
 time.sleep(0.1)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert ran.stdout == "ended\n" and ran.returncode == 0, ran.stderr

@@ -51,12 +51,17 @@ const host = {
   },
 };
 
+const place = document.getElementById("widget");
+let nComing = 0; // widgets that are not drawn yet: the page says that it is busy
 async function show(part, el) {
+  place.ariaBusy = String(++nComing > 0);
   const { default: definition } = await load(part.module);
-  return (definition.render ?? definition)({ model: models.get(part.name), el, host, signal: new AbortController().signal });
+  const drawn = await (definition.render ?? definition)({ model: models.get(part.name), el, host, signal: new AbortController().signal });
+  place.ariaBusy = String(--nComing > 0);
+  return drawn;
 }
 
+place.ariaBusy = "true";
 for (const part of parts) if (part.offline) (await load(part.offline)).answer(models.get(part.name), part.data);
-const place = document.getElementById("widget");
 place.replaceChildren();
 await show(parts[0], place);
