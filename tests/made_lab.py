@@ -14,6 +14,7 @@ import nbformat
 
 NEWS = '{"fetchNews": "false", "checkForUpdates": false}'  # JupyterLab would ask whether it may look for them
 DARK = '{"theme": "JupyterLab Dark"}'
+OPENED = """async () => { await window.jupyterapp.shell.currentWidget.context.ready; }"""
 READY = """async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.ready; await w.sessionContext.ready; }"""
 RESTART = """async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"""
 RUN_ALL = """void window.jupyterapp.commands.execute("notebook:run-all-cells")"""

@@ -39,6 +39,10 @@ def test_pages_examples_and_neighbors_come_without_reading_a_text(bench, monkeyp
     assert wide.labels and wide.feature(3).sae_name == "16k" and wide.examples(3) is not None
 
 
+def test_another_sae_shows_the_labels_that_it_is_loaded_with(bench):
+    assert bench.with_sae("1k").labels == atlas.load("1k").labels
+
+
 def test_its_map_is_not_drawn_again(bench, monkeypatch):
     monkeypatch.setattr(mapping, "drawn", lambda *args: pytest.fail("it was"))
     drawn = bench.map()

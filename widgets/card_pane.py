@@ -154,7 +154,7 @@ class CardPane(WorkingPane):
         return "" if self.feature is None else f"bench.feature({self.feature})"
 
     def static_html(self) -> str:
-        return self._drawn(self._page)["html"] if self._page is not None else "<p>No feature is selected.</p>"
+        return card_html(self._page) if self._page is not None else "<p>No feature is selected.</p>"  # without links: nothing follows them
 
     def __repr__(self) -> str:
         return "CardPane: no feature" if self.feature is None else f"CardPane: feature {self.feature} {self.title}".rstrip()

@@ -50,7 +50,7 @@ def _panel(steering: Any, each: Any, longest: float) -> str:
     return (
         f'<div style="display:inline-block;vertical-align:top;width:340px;margin:0 16px 14px 0;padding-top:6px;border-top:{RULE}">'
         f'<div><b>{escape(each.setting.name)}</b>{sample}</div><div style="{FAINT};font-size:12px">{" · ".join(figures)}</div>'
-        f'<div style="margin-top:4px;overflow-wrap:anywhere">{prompt}{written}</div></div>'
+        f'<div style="margin-top:4px;overflow-wrap:break-word">{prompt}{written}</div></div>'
     )
 
 

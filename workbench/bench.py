@@ -160,8 +160,8 @@ class Workbench:
         raise ValueError("nothing is known of the features: give Workbench(…, index=build_index(model, sae, texts, folder))")
 
     def with_sae(self, name: str) -> "Workbench":
-        """The same model seen through another of `saes`. Labels belong to one SAE: those that the index
-        has of the other one come instead. An index of this one alone stays behind."""
+        """The same model seen through another of `saes`, with the labels that the index has of it. An index of this one alone stays
+        behind, as this one's labels do."""
         if name not in self.saes:
             raise ValueError(f"no SAE is called {name!r} here; there is {', '.join(self.saes) or 'only the one'}")
         if self.saes[name] is self.sae:
@@ -169,7 +169,7 @@ class Workbench:
         sae, known = self.saes[name], self.examples
         index = self.index.of(self.model, sae) if self.index is not None and self.index.has(sae) else None
         examples = index.examples if index else Examples(self.model, sae, known.texts) if isinstance(known, Examples) else None
-        labels = {} if index is None else {i: label.text for i, label in index.labels().items()}
+        labels = {} if index is None else index.label_texts()
         return replace(self, sae=sae, index=index, labels=labels, examples=examples)
 
     @property

@@ -7,7 +7,6 @@ atlas.concepts(text)                      what is in play at each token of such 
 atlas.features_of(concepts)               the features that mean a concept, at every layer
 """
 
-import json
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,13 +55,12 @@ def load(sae: str | None = None, device: str | torch.device = "cpu") -> "Workben
     model = load_model(WEIGHTS / "model", device=device)
     model.cfg.model_name = "atlas"  # not the folder that it happens to be installed in
     saes = {name: SAE.load(WEIGHTS / f"sae_{name}", device) for name in names}
-    labels = json.loads((WEIGHTS / f"sae_{sae}" / "labels.json").read_text())
     index = FeatureIndex.open(WEIGHTS / "index", sae)
     return Workbench(
         model=model,
         sae=saes[sae],
         name="atlas",
-        labels={int(feature): label for feature, label in labels.items()},
+        labels=index.label_texts(),
         index=index,
         examples=index.examples,
         saes=saes,

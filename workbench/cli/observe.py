@@ -96,7 +96,7 @@ def with_index(bench: "Workbench", folder: Path) -> "Workbench":
     from workbench.features.index import FeatureIndex
 
     known = FeatureIndex.open(folder).of(bench.model, bench.sae)
-    return replace(bench, index=known, labels={i: label.text for i, label in known.labels().items()} or bench.labels)
+    return replace(bench, index=known, labels=known.label_texts() or bench.labels)
 
 
 def found_json(found: "Found") -> str:

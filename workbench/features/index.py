@@ -179,6 +179,10 @@ class FeatureIndex:
         """What features mean, as far as somebody or something said: feature → label."""
         return self._labels.get(sae or self.sae_name, {})
 
+    def label_texts(self) -> dict[int, str]:
+        """The same as a Workbench shows them, each with its score."""
+        return {feature: str(label) for feature, label in self.labels().items()}
+
     def save_labels(self, labels: Mapping[int, Label]) -> None:
         """Add labels of this SAE's features, or replace them. A person's (origin "a person") stays where another one comes; a person's
         empty one takes the label away."""

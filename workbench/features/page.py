@@ -18,6 +18,10 @@ class Label(NamedTuple):
     score: float | None = None  # how well it fits, by its origin's own measure
     origin: str = ""  # "answer key", "token statistics", the name of a model, "a person"
 
+    def __str__(self) -> str:
+        """With its score, as tables show it."""
+        return self.text if self.score is None else f"{self.text} {self.score:.2f}"
+
     @property
     def is_human(self) -> bool:
         """Such a label is replaced by a person's only."""
