@@ -17,6 +17,10 @@ DARK = '{"theme": "JupyterLab Dark"}'
 OPENED = """async () => { await window.jupyterapp.shell.currentWidget.context.ready; }"""
 READY = """async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.ready; await w.sessionContext.ready; }"""
 RESTART = """async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"""
+SHUT_DOWN = """async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"""
+RUN_CODE = (
+    """async (code) => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code }).done; }"""
+)
 RUN_ALL = """void window.jupyterapp.commands.execute("notebook:run-all-cells")"""
 HIDE_FILES = """void window.jupyterapp.commands.execute("application:toggle-left-area")"""
 

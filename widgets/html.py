@@ -213,9 +213,9 @@ def _footnote() -> str:
     swatch = '<span style="background-color:rgba({0},0.4);border-bottom:2px {1} rgba({0},0.8);padding:0 4px">{2}</span>'
     supports, opposes = swatch.format(ORANGE, "solid", "supports the answer"), swatch.format(PURPLE, "dashed", "opposes it")
     return (
-        f'<div style="margin-top:14px;font-size:12px;{FAINT}">{supports} {opposes} · effect: the metric lost when one '
+        f'<div style="margin-top:14px;font-size:12px">{supports} {opposes} <span style="{FAINT}">· effect: the metric lost when one '
         "feature is set to 0 at one position; it misleads where features are split or backed up. Attribution: its first-order "
-        "estimate.</div>"
+        "estimate.</span></div>"
     )
 
 

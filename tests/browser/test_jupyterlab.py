@@ -1,11 +1,13 @@
 """The story, end to end in JupyterLab, nearly all of it by keyboard: the Kobe prompt → its effects → the feature of the Lakers → its page →
-a neighbor → a search with three prompts on each side → steering → a saved file that opens offline and still sorts. Then a Cancel, the
-cell run again, and a restarted kernel. No request leaves the machine, and nothing is an error in the console."""
+a neighbor → a search with three prompts on each side → steering → a saved file that opens offline and still sorts. Then typing and Cancel
+while effects are measured, the cell run again, and a restarted kernel. No request leaves the machine, and nothing is an error in the console."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_lab import HIDE_FILES, READY, RESTART, RUN_ALL, jupyterlab, write_notebook
+from made_lab import HIDE_FILES, READY, RESTART, RUN_ALL, RUN_CODE, SHUT_DOWN, jupyterlab, write_notebook
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -13,26 +15,54 @@ LOAD = 'import workbench as wb\nfrom widgets import explore\n\nbench = wb.load("
 EXPLORE = "explorer = explore(bench)\nexplorer"
 HAVE_IT = ["Fact: Kobe Bryant plays for the", "Fact: The team of Kobe Bryant is the", "Kobe Bryant Lakers"]
 LACK_IT = ["Fact: Larry Bird plays for the", "Fact: The team of Larry Bird is the", "The chemical symbol of gold is"]
+QUESTION = "Fact: The capital of the state where %s played basketball is"
+# One pair after the other, with a rest before each: some twenty seconds a question.
+SLOW = """
+import time
+from workbench.replay import Replay
+
+batches = Replay.batches
+
+def slowly(replay, pos):
+    for rows in batches(replay, pos):
+        for row in rows.split(1):
+            time.sleep(0.1)
+            yield row
+
+Replay.batches = slowly
+"""
+FAST = "Replay.batches = batches"
 LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:")
 
 
+@pytest.fixture(scope="module")
+def server(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of JupyterLab, and the folder of its notebooks."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "notebooks").mkdir()
+    with jupyterlab(folder) as address:
+        yield address, folder / "notebooks"
+
+
 @pytest.fixture
-def lab(chromium: Browser, tmp_path: Path):
-    (tmp_path / "notebooks").mkdir()
-    write_notebook(tmp_path / "notebooks" / "story.ipynb", LOAD, EXPLORE)
+def lab(server: tuple[str, Path], chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A notebook of the test's own, in a workspace of its own."""
+    address, folder = server
+    name = request.node.name
+    write_notebook(folder / f"{name}.ipynb", LOAD, EXPLORE)
     page = chromium.new_page(viewport={"width": 1500, "height": 1250}, accept_downloads=True)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: None if request.url.startswith(LOCAL) else wrong.append(request.url))
-    with jupyterlab(tmp_path) as address:
-        page.goto(f"{address}/lab/tree/story.ipynb")
-        expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
-        page.evaluate(READY)
-        page.evaluate(HIDE_FILES)
-        page.wrong = wrong
-        yield page
-        page.close()
+    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")
+    expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
+    page.evaluate(READY)
+    page.evaluate(HIDE_FILES)
+    page.wrong = wrong
+    yield page
+    page.evaluate(SHUT_DOWN)
+    page.close()
 
 
 def is_ranked(page: Page) -> None:
@@ -129,7 +159,49 @@ def opens_offline_and_sorts(chromium: Browser, folder: Path, feature: str) -> No
     saved.close()
 
 
-def test_cancel_a_cell_run_again_and_a_restarted_kernel(lab: Page):
+def ask(page: Page, prompt: str) -> None:
+    """By keyboard."""
+    page.get_by_label("Prompt", exact=True).focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type(prompt)
+    page.keyboard.press("Enter")
+
+
+def test_typing_and_cancel_while_effects_are_measured(lab: Page):
+    page = lab
+    page.evaluate(RUN_ALL)
+    is_ranked(page)
+    page.evaluate(RUN_CODE, SLOW)
+    status, measured = page.locator(".wbq-status"), page.locator(".wbq [role=progressbar]")
+    ask(page, QUESTION % "Larry Bird")
+    expect(page.locator('.wbq[data-stage="running"]')).to_be_visible()
+    expect(status).to_have_text(re.compile("^[1-9].* effects measured"))
+
+    page.keyboard.press("End")
+    page.keyboard.type(" not")  # what is typed is read, while the measuring goes on
+    expect(page.locator(".wbq-tokens")).to_contain_text("not")
+    so_far = status.inner_text()
+    expect(status).not_to_have_text(so_far)
+    expect(page.locator('.wbq[data-stage="running"]')).to_be_visible()
+
+    page.locator(".wbq").get_by_role("button", name="Cancel").click()
+    expect(page.locator('.wbq[data-stage="cancelled"]')).to_be_visible()
+    expect(status).to_contain_text("cancelled")
+    n_measured, n_pairs = (int(measured.get_attribute(name) or 0) for name in ("aria-valuenow", "aria-valuemax"))
+    assert 0 < n_measured < n_pairs
+    expect(page.locator(".wbr tbody tr").first).to_be_visible()  # what was measured stays
+
+    ask(page, QUESTION % "Larry Bird")
+    expect(page.locator('.wbq[data-stage="running"]')).to_be_visible()
+    page.evaluate(RUN_CODE, FAST)
+    ask(page, QUESTION % "Magic Johnson")  # takes the place of the one that runs
+    is_ranked(page)
+    expect(page.locator(".wbq-tokens")).to_contain_text("Johnson")
+    expect(page.locator(".wbr tbody")).not_to_contain_text("Bird")
+    assert not page.wrong
+
+
+def test_a_cell_run_again_and_a_restarted_kernel(lab: Page):
     page = lab
     page.evaluate(RUN_ALL)
     is_ranked(page)
@@ -147,6 +219,7 @@ def test_cancel_a_cell_run_again_and_a_restarted_kernel(lab: Page):
     expect(page.locator(".wbe > [role=alert]")).to_be_hidden()
     page.evaluate(RESTART)
     expect(page.locator(".wbe > [role=alert]")).to_contain_text("run the cell again")
+    expect(page.locator(".wbr tbody tr").first).to_be_visible()  # the view stays as it was last
     page.wrong.clear()  # what JupyterLab says of the requests that its own restart cuts off
     page.evaluate(RUN_ALL)
     expect(page.locator(".wbe > [role=alert]")).to_be_hidden(timeout=90_000)  # with the view that it was in
