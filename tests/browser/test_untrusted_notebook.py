@@ -13,7 +13,7 @@ import pytest
 from contrast import too_faint
 from IPython.core.formatters import DisplayFormatter
 from made_lab import OPENED, jupyterlab
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 import workbench as wb
 from widgets import AttentionPane, CardPane, FeatureMap, Finder, RankingTable, SteeringPane, explore
@@ -30,7 +30,8 @@ LOST = """([cell, output, html]) => {
   const meant = new DOMParser().parseFromString(html, "text/html").body;
   for (const style of meant.querySelectorAll("style")) style.remove();
   const lost = [];
-  const declarations = (element) => (element.getAttribute("style") ?? "").split(";").map((each) => each.replace(/\\s*:\\s*/, ":").trim()).filter(Boolean);
+  const bare = (text) => text.replace(/\\s/g, "");
+  const declarations = (element) => bare(element.getAttribute("style") ?? "").split(";").filter(Boolean);
   const compare = (one, other) => {
     const [children, there] = [[...one.children], [...other.children]];
     if (children.length !== there.length) return lost.push(`${children.length} elements in ${one.tagName}: ${there.length} are left`);
@@ -45,8 +46,9 @@ LOST = """([cell, output, html]) => {
     });
   };
   compare(meant, shown);
-  if (meant.textContent.replace(/\\s/g, "") !== shown.textContent.replace(/\\s/g, "")) lost.push("some text");
-  lost.push(...[...shown.querySelectorAll("img")].filter((img) => !img.complete || !img.naturalWidth).map((img) => `the picture ${img.alt}`));
+  if (bare(meant.textContent) !== bare(shown.textContent)) lost.push("some text");
+  const pictures = [...shown.querySelectorAll("img")].filter((img) => !img.complete || !img.naturalWidth);
+  lost.push(...pictures.map((img) => `the picture ${img.alt}`));
   return lost;
 }"""
 TRUSTED = "window.jupyterapp.shell.currentWidget.content.widgets.filter((cell) => cell.model.trusted).length"
