@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TEXT, random_sae
+from contrast import contrasts, too_faint
 from live_page import open_saved
 from playwright.sync_api import Browser, Page, expect
 
@@ -14,34 +15,6 @@ from workbench.features.page import Label
 
 pytestmark = pytest.mark.browser
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"
-# Each text's WCAG contrast with what is under it; colors of any notation are read through a canvas, alpha and opacity are blended in.
-CONTRASTS = """() => {
-  const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const rgba = (color) => {
-    pen.clearRect(0, 0, 1, 1);
-    pen.fillStyle = color;
-    pen.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
-    return [r, g, b, a / 255];
-  };
-  const over = (top, under, alpha = top[3]) => [0, 1, 2].map((i) => top[i] * alpha + under[i] * (1 - alpha)).concat(1);
-  const linear = (v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
-  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const found = [];
-  const walker = document.createTreeWalker(document.getElementById("widget"), NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest(":disabled, option, .wbp-hidden")) continue;
-    const chain = [];
-    for (let at = element; at; at = at.parentElement) chain.unshift(getComputedStyle(at));
-    const paper = chain.reduce((under, style) => over(rgba(style.backgroundColor), under), [255, 255, 255, 1]);
-    const opacity = chain.reduce((product, style) => product * Number(style.opacity), 1);
-    const ink = rgba(element instanceof SVGElement ? getComputedStyle(element).fill : getComputedStyle(element).color);
-    const [a, b] = [light(over(ink, paper, ink[3] * opacity)), light(paper)].sort((x, y) => y - x);
-    found.push([(a + 0.05) / (b + 0.05), walker.currentNode.data.trim().slice(0, 40), element.className?.baseVal ?? element.className]);
-  }
-  return found;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +61,15 @@ def test_every_text_has_a_contrast_of_at_least_4_5(chromium: Browser, saved: Pat
     low = []
     for view in ("Ranks", "Agreement", "Table"):
         page.get_by_role("button", name=view).click()
-        low += [each for each in page.evaluate(CONTRASTS) if each[0] < 4.5]
+        low += too_faint(page, "#widget")
     for tab in ("Find", "Steer", "Attention", "Feature"):
         page.get_by_role("tab", name=tab).click()
         expect(page.get_by_role("tabpanel", name=tab)).to_be_visible()
-        seen = page.evaluate(CONTRASTS)
-        low += [each for each in seen if each[0] < 4.5]
-    assert len(seen) > 50
+        low += too_faint(page, "#widget")
+    assert len(contrasts(page, "#widget")) > 50
     assert not low
     page.add_style_tag(content=".wbp.wbr .wbr-status { color: #888; background: #777 }")
-    assert [each for each in page.evaluate(CONTRASTS) if each[0] < 4.5], "what cannot be read goes unseen"
+    assert too_faint(page, "#widget"), "what cannot be read goes unseen"
     page.close()
 
 
