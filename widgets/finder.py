@@ -16,9 +16,9 @@ from widgets.html_find import found_html
 from widgets.jobs import SETTING, Job
 from widgets.marks import FAINT, visible
 from widgets.pane import WorkingPane, module, style
-from workbench.features.codes import Codes
+from workbench.features.codes import Codes, encode
 from workbench.features.found import Found
-from workbench.features.search import Filters, filtered
+from workbench.features.search import Filters, checked_sets, filtered
 
 MEASURES = ("score", "min_activation", "mean_activation", "max_negative", "n_positive", "density")
 
@@ -43,26 +43,28 @@ class Finder(WorkingPane):
 
     def __init__(self, bench: Any, **traits: Any):
         self._bench = bench
-        self._read: tuple[list[str], list[str]] | None = None  # the prompts that were searched with
+        self._read: tuple[list[str], list[str]] = [], []  # the prompts that were searched with
+        self._codes: Codes | None = None  # what features do on them
         self.found: Found | None = None
         super().__init__(bench.model, **traits)
         self.set_trait("has_index", bench.index is not None)
         self._write()
 
     def work(self, job: Job) -> None:
-        sets = list(self.positive), list(self.negative)
-        found = self._bench.find(*sets, **self._filters())
+        """What bench.find does, but that it can end between two batches."""
+        bench, sets = self._bench, checked_sets(list(self.positive), list(self.negative))
+        codes = encode(bench.model, bench.sae, [*sets[0], *sets[1]], job.go_on)
         with SETTING:
             if job.is_cancelled:
                 return
-            self._read, self.found = sets, found
+            self._read, self._codes = sets, codes
             self._filter()
 
     @traitlets.observe("share", "margin", "max_density", "top")
     def _filter(self, change: Any = None) -> None:
-        if self._read is not None and self.found is not None and self.found.codes is not None:
+        if self._codes is not None:
             known = self._bench._known_beside
-            self.found = filtered(self.found.codes, len(self._read[0]), Filters(**self._filters()), known)
+            self.found = filtered(self._codes, len(self._read[0]), Filters(**self._filters()), known)
             self.set_trait(
                 "view", found_view(self.found) | {"read": list(self._read), "unit": "mean activation" if known.rarity is None else "bits"}
             )
@@ -70,8 +72,8 @@ class Finder(WorkingPane):
 
     @traitlets.observe("feature")
     def _show_outside(self, change: Any = None) -> None:
-        feature, found = self.feature, self.found
-        shown, codes = [row["feature"] for row in self.view.get("rows", [])], None if found is None else found.codes
+        feature, codes = self.feature, self._codes
+        shown = [row["feature"] for row in self.view.get("rows", [])]
         if codes is None or feature is None or feature in shown or not 0 <= feature < self._bench.sae.cfg.d_sae:
             self.set_trait("outside", {})
         else:

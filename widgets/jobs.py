@@ -3,6 +3,8 @@
     job = Job(work, model, show)         starts at once; work(job) computes, asks job.is_cancelled and calls job.report(done, total)
     job.cancel()                         work stops at its next report; show(progress) gets the last word
 
+Work of which half is worth nothing calls job.go_on(done, total) instead, which ends it there.
+
 A notebook handles no callback while a cell computes, so nothing long may run in one. Jobs of one model take turns, in the order of asking,
 and change places at each report: typing in one view goes on while another one ablates. The threads end with their work, when their view is
 closed, or with the kernel.
@@ -13,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -34,6 +37,10 @@ class Progress(NamedTuple):
     @property
     def is_over(self) -> bool:
         return self.stage in ("done", "cancelled", "failed")
+
+
+class Cancelled(Exception):
+    """Ends a work that was cancelled."""
 
 
 class Turn:
@@ -98,13 +105,23 @@ class Job:
 
     def report(self, done: int, total: int = 0) -> None:
         """Called by the work between batches, never inside a hook: says how far it is and lets another job of the model in."""
-        now = time.monotonic()
-        self.progress = Progress("running", done, total, "", round(now - self._began, 3))
-        if now - self._shown > SHOWN_EVERY or done == total:
-            self._shown = now
-            self._say("running", done, total)
+        self.tell(done, total)
         self._turn.__exit__()
         self._turn.__enter__()
+
+    def go_on(self, done: int, total: int = 0) -> None:
+        """`report`, for work that keeps nothing of what it has begun: once cancelled, it ends here."""
+        self.report(done, total)
+        if self.is_cancelled:
+            raise Cancelled
+
+    def tell(self, done: int, total: int = 0) -> None:
+        """Says how far it is and keeps its turn: for work that is inside of a hook."""
+        now, before = time.monotonic(), self.progress.done
+        self.progress = Progress("running", done, total, "", round(now - self._began, 3))
+        if now - self._shown > SHOWN_EVERY or done == total != before:
+            self._shown = now
+            self._say("running", done, total)
 
     def wait(self, timeout: float | None = None) -> Progress:
         """Blocks until it is over: for scripts and tests."""
@@ -116,7 +133,8 @@ class Job:
             with self._turn:
                 if not self.is_cancelled:
                     self._say("running")
-                    self._work(self)
+                    with suppress(Cancelled):
+                        self._work(self)
         except ValueError as error:  # what a user typed
             self._say("failed", message=str(error))
         except Exception as error:

@@ -16,6 +16,8 @@ from widgets.html_act import next_token_table, steering_html
 from widgets.jobs import SETTING, Job
 from widgets.marks import FAINT, visible
 from widgets.pane import WorkingPane, module, style
+from workbench.circuits.generation import Decoding
+from workbench.circuits.steering import steer
 
 N_NEXT = 8  # tokens of the table
 
@@ -47,10 +49,11 @@ class SteeringPane(WorkingPane):
 
     def work(self, job: Job) -> None:
         chosen = {name: getattr(self, name) for name in ("prompt", "strengths", "max_new_tokens", "temperature", "seed")}
-        options = {name: chosen[name] for name in ("max_new_tokens", "temperature", "seed")}
         if not chosen["strengths"]:
             raise ValueError("no feature has a slider yet: add one")
-        result = self._bench.steer(chosen["prompt"], dict(chosen["strengths"]), cancel=job.event, progress=False, **options)
+        options = {name: chosen[name] for name in ("max_new_tokens", "temperature", "seed")}
+        decoding = Decoding(**options, cancel=job.event, progress=False, on_token=job.tell)
+        result = steer(self._bench, chosen["prompt"], dict(chosen["strengths"]), decoding)
         with SETTING:
             self.result = result
             self.set_trait("view", {**steering_view(result), "chosen": chosen | {"strengths": _texts(chosen["strengths"])}})

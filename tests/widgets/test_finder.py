@@ -7,6 +7,7 @@ from conftest import random_sae
 
 from widgets import Finder
 from workbench.bench import Workbench
+from workbench.features import codes
 
 POSITIVE, NEGATIVE = ["the cat sat", "the cat ran to the mat", "a cat"], ["the dog ran", "and the mat"]
 HOSTILE = "</script><img src=x onerror=window.hacked=1>\n"
@@ -30,6 +31,24 @@ def test_a_search_gives_what_bench_find_gives_and_says_what_each_filter_removed(
     assert pane.view["n_passed"] == expected.n_passed
 
 
+def test_cancel_ends_the_reading_between_two_batches_and_an_earlier_result_stays(bench, monkeypatch):
+    pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE)
+    pane.run().wait(60)
+    before = pane.view
+    monkeypatch.setitem(codes.BATCH, "cpu", 8)  # tokens: a prompt or two
+    pane.positive, seen = [f"the cat {'and ' * i}the dog" for i in range(20)], []
+
+    def cancel(change) -> None:
+        if change["new"]["done"]:
+            seen.append(change["new"])
+            pane.cancel()
+
+    pane.observe(cancel, "progress")
+    assert pane.run().wait(60).stage == "cancelled"
+    assert seen[-1]["stage"] == "cancelled" and 0 < seen[-1]["done"] < seen[-1]["total"] == 22
+    assert pane.view == before
+
+
 def test_each_row_says_on_which_tokens_of_which_prompts_it_is_active(bench):
     pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE, margin=0.5)
     pane.run().wait(60)
@@ -46,7 +65,7 @@ def test_each_row_says_on_which_tokens_of_which_prompts_it_is_active(bench):
 def test_moving_a_filter_asks_the_model_nothing(bench, monkeypatch):
     pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE)
     pane.run().wait(60)
-    monkeypatch.setattr(Workbench, "find", None)
+    monkeypatch.setattr("widgets.finder.encode", None)
     n_passed = []
     for pane.margin in (0.0, 0.5, 2.0):
         n_passed.append(pane.view["n_passed"])

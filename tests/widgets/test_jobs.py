@@ -62,6 +62,40 @@ def test_cancel_ends_the_work_and_is_the_last_word():
     assert job.wait(60).stage == "cancelled" and said[-1].stage == "cancelled" and not job.thread.is_alive()
 
 
+def test_work_of_which_half_is_worth_nothing_ends_where_it_is_cancelled():
+    steps: list[int] = []
+
+    def work(job: Job) -> None:
+        for i in range(10):
+            if i == 3:
+                job.cancel()
+            job.go_on(i, 10)
+            steps.append(i)
+
+    model = Model()
+    assert Job(work, model, lambda progress: None).wait(60)[:3] == ("cancelled", 3, 10)
+    assert steps == [0, 1, 2] and not turn_of(model).is_taken
+
+
+def test_telling_keeps_the_turn_and_reporting_gives_it():
+    """Inside of a hook no other job may run the model."""
+    model, order, may_begin = Model(), [], threading.Event()
+
+    def work(job: Job) -> None:
+        may_begin.wait(60)
+        for step in (job.tell, job.tell, job.report):
+            step(1, 3)
+            order.append("first")
+
+    first = Job(work, model, lambda progress: None)
+    second = Job(lambda job: order.append("second"), model, lambda progress: None)
+    while len(turn_of(model)._queue) < 2:
+        time.sleep(0.001)
+    may_begin.set()
+    assert [job.wait(60).stage for job in (first, second)] == ["done", "done"]
+    assert order == ["first", "first", "second", "first"]
+
+
 def test_a_job_that_is_cancelled_while_it_waits_never_works():
     model, worked = Model(), []
     with turn_of(model):

@@ -25,7 +25,9 @@ def bench(model) -> Workbench:
 
 def test_a_run_gives_what_bench_steer_gives(bench):
     pane = SteeringPane(bench, prompt=PROMPT, strengths={3: 4.0, 8: -2}, max_new_tokens=5)
-    assert pane.run().wait(60).stage == "done"
+    told: list[tuple[int, int]] = []
+    pane.observe(lambda change: told.append((change["new"]["done"], change["new"]["total"])), "progress")
+    assert pane.run().wait(60).stage == "done" and told[0] == (0, 0) and told[-1] == (5, 5)
     expected = bench.steer(PROMPT, {3: 4.0, 8: -2.0}, 5, progress=False)
     assert [each.text for each in pane.result.continuations] == [each.text for each in expected.continuations]
     unsteered, steered = pane.view["texts"]

@@ -7,7 +7,7 @@
 A step with the KV cache shows the model its newest token only; without it, the plain way, the whole text: the same tokens, a test says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ class Decoding:
     seed: int = 0  # of the first sample; the others' follow it
     cancel: Event | None = None  # once set, generation ends with the tokens there are
     progress: bool = True  # a bar, where it takes longer than a moment
+    on_token: Callable[[int, int], None] = lambda n_new, n_asked: None  # after every token of all rows, while hooks are installed
 
     def __post_init__(self):
         if self.max_new_tokens < 1:
@@ -99,6 +100,7 @@ def generate(
         new.append(chosen)
         is_text.append(is_open)
         seen = torch.cat([seen, chosen[:, None]], dim=1)
+        decoding.on_token(len(new), decoding.max_new_tokens)
         if not is_open.any():
             break
     assert next_logits is not None

@@ -6,7 +6,7 @@ The encoder of a large dictionary is gigabytes: it is read once for all prompts 
 token: theirs once for every few tokens). Features do nothing at start tokens here: what fires there means nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -74,15 +74,21 @@ class Codes:
 
 
 @torch.no_grad()
-def encode(model: "TransformerBridge", sae: SAE, prompts: Sequence[str]) -> Codes:
-    """Raises ValueError for an empty or over-long prompt, saying which one it is."""
+def encode(
+    model: "TransformerBridge", sae: SAE, prompts: Sequence[str], on_batch: Callable[[int, int], None] = lambda n_read, n_prompts: None
+) -> Codes:
+    """Raises ValueError for an empty or over-long prompt, saying which one it is. on_batch(how many prompts are read, of how many) is
+    called between batches, and between parts of the dictionary once all are read; an error that it raises ends the reading."""
     check_sae(model, sae)
     rows = [_tokens(model, prompt, i) for i, prompt in enumerate(prompts)]
     bounds = np.cumsum([0, *map(len, rows)])
     is_start = torch.cat([is_start_token(model, torch.tensor([row]))[0] for row in rows])
-    x = _harvest(model, sae.cfg.hook_name, rows)[~is_start.to(model.cfg.device)]
-    number = np.flatnonzero(~is_start.numpy())
-    parts = [(number[at[0] + row], at[1] + feature, act) for at, acts in _blocks(sae, x) for row, feature, act in [active(acts)]]
+    x = _harvest(model, sae.cfg.hook_name, rows, on_batch)[~is_start.to(model.cfg.device)]
+    number, parts = np.flatnonzero(~is_start.numpy()), []
+    for (first_row, first_feature), acts in _blocks(sae, x):
+        row, feature, act = active(acts)
+        parts.append((number[first_row + row], first_feature + feature, act))
+        on_batch(len(rows), len(rows))
     row, feature, act = (np.concatenate(column) for column in zip(*parts, strict=True))
     acts = sparse.csr_array(sparse.coo_array((act, (row, feature)), shape=(bounds[-1], sae.cfg.d_sae)))
     strings = [to_str_tokens(model, torch.tensor(row)) for row in rows]
@@ -96,12 +102,15 @@ def _tokens(model: "TransformerBridge", prompt: str, number: int) -> list[int]:
         raise ValueError(f"prompt {number + 1}: {error}") from None
 
 
-def _harvest(model: "TransformerBridge", hook_name: str, rows: list[list[int]]) -> Float[Tensor, "n_tokens d_in"]:
+def _harvest(
+    model: "TransformerBridge", hook_name: str, rows: list[list[int]], on_batch: Callable[[int, int], None]
+) -> Float[Tensor, "n_tokens d_in"]:
     """Of all rows, one after the other."""
     found: dict[int, Tensor] = {}
     for batch in batches([len(row) for row in rows], BATCH["cpu"]):
         acts = through_bridge(model, as_batch(model, [rows[i] for i in batch])[0], [hook_name])[hook_name]
         found |= {i: acts[at, : len(rows[i])] for at, i in enumerate(batch)}
+        on_batch(len(found), len(rows))
     return torch.cat([found[i] for i in range(len(rows))])
 
 
