@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,15 @@ def test_an_index_is_read_without_the_model(index: FeatureIndex):
     )
     out = subprocess.run([sys.executable, "-c", code, index.folder], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["False", "False"]
+
+
+def test_threads_that_read_at_once_get_what_one_gets(index: FeatureIndex):
+    features = [7 * i % 24 for i in range(72)]
+    expected = [repr(FeatureIndex.open(index.folder).feature(feature)) for feature in range(24)]
+    shared = FeatureIndex.open(index.folder)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda feature: repr(shared.feature(feature)), features))
+    assert found == [expected[feature] for feature in features]
 
 
 def test_sql_reaches_every_table(index: FeatureIndex):

@@ -69,6 +69,7 @@ class Explorer(Pane):
         self._add("ranking", RankingTable())
         self._look_through(bench)
         self.pane["prompt"].observe(self._show_ranking, "ranking")
+        self.pane["ranking"].observe(self._read_ahead, "view")
         self.pane["prompt"].observe(lambda change: self._look_through(change["new"]), "bench")
         self.on_msg(self._hear)
 
@@ -79,6 +80,7 @@ class Explorer(Pane):
             self.pane.pop(name).close()
         self._add("card", CardPane(bench, saved_features=self._ranked_features))
         self._add("finder", Finder(bench))
+        self.pane["finder"].observe(self._read_ahead, "view")
         self._add("steering", SteeringPane(bench, prompt=question["prompt"]))
         self._add("attention", AttentionPane(bench, **question))
         if "map" in self.pane:
@@ -105,6 +107,13 @@ class Explorer(Pane):
             self.pane["steering"].prompt = new.prompt
         for name, value in self._question().items():
             setattr(self.pane["attention"], name, value)
+
+    @traitlets.observe("feature")
+    def _read_ahead(self, change: Any = None) -> None:
+        """What is seen now is likely to be chosen next: rows of the ranking and of a search, neighbors of the selection."""
+        rows = [row for name in ("ranking", "finder") if name in self.pane for row in self.pane[name].view.get("rows", [])]
+        if "card" in self.pane:
+            self.pane["card"].read_ahead(list(dict.fromkeys([*(row["feature"] for row in rows), *self.pane["card"].neighbors])))
 
     @traitlets.observe("tab")
     def _draw_map(self, change: Any = None) -> None:

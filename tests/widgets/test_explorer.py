@@ -124,6 +124,23 @@ def test_closing_the_view_ends_its_thread(bench: Workbench):
     assert job.wait(60).stage == "cancelled" and not [t for t in threading.enumerate() if t is job.thread]
 
 
+def test_what_is_in_sight_is_read_before_it_is_chosen(bench: Workbench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("widgets.card_pane.REST", 0.0)
+    tables = bench.index._tables
+    explorer = explore(bench, PROMPT, " mat", " dog")
+    explorer.pane["prompt"]._job.wait(60)
+    while not explorer.pane["card"]._ahead.wait(60).is_over:
+        pass  # another list was in sight meanwhile
+    monkeypatch.setattr("widgets.card_pane.REST", 60.0)  # neighbors are not read ahead below
+    read = tables.windows.cache_info().misses
+    for row in explorer.pane["ranking"].view["rows"]:
+        explorer.feature = row["feature"]
+        assert f"feature {row['feature']}" in explorer.pane["card"].html.lower()
+    assert tables.windows.cache_info().misses == read
+    explorer.close()
+    assert explorer.pane["card"]._ahead.wait(60).is_over
+
+
 def test_a_feature_chosen_anywhere_is_chosen_everywhere(explorer: Explorer):
     feature = int(explorer.pane["ranking"].ranking.table["feature"].iloc[5])
     for name in explorer.pane:

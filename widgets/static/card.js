@@ -7,7 +7,7 @@ function render({ model, el }) {
   const save = button("Set label", () => model.send({ do: "label", text: name.value }));
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
-  const json = button("Copy JSON", () => copy(model.get("facts"), "JSON"));
+  const json = button("Copy JSON", () => copy(JSON.stringify(JSON.parse(model.get("facts")), null, 1), "JSON"));
   const tools = node(
     "div",
     { class: "wbk-tools" },
