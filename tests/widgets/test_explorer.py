@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,7 +13,7 @@ from widgets import CardPane, Explorer, PromptPane, explore
 from widgets.jobs import turn_of
 from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
-from workbench.features.index import build_index
+from workbench.features.index import FeatureIndex, build_index
 
 PROMPT = "the cat sat on the"
 TEXTS = [TEXT, "the dog sat", "a cat and the mat"]
@@ -126,6 +127,7 @@ def test_closing_the_view_ends_its_thread(bench: Workbench):
 
 def test_what_is_in_sight_is_read_before_it_is_chosen(bench: Workbench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("widgets.card_pane.REST", 0.0)
+    bench = replace(bench, index=FeatureIndex.open(bench.index.folder))  # nobody else reads it
     tables = bench.index._tables
     explorer = explore(bench, PROMPT, " mat", " dog")
     explorer.pane["prompt"]._job.wait(60)
