@@ -3,7 +3,7 @@
     FeatureMap(bench.map())                                 or any table with sae, feature, x, y, cluster, density, label
     pane.show_scores(found.table)                           colored by a search's score
 
-Pan, zoom, lasso, search; a click or the arrow keys select. The points travel as bytes, once; points.js draws them, map.js answers the hand.
+Pan, zoom, lasso, search; a click or the arrow keys select. The points travel as bytes, once; map.js says which file then does what.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ N_PLACES = 400  # clusters that may be named: more would never fit
 class FeatureMap(Pane):
     """`feature` and `sae_name` are the selection, `lassoed` the rows of `table` inside the lasso (`lassoed_features`: as a table)."""
 
-    _esm = module("points", "map_data", "map")
+    _esm = module("points", "map_data", "map_scene", "map_canvas", "map_words", "map_hand", "map")
     _css = style("map")
     kept = ("feature", "sae_name", "color_by", "query", "hidden", "view", "lassoed")
     maker = "FeatureMap(bench.map())"
