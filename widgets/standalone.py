@@ -1,5 +1,7 @@
 """Any of our widgets as one HTML file that opens offline and stays alive: its ES module, its traits as JSON, a small model of them.
 
+The JSON is gzipped: feature pages repeat their styles, and a saved explorer is a seventh of its size.
+
     save(widget, "view.html")            widgets inside of it come along; all that have a `feature` share one selection
 
 What Python answered in the notebook, a second module answers in the file, where the widget names one:
@@ -12,6 +14,7 @@ What Python answered in the notebook, a second module answers in the file, where
 """
 
 import base64
+import gzip
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -77,11 +80,16 @@ def document(title: str, widgets: Sequence[Part], report: str = "", without_scri
         "STYLE": "\n".join(styles),
         "REPORT": report,
         "PLAIN": without_scripts or "This part needs scripts.",
-        "STATE": as_json([{name: value for name, value in asdict(part).items() if name != "style"} for part in widgets]),
+        "STATE": packed([{name: value for name, value in asdict(part).items() if name != "style"} for part in widgets]),
         "SCRIPT": (STATIC / "page.js").read_text(),
     }
     pieces = (STATIC / "page.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
     return "".join(piece if i % 2 == 0 else texts[piece] for i, piece in enumerate(pieces))
+
+
+def packed(value: Any) -> str:
+    """JSON, gzipped, as base64; the same value gives the same text."""
+    return base64.b64encode(gzip.compress(as_json(value).encode(), mtime=0)).decode()
 
 
 def as_json(value: Any) -> str:

@@ -1,6 +1,5 @@
 """The map in Chromium, as the file that it writes: points stand where they belong, hand and keys select, the lasso takes what is inside."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +170,6 @@ def test_jupyters_shortcuts_do_not_hear_the_maps_keys(page: Page, tmp_path: Path
     focusable = page.locator(".wbp button, .wbp input, .wbp select, .wbp [tabindex]")
     assert focusable.count() > 8
     assert focusable.evaluate_all("all => all.every((one) => one.dataset.lmSuppressShortcuts === 'true')")
-    assert json.loads(page.locator("#state").inner_text())
 
 
 def test_a_map_of_nothing_opens(page: Page, tmp_path: Path):

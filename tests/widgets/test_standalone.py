@@ -1,6 +1,7 @@
 """Any widget as one file: what is in it, without a browser; tests/browser/test_explorer_page.py opens one."""
 
 import base64
+import gzip
 import json
 import re
 from pathlib import Path
@@ -11,15 +12,15 @@ from made_ranking import made_ranking, made_table
 
 from widgets import RankingTable
 from widgets.pane import Pane
-from widgets.standalone import WIDGET, as_json, page
+from widgets.standalone import WIDGET, as_json, packed, page
 
 HOSTILE = "</script><script>window.hacked=1</script> @@STATE@@ \u202e"
 
 
 def state(html: str) -> list[dict]:
-    found = re.search(r'<script type="application/json" id="state">(.*?)</script>', html, re.DOTALL)
+    found = re.search(r'<script type="application/gzip" id="state">(.*?)</script>', html, re.DOTALL)
     assert found is not None
-    return json.loads(found[1])
+    return json.loads(gzip.decompress(base64.b64decode(found[1])))
 
 
 def test_no_text_can_end_the_script_that_holds_it_or_stand_for_a_piece_of_the_page():
@@ -51,6 +52,11 @@ def test_bytes_travel_as_base64_and_what_is_no_data_is_refused():
     assert json.loads(as_json({"points": memoryview(b"\x00\xff<")})) == {"points": {"@bytes": base64.b64encode(b"\x00\xff<").decode()}}
     with pytest.raises(TypeError, match="a trait holds a set"):
         as_json({"seen": {1}})
+
+
+def test_one_view_is_one_file_to_the_byte_whenever_it_is_saved():
+    value = {"tokens": [HOSTILE]}
+    assert packed(value) == packed(value) and base64.b64decode(packed(value))[4:8] == bytes(4)  # gzip's place for the time
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

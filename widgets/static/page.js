@@ -1,9 +1,10 @@
 // A saved page: models that hold the traits that Python held, for the widgets' own modules to draw. What Python would answer, a widget's
 // offline module answers; one selection is shared by all models that have a `feature`.
 
-const parts = JSON.parse(document.getElementById("state").textContent, (key, value) =>
-  value?.["@bytes"] == null ? value : new DataView(Uint8Array.from(atob(value["@bytes"]), (c) => c.charCodeAt(0)).buffer),
-);
+const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+const packed = new Blob([bytes(document.getElementById("state").textContent)]);
+const unpacked = await new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).text();
+const parts = JSON.parse(unpacked, (key, value) => (value?.["@bytes"] == null ? value : new DataView(bytes(value["@bytes"]).buffer)));
 const modules = new Map(); // each text is loaded once
 const load = (text) => {
   if (!modules.has(text)) modules.set(text, import(URL.createObjectURL(new Blob([text], { type: "text/javascript" }))));
