@@ -34,6 +34,7 @@ CONTRASTS = """(selector) => {
   return found;
 }"""
 ENOUGH = 4.5
+PATIENCE = 50  # looks, a tenth of a second apart
 
 
 def contrasts(page: Page, selector: str) -> list[tuple[float, str]]:
@@ -42,7 +43,13 @@ def contrasts(page: Page, selector: str) -> list[tuple[float, str]]:
 
 
 def too_faint(page: Page, selector: str) -> list[str]:
-    """The texts whose contrast is too low. Asserts that there is any text."""
-    found = contrasts(page, selector)
+    """The texts whose contrast is too low, of a theme that may take a moment to arrive. Asserts that there is any text."""
+    found, faint = [], []
+    for _ in range(PATIENCE):
+        found = contrasts(page, selector)
+        faint = [f"{text}: {ratio:.2f}" for ratio, text in found if ratio < ENOUGH]
+        if found and not faint:
+            break
+        page.wait_for_timeout(100)
     assert found, f"{selector} shows no text"
-    return [f"{text}: {ratio:.2f}" for ratio, text in found if ratio < ENOUGH]
+    return faint

@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,9 +37,11 @@ class Deadly(Planted):
         return super().sample(seed)
 
 
-def in_process(task, *args) -> int | None:
-    """The exit code of a forked process: −9 if it was killed."""
-    process = multiprocessing.get_context("fork").Process(target=task, args=args)
+def in_process(task: Callable, *args: Any) -> int | None:
+    """The exit code of a process of its own, forked from one without threads: −9 if it was killed."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    process = server.Process(target=task, args=args)
     process.start()
     process.join()
     return process.exitcode
@@ -57,7 +61,7 @@ def test_a_run_killed_at_random_steps_ends_with_the_bits_of_an_unbroken_one(tmp_
     unbroken = run(Planted(), tmp_path / "unbroken")
     steps = sorted(random.sample(range(EVERY + 1, N_STEPS), 2))
     for step in steps:
-        assert in_process(lambda last: run(Deadly(last), tmp_path / "broken"), step) == -signal.SIGKILL, steps
+        assert in_process(run, Deadly(step), tmp_path / "broken") == -signal.SIGKILL, steps
         assert read_header(tmp_path / "broken" / CHECKPOINT_FILE).n_done == step // EVERY * EVERY, steps
     resumed = run(Planted(), tmp_path / "broken")
     assert [sae.fingerprint() for sae in resumed] == [sae.fingerprint() for sae in unbroken], steps
@@ -65,7 +69,7 @@ def test_a_run_killed_at_random_steps_ends_with_the_bits_of_an_unbroken_one(tmp_
     assert lines(tmp_path / "broken") == lines(tmp_path / "unbroken"), steps
 
 
-def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def die_while_writing(folder: Path) -> None:
     fsync, n_calls = os.fsync, itertools.count()
 
     def deadly_fsync(file: int) -> None:
@@ -73,9 +77,12 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path:
             os.kill(os.getpid(), signal.SIGKILL)
         fsync(file)
 
-    monkeypatch.setattr(os, "fsync", deadly_fsync)
-    assert in_process(run, Planted(), tmp_path) == -signal.SIGKILL
-    monkeypatch.undo()
+    os.fsync = deadly_fsync
+    run(Planted(), folder)
+
+
+def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path):
+    assert in_process(die_while_writing, tmp_path) == -signal.SIGKILL
     assert read_header(tmp_path / CHECKPOINT_FILE).n_done == EVERY and list(tmp_path.glob("*.partial"))
     run(Planted(), tmp_path)
     assert not list(tmp_path.glob("*.partial")) and not (tmp_path / CHECKPOINT_FILE).exists()

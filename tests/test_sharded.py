@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,18 +25,20 @@ KINDS += [dict(architecture=architecture, k=2) for architecture in ("topk", "bat
 CONFIGS = {kind["architecture"]: TrainConfig(d_sae=D_SAE, n_steps=20, lr=3e-3, seed=1, is_plain=True, **kind) for kind in KINDS}
 
 
-def one_rank(task: Callable, rank: int, n_ranks: int, meeting: Path) -> None:
+def one_rank(task: Callable, rank: int, n_ranks: int, meeting: Path, about: tuple) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=n_ranks)
-    task(rank)
+    task(rank, *about)
     dist.destroy_process_group()
 
 
-def in_ranks(n_ranks: int, task: Callable[[int], None], folder: Path) -> list[int | None]:
-    """Exit codes of n_ranks processes that each ran task(rank)."""
+def in_ranks(n_ranks: int, task: Callable, folder: Path, *about: Any) -> list[int | None]:
+    """Exit codes of n_ranks processes that each ran task(rank, *about). They are forked from a process without threads: one forked from
+    this process, in which other tests have started some, now and then dies in gloo."""
     meeting = folder / f"meeting-{time.monotonic_ns()}"
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=one_rank, args=(task, rank, n_ranks, meeting)) for rank in range(n_ranks)]
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    processes = [server.Process(target=one_rank, args=(task, rank, n_ranks, meeting, about)) for rank in range(n_ranks)]
     for process in processes:
         process.start()
     for process in processes:
@@ -48,17 +51,16 @@ def assert_same(sae: SAE, expected: SAE) -> None:
         torch.testing.assert_close(weight, other, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def train_all(rank: int, folder: Path, ways: str) -> None:
+    kernels.DENSEST = 1.0 if ways == "sparse" or (ways == "one of each" and rank == 1) else 0.0
+    for name, cfg in CONFIGS.items():
+        train_sharded(Planted() if rank == 0 else None, replace(cfg, is_plain=ways == "dense"), folder / name, progress=False)
+
+
 @pytest.mark.parametrize("ways", ["dense", "sparse", "one of each"])
 def test_two_ranks_train_what_one_process_trains(tmp_path: Path, ways: str):
     """All architectures, 20 steps, features of the whole to 1e-5; the figures of the training too."""
-
-    def task(rank: int) -> None:
-        kernels.DENSEST = 1.0 if ways == "sparse" or (ways == "one of each" and rank == 1) else 0.0
-        for name, cfg in CONFIGS.items():
-            cfg = replace(cfg, is_plain=ways == "dense")
-            train_sharded(Planted() if rank == 0 else None, cfg, tmp_path / name, progress=False)
-
-    assert in_ranks(2, task, tmp_path) == [0, 0]
+    assert in_ranks(2, train_all, tmp_path, tmp_path, ways) == [0, 0]
     for name, cfg in CONFIGS.items():
         sae, expected = SAE.load(tmp_path / name), train(Planted(), cfg, progress=False)
         assert_same(sae, expected)
@@ -68,22 +70,26 @@ def test_two_ranks_train_what_one_process_trains(tmp_path: Path, ways: str):
         assert not list((tmp_path / name).glob("checkpoint-*"))
 
 
+def train_13_steps(rank: int, folder: Path) -> None:
+    with pytest.raises(ValueError, match="ended after 13 of 20 steps"):
+        train_sharded(Planted(n_batches=13) if rank == 0 else None, CONFIGS["topk"], folder, progress=False, checkpoint_every=5)
+
+
+def train_the_rest(rank: int, folder: Path) -> None:
+    train_sharded(Planted() if rank == 0 else None, CONFIGS["topk"], folder, progress=False)
+
+
 def test_a_checkpoint_of_two_ranks_goes_on_with_three(tmp_path: Path):
-    cfg, folder = CONFIGS["topk"], tmp_path / "sae"
-
-    def two(rank: int) -> None:
-        with pytest.raises(ValueError, match="ended after 13 of 20 steps"):
-            train_sharded(Planted(n_batches=13) if rank == 0 else None, cfg, folder, progress=False, checkpoint_every=5)
-
-    assert in_ranks(2, two, tmp_path) == [0, 0]
+    folder = tmp_path / "sae"
+    assert in_ranks(2, train_13_steps, tmp_path, folder) == [0, 0]
     path = newest(folder)
     assert path is not None and path.name == "checkpoint-13" and len(list(path.glob("*.safetensors"))) == 2
     assert not list(folder.glob("checkpoint-10")) and not list(path.glob("*.metadata")), "no pickle"
     with pytest.raises(ValueError, match="did 13 of 20 steps"):
         export(folder)
 
-    assert in_ranks(3, lambda rank: train_sharded(Planted() if rank == 0 else None, cfg, folder, progress=False), tmp_path) == [0, 0, 0]
-    assert_same(SAE.load(folder), train(Planted(), cfg, progress=False))
+    assert in_ranks(3, train_the_rest, tmp_path, folder) == [0, 0, 0]
+    assert_same(SAE.load(folder), train(Planted(), CONFIGS["topk"], progress=False))
 
 
 def test_a_checkpoint_without_its_header_does_not_count(tmp_path: Path):
@@ -96,26 +102,26 @@ def test_a_checkpoint_without_its_header_does_not_count(tmp_path: Path):
         read_header(tmp_path / "checkpoint-7")
 
 
+def find_largest(rank: int) -> None:
+    pre_acts = torch.randn(50, 12, generator=torch.Generator().manual_seed(0))
+    for k, width in ((3, 6), (8, 6), (2, 11)):  # more than a rank has; one rank with a single feature
+        own = pre_acts[:, :width] if rank == 0 else pre_acts[:, width:]
+        least = pre_acts.topk(k).values[:, -1:]
+        expected = torch.where(own >= least, own, 0).relu()
+        assert torch.equal(topk(own, k), expected)
+
+
 def test_the_largest_over_all_ranks_are_found_exactly(tmp_path: Path):
-    torch.manual_seed(0)
-    pre_acts = torch.randn(50, 12)
+    assert in_ranks(2, find_largest, tmp_path) == [0, 0]
 
-    def task(rank: int) -> None:
-        for k, width in ((3, 6), (8, 6), (2, 11)):  # more than a rank has; one rank with a single feature
-            own = pre_acts[:, :width] if rank == 0 else pre_acts[:, width:]
-            least = pre_acts.topk(k).values[:, -1:]
-            expected = torch.where(own >= least, own, 0).relu()
-            assert torch.equal(topk(own, k), expected)
 
-    assert in_ranks(2, task, tmp_path) == [0, 0]
+def deal_25_features(rank: int, folder: Path) -> None:
+    with pytest.raises(ValueError, match="25 features cannot be dealt out evenly among 2 ranks; 24 could"):
+        train_sharded(Planted() if rank == 0 else None, TrainConfig(d_sae=25, n_steps=5), folder, progress=False)
 
 
 def test_features_that_cannot_be_dealt_out_evenly_are_refused(tmp_path: Path):
-    def task(rank: int) -> None:
-        with pytest.raises(ValueError, match="25 features cannot be dealt out evenly among 2 ranks; 24 could"):
-            train_sharded(Planted() if rank == 0 else None, TrainConfig(d_sae=25, n_steps=5), tmp_path / "sae", progress=False)
-
-    assert in_ranks(2, task, tmp_path) == [0, 0]
+    assert in_ranks(2, deal_25_features, tmp_path, tmp_path / "sae") == [0, 0]
 
 
 SCRIPT = """
