@@ -80,6 +80,7 @@ class Explorer(Pane):
             self.pane.pop(name).close()
         self._add("card", CardPane(bench, saved_features=self._ranked_features))
         self._add("finder", Finder(bench))
+        self.pane["card"].observe(self._read_ahead, "html")
         self.pane["finder"].observe(self._read_ahead, "view")
         self._add("steering", SteeringPane(bench, prompt=question["prompt"]))
         self._add("attention", AttentionPane(bench, **question))
@@ -108,8 +109,7 @@ class Explorer(Pane):
         for name, value in self._question().items():
             setattr(self.pane["attention"], name, value)
 
-    @traitlets.observe("feature")
-    def _read_ahead(self, change: Any = None) -> None:
+    def _read_ahead(self, change: Any) -> None:
         """What is seen now is likely to be chosen next: rows of the ranking and of a search, neighbors of the selection."""
         rows = [row for name in ("ranking", "finder") if name in self.pane for row in self.pane[name].view.get("rows", [])]
         if "card" in self.pane:

@@ -130,17 +130,19 @@ def test_what_is_in_sight_is_read_before_it_is_chosen(bench: Workbench, monkeypa
     bench = replace(bench, index=FeatureIndex.open(bench.index.folder))  # nobody else reads it
     tables = bench.index._tables
     explorer = explore(bench, PROMPT, " mat", " dog")
+    card = explorer.pane["card"]
     explorer.pane["prompt"]._job.wait(60)
-    while not explorer.pane["card"]._ahead.wait(60).is_over:
-        pass  # another list was in sight meanwhile
-    monkeypatch.setattr("widgets.card_pane.REST", 60.0)  # neighbors are not read ahead below
+    card._ahead.wait(60)
+    in_sight = [row["feature"] for row in explorer.pane["ranking"].view["rows"]] + card.neighbors
+    assert len(in_sight) > 12
+    monkeypatch.setattr("widgets.card_pane.REST", 60.0)  # what comes in sight below is not read ahead
     read = tables.windows.cache_info().misses
-    for row in explorer.pane["ranking"].view["rows"]:
-        explorer.feature = row["feature"]
-        assert f"feature {row['feature']}" in explorer.pane["card"].html.lower()
+    for feature in in_sight:
+        explorer.feature = feature
+        assert f"feature {feature}" in card.html.lower()
     assert tables.windows.cache_info().misses == read
     explorer.close()
-    assert explorer.pane["card"]._ahead.wait(60).is_over
+    assert card._ahead.wait(60).is_over
 
 
 def test_a_feature_chosen_anywhere_is_chosen_everywhere(explorer: Explorer):
