@@ -177,7 +177,7 @@ def _agreement(ranking: Any) -> str:
 
 def _panel(figure: str, means: str, says: str, picture: str) -> str:
     return (
-        '<div style="display:inline-block;vertical-align:top;width:330px;margin:0 20px 8px 0">'
+        '<div style="display:inline-block;vertical-align:top;width:310px;margin:0 14px 8px 0">'
         f'<div style="margin-bottom:8px"><span style="font-size:22px;font-weight:600">{figure}</span> {means}<br>{says}</div>'
         f"{picture}</div>"
     )
@@ -206,7 +206,7 @@ def _order_list(top: pd.DataFrame, by: str) -> str:
         cells = [cell_html(str(rank), f"text-align:right;{FAINT}"), cell_html(_two_lines(row))]
         cells.append(cell_html(bar_html(getattr(row, by), scale, by != "activation"), "text-align:right"))
         rows.append(cells + [cell_html(_move(rank, getattr(row, f"{order}_rank")), "text-align:right") for order in others])
-    return f'<div style="display:inline-block;vertical-align:top;width:330px;margin:0 20px 12px 0">{table_html(rows, head)}</div>'
+    return f'<div style="display:inline-block;vertical-align:top;width:310px;margin:0 14px 12px 0">{table_html(rows, head)}</div>'
 
 
 def _footnote() -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from widgets.marks import ORANGE, PURPLE
 
 INK = "#888"
-WIDTH, HEIGHT = 330, 210
+WIDTH, HEIGHT = 310, 200
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 34
 N_POINTS = 2_000  # the largest by |y|; more would neither be seen nor keep the notebook small
 

@@ -38,6 +38,9 @@ class Layers(Mapping[str, SAE]):
     def __len__(self) -> int:
         return len(HOOK_NAMES)
 
+    def __repr__(self) -> str:
+        return f"Layers, an SAE at each of {', '.join(HOOK_NAMES)}"
+
 
 def layer_labels() -> dict[str, dict[int, str]]:
     """What the features mean by the answer key: hook point → feature → "state:California 0.54", where an F1 reaches 0.5."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.files import checked_file
+
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -69,6 +71,8 @@ def find(
         raise ValueError("what to look for? Give prompts, or --near FEATURE, or --label WORDS: one of the three")
     if token is not None and (len(prompts) != 1 or without):
         raise ValueError(f"--token {token!r} is of one prompt, and without others; there are {len(prompts) + len(without)}")
+    if html is not None:
+        checked_file(html)
     from workbench.bench import load
 
     bench = load(model, sae, device=device)
@@ -139,7 +143,7 @@ def parts(model: str, names: list[str], device: str) -> "tuple[TransformerBridge
 
     if model == "atlas":
         bench = atlas.load(device=device)
-        known = dict(bench.saes)
+        known = {bench.sae_name: bench.sae, **bench.saes}  # the one that all commands take where none is named comes first
         wanted = names or list(known)
         return bench.model, {Path(name).name: known[name] if name in known else SAE.load(name, device) for name in wanted}
     saes = {re.split(r"[/:]", name.rstrip("/"))[-1]: SAE.load(name, device) for name in names}

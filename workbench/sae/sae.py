@@ -13,6 +13,7 @@ On disk an SAE is SAELens' folder: cfg.json and sae_weights.safetensors. formats
 import hashlib
 import json
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ class SAE(nn.Module):
         self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in))
         self.b_dec = nn.Parameter(torch.zeros(cfg.d_in))
         self.threshold = nn.Parameter(torch.zeros(cfg.d_sae)) if cfg.architecture == "jumprelu" else None
+
+    def extra_repr(self) -> str:
+        """What stands in the brackets of repr(sae)."""
+        return f"{self.cfg.architecture}, {self.cfg.d_in:,} → {self.cfg.d_sae:,} features at {self.cfg.hook_name}"
 
     def encode(self, x: Activations) -> FeatureActs:
         """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
@@ -157,6 +162,16 @@ class SAE(nn.Module):
         from workbench.sae.formats import read
 
         return read(source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
+
+
+def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:
+    """Raises ValueError for what is no feature, with those that there are."""
+    if isinstance(feature, bool) or not isinstance(feature, Integral):
+        words = "; find_by_label finds features by words" if isinstance(feature, str) else ""
+        raise ValueError(f"{feature!r} is no feature: expected a whole number, 0 to {d_sae - 1:,}{words}")
+    if not 0 <= feature < d_sae:
+        raise ValueError(f"feature {feature} is out of range: {name} has features 0 to {d_sae - 1:,}")
+    return int(feature)
 
 
 def _to_saelens(cfg: SAEConfig) -> dict[str, Any]:
