@@ -14,6 +14,7 @@ from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, number, visible
 from widgets.svg import HEIGHT, INK, WIDTH, Line, lines_svg, svg_img
 
 RATINGS = {"clean": "3 cleanly what it is", "near": "2 near it", "vague": "1 in the text", "irrelevant": "0 not in the text"}
+COUNTS = "140,110,90"  # not a rating's color
 RATING_COLORS = dict(zip(RATINGS, (BLUE, "120,170,210", "175,175,175", ORANGE), strict=True))
 COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")
 DASHES: tuple[str, ...] = ("", "6 4", "2 3", "8 3 2 3", "1 2")
@@ -30,18 +31,18 @@ def plot_specificity(table: pd.DataFrame, title: str) -> StillFigure:
         color = f"rgb({RATING_COLORS[rating]})"
         hover = f"{name}: %{{y:.0%}} at %{{x}}<extra></extra>"
         figure.add_trace(go.Bar(x=names, y=rows[rating], name=name, marker_color=color, hovertemplate=hover), row=1, col=1)
-    counts = go.Bar(x=names, y=rows["n_active"], marker_color=f"rgba({BLUE},0.6)", showlegend=False, hovertemplate="%{y:,}<extra></extra>")
+    counts = go.Bar(x=names, y=rows["n_active"], marker_color=f"rgb({COUNTS})", showlegend=False, hovertemplate="%{y:,}<extra></extra>")
     figure.add_trace(counts, row=2, col=1)
     figure.update_yaxes(title_text="share", row=1, col=1).update_yaxes(title_text="activations", type="log", row=2, col=1)
     figure.update_xaxes(title_text="activation", row=2, col=1)
-    legend = legend_html({name: (RATING_COLORS[rating], "") for rating, name in RATINGS.items()})
+    legend = _boxes_html({name: RATING_COLORS[rating] for rating, name in RATINGS.items()} | {"how often": COUNTS})
     figure._still = f'<div><div style="font-size:12px">{escape(visible(title))[:120]}</div>{_stacked_svg(rows, names)}{legend}</div>'
     return figure
 
 
 def _stacked_svg(rows: pd.DataFrame, names: Sequence[str]) -> str:
     """Stacked shares above, counts on a log scale below."""
-    left, top, bottom, low = 42, 8, HEIGHT - 70, HEIGHT - 18
+    left, top, bottom, low = 42, 22, HEIGHT - 70, HEIGHT - 18
     step, body = (WIDTH - left - 10) / max(len(rows), 1), []
     tallest = np.log1p(rows["n_active"].max())
     for i, row in enumerate(rows.to_dict("records")):
@@ -51,12 +52,23 @@ def _stacked_svg(rows: pd.DataFrame, names: Sequence[str]) -> str:
             y -= height
             body.append(_bar(x, y, width, height, RATING_COLORS[rating], f"{names[i]}: {row[rating]:.0%} {RATINGS[rating]}"))
         height = 36 * np.log1p(row["n_active"]) / tallest
-        body.append(_bar(x, low - height, width, height, BLUE, f"{names[i]}: {row['n_active']:,}", 0.6))
+        body.append(_bar(x, low - height, width, height, COUNTS, f"{names[i]}: {row['n_active']:,}"))
     for share in (0, 0.5, 1):
         body.append(_text(left - 6, bottom - share * (bottom - top) + 4, f"{share:g}", "end"))
+    body.append(_text(left - 36, 10, "share of the activations at this level, by rating", "start"))
     body += [_text(left - 6, low - 12, "how", "end"), _text(left - 6, low, "often", "end")]
     body += [_text(left, HEIGHT - 4, "0", "start"), _text(WIDTH - 10, HEIGHT - 4, f"activation {names[-1].split(' – ')[1]}", "end")]
     return svg_img("".join(body), WIDTH, HEIGHT, "share of each rating against the level of activation")
+
+
+def _boxes_html(colors: Mapping[str, str]) -> str:
+    """Names of bars, each with a box of its color."""
+    box = "display:inline-block;width:11px;height:11px;border-radius:2px;margin-right:5px;vertical-align:-1px"
+    spans = [
+        f'<span style="margin-right:14px;white-space:nowrap"><span style="{box};background-color:rgb({color})"></span>{escape(name)}</span>'
+        for name, color in colors.items()
+    ]
+    return f'<div style="max-width:640px;font-size:12px">{"".join(spans)}</div>'
 
 
 def plot_completeness(points: pd.DataFrame, curves: Mapping[str, tuple[float, float, float]]) -> StillFigure:

@@ -15,7 +15,6 @@ from widgets.svg_log import Curve, loglog_svg
 COMPUTE = "compute (FLOPs)"
 NAMES = {"loss": "loss at λ = 5", "n_features": "features", "n_steps": "steps", "lr": "learning rate"}
 SMALL = "font-size:12px;opacity:0.7"
-NOTE = f'<div style="{SMALL}">Line: the fit; dashed: its 90 % interval; rings: optima at the edge of the grid, not in the fit.</div>'
 
 
 def plot_loss(curves: pd.DataFrame, optima: pd.DataFrame, law: Any) -> StillFigure:
@@ -40,7 +39,8 @@ def plot_optima(optima: pd.DataFrame, laws: Sequence[Any], title: str) -> StillF
         figure.add_traces(list(panel.data), rows=[1] * len(panel.data), cols=[column] * len(panel.data))
         figure.update_xaxes(type="log", title_text=COMPUTE, row=1, col=column)
         figure.update_yaxes(type="log", title_text=NAMES[laws[column - 1].name], row=1, col=column)
-    figure._still = "".join(panel._still.replace(NOTE, "") for panel in panels) + NOTE
+    note = _note([mark for law in laws for mark in _optima(optima, law.name, ORANGE)])
+    figure._still = "".join(panel._still.replace(note, "") for panel in panels) + note
     return figure
 
 
@@ -58,8 +58,16 @@ def _figure(curves: Sequence[Curve], title: str, y_name: str, law: Any, size: tu
             go.Scatter(x=curve.x, y=curve.y, mode=mode, name=name, hovertemplate=f"{name}<br>%{{x:.2e}} FLOPs, %{{y:.4g}}", **look)
         )
     figure.update_xaxes(type="log", title_text=COMPUTE).update_yaxes(type="log", title_text=y_name)
-    figure._still = loglog_svg(curves, COMPUTE, y_name, str(figure.layout.title.text), size) + NOTE
+    figure._still = loglog_svg(curves, COMPUTE, y_name, str(figure.layout.title.text), size) + _note(curves)
     return figure
+
+
+def _note(curves: Sequence[Curve]) -> str:
+    """What the marks are, of those that are there."""
+    widths = "Blue: a number of features each, trained longer and longer. " if any(curve.name for curve in curves) else ""
+    rings = "; rings: optima at the edge of the grid, not in the fit" if any(curve.style == "rings" for curve in curves) else ""
+    says = f"{widths}Orange: the optimum at each compute{rings}. Purple: the fit through the optima, dashed its 90 % interval."
+    return f'<div style="{SMALL}">{says}</div>'
 
 
 def _title(law: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from widgets.marks import FAINT, RULE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
 
 N_TOKENS = 8  # rows of the next-token table
-N_COLUMNS = 6  # settings that it shows
+N_COLUMNS = 8  # settings that it shows
 N_STRONGEST = 15
 WAY_NAMES = {"effect_mean": "setting them to their mean:", "effect_resample": "taking them from the other prompt:"}
 SHARES = (0.5, 0.8, 0.9)  # of the metric
@@ -80,13 +80,18 @@ def _next_tokens(steering: Any) -> str:
         values = [probabilities.get(token, math.nan) for probabilities in columns.values()]
         rows.append([cell_html(token_html(token)), *(cell_html(bar_html(value, 1.0, is_signed=False)) for value in values)])
     is_cut = len({each.setting.name for each in steering.continuations}) > N_COLUMNS
-    left_out = f", the first {N_COLUMNS} settings" if is_cut else ""
+    left_out = f", the first {N_COLUMNS - 1} settings and the last" if is_cut else ""
     about = f"probability right after the prompt{left_out}; – not among the likeliest"
     return heading_html("The next token", about) + table_html(rows, head)
 
 
 def _footnote(has_features: bool) -> str:
-    own = "Blue: the steered features' own activation when the unsteered model reads the text. " if has_features else ""
+    own = (
+        "Own activation, and blue: how active the steered features are at the new tokens when the unsteered model reads the text; "
+        "0 where they fire at none of them. "
+        if has_features
+        else ""
+    )
     says = f"{own}Perplexity: how unlikely the text is to the unsteered model, 1 for certain; greedy texts are likelier than people's."
     return f'<div style="margin-top:14px;font-size:12px;{FAINT}">{says}</div>'
 

@@ -15,6 +15,8 @@ from widgets.marks import ORANGE, PURPLE
 INK = "#888"
 WIDTH, HEIGHT = 310, 200
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 34
+HEAT_GRAY, HEAT_ORANGE, HEAT_PURPLE = (178, 172, 168), (240, 115, 20), (160, 132, 245)  # a heat map's: black on them has contrast ≥ 6
+OPAQUE = 0.15  # of a heat map's scale: from here on a cell has a number and covers the page
 N_POINTS = 2_000  # the largest by |y|; more would neither be seen nor keep the notebook small
 
 
@@ -24,9 +26,9 @@ def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str
     x, y = x[drawn], y[drawn]
     kept = np.argsort(-np.abs(y), kind="stable")[:N_POINTS]
     x, y = x[kept], y[kept]
-    x_ticks, y_ticks = nice_ticks(x), nice_ticks(y)
-    px = LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
-    py = HEIGHT - BOTTOM - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
+    x_ticks = nice_ticks(x)
+    axes = _Axes(x_ticks, nice_ticks(y), x_ticks[-1])
+    px, py = axes.at(x, y)
     is_top = np.zeros(len(y), dtype=bool)
     is_top[np.argsort(-y, kind="stable")[:10]] = True
     marks = [
@@ -35,7 +37,7 @@ def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str
         _marks(px[is_top & (y > 0)], py[is_top & (y > 0)], ORANGE, "round", 8, 0.9),
         _marks(px[is_top & (y <= 0)], py[is_top & (y <= 0)], PURPLE, "square", 7, 0.9),
     ]
-    return svg_img("".join([*_axes(x_ticks, y_ticks, x_name, y_name), *marks]), WIDTH, HEIGHT, alt)
+    return svg_img("".join([*axes.drawn(x_name, y_name), *marks]), WIDTH, HEIGHT, alt)
 
 
 def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt: str) -> str:
@@ -65,13 +67,13 @@ class Line(NamedTuple):
 def lines_svg(lines: Sequence[Line], x_name: str, y_name: str, alt: str) -> str:
     """Lines as an <img>; a point is left out where it is no number."""
     every_x, every_y = (np.concatenate([np.asarray(line[i], dtype=float) for line in lines]) for i in (0, 1))
-    x_ticks, y_ticks = nice_ticks(every_x[np.isfinite(every_x)]), nice_ticks(every_y[np.isfinite(every_y)])
-    body = _axes(x_ticks, y_ticks, x_name, y_name)
+    every_x, every_y = every_x[np.isfinite(every_x)], every_y[np.isfinite(every_y)]
+    x_ticks, last = nice_ticks(every_x), every_x.max(initial=-np.inf)
+    axes = _Axes(x_ticks, nice_ticks(every_y), last if x_ticks[-2] < last else x_ticks[-1])
+    body = axes.drawn(x_name, y_name)
     for x, y, color, dash in lines:
         drawn = np.isfinite(x) & np.isfinite(y)
-        px = LEFT + (x[drawn] - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
-        py = HEIGHT - BOTTOM - (y[drawn] - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
-        path = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in zip(px, py, strict=True))
+        path = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in zip(*axes.at(x[drawn], y[drawn]), strict=True))
         if path:
             body.append(f'<path d="M{path}" fill="none" stroke="rgb({color})" stroke-width="2" stroke-dasharray="{dash}"/>')
     return svg_img("".join(body), WIDTH, HEIGHT, alt)
@@ -79,7 +81,7 @@ def lines_svg(lines: Sequence[Line], x_name: str, y_name: str, alt: str) -> str:
 
 def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], alt: str, scale: float) -> str:
     """A matrix as an <img>: orange > 0, purple < 0, as deep as its share of `scale`, gray where nothing was measured; the larger values
-    also as numbers."""
+    also as numbers, on shades that are the same on light and dark pages."""
     cell_x, cell_y, head = 38, 22, 12 + 6 * max(map(len, column_names), default=0)
     left = 12 + 7 * max(map(len, row_names), default=0)
     body = []
@@ -91,16 +93,20 @@ def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequenc
         body.append(_text(left - 6, y + 15, name, "end"))
         for column, value in enumerate(values[row]):
             x, is_known = left + cell_x * column, np.isfinite(value)
-            color, share = (ORANGE if value > 0 else PURPLE, abs(value) / scale) if is_known else ("128,128,128", 0.1)
-            fill = f'fill="rgb({color})" fill-opacity="{0.9 * share:.2f}" stroke="{INK}" stroke-opacity="0.2"'
+            color, opacity = _shade(value / scale) if is_known else ("128,128,128", 0.1)
+            fill = f'fill="rgb({color})" fill-opacity="{opacity:.2f}" stroke="{INK}" stroke-opacity="0.2"'
             body.append(f'<rect x="{x}" y="{y}" width="{cell_x - 1}" height="{cell_y - 1}" {fill}/>')
-            if is_known and share >= 0.15:
-                halo = (
-                    'fill="#111" stroke="white" stroke-opacity="0.85" stroke-width="3" paint-order="stroke"'  # on any shade, light or dark
-                )
+            if is_known and abs(value) >= OPAQUE * scale:
                 shown = f"{value:.2g}".replace("-", "−")
-                body.append(f'<text x="{x + cell_x / 2:.1f}" y="{y + 15}" text-anchor="middle" {halo}>{shown}</text>')
+                body.append(f'<text x="{x + cell_x / 2:.1f}" y="{y + 15}" text-anchor="middle" fill="#111">{shown}</text>')
     return svg_img("".join(body), left + cell_x * len(column_names) + head // 2, head + cell_y * len(row_names) + 4, alt)
+
+
+def _shade(share: float) -> tuple[str, float]:
+    """A color between gray and orange or purple that black numbers stand out on, and its opacity: shares too small for a number fade."""
+    full, depth = (HEAT_ORANGE if share > 0 else HEAT_PURPLE), min(0.2 + 0.8 * abs(share), 1.0)
+    mixed = (round(gray + depth * (hue - gray)) for gray, hue in zip(HEAT_GRAY, full, strict=True))
+    return ",".join(map(str, mixed)), min(abs(share) / OPAQUE, 1.0)
 
 
 def svg_img(body: str, width: int, height: int, alt: str) -> str:
@@ -123,15 +129,32 @@ def nice_ticks(values: np.ndarray, n: int = 4) -> np.ndarray:
     return np.arange(np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9) + 1) * step
 
 
-def _axes(x_ticks: np.ndarray, y_ticks: np.ndarray, x_name: str, y_name: str) -> list[str]:
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    x_at = LEFT + (x_ticks - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (right - LEFT)
-    y_at = bottom - (y_ticks - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (bottom - TOP)
-    lines = [_line(LEFT, y, right, y, value == 0) for y, value in zip(y_at, y_ticks, strict=True)]
-    lines += [_line(x, TOP, x, bottom, value == 0) for x, value in zip(x_at, x_ticks, strict=True)]
-    numbers = [_text(LEFT - 6, y + 4, f"{value:g}", "end") for y, value in zip(y_at, _round(y_ticks), strict=True)]
-    numbers += [_text(x, bottom + 14, f"{value:g}", "middle") for x, value in zip(x_at, _round(x_ticks), strict=True)]
-    return [*lines, *numbers, _text(LEFT - 6, 10, y_name, "start"), _text(right, HEIGHT - 4, x_name, "end")]
+class _Axes(NamedTuple):
+    """Where values lie in a picture of WIDTH × HEIGHT, and its grid; the x axis ends at `x_last`, with or without a tick."""
+
+    x_ticks: np.ndarray
+    y_ticks: np.ndarray
+    x_last: float
+
+    @property
+    def left(self) -> float:
+        """Room for the longest number beside the y axis."""
+        return max(LEFT, 10 + 7 * max(len(f"{value:g}") for value in _round(self.y_ticks)))
+
+    def at(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        px = self.left + (x - self.x_ticks[0]) / (self.x_last - self.x_ticks[0]) * (WIDTH - RIGHT - self.left)
+        py = HEIGHT - BOTTOM - (y - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
+        return px, py
+
+    def drawn(self, x_name: str, y_name: str) -> list[str]:
+        right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+        x_ticks = self.x_ticks[self.x_ticks <= self.x_last * (1 + 1e-9)]
+        x_at, y_at = self.at(x_ticks, x_ticks)[0], self.at(self.y_ticks, self.y_ticks)[1]
+        lines = [_line(self.left, y, right, y, value == 0) for y, value in zip(y_at, self.y_ticks, strict=True)]
+        lines += [_line(x, TOP, x, bottom, value == 0) for x, value in zip(x_at, x_ticks, strict=True)]
+        numbers = [_text(self.left - 6, y + 4, f"{value:g}", "end") for y, value in zip(y_at, _round(self.y_ticks), strict=True)]
+        numbers += [_text(x, bottom + 14, f"{value:g}", "middle") for x, value in zip(x_at, _round(x_ticks), strict=True)]
+        return [*lines, *numbers, _text(LEFT - 6, 10, y_name, "start"), _text(right, HEIGHT - 4, x_name, "end")]
 
 
 def _marks(px: np.ndarray, py: np.ndarray, color: str, cap: str, size: int, opacity: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from widgets.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
 
-ROOM = 30  # right of the axes, for a curve's name at its end
+ROOM = 24  # left of the first point, for names of curves that begin there
 APART = 11  # pixels between two names
 
 
@@ -19,16 +19,17 @@ class Curve(NamedTuple):
     y: np.ndarray
     color: str
     style: str
-    name: str = ""  # written at its end
+    name: str = ""  # written where it begins: many curves end close together
 
 
 def loglog_svg(curves: Sequence[Curve], x_name: str, y_name: str, alt: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
     """Curves over logarithmic axes as an <img> of `size` pixels."""
     (x_low, x_high), (y_low, y_high) = _reach([curve.x for curve in curves]), _reach([curve.y for curve in curves])
-    right, bottom = size[0] - RIGHT - ROOM, size[1] - BOTTOM
+    right, bottom = size[0] - RIGHT, size[1] - BOTTOM
+    left = LEFT + (ROOM if any(curve.name for curve in curves) else 0)
 
     def at(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        px = LEFT + (np.log(x) - x_low) / (x_high - x_low) * (right - LEFT)
+        px = left + (np.log(x) - x_low) / (x_high - x_low) * (right - left)
         return px, bottom - (np.log(y) - y_low) / (y_high - y_low) * (bottom - TOP)
 
     x_ticks, y_ticks = log_ticks(x_low, x_high), log_ticks(y_low, y_high)
@@ -38,18 +39,17 @@ def loglog_svg(curves: Sequence[Curve], x_name: str, y_name: str, alt: str, size
     body += [_text(LEFT - 5, 10, y_name, "start"), _text(size[0] - RIGHT, size[1] - 4, x_name, "end")]
     drawn = [(*at(curve.x, curve.y), curve) for curve in curves]
     body += [_drawn(px, py, curve) for px, py, curve in drawn]
-    body += _names([(float(px[-1]), float(py[-1]), curve.name) for px, py, curve in drawn if curve.name and len(px)])
+    body += _names([(float(px[0]), float(py[0]), curve.name) for px, py, curve in drawn if curve.name and len(px)])
     return svg_img("".join(body), *size, alt)
 
 
-def _names(ends: list[tuple[float, float, str]]) -> list[str]:
-    """Each name at its curve's end, or a little lower where another one is in the way."""
+def _names(begins: list[tuple[float, float, str]]) -> list[str]:
+    """Each name left of where its curve begins, or a little lower where another one is in the way."""
     texts, taken = [], []
-    for x, y, name in sorted(ends, key=lambda end: end[1]):
-        while any(abs(x - other_x) < ROOM and abs(y - other_y) < APART for other_x, other_y in taken):
-            y += 1
+    for x, y, name in sorted(begins, key=lambda begin: begin[1]):
+        y = max([y, *(other_y + APART for other_x, other_y in taken if abs(x - other_x) < ROOM)])
         taken.append((x, y))
-        texts.append(_text(x + 5, y + 4, name, "start"))
+        texts.append(_text(x - 6, y + 4, name, "end"))
     return texts
 
 

@@ -124,7 +124,7 @@ def basis(laws: ScalingLaws, alike: float, d_in: int, batch: int) -> list[str]:
     said = [f"from the laws of {len(laws.runs)} runs at {first['hook_name']} of {first['model_name']}, {len(computes)} optima"]
     beyond = max(alike / computes.max(), computes.min() / alike)
     if beyond > 1.5:
-        said.append(f"carried {beyond:,.0f}-fold beyond the compute of these runs: the interval holds only if the laws do")
+        said.append(f"carried {float(f'{beyond:.3g}'):,.0f}-fold beyond the compute of these runs: the interval holds only if the laws do")
         said += [f"{bend_sentence(laws.bend)}; expect more than the interval says"] if laws.bend > BENT else []
     if d_in != first["d_in"]:
         said.append(f"carried from d_in {first['d_in']} to {d_in:,} at equal n_features · n_tokens; a sweep of your own would tell")
