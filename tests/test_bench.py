@@ -82,7 +82,7 @@ def test_parts_that_do_not_fit_are_refused(bench: Workbench):
 
 
 def test_a_model_without_its_sae_says_what_is_missing():
-    with pytest.raises(ValueError, match="needs sae=: the folder of an SAE"):
+    with pytest.raises(ValueError, match="needs an SAE trained on that model"):
         load("gpt2")
 
 

@@ -69,6 +69,7 @@ WRONG = {
     "an order that is none": (["--by", "efect"], "'efect'"),
     "no rows": (["--top", "0"], "--top"),
     "no folder for the page": (["--html", "nowhere/page.html"], "does not exist"),
+    "a folder for the page": (["--html", "tests"], "tests is a folder: expected a file's name, such as tests/page.html"),
     "no such SAE": (["--sae", "nowhere"], "no such folder"),
     "no such model": (["--model", "./nowhere"], "is not a Hugging Face model"),
     "an unknown option": (["--nonsense"], "--nonsense"),
@@ -92,6 +93,19 @@ def test_a_command_half_typed_is_one_line_and_exit_2(args: list[str], capsys: py
     assert cli.main(args) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and len(captured.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("args", "last"), [(["frobnicate"], "label, lab, atlas"), (["atlas"], "build"), (["atlas", "nonsense"], "build")])
+def test_a_command_that_is_none_lists_those_that_there_are(args: list[str], last: str, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(args) == 2
+    assert capsys.readouterr().err.endswith(f"{last}.\n")
+
+
+def test_the_atlas_is_not_built_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "notes.txt").touch()
+    for path in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "atlas"):
+        assert cli.main(["atlas", "build", str(path)]) == 2
+        assert "notes.txt is a file: expected the name of a folder to write" in capsys.readouterr().err
 
 
 def test_an_error_of_several_lines_becomes_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -139,6 +153,11 @@ def test_help_takes_under_a_second_and_loads_no_torch():
     seconds, has_torch = out.splitlines()[-1].split()
     assert "rank" in out and has_torch == "False"
     assert float(seconds) < 1  # of CPU time: other processes do not count
+
+
+def test_python_runs_the_package_as_the_command():
+    args = [sys.executable, "-m", "workbench", "--version"]
+    assert subprocess.run(args, capture_output=True, text=True, check=True).stdout == "workbench 0.1.0\n"
 
 
 def test_the_installed_script_says_its_version():

@@ -47,6 +47,11 @@ def test_other_ways(command: list[str], text: str, capsys):
     assert text in capsys.readouterr().out
 
 
+def test_words_that_no_label_holds_name_the_nearest_label(command: list[str], capsys):
+    assert cli.main([*command, "--label", "asleap"]) == 0
+    assert "no label holds these words; the nearest are 'a cat <asleep>'" in capsys.readouterr().out
+
+
 def test_a_page_holds_the_table_and_no_markup_of_labels(command: list[str], tmp_path: Path):
     assert cli.main([*command, "--label", "cat", "--html", str(tmp_path / "found.html")]) == 0
     page = (tmp_path / "found.html").read_text()
@@ -59,6 +64,7 @@ WRONG = {
     "--token 'cat' is of one prompt": ["the cat", "a cat", "--token", "cat"],
     "feature 64 is out of range": ["--near", "64"],
     "positive prompt 2 of 2 is empty": ["the cat", " "],
+    "tests is a folder": ["the cat", "--html", "tests"],
 }
 
 

@@ -73,7 +73,7 @@ def test_the_same_command_goes_on_after_ctrl_c(command: list[str], tmp_path: Pat
         (["--architecture", "topk"], "needs k"),
         (["--lr", "0"], "lr is 0"),
         (["--batch", "100000"], "fewer than one batch of 100,000"),
-        (["--n-steps", "500"], "the stream ended after"),
+        (["--n-steps", "500"], "tokens, it has "),
         (["--hook-name", "blocks.9.hook_resid_pre"], "blocks.9"),
         (["--texts", "nowhere.txt"], "no such file"),
         (["--model", "atlas", "--texts", "nowhere.txt"], "no such file"),

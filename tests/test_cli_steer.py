@@ -39,7 +39,8 @@ def test_json_is_all_of_stdout_and_holds_the_texts(options_of_both: list[str], c
 WRONG = {
     "no strength": (["--feature", "3"], "'3' is not FEATURE=NUMBER"),
     "a feature that is no number": (["--feature", "Lakers=3"], "expected something like 1234=10"),
-    "a feature that is not there": (["--feature", "64=3"], "no feature 64: expected 0 to 63"),
+    "a feature that is not there": (["--feature", "64=3"], "feature 64 is out of range: this SAE has features 0 to 63"),
+    "a strength past all floats": (["--feature", "3=1e40", "--max-act", "3=1"], "3 × 1e+40 is more than torch.float32 holds"),
     "a largest activation that nobody knows": (["--feature", "3=3"], "give max_act={3: …}"),
     "no new token": (["--feature", "3=3", "--max-new-tokens", "0"], "--max-new-tokens"),
     "past the context": (["--feature", "3=3", "--max-act", "3=1", "--max-new-tokens", "100"], "that this model reads"),

@@ -113,7 +113,7 @@ def test_at_the_last_position_no_head_has_to_read_anything(model):
 
 def test_what_cannot_be_is_refused(model):
     bench = made_bench(model)
-    with pytest.raises(ValueError, match="no feature 64: expected 0 to 63"):
+    with pytest.raises(ValueError, match="feature 64 is out of range: this SAE has features 0 to 63"):
         head_effects(bench, PROMPT, METRIC, 64)
     with pytest.raises(ValueError, match="position 99 is not on this prompt: expected 0"):
         head_effects(bench, PROMPT, METRIC, 3, 99)

@@ -365,7 +365,7 @@ def test_texts_that_changed_since_a_build_was_cut_off_are_noticed(model, saes, t
 def test_texts_without_tokens_and_folders_of_something_else_are_refused(model, saes, tmp_path: Path):
     with pytest.raises(ValueError, match="the 2 texts hold no tokens"):
         build_index(model, saes, ["", "<|start|>"], tmp_path / "empty", progress=False)
-    with pytest.raises(ValueError, match="text 1 is a int; expected strings"):
+    with pytest.raises(ValueError, match="text 1 is of type int; expected strings"):
         build_index(model, saes, iter(["the cat", 3]), tmp_path / "numbers", progress=False)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()

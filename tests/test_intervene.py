@@ -125,8 +125,8 @@ def test_an_edit_that_never_happened_is_an_error(model, tokens, sae):
 @pytest.mark.parametrize(
     ("values", "pos", "says"),
     [
-        ({D_SAE: 1.0}, None, f"no feature {D_SAE}: expected 0 to {D_SAE - 1}"),
-        ({-1: 1.0}, None, "no feature -1"),
+        ({D_SAE: 1.0}, None, f"feature {D_SAE} is out of range: this SAE has features 0 to {D_SAE - 1}"),
+        ({-1: 1.0}, None, "feature -1 is out of range"),
         ({3: float("nan")}, None, "cannot be clamped to nan"),
         ({3: 1.0}, -1, "position -1 is not one of this model's, 0 to 63"),
         ({3: 1.0}, [2, 64], "position 64"),

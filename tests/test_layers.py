@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["shapes", "files", "gemm", "model", "tail", "replay", "head", "texts", "rows", "activations", "shards"]
-LAYERS += ["sae", "features", "circuits", "atlas", "bench", "cli"]
+LAYERS += ["sae", "features", "circuits", "atlas", "bench", "cli", "__main__"]
 DRAWINGS = ("html", "html_act", "html_evaluate", "html_find", "html_heads", "html_survey", "marks", "card", "page_html")
 DRAWINGS += ("figures", "figures_act", "figures_features", "figures_scaling", "figures_train")
 PURE = {f"widgets.{name}" for name in DRAWINGS}  # rows in, str or Figure out: how a result object shows itself

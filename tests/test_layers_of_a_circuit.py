@@ -120,7 +120,7 @@ def test_what_cannot_be_followed_is_refused(model, saes):
     bench = made_bench(model, saes[0])
     wrong = {
         "there is no SAE at blocks.1.hook_resid_pre; did you mean": {"s": {"blocks.1.hook_resid_pre": [1]}},
-        f"no feature {D_SAE}": {"s": {NAMES[0]: [D_SAE]}},
+        f"feature {D_SAE} is out of range": {"s": {NAMES[0]: [D_SAE]}},
         "step 's' has no features": {"s": {NAMES[0]: []}},
         "no step to follow": {},
     }

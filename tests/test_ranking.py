@@ -105,6 +105,14 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path):
     assert made_ranking().to_html(tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
+def test_a_page_has_a_files_name_in_a_folder_that_is_there(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    for path, message in {"folder": "is a folder: expected a file's name", "nowhere/page.html": "nowhere does not exist"}.items():
+        with pytest.raises(ValueError, match=message):
+            made_ranking().to_html(tmp_path / path)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_rank_lists_every_active_pair_once_with_its_attribution_and_effect(bench: Workbench, ranking: FeatureRanking):
     tokens = to_tokens(bench.model, PROMPT)
     found = attribute(bench.model, bench.sae, tokens, METRIC)

@@ -105,6 +105,10 @@ def test_why_names_the_token_of_each_prompt(bench: Workbench):
         assert row["token"] == (bench.model.to_str_tokens(prompt)[row["pos"]] if acts.max() > 0 else "")
 
 
+def test_without_an_index_the_note_says_what_the_score_is(bench: Workbench):
+    assert "the score is the mean activation" in bench.find(["the cat"]).note
+
+
 def test_with_an_index_dense_features_are_removed_and_rare_activations_come_first(model, sae, tmp_path: Path):
     texts = ["the cat sat on the mat", "the dog ran to the cat", "and the mat", "to the dog and the cat"] * 3
     index = build_index(model, sae, texts, tmp_path, progress=False)

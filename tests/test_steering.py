@@ -11,7 +11,7 @@ from conftest import D_MODEL, D_SAE, FAMILIES, N_CTX, random_sae
 
 from workbench.circuits import vectors
 from workbench.circuits.continuations import Continuation, Setting, Steering
-from workbench.circuits.generation import Decoding, Noise, generate, read
+from workbench.circuits.generation import Decoding, Generated, Noise, generate, read
 from workbench.circuits.intervene import editing
 from workbench.circuits.steering import clamping_rows, steer
 from workbench.circuits.vectors import SteeringVector, largest_scale, steering_vector
@@ -177,8 +177,8 @@ def test_max_act_is_as_given_else_the_index_s_else_the_examples_else_asked_for(m
 
 
 WRONG = {
-    "a feature out of range": (dict(features={D_SAE: 1.0}), f"no feature {D_SAE}: expected 0 to {D_SAE - 1}"),
-    "a negative feature": (dict(features={-1: 1.0}), "no feature -1"),
+    "a feature out of range": (dict(features={D_SAE: 1.0}), f"feature {D_SAE} is out of range: this SAE has features 0 to {D_SAE - 1}"),
+    "a negative feature": (dict(features={-1: 1.0}), "feature -1 is out of range"),
     "nothing to steer by": (dict(features={}), "nothing to steer by"),
     "a strength that is no number": (dict(features={3: float("inf")}), "feature 3 cannot be steered at inf"),
     "lists of two lengths": (dict(features={3: [1.0, 2.0], 8: [1.0, 2.0, 3.0]}), r"lists of strengths go together.*\[2, 3\]"),
@@ -196,6 +196,17 @@ def test_what_cannot_be_steered_is_said_before_anything_runs(model, monkeypatch,
     asked = dict(prompt=PROMPT, features={3: 1.0}, decoding=SHORT, max_act=KNOWN) | options
     with pytest.raises(ValueError, match=says):
         steer(made_bench(model), **asked)
+
+
+def test_a_strength_that_makes_logits_nan_is_refused_by_name(model, monkeypatch):
+    def broken(*args) -> Generated:  # as a model in float16 gives, where the third row is past its range
+        written = generate(*args)
+        written.next_logits[2] = torch.nan
+        return written
+
+    monkeypatch.setattr("workbench.circuits.steering.generate", broken)
+    with pytest.raises(ValueError, match=r"3 × 1e\+06 is more than the model can compute with"):
+        steer(made_bench(model), PROMPT, {3: [1.0, 1e6]}, SHORT, max_act=KNOWN)
 
 
 @pytest.mark.parametrize(

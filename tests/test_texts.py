@@ -163,7 +163,9 @@ def test_a_truncated_parquet_file_is_said(tmp_path):
 
 def test_a_missing_file_is_said_at_once_with_what_is_there(tmp_path):
     (tmp_path / "corpus.txt").write_text("the cat")
-    with pytest.raises(TextError, match=r"no such file or folder: .*corpus.text .* holds corpus.txt\). A text itself goes in a list"):
+    with pytest.raises(
+        TextError, match=r"no such file or folder: .*corpus.text .* holds corpus.txt\). In Python a text itself goes in a list"
+    ):
         read_texts(tmp_path / "corpus.text")
     with pytest.raises(TextError, match="no such file or folder: the cat sat"):
         read_texts("the cat sat")

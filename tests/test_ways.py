@@ -83,6 +83,7 @@ def test_a_classifier_of_sets_that_do_not_differ_is_no_better_than_chance(bench:
 
 WRONG = {
     "' sit' is no token of the prompt, which reads .*did you mean ' sat'": lambda bench: bench.find_at(PROMPT, " sit"),
+    r"' Zebra' is no token of the prompt, which reads .*' mat'$": lambda bench: bench.find_at(PROMPT, " Zebra"),
     "position 0 is not in the prompt: its tokens stand at 1 to 6": lambda bench: bench.find_at(PROMPT, 0),
     "the prompt is empty": lambda bench: bench.find_at(" "),
     "feature 64 is out of range": lambda bench: bench.find_near(64),
@@ -100,6 +101,17 @@ WRONG = {
 def test_what_cannot_be_asked_is_said(bench: Workbench, message: str):
     with pytest.raises(ValueError, match=message):
         WRONG[message](bench)
+
+
+def test_words_that_no_label_holds_name_the_nearest_labels_or_some(bench: Workbench):
+    assert bench.find_by_label("dog cats").note == "no label holds these words; the nearest are 'dogs', 'Cat'"
+    assert bench.find_by_label("zebra").note == "no label holds these words; labels are such as 'a cat, asleep', 'Cat'"
+    assert not bench.find_by_label("cat").note
+
+
+def test_why_asks_for_a_feature_that_is_there(bench: Workbench):
+    with pytest.raises(ValueError, match="feature 99999 is out of range: this SAE has features 0 to 63"):
+        bench.find_at(PROMPT).why(99_999)
 
 
 def test_every_way_shows_itself(bench: Workbench):

@@ -24,6 +24,7 @@ from widgets.prompt import PromptPane
 from widgets.ranking import RankingTable
 from widgets.standalone import WIDGET, page
 from widgets.steering import SteeringPane
+from workbench.sae.sae import checked_feature
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
 PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that the notebook keeps it for where no script runs
@@ -40,6 +41,12 @@ TITLES = {
 
 def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
     """The workbench as one widget. No baseline: the answer against the mean logit; no answer: the model's first."""
+    from workbench.bench import Workbench
+
+    if not isinstance(bench, Workbench):
+        raise ValueError(f"{bench!r} is no Workbench: expected what wb.load gives, such as wb.load('atlas')")
+    if feature is not None:
+        checked_feature(feature, bench.sae.cfg.d_sae)
     if not prompt:
         prompt, answer, baseline = FIRST_QUESTION.get(bench.name, ("", "", ""))
     explorer = Explorer(bench, prompt=prompt, answer=answer, baseline=baseline)

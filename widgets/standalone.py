@@ -16,7 +16,6 @@ What Python answered in the notebook, a second module answers in the file, where
 import base64
 import gzip
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from widgets.marks import visible
+from workbench.files import checked_file, write_whole
 
 STATIC = Path(__file__).parent / "static"
 WIDGET = "anywidget:"  # how a trait that holds a widget refers to it
@@ -44,10 +44,9 @@ class Part:
 
 def save(widget: Any, path: str | Path, title: str = "") -> Path:
     """Write the widget, as it is now, to a file that needs nothing else."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(widget, title), encoding="utf-8")
-    os.replace(partial, path)
+    path = checked_file(path)
+    text = page(widget, title)
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return path
 
 

@@ -7,6 +7,8 @@
 What does not fit together (widths, hook names, NaN weights) is said when it is put together.
 """
 
+import difflib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +38,12 @@ from workbench.features.splitting import Splitting, splitting
 from workbench.model import check_sae, load_model, to_tokens
 from workbench.sae.sae import SAE
 
+PARTS = (
+    ("model", TransformerBridge, 'workbench.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
+    ("sae", SAE, "SAE.load(folder)"),
+    ("index", FeatureIndex, "FeatureIndex.open(folder), or build_index(…)"),
+)
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Workbench:
@@ -51,6 +59,10 @@ class Workbench:
     layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
 
     def __post_init__(self):
+        for name, kind, maker in PARTS:
+            part = getattr(self, name)
+            if not isinstance(part, kind) and (name, part) != ("index", None):
+                raise ValueError(f"{name}={part!r} is no {kind.__name__}: make one by {maker}")
         for sae in {id(sae): sae for sae in (self.sae, *self.saes.values())}.values():
             check_sae(self.model, sae)
         if self.index is not None:
@@ -209,11 +221,12 @@ def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: s
     if isinstance(model, str) and model == "atlas":
         from workbench import atlas
 
-        if sae is None or (isinstance(sae, str) and not Path(sae).exists()):
+        if sae is None or (isinstance(sae, str) and os.sep not in sae and not Path(sae).exists()):
             return atlas.load(sae, device=device)
         return Workbench(model=atlas.load(device=device).model, sae=_read(sae, device), name="atlas")
     if sae is None:
-        raise ValueError(f"load({model!r}) needs sae=: the folder of an SAE trained on that model (only 'atlas' brings its own)")
+        near = "; did you mean 'atlas'?" if difflib.get_close_matches(str(model).lower(), ["atlas"]) else ""
+        raise ValueError(f"{model!r} needs an SAE trained on that model: name its folder (only 'atlas' brings its own){near}")
     sae = _read(sae, device)  # before the model: cheaper, and as often what is wrong
     name = str(model) if isinstance(model, str | Path) else ""
     return Workbench(model=load_model(model, device=device), sae=sae, name=name)

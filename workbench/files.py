@@ -7,6 +7,24 @@ from pathlib import Path
 from typing import Any
 
 
+def checked_file(path: str | Path) -> Path:
+    """A file that can be written. Raises ValueError for a folder, and where its own folder is not there."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: expected a file's name, such as {path / 'page.html'}")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: the folder {path.absolute().parent} does not exist")
+    return path
+
+
+def checked_folder(path: str | Path) -> Path:
+    """A folder that can be made, or is there. Raises ValueError where a file has its name or that of a folder above it."""
+    path = Path(path)
+    if files := [each for each in (path, *path.parents) if each.exists() and not each.is_dir()]:
+        raise ValueError(f"{files[0]} is a file: expected the name of a folder to write")
+    return path
+
+
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Write beside `path`, flush to disk, rename: a reader never sees half a file."""
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")

@@ -136,7 +136,7 @@ def _check_hub(name: str) -> None:
 def to_tokens(model: "TransformerBridge", prompt: str) -> Tokens:
     """The prompt's tokens (1, pos), led by the start token where the model was trained with one. Raises on empty and over-long prompts."""
     if not isinstance(prompt, str):
-        raise ValueError(f"a prompt is a string, not a {type(prompt).__name__}")
+        raise ValueError(f"the prompt is of type {type(prompt).__name__}; expected a string")
     if not prompt.strip():
         raise ValueError("the prompt is empty: expected some text to predict the next token of")
     tokens = model.to_tokens(prompt, truncate=False)

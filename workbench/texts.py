@@ -55,7 +55,7 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         near = sorted(other.name for other in path.parent.iterdir())[:8] if path.parent.is_dir() else []
         there = f"{path.parent} holds {', '.join(near)}" if near else "nor its folder"
-        raise TextError(f"no such file or folder: {str(path)[:200]} ({there}). A text itself goes in a list: [text]")
+        raise TextError(f"no such file or folder: {str(path)[:200]} ({there}). In Python a text itself goes in a list: [text]")
     if path.is_file():
         return [path]
     if (path / "dataset_info.json").is_file() and (path / "state.json").is_file():

@@ -62,7 +62,16 @@ def test_one_view_is_one_file_to_the_byte_whenever_it_is_saved():
 def test_a_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     table = RankingTable(made_ranking())
     before = table.to_html(tmp_path / "view.html").read_text()
-    monkeypatch.setattr("widgets.standalone.os.replace", lambda *paths: (_ for _ in ()).throw(OSError("no room")))
+    monkeypatch.setattr("workbench.files.os.replace", lambda *paths: (_ for _ in ()).throw(OSError("no room")))
     with pytest.raises(OSError, match="no room"):
         table.to_html(tmp_path / "view.html")
-    assert (tmp_path / "view.html").read_text() == before
+    assert (tmp_path / "view.html").read_text() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_is_no_file_to_save_to_and_nothing_is_left_beside_it(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="folder is a folder: expected a file's name, such as .*page.html"):
+        RankingTable(made_ranking()).to_html(tmp_path / "folder")
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        RankingTable(made_ranking()).to_html(tmp_path / "nowhere" / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

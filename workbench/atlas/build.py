@@ -24,6 +24,7 @@ from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.features.index import build_index
 from workbench.features.mapping import feature_map
 from workbench.features.page import Label
+from workbench.files import checked_folder
 from workbench.model import load_model
 from workbench.sae.sae import SAE, WEIGHTS_FILE
 from workbench.sae.train import TrainConfig, train, train_many
@@ -45,7 +46,7 @@ LAYER_BUFFER = 2**17  # tokens of five hook points: 0.4 GB
 
 def build(out: str | Path, device: str = "cpu") -> None:
     """Write the whole atlas to `out`."""
-    out = Path(out)
+    out = checked_folder(out)
     model_folder = out / "model"
     model_folder.mkdir(parents=True, exist_ok=True)
     recipe = ModelRecipe()

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.circuits.attribution import active_pairs
-from workbench.circuits.metrics import Metric, ResolvedMetric
+from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model import BAR_DELAY, check_sae
 from workbench.replay import Replay
 from workbench.sae.sae import SAE
@@ -46,7 +46,7 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     |attribution| there): chunks grow from 64 rows, so that the first effects come soon and the whole costs little more.
     """
     check_sae(model, sae)
-    resolved = metric.resolve(model)
+    resolved = resolve(model, metric)
     replay = Replay(model, sae.cfg.hook_name, tokens)
     clean = replay.clean.to(sae.W_dec.dtype)
     feature_acts = sae.encode(clean)

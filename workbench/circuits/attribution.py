@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.circuits.metrics import Metric
+from workbench.circuits.metrics import Metric, resolve
 from workbench.gemm import machine_rate
 from workbench.model import check_sae, hooked, is_start_token, last_logits
 from workbench.sae.sae import SAE
@@ -83,7 +83,7 @@ def gradient_at(
     model: "TransformerBridge", hook_name: str, tokens: Tokens, metric: Metric, at: Float[Tensor, "batch pos d_in"] | None = None
 ) -> Gradient:
     """The metric's gradient at a hook point; at: put there first. Below the hook autograd keeps nothing."""
-    resolved, leaves = metric.resolve(model), []
+    resolved, leaves = resolve(model, metric), []
 
     def leaf(value: Tensor) -> Tensor:
         leaves.append((value if at is None else at.view_as(value)).detach().clone().requires_grad_())

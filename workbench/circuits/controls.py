@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.ablation import effects_of
 from workbench.circuits.attribution import Attribution, attribute, gradient_at, integrate
-from workbench.circuits.metrics import Metric
+from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.reference import has_means, mean_acts
 from workbench.model import BAR_DELAY, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
@@ -109,7 +109,7 @@ class _Measured:
 
     def __init__(self, bench: Any, tokens: Tokens, metric: Metric, found: Attribution, str_tokens: list[str]):
         self.bench, self.tokens, self.metric, self.found, self.str_tokens = bench, tokens, metric, found, str_tokens
-        self.resolved, self.sae = metric.resolve(bench.model), bench.sae
+        self.resolved, self.sae = resolve(bench.model, metric), bench.sae
         self.replay = Replay(bench.model, self.sae.cfg.hook_name, tokens)
         self.clean = self.replay.clean.to(self.sae.W_dec.dtype)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from workbench.activations import harvest
 from workbench.circuits.intervene import check_features, editing
-from workbench.circuits.metrics import Metric, ResolvedMetric
+from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model import hooked, is_start_token, last_logits, to_str_tokens, to_tokens
 from workbench.shapes import Rows, Tokens
 from workbench.tail import place
@@ -64,7 +64,7 @@ def head_effects(
     """
     model, sae = bench.model, bench.sae
     check_features(sae, [feature])
-    resolved, tokens = metric.resolve(model), to_tokens(model, prompt)
+    resolved, tokens = resolve(model, metric), to_tokens(model, prompt)
     block, is_inner = place(model.hook_dict[sae.cfg.hook_name].name or sae.cfg.hook_name)
     layers = range(block + is_inner, model.cfg.n_layers)
     names = [f"blocks.{layer}.attn.{name}" for layer in layers for name in ("hook_pattern", "hook_attn_scores")]

@@ -8,13 +8,14 @@ nothing changes nothing. `edited` is any function of the feature activations; cl
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from workbench.model import check_sae, hooked
-from workbench.sae.sae import SAE
+from workbench.sae.sae import SAE, checked_feature
 from workbench.shapes import FeatureActs
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def editing(
     ones included. Raises ValueError for a feature or position that cannot be, RuntimeError if the model never came to the hook.
     """
     check_sae(model, sae)
+    if not isinstance(edit, Mapping) and not callable(edit):
+        raise ValueError(f"{edit!r} is no edit: expected {{feature: value}}, such as {{574: 0.0}}")
     edit = _clamping(sae, edit) if isinstance(edit, Mapping) else edit
     positions = _checked_positions(model, pos)
     n_past = _CachedPositions()
@@ -70,8 +73,8 @@ def clamp(bench: Any, values: Mapping[int, float], pos: int | list[int] | None =
 def _clamping(sae: SAE, values: Mapping[int, float]) -> Edit:
     check_features(sae, values)
     for feature, value in values.items():
-        if not torch.isfinite(torch.tensor(float(value))):
-            raise ValueError(f"feature {feature} cannot be clamped to {value}: expected a finite number")
+        if not isinstance(value, Real | Tensor) or not torch.isfinite(torch.tensor(float(value))):
+            raise ValueError(f"feature {feature} cannot be clamped to {value!r}: expected a finite number")
 
     def edit(feature_acts: FeatureActs) -> FeatureActs:
         edited = feature_acts.clone()
@@ -83,10 +86,9 @@ def _clamping(sae: SAE, values: Mapping[int, float]) -> Edit:
 
 
 def check_features(sae: SAE, features: Iterable[int]) -> None:
-    """Raises ValueError with the range that there is."""
+    """Raises ValueError for what is no feature, with the range that there is."""
     for feature in features:
-        if not 0 <= feature < sae.cfg.d_sae:
-            raise ValueError(f"this SAE has no feature {feature}: expected 0 to {sae.cfg.d_sae - 1}")
+        checked_feature(feature, sae.cfg.d_sae)
 
 
 def _checked_positions(model: "TransformerBridge", pos: int | list[int] | None) -> list[int] | None:

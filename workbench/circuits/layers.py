@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.ablation import effects_of
 from workbench.circuits.intervene import check_features
-from workbench.circuits.metrics import Metric
+from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking import FeatureRanking, rank
 from workbench.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
@@ -148,7 +148,7 @@ def trace_steps(bench: Any, saes: SAEs, prompt: str, metric: Metric, steps: Step
     """
     model, layers = bench.model, by_layer(bench.model, saes)
     _check_steps(steps, layers)
-    tokens, resolved = to_tokens(model, prompt), metric.resolve(model)
+    tokens, resolved = to_tokens(model, prompt), resolve(model, metric)
     str_tokens, pos = to_str_tokens(model, tokens), (~is_start_token(model, tokens)[0]).nonzero()[:, 0]
     parts, clean_metric = [], float("nan")
     for name, sae in tqdm(layers.items(), "tracing", unit="layer", delay=BAR_DELAY, disable=not progress):

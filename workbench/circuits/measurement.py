@@ -15,7 +15,7 @@ import torch
 
 from workbench.circuits.ablation import ablate
 from workbench.circuits.attribution import attribute
-from workbench.circuits.metrics import Metric
+from workbench.circuits.metrics import Metric, resolve
 from workbench.model import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.sae import SAE
 
@@ -28,7 +28,7 @@ class Measurement:
         """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active."""
         self.model, self.sae, self.prompt, self.metric = model, sae, prompt, metric
         self.tokens = to_tokens(model, prompt)
-        self.answer, baseline = metric.resolve(model).names(model)
+        self.answer, baseline = resolve(model, metric).names(model)
         self.baseline = "" if metric.baseline is None else baseline
         found = attribute(model, sae, self.tokens, metric)
         is_start = is_start_token(model, self.tokens)[0]

@@ -7,7 +7,7 @@ model it becomes a function of the last position's logits, and knows which few o
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,14 @@ class Metric:
         if answer == baseline:
             raise ValueError(f"answer and baseline are the same token, {self.answer!r}: their difference is always 0")
         return ResolvedMetric(answer, baseline)
+
+
+def resolve(model: "TransformerBridge", metric: Any) -> "ResolvedMetric":
+    """The metric as a function of the model's logits. Raises ValueError for what is no metric; the answer by itself is none."""
+    if not isinstance(metric, Metric):
+        example = metric if isinstance(metric, str) else " Sacramento"
+        raise ValueError(f"{metric!r} is no metric: expected one such as wb.logit_diff({example!r}, …)")
+    return metric.resolve(model)
 
 
 def logit_diff(answer: str | int, baseline: str | int | None = None) -> Metric:

@@ -8,9 +8,9 @@ matters, attribution nearly as much as the effect; `agreement` measures this for
 """
 
 import difflib
-import os
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from workbench.circuits.measurement import Measurement
 from workbench.circuits.metrics import Metric
+from workbench.files import checked_file, write_whole
 
 ORDERS = ("activation", "attribution", "effect")
 COLUMNS = ("feature", "pos", "token", *ORDERS, "label")
@@ -110,10 +111,9 @@ class FeatureRanking:
         """Write the ranking as one page that needs nothing else: no network, and without scripts it still shows the lists."""
         from widgets.html import ranking_page
 
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(ranking_page(self), encoding="utf-8")
-        os.replace(partial, path)
+        path = checked_file(path)
+        page = ranking_page(self)
+        write_whole(path, lambda partial: partial.write_text(page, encoding="utf-8"))
         return path
 
     def plot_agreement(self):
@@ -159,8 +159,8 @@ def rank(
     ablate=200 measures only the 200 pairs of largest |attribution|; None measures all. The start token's features are left out unless
     asked for. Raises ValueError for what cannot be ranked (prompt, answer, SAE, nothing active) before anything is ablated.
     """
-    if ablate is not None and ablate <= 0:
-        raise ValueError(f"ablate={ablate} measures nothing: expected how many pairs to ablate, or None for all of them")
+    if ablate is not None and (not isinstance(ablate, Integral) or ablate <= 0):
+        raise ValueError(f"ablate={ablate!r} measures nothing: expected how many pairs to ablate, or None for all of them")
     found = Measurement(bench.model, bench.sae, prompt, metric, include_start)
     found.measure(ablate, progress=progress)
     return as_ranking(bench, found)

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.circuits.intervene import check_features
-from workbench.circuits.metrics import Metric
+from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.reference import mean_acts
 from workbench.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
 from workbench.replay import Replay
@@ -54,7 +54,7 @@ class FeatureSets:
             keep_error,
         )
         check_sae(self.model, self.sae)
-        self.resolved = metric.resolve(self.model)
+        self.resolved = resolve(self.model, metric)
         tokens = to_tokens(self.model, prompt)
         level = mean_acts(bench) if off == "mean" else self.sae.b_enc.new_zeros(self.sae.cfg.d_sae)
         self.str_tokens = to_str_tokens(self.model, tokens)

@@ -44,6 +44,8 @@ def steer(
     least likely of the others. tokens: whose probability to follow. max_act: {feature: activation}, where neither index nor example texts
     tell it. Raises ValueError for features, strengths, tokens and lengths that cannot be.
     """
+    if not isinstance(features, Mapping):
+        raise ValueError(f"{features!r} says no strengths: expected {{feature: strength}}, such as {{1234: 10.0}}")
     model, sae, chosen = bench.model, bench.sae, list(features)
     if not chosen and vector is None:
         raise ValueError("nothing to steer by: expected {feature: strength}, such as {1234: 10.0}, or a vector")
@@ -54,6 +56,9 @@ def steer(
     most = max_acts(bench, chosen, max_act)
     values = [[setting.strengths.get(f, torch.nan) * most[f] for f in chosen] for setting in settings]
     rows = torch.tensor(values, dtype=sae.W_dec.dtype, device=sae.W_dec.device).repeat_interleave(decoding.n_samples, dim=0)
+    for setting, row in zip(settings, rows[:: decoding.n_samples], strict=True):
+        if row.isinf().any():
+            raise ValueError(f"{setting.name} is more than {row.dtype} holds: expected strengths from about −10 to 10")
     continuations = runs.run(editing(model, sae, clamping_rows(chosen, rows)) if chosen else nullcontext(), settings)
     if vector is not None:
         scale = _fitted(runs, vector, continuations) if vector.scale is None else vector.scale
@@ -95,6 +100,9 @@ class _Runs:
         rows = self.prompt_ids.expand(len(settings) * n_samples, -1)
         with intervention:
             written = generate(self.bench.model, rows, self.decoding, self.decoding.seeds * len(settings))
+        if len(broken := written.next_logits.isnan().any(1).nonzero()):
+            name = settings[int(broken[0]) // n_samples].name
+            raise ValueError(f"{name} is more than the model can compute with, its logits are NaN: expected strengths from about −10 to 10")
         texts = torch.cat([rows, written.tokens], dim=1)
         reading = read(self.bench.model, self.bench.sae, texts, rows.shape[1], self.features)
         return [self._row(written, reading, row, settings[row // n_samples]) for row in range(len(rows))]
@@ -124,10 +132,10 @@ def _norm(model: Any, hook_name: str, prompt_ids: Tokens) -> float:
 
 def _settings(features: Strengths) -> list[Setting]:
     """One for each strength of a list; one in all where there is no list."""
-    columns = {feature: np.atleast_1d(np.asarray(strength, dtype=float)) for feature, strength in features.items()}
+    columns = {feature: np.atleast_1d(np.asarray(strength)) for feature, strength in features.items()}
     for feature, column in columns.items():
-        if column.ndim > 1 or not np.isfinite(column).all():
-            raise ValueError(f"feature {feature} cannot be steered at {features[feature]}: expected numbers, usually from −10 to 10")
+        if column.ndim > 1 or column.dtype.kind not in "iuf" or not np.isfinite(column).all():
+            raise ValueError(f"feature {feature} cannot be steered at {features[feature]!r}: expected numbers, usually from −10 to 10")
     lengths = {len(column) for column in columns.values()} - {1}
     if len(lengths) > 1 or 0 in lengths:
         raise ValueError(f"lists of strengths go together: expected one length, at least 1, got {sorted(lengths)}")

@@ -7,7 +7,7 @@ transformer_lens take seconds to import, so each command imports what it needs w
 import importlib.metadata
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,11 +43,19 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return app(args or ["--help"], standalone_mode=False) or 0
     except typer.TyperException as error:
-        message = error.format_message()
+        message = error.format_message() + commands(error)
     except (ValueError, OSError) as error:
         message = str(error)
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def commands(error: typer.TyperException) -> str:
+    """Those that there are, where the error is of a command that is none."""
+    if not error.format_message().startswith(("No such command", "Missing command")):
+        return ""
+    context: Any = getattr(error, "ctx")  # noqa: B009 typer's own class has none, those two have
+    return f" The commands are {', '.join(context.command.list_commands(context))}."
 
 
 def print_version(is_asked: bool) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.files import checked_file
+
 if TYPE_CHECKING:
     from workbench.circuits.continuations import Steering
     from workbench.circuits.ranking import FeatureRanking
@@ -34,8 +36,8 @@ def rank(
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Rank the features behind an answer: by measured effect, attribution or activation."""
-    if html is not None and not html.absolute().parent.is_dir():
-        raise ValueError(f"--html {html}: the folder {html.absolute().parent} does not exist")
+    if html is not None:
+        checked_file(html)
     from workbench.bench import load
     from workbench.circuits.metrics import logit_diff
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from workbench.features.codes import Codes
+from workbench.sae.sae import checked_feature
 
 
 class Removed(NamedTuple):
@@ -35,6 +36,7 @@ class Found:
         """One row a prompt: the token at which the feature is most active on it, and how active. No token where it is silent."""
         if self.codes is None:
             raise ValueError("this search read no prompts")
+        checked_feature(feature, self.codes.acts.shape[1])
         rows: list[dict[str, Any]] = []
         for i, (prompt, tokens) in enumerate(zip(self.codes.prompts, self.codes.str_tokens, strict=True)):
             acts = self.codes.activations(i, feature)

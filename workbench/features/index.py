@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -22,7 +21,8 @@ from workbench.features.page import Correlate, FeaturePage, FeaturePages, Label,
 from workbench.features.shards import MANIFEST, UNFINISHED, model_fingerprint, write_json, write_text
 from workbench.features.tables import Tables, intervals
 from workbench.features.windows import TOP, bin_width
-from workbench.sae.sae import SAE
+from workbench.files import checked_folder
+from workbench.sae.sae import SAE, checked_feature
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -170,7 +170,7 @@ class FeatureIndex:
         """Write a folder of pages that needs nothing else; its first page, with a search box, is returned."""
         from widgets.page_html import feature_page, search_page, search_row
 
-        features, folder, rows = [self._checked(feature) for feature in features], Path(folder), []
+        features, folder, rows = [self._checked(feature) for feature in features], checked_folder(folder), []
         folder.mkdir(parents=True, exist_ok=True)
         known = set(features)
         for i, feature in enumerate(tqdm(features, desc="pages", unit="page", disable=not progress)):
@@ -209,7 +209,7 @@ class FeatureIndex:
         saes, corpus, model = self.manifest["saes"], self.manifest["corpus"], self.manifest["model"]
         widths = {f"SAE {name}": f"{facts['d_sae']:,} features at {facts['hook_name']}" for name, facts in saes.items()}
         if len(saes) > 1:
-            widths[f"SAE {self.sae_name}"] += ", seen through it"
+            widths[f"SAE {self.sae_name}"] += " (the one looked through)"
         return {
             "model": f"{model['name']} ({model['fingerprint']})",
             **widths,
@@ -253,7 +253,4 @@ class FeatureIndex:
         return found
 
     def _checked(self, feature: int) -> int:
-        d_sae = self.manifest["saes"][self.sae_name]["d_sae"]
-        if not isinstance(feature, int | np.integer) or not 0 <= feature < d_sae:
-            raise ValueError(f"feature {feature} is out of range: {self.sae_name} has features 0 to {d_sae - 1:,}")
-        return int(feature)
+        return checked_feature(feature, self.manifest["saes"][self.sae_name]["d_sae"], self.sae_name)

@@ -12,6 +12,7 @@ Bit sets (performance.md §6) filter; what is left is scored.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,9 @@ class Filters:
     top: int = 20  # rows of the table
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            if not isinstance(value, Real):
+                raise ValueError(f"{name}={value!r}: expected a number, such as {name}={type(self).__dict__[name]}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share={self.share}: expected a share of the positive prompts, above 0 and at most 1")
         if not 0 <= self.margin < float("inf"):
@@ -65,7 +69,8 @@ def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> F
     kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.rarity)
     table = scored(codes, n_positive, members(kept), known)
     wants = f"active on {n_positive} prompts" + (f", silent on {n_negative}" if n_negative else "")
-    return Found(wants, table.head(filters.top).reset_index(drop=True), removed, codes, n_positive=n_positive)
+    note = "" if known.rarity else "without an index: the score is the mean activation, and how rare a feature is elsewhere is not known"
+    return Found(wants, table.head(filters.top).reset_index(drop=True), removed, codes, n_positive=n_positive, note=note)
 
 
 def checked_sets(positive: Iterable[str], negative: Iterable[str], fewest_negative: int = 0) -> tuple[list[str], list[str]]:
@@ -77,7 +82,7 @@ def checked_sets(positive: Iterable[str], negative: Iterable[str], fewest_negati
         checked[name] = prompts = list(prompts)
         for i, prompt in enumerate(prompts, start=1):
             if not isinstance(prompt, str):
-                raise ValueError(f"{name} prompt {i} is a {type(prompt).__name__}; expected a string")
+                raise ValueError(f"{name} prompt {i} is of type {type(prompt).__name__}; expected a string")
             if not prompt.strip():
                 raise ValueError(f"{name} prompt {i} of {len(prompts)} is empty: write some text or leave it out")
     both = set(checked["positive"]) & set(checked["negative"])

@@ -63,7 +63,7 @@ class Corpus:
         some: list[str] = []
         for text in self.texts:
             if not isinstance(text, str):
-                raise ValueError(f"text {self.n_texts} is a {type(text).__name__}; expected strings")
+                raise ValueError(f"text {self.n_texts} is of type {type(text).__name__}; expected strings")
             some.append(str(text))
             size += len(text)
             self.n_texts += 1

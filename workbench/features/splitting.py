@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from workbench.features.index import FeatureIndex
+from workbench.sae.sae import checked_feature
 
 MIN_COSINE = 0.5  # of 1,024 random directions of width 160 the nearest comes to 0.26, of width 768 to 0.12
 
@@ -71,8 +72,7 @@ def splitting(index: FeatureIndex, feature: int, min_cosine: float = MIN_COSINE)
     larger = [name for name, facts in known.items() if facts["hook_name"] == own["hook_name"] and facts["d_sae"] > own["d_sae"]]
     if not larger:
         raise ValueError(f"{index.sae_name} is the largest dictionary at {own['hook_name']} in this index, which has {', '.join(known)}")
-    if not 0 <= feature < own["d_sae"]:
-        raise ValueError(f"feature {feature} is out of range: {index.sae_name} has features 0 to {own['d_sae'] - 1:,}")
+    checked_feature(feature, own["d_sae"], index.sae_name)
     saes = [index.sae_name, *sorted(larger, key=lambda name: known[name]["d_sae"])]
     levels = [_branches(index, saes[0], {feature: 1.0})]
     parents: list[dict[int, int]] = []

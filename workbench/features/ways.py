@@ -9,7 +9,7 @@ attributed    that support a metric most on one prompt: attribution, summed over
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ from workbench.features.codes import Codes, encode
 from workbench.features.found import Found
 from workbench.features.neighborhoods import nearest
 from workbench.features.search import Known, checked_sets
-from workbench.sae.sae import SAE
+from workbench.sae.sae import SAE, checked_feature
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -51,7 +51,7 @@ def position(codes: Codes, token: str | int) -> int:
             pos for pos, text in enumerate(tokens) if text.strip() == token.strip()
         ]
         if not places:
-            near = difflib.get_close_matches(token, tokens, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(token, tokens, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{token!r} is no token of the prompt, which reads {' | '.join(map(repr, tokens))}{hint}")
         return places[-1]
@@ -101,8 +101,7 @@ def near(sae: SAE, target: int | Float[torch.Tensor, "d_in"], known: Known, top:
             raise ValueError("the direction is zero or holds NaN or infinite values: it points nowhere")
         direction, wants = target, "nearest to a direction"
     else:
-        if not 0 <= target < sae.cfg.d_sae:
-            raise ValueError(f"feature {target} is out of range: this SAE has features 0 to {sae.cfg.d_sae - 1:,}")
+        checked_feature(target, sae.cfg.d_sae)
         direction, wants = sae.W_dec[target], f"nearest to feature {target}"
     rows = normalize(direction.detach().to(sae.W_dec).float()[None], dim=1)
     cosines, indices = nearest(rows, normalize(sae.W_dec.detach().float(), dim=1), top + 1)
@@ -122,7 +121,16 @@ def labeled(text: str, known: Known, top: int = 20) -> Found:
         i: len("".join(words)) / max(1, len(label)) for i, label in known.labels.items() if all(word in label.lower() for word in words)
     }
     best = sorted(found, key=lambda i: (-found[i], i))[:top]
-    return Found(f"whose label holds {text!r}", table_of(np.array(best, dtype=np.int64), np.array([found[i] for i in best]), {}, known))
+    table = table_of(np.array(best, dtype=np.int64), np.array([found[i] for i in best]), {}, known)
+    return Found(f"whose label holds {text!r}", table, note="" if best else _near_labels(words, known.labels.values()))
+
+
+def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
+    """The labels with the words that are most like these; where there is none, a few of those that there are."""
+    of_word = {word: label for label in labels for word in re.findall(r"\w+", label.lower())}
+    near = [other for word in words for other in difflib.get_close_matches(word, of_word)]
+    shown = ", ".join(dict.fromkeys(repr(of_word[word]) for word in near or list(of_word)[:3]))
+    return f"no label holds these words; {'the nearest are' if near else 'labels are such as'} {shown}"
 
 
 def attributed(

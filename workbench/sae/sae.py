@@ -169,7 +169,7 @@ def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:
     if isinstance(feature, bool) or not isinstance(feature, Integral):
         words = "; find_by_label finds features by words" if isinstance(feature, str) else ""
         raise ValueError(f"{feature!r} is no feature: expected a whole number, 0 to {d_sae - 1:,}{words}")
-    if not 0 <= feature < d_sae:
+    if not 0 <= int(feature) < d_sae:
         raise ValueError(f"feature {feature} is out of range: {name} has features 0 to {d_sae - 1:,}")
     return int(feature)
 

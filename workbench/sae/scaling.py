@@ -85,6 +85,8 @@ def run_row(metadata: dict[str, Any], stream: Stream) -> dict[str, Any]:
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
     """Raises ValueError, naming the line, for what is not a row of a sweep."""
+    if not file.is_file():
+        raise ValueError(f"{file} is no file: expected the JSON lines of a sweep (workbench scaling)")
     rows = []
     for number, line in enumerate(file.read_text().splitlines(), start=1):
         try:

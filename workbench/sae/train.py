@@ -143,7 +143,11 @@ def check_is_done(learners: Sequence[Learner], checkpoint: KeptState | None) -> 
     if n_done < n_steps:
         if checkpoint:
             checkpoint.save(learners, n_done)
-        raise TrainingError(f"the stream ended after {n_done:,} of {n_steps:,} steps; give it more text or train for fewer steps")
+        n_tokens = max(learner.n_tokens for learner in learners)
+        raise TrainingError(
+            f"the stream ended after {n_done:,} of {n_steps:,} steps: these need {n_tokens * n_steps // max(1, n_done):,} tokens, "
+            f"it has {n_tokens:,}; give it more text or train for fewer steps"
+        )
 
 
 def source_of(stream: Stream | Streams, cfg: TrainConfig) -> Source:
@@ -152,6 +156,8 @@ def source_of(stream: Stream | Streams, cfg: TrainConfig) -> Source:
         if cfg.hook_name not in ("", stream.hook_name):
             raise TrainingError(f"the config is for {cfg.hook_name}, the stream reads {stream.hook_name}")
         return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale)
+    if not isinstance(stream, Streams):
+        raise TrainingError(f"{stream!r} is no stream of activations: expected ActivationStream(model, texts, hook_name)")
     if cfg.hook_name not in stream.d_in:
         raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}; the stream reads {', '.join(stream.d_in)}")
     return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name])

@@ -1,0 +1,78 @@
+"""What a newcomer calls with the wrong thing, as a script: under pytest the annotations are checked before our own words are said.
+
+Prints JSON: what each call of CALLS said. The model must not have been run.
+"""
+
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import workbench as wb
+from widgets import explore
+from workbench.bench import Workbench
+from workbench.circuits.heads import head_effects
+from workbench.circuits.layers import rank_layers
+from workbench.circuits.sets import FeatureSets
+
+PROMPT = "Fact: The capital of the state where Kobe Bryant played basketball is"
+ANSWER = " Sacramento"
+NO_METRIC = "' Sacramento' is no metric: expected one such as wb.logit_diff(' Sacramento', …)"
+NO_WORDS = "expected a whole number, 0 to 2,047; find_by_label finds features by words"
+
+
+def clamped(bench: Workbench, values: Any) -> None:
+    with wb.clamp(bench, values):
+        bench.model(PROMPT)
+
+
+CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
+    "rank by an answer": (lambda bench: bench.rank(PROMPT, ANSWER), NO_METRIC),
+    "find by an answer": (lambda bench: bench.find_by_attribution(PROMPT, ANSWER), NO_METRIC),
+    "rank layers by an answer": (lambda bench: rank_layers(bench, [bench.sae], PROMPT, ANSWER), NO_METRIC),
+    "sets by an answer": (lambda bench: FeatureSets(bench, PROMPT, ANSWER), NO_METRIC),
+    "heads by an answer": (lambda bench: head_effects(bench, PROMPT, ANSWER, 574), NO_METRIC),
+    "rank by a function": (lambda bench: bench.rank(PROMPT, len), "is no metric: expected one such as wb.logit_diff(' Sacramento', …)"),
+    "a prompt that is none": (lambda bench: bench.rank(5, wb.logit_diff(ANSWER)), "the prompt is of type int; expected a string"),
+    "measure all, in words": (lambda bench: bench.rank(PROMPT, wb.logit_diff(ANSWER), ablate="all"), "or None for all of them"),
+    "a feature in quotes": (lambda bench: bench.feature("574"), f"'574' is no feature: {NO_WORDS}"),
+    "a feature by its label": (lambda bench: bench.feature("team:Lakers"), f"'team:Lakers' is no feature: {NO_WORDS}"),
+    "half a feature": (lambda bench: bench.feature(5.5), "5.5 is no feature: expected a whole number, 0 to 2,047"),
+    "near a label": (lambda bench: bench.find_near("team:Lakers"), NO_WORDS),
+    "splitting of a label": (lambda bench: bench.splitting("team:Lakers"), NO_WORDS),
+    "clamp without a value": (lambda bench: clamped(bench, [574]), "expected {feature: value}"),
+    "clamp a feature in quotes": (lambda bench: clamped(bench, {"574": 0}), NO_WORDS),
+    "clamp to a word": (lambda bench: clamped(bench, {574: "off"}), "cannot be clamped to 'off': expected a finite number"),
+    "steer without a strength": (lambda bench: bench.steer(PROMPT, [834]), "expected {feature: strength}, such as {1234: 10.0}"),
+    "steer by a word": (lambda bench: bench.steer(PROMPT, {834: "three"}), "cannot be steered at 'three': expected numbers"),
+    "steer too far for a float": (lambda bench: bench.steer(PROMPT, {834: 1e40}), "834 × 1e+40 is more than torch.float32 holds"),
+    "a margin in words": (lambda bench: bench.find([PROMPT], margin="x"), "margin='x': expected a number, such as margin=0.0"),
+    "an index by its folder": (lambda bench: Workbench(bench.model, bench.sae, "folder"), "make one by FeatureIndex.open(folder)"),
+    "an SAE by its name": (lambda bench: Workbench(bench.model, "2k"), "sae='2k' is no SAE: make one by SAE.load(folder)"),
+    "a model by its name": (lambda bench: Workbench("gpt2", bench.sae), "model='gpt2' is no TransformerBridge"),
+    "explore a name": (lambda bench: explore("atlas"), "'atlas' is no Workbench: expected what wb.load gives"),
+    "explore no feature": (lambda bench: explore(bench, feature=99_999), "feature 99999 is out of range: this SAE has features 0 to 2,047"),
+    "train on a number": (lambda bench: wb.train(5, wb.TrainConfig(8)), "5 is no stream of activations: expected ActivationStream("),
+    "laws of no file": (lambda bench: wb.ScalingLaws.read("/nope"), "/nope is no file: expected the JSON lines of a sweep"),
+    "a name with a slip": (lambda bench: wb.load("atals"), "'atals' needs an SAE trained on that model"),
+    "another slip": (lambda bench: wb.load("Atlas"), "did you mean 'atlas'?"),
+    "an SAE's folder that is none": (lambda bench: wb.load("atlas", sae="/nope/sae"), "/nope/sae is not an SAE: no such folder"),
+    "an SAE that the atlas lacks": (lambda bench: wb.load("atlas", sae="8k"), "the atlas has no SAE called '8k'; it has 1k, 2k"),
+    "pages into a file": (lambda bench: bench.index.to_html([574], Path(__file__)), "is a file: expected the name of a folder"),
+}
+
+
+def said(bench: Workbench, call: Callable[[Workbench], Any]) -> str:
+    try:
+        call(bench)
+    except Exception as error:  # whatever it is: the test wants a ValueError
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+if __name__ == "__main__":
+    bench = wb.load("atlas")
+    bench.model.original_model.register_forward_pre_hook(lambda *_: sys.exit("the model ran"))
+    print(json.dumps({name: said(bench, call) for name, (call, _) in CALLS.items()}))
