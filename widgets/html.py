@@ -163,6 +163,8 @@ def _agreement(ranking: Any) -> str:
     for by in ("attribution", "activation"):
         correlation, overlap = number(getattr(agreement, f"{by}_correlation"), is_signed=False), getattr(agreement, f"{by}_overlap")
         says = f"<b>{overlap} of {agreement.n_top}</b> largest effects are among its top {agreement.n_top}"
+        if agreement.n_top == agreement.n_measured:
+            says = f"only {agreement.n_measured} pairs were measured: too few for a top {N_TOP}"
         alt = f"effect against {by}: correlation {correlation}"
         picture = scatter_svg(table[by].to_numpy(float), table["effect"].to_numpy(float), by, "effect", alt)
         panels.append(_panel(correlation, f"correlation of {by} with effect", says, picture))

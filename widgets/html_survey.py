@@ -64,9 +64,7 @@ def map_svg(table: Any, colors: dict[str, str]) -> str:
     for i, sae in enumerate(widest_first):
         points = at(table[table["sae"] == sae].iloc[::every])
         path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in points)
-        style = (
-            f'stroke="rgb({colors[sae]})" stroke-width="{2.5 + 0.7 * i:.1f}" stroke-linecap="round" stroke-opacity="{0.55 + 0.05 * i:.2f}"'
-        )
+        style = f'stroke="rgb({colors[sae]})" stroke-width="{3 + 0.5 * i:.1f}" stroke-linecap="round" stroke-opacity="0.75"'
         body.append(f'<path d="{path}" {style}/>')
     labeled = table[(table["cluster"] >= 0) & (table["label"] != "")]
     taken: list[tuple[float, float]] = []
@@ -79,8 +77,8 @@ def map_svg(table: Any, colors: dict[str, str]) -> str:
         name = str(members["label"].value_counts().index[0])
         anchor = "start" if x < 80 else "end" if x > WIDTH - 80 else "middle"
         shown = visible(name)[:30]
-        width = 6.6 * len(shown) + 8  # of the tag under the name: no ink reads on points of five colors
-        left = x - {"start": 4, "middle": width / 2, "end": width - 4}[anchor]
+        width = 7.3 * len(shown) + 10  # of the tag under the name: no ink reads on points of five colors
+        left = x - {"start": 5, "middle": width / 2, "end": width - 5}[anchor]
         tag = f'x="{left:.0f}" y="{y - 11:.0f}" width="{width:.0f}" height="15" rx="3"'
         body.append(f'<rect {tag} fill="#fff" fill-opacity="0.85" stroke="#888" stroke-opacity="0.5"/>')
         body.append(f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="#222" font-weight="600">{escape(shown)}</text>')

@@ -97,3 +97,9 @@ def test_a_ranking_of_one_or_two_pairs_still_shows(n_rows: int):
 def test_numbers_have_true_minus_signs_and_the_decimals_that_their_column_needs():
     assert [number(-1.234), number(1234.5), number(float("nan")), number(0.5, is_signed=False)] == ["−1.23", "+1,234.50", "–", "0.50"]
     assert [number(0.00123, scale=0.02), number(0.02, scale=0.02)] == ["+0.0012", "+0.0200"]
+
+
+def test_six_pairs_have_no_top_ten():
+    few = made_ranking(table=made_table().head(6))
+    assert "only 6 pairs were measured" in ranking_html(few) and "among its top" not in ranking_html(few)
+    assert "among its top 10" in ranking_html(made_ranking())
