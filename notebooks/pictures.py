@@ -13,7 +13,7 @@ from playwright.sync_api import FloatRect, sync_playwright
 HERE = Path(__file__).parent
 WIDTH = 760
 CELLS = {  # the code cell, by its number; how far down its output the picture begins, and how high it is
-    "02_train_an_sae": (4, 0, 212),
+    "02_train_an_sae": (4, 0, 200),
     "03_scaling_laws": (4, 0, 400),
     "04_feature_tour": (2, 0, 400),
     "05_finding_features": (3, 26, 290),
