@@ -128,7 +128,7 @@ def labeled(text: str, known: Known, top: int = 20) -> Found:
 def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
     """The labels with the words that are most like these; where there is none, a few of those that there are."""
     of_word = {word: label for label in labels for word in re.findall(r"\w+", label.lower())}
-    near = [other for word in words for other in difflib.get_close_matches(word, of_word)]
+    near = [other for word in words for other in difflib.get_close_matches(word, of_word, cutoff=0.7)]
     shown = ", ".join(dict.fromkeys(repr(of_word[word]) for word in near or list(of_word)[:3]))
     return f"no label holds these words; {'the nearest are' if near else 'labels are such as'} {shown}"
 
