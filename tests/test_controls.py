@@ -1,12 +1,11 @@
 """Controls: each kind's effects equal hooked forward passes, integrated gradients add up, and a linear model makes all estimates exact."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import D_SAE, random_sae
+from conftest import D_SAE
+from made_bench import made_bench, sparse_sae
 from made_linear import linear_model
 
 from workbench.circuits.ablation import ablate
@@ -20,17 +19,6 @@ PROMPT, OTHER = "the cat sat on the mat and", "the dog ran to the cat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]
 METRIC = logit_diff(5, 7)
 HOOK = "blocks.1.hook_resid_pre"
-
-
-def made_bench(model, sae, texts=TEXTS) -> SimpleNamespace:
-    examples = SimpleNamespace(texts=texts) if texts else None
-    return SimpleNamespace(model=model, sae=sae, index=None, examples=examples, labels={}, name="tiny", sae_name="64")
-
-
-def sparse_sae(**options):
-    sae = random_sae(HOOK, **options)
-    sae.b_enc.data -= 1.0
-    return sae
 
 
 def hooked_metric(model, hook_name: str, pos: int, change) -> float:
@@ -53,7 +41,7 @@ def of(found: Controls, kind: str) -> pd.DataFrame:
 def measured(request, model_of):
     """(model, SAE, controls) of a model with a start token and of one without."""
     model, sae = model_of(request.param), sparse_sae()
-    return model, sae, controls(made_bench(model, sae), PROMPT, METRIC, n=6, other=OTHER)
+    return model, sae, controls(made_bench(model, sae, TEXTS), PROMPT, METRIC, n=6, other=OTHER)
 
 
 def test_feature_rows_are_the_largest_attributions_with_the_effects_of_ablation(measured):
@@ -157,7 +145,7 @@ def test_integrated_gradients_add_up_to_what_all_features_carry(model):
 
 def test_on_a_linear_model_attribution_integrated_gradients_and_effects_are_one(tokenizer):
     model, sae = linear_model(tokenizer), sparse_sae(dtype=torch.float64)
-    found = controls(made_bench(model, sae), PROMPT, METRIC, n=8)
+    found = controls(made_bench(model, sae, TEXTS), PROMPT, METRIC, n=8)
     features = found.table[found.table["kind"].isin(["feature", "like activation"])]
     assert features["effect"].abs().max() > 1e-3
     assert np.allclose(features["attribution"], features["effect"], rtol=1e-5, atol=1e-7)
@@ -167,7 +155,7 @@ def test_on_a_linear_model_attribution_integrated_gradients_and_effects_are_one(
 
 
 def test_what_was_not_asked_for_is_left_open(model):
-    found = controls(made_bench(model, sparse_sae(), texts=None), PROMPT, METRIC, n=3)
+    found = controls(made_bench(model, sparse_sae()), PROMPT, METRIC, n=3)
     assert found.table[["effect_mean", "effect_resample"]].isna().all().all()
     assert found.ways()["way"].tolist() == ["effect"]
     assert list(found.by_kind()["kind"]) == list(KINDS)
@@ -175,7 +163,7 @@ def test_what_was_not_asked_for_is_left_open(model):
 
 
 def test_prompts_that_cannot_be_compared_are_refused(model):
-    bench = made_bench(model, sparse_sae())
+    bench = made_bench(model, sparse_sae(), TEXTS)
     with pytest.raises(ValueError, match="the other prompt has 3 tokens, the prompt 8"):
         controls(bench, PROMPT, METRIC, other="the cat")
     with pytest.raises(ValueError, match="n=0: expected how many"):
@@ -198,5 +186,5 @@ def test_controls_show_themselves_without_markup_from_tokens_and_labels():
 
 
 def test_more_features_than_there_are_is_all_of_them(model):
-    found = controls(made_bench(model, sparse_sae()), PROMPT, METRIC, n=10 * D_SAE)
+    found = controls(made_bench(model, sparse_sae(), TEXTS), PROMPT, METRIC, n=10 * D_SAE)
     assert of(found, "like activation").empty and len(of(found, "feature")) > 20

@@ -1,12 +1,11 @@
 """One prompt through several SAEs: each layer's ranking is that layer's own, and a step's effect is a hooked forward pass per cell."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import D_SAE, random_sae
+from made_bench import made_bench
 
 from workbench.circuits.layers import StepTrace, by_layer, rank_layers, trace_steps
 from workbench.circuits.metrics import logit_diff
@@ -16,10 +15,6 @@ from workbench.model import hooked, to_tokens
 PROMPT = "the cat sat on the mat and"
 METRIC = logit_diff(5, 7)
 NAMES = ["blocks.0.hook_resid_pre", "blocks.1.hook_mlp_out", "blocks.2.hook_resid_pre", "blocks.3.hook_resid_post"]
-
-
-def made_bench(model, sae) -> SimpleNamespace:
-    return SimpleNamespace(model=model, sae=sae, index=None, examples=None, labels={}, name="tiny", sae_name="64")
 
 
 @pytest.fixture

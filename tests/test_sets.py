@@ -1,18 +1,15 @@
 """Sets of features: equal to hooked forward passes, additive where the model is linear, and their curves are what single sets give."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import D_SAE, FAMILIES, random_sae
+from made_bench import made_bench, sparse_sae
 from made_linear import linear_model
 
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.ranking import rank
 from workbench.circuits.reference import mean_acts, read_mean_acts
-from workbench.circuits.set_curves import SetCurves, interactions, set_curves, smallest_set
+from workbench.circuits.set_curves import interactions
 from workbench.circuits.sets import FeatureSets, ablate_set, keep_only
 from workbench.features.index import build_index
 from workbench.model import hooked, to_tokens
@@ -20,18 +17,6 @@ from workbench.model import hooked, to_tokens
 PROMPT = "the cat sat on the mat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]
 METRIC = logit_diff(5, 7)
-
-
-def made_bench(model, sae=None) -> SimpleNamespace:
-    examples = SimpleNamespace(texts=TEXTS)
-    return SimpleNamespace(model=model, sae=sae or random_sae(), index=None, examples=examples, labels={}, name="tiny", sae_name="64")
-
-
-def sparse_sae(hook_name: str = "blocks.1.hook_resid_pre", **options):
-    """A few features fire at a position, as in a trained SAE."""
-    sae = random_sae(hook_name, **options)
-    sae.b_enc.data -= 1.0
-    return sae
 
 
 def hooked_metric(model, hook_name: str, replace) -> float:
@@ -81,7 +66,7 @@ def test_an_ablated_set_equals_a_hooked_forward_pass(model_of, family, point, ki
     clean = hooked_metric(model, sae.cfg.hook_name, lambda x: x)
     expected = clean - hooked_metric(model, sae.cfg.hook_name, without)
     assert abs(expected) > 1e-3
-    assert ablate_set(made_bench(model, sae), PROMPT, METRIC, members) == pytest.approx(expected, abs=1e-4)
+    assert ablate_set(made_bench(model, sae, TEXTS), PROMPT, METRIC, members) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("off", ["zero", "mean"])
@@ -89,7 +74,7 @@ def test_an_ablated_set_equals_a_hooked_forward_pass(model_of, family, point, ki
 @pytest.mark.parametrize("kind", ["features", "pairs", "position"])
 def test_a_set_alone_equals_a_hooked_forward_pass_with_all_others_switched_off(model, off, keep_error, kind):
     sae = sparse_sae()
-    bench, members = made_bench(model, sae), chosen(kind, model, sae)
+    bench, members = made_bench(model, sae, TEXTS), chosen(kind, model, sae)
     level = read_mean_acts(model, sae, TEXTS) if off == "mean" else torch.zeros(D_SAE)
 
     def alone(x):
@@ -115,7 +100,7 @@ def test_features_are_switched_to_their_mean_in_ablated_sets_too(model):
 
     clean = hooked_metric(model, sae.cfg.hook_name, lambda x: x)
     expected = clean - hooked_metric(model, sae.cfg.hook_name, at_mean)
-    assert ablate_set(made_bench(model, sae), PROMPT, METRIC, features, off="mean") == pytest.approx(expected, abs=1e-4)
+    assert ablate_set(made_bench(model, sae, TEXTS), PROMPT, METRIC, features, off="mean") == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_mean_is_over_every_token_of_the_texts_but_the_start_token(model, sae):
@@ -124,7 +109,7 @@ def test_the_mean_is_over_every_token_of_the_texts_but_the_start_token(model, sa
 
 
 def test_an_index_tells_the_mean_to_half_a_bin(model, tmp_path):
-    sae, bench = sparse_sae(), made_bench(model, sparse_sae())
+    sae, bench = sparse_sae(), made_bench(model, sparse_sae(), TEXTS)
     expected = mean_acts(bench)
     bench.index = build_index(model, sae, TEXTS, tmp_path / "index", progress=False)
     table = bench.index.table
@@ -134,7 +119,7 @@ def test_an_index_tells_the_mean_to_half_a_bin(model, tmp_path):
 
 
 def test_many_sets_are_measured_as_each_alone(model):
-    sets = FeatureSets(made_bench(model), PROMPT, METRIC)
+    sets = FeatureSets(made_bench(model, texts=TEXTS), PROMPT, METRIC)
     torch.manual_seed(0)
     chosen = torch.rand(40, len(sets.pairs)) < torch.rand(40, 1)
     chosen[0], chosen[1] = False, True
@@ -146,14 +131,14 @@ def test_many_sets_are_measured_as_each_alone(model):
 
 
 def test_with_the_error_kept_everything_switched_off_is_everything_ablated(model):
-    sets = FeatureSets(made_bench(model), PROMPT, METRIC, keep_error=True)
+    sets = FeatureSets(made_bench(model, texts=TEXTS), PROMPT, METRIC, keep_error=True)
     assert sets.clean_metric - sets.floor == pytest.approx(sets.ablate(list(range(D_SAE))), abs=1e-4)
     assert float(sets.effects_of_only(~sets.none())[0]) == 0.0, "everything kept changes nothing"
 
 
 def test_on_a_linear_model_effects_of_sets_are_sums_of_single_effects(tokenizer):
     model = linear_model(tokenizer)
-    sets = FeatureSets(made_bench(model, random_sae(dtype=torch.float64)), PROMPT, METRIC)
+    sets = FeatureSets(made_bench(model, random_sae(dtype=torch.float64), TEXTS), PROMPT, METRIC)
     singles = sets.effects(torch.eye(len(sets.pairs), dtype=torch.bool))
     assert (singles.abs() > 1e-3).sum() > 50, "features of earlier positions matter too"
     torch.manual_seed(0)
@@ -166,7 +151,7 @@ def test_on_a_linear_model_effects_of_sets_are_sums_of_single_effects(tokenizer)
 
 
 def test_the_same_set_can_be_said_in_four_ways(model):
-    sets = FeatureSets(made_bench(model), PROMPT, METRIC)
+    sets = FeatureSets(made_bench(model, texts=TEXTS), PROMPT, METRIC)
     pairs = sets.pairs[(sets.pairs[:, 1] == 3) | (sets.pairs[:, 1] == 9)]
     frame = pd.DataFrame(pairs.numpy(), columns=["pos", "feature"])
     ways = [pairs, frame, pairs.tolist(), [3, 9], frame[["feature"]]]
@@ -175,7 +160,7 @@ def test_the_same_set_can_be_said_in_four_ways(model):
 
 
 def test_measure_says_what_is_lost_without_and_left_with_each_set(model):
-    sets = FeatureSets(made_bench(model), PROMPT, METRIC)
+    sets = FeatureSets(made_bench(model, texts=TEXTS), PROMPT, METRIC)
     table = sets.measure({"two": [3, 9], "one": [(2, 3)] if (sets.pairs == torch.tensor([2, 3])).all(1).any() else [3]}).set_index("set")
     assert table.loc["two", "effect"] == pytest.approx(sets.ablate([3, 9]), abs=1e-5)
     assert table.loc["two", "only"] == pytest.approx(sets.keep_only([3, 9]), abs=1e-5)
@@ -199,115 +184,22 @@ def test_sets_that_cannot_be_are_refused(model, how):
     members, says = WRONG[how]
     sae = random_sae()
     sae.b_enc.data[63] = -1000.0
-    sets = FeatureSets(made_bench(model, sae), PROMPT, METRIC)
+    sets = FeatureSets(made_bench(model, sae, TEXTS), PROMPT, METRIC)
     with pytest.raises(ValueError, match=says):
         sets.ablate(members)
 
 
 def test_keeping_everything_and_unknown_ways_to_switch_off_are_refused(model):
-    sets = FeatureSets(made_bench(model), PROMPT, METRIC)
+    sets = FeatureSets(made_bench(model, texts=TEXTS), PROMPT, METRIC)
     with pytest.raises(ValueError, match="keeping everything changes nothing"):
         sets.keep_only(list(range(D_SAE)))
     with pytest.raises(ValueError, match="off='means': expected 'zero' or 'mean'; did you mean 'mean'"):
-        FeatureSets(made_bench(model), PROMPT, METRIC, off="means")
-    bench = made_bench(model)
+        FeatureSets(made_bench(model, texts=TEXTS), PROMPT, METRIC, off="means")
+    bench = made_bench(model, texts=TEXTS)
     bench.examples = None
     with pytest.raises(ValueError, match="neither an index nor example texts"):
         FeatureSets(bench, PROMPT, METRIC, off="mean")
     silent = random_sae()
     silent.b_enc.data -= 1000.0
     with pytest.raises(ValueError, match="no feature of this SAE is active"):
-        FeatureSets(made_bench(model, silent), PROMPT, METRIC)
-
-
-@pytest.fixture
-def favored(model):
-    """(sets, ranking) of an answer that the model prefers: the metric's answer is its top token."""
-    bench = made_bench(model, sparse_sae())
-    metric = logit_diff(int(model(to_tokens(model, PROMPT))[0, -1].argmax()))
-    return FeatureSets(bench, PROMPT, metric), rank(bench, PROMPT, metric, progress=False)
-
-
-def test_curves_hold_what_single_sets_give(favored):
-    sets, ranking = favored
-    for rows in (ranking.table, ranking.by_feature()):
-        curves = set_curves(sets, rows, n_random=2, progress=False)
-        table = curves.table.set_index(["order", "draw", "size"]).sort_index()
-        for order in ("effect", "attribution", "activation"):
-            top = rows.sort_values(order, ascending=False, kind="stable").head(5)
-            assert table.loc[(order, 0, 5), "only"] == pytest.approx(sets.keep_only(top), abs=1e-4)
-            assert table.loc[(order, 0, 5), "effect"] == pytest.approx(sets.ablate(top), abs=1e-4)
-            assert table.loc[(order, 0, 0), "only"] == pytest.approx(sets.floor, abs=1e-4)
-            assert table.loc[(order, 0, 0), "effect"] == 0.0
-            assert table.loc[(order, 0, len(rows)), "effect"] == pytest.approx(sets.ablate(rows), abs=1e-4)
-        assert not np.allclose(table.loc["random", 0]["only"], table.loc["random", 1]["only"])
-
-
-def made_curves(**changed) -> SetCurves:
-    parts = []
-    for order, draw, kept in [("effect", 0, [0, 0.9, 0.7, 1]), ("random", 0, [0, 0.1, 0.8, 1]), ("random", 1, [0, 0, 0.1, 0.2])]:
-        parts.append(pd.DataFrame({"order": order, "draw": draw, "size": range(4), "kept": kept, "lost": [0, 0.1, 0.2, 0.8]}))
-    table = pd.concat(parts, ignore_index=True)
-    table = table.assign(only=4 * table["kept"], effect=4 * table["lost"])
-    fields = dict(prompt="<b>the", metric=logit_diff("<i>", "x"), clean_metric=4.0, floor=0.0, table=table)
-    return SetCurves(**(fields | changed))
-
-
-def test_the_smallest_size_is_the_first_that_keeps_the_share():
-    sizes = made_curves().smallest(0.8).set_index("order")
-    assert sizes.loc["effect", "keeps"] == 1 and sizes.loc["effect", "loses"] == 3
-    assert np.isnan(sizes.loc["random", "keeps"]), "half of the draws never keep it"
-    assert made_curves().smallest(0.05).set_index("order").loc["random", "keeps"] == 1.5
-
-
-def test_curves_show_themselves_without_markup_from_the_prompt():
-    curves = made_curves()
-    html = curves._repr_html_()
-    assert "<b>the" not in html and "&lt;b&gt;the" in html and "&lt;i&gt;" in html and html.count("<img") == 2
-    figure = curves.plot()
-    assert len(figure.data) == 4 and list(figure.data[1].y) == [0, 0.05, 0.45, 0.6], "random: the median over draws"
-    assert "80 % kept by 1" in repr(curves)
-
-
-def test_the_greedy_set_takes_at_each_step_what_keeps_most(favored):
-    sets, ranking = favored
-    rows = ranking.top(12, by="attribution")
-    found = smallest_set(sets, rows, share=0.3, progress=False)
-    left, chosen = [tuple(pair) for pair in rows[["pos", "feature"]].to_numpy().tolist()], []
-    for step in found.itertuples():
-        best = max(left, key=lambda pair: sets.keep_only([*chosen, pair]))
-        assert sets.keep_only([*chosen, (step.pos, step.feature)]) == pytest.approx(sets.keep_only([*chosen, best]), abs=1e-4)
-        chosen.append((step.pos, step.feature))
-        left.remove(chosen[-1])
-        assert step.only == pytest.approx(sets.keep_only(chosen), abs=1e-4)
-    assert found["kept"].iloc[-1] >= 0.3 and (found["kept"].iloc[:-1] < 0.3).all()
-
-
-def test_a_share_that_cannot_be_reached_is_said(favored, model):
-    sets, ranking = favored
-    with pytest.raises(ValueError, match="no set of these 3 rows reaches 100%"):
-        smallest_set(sets, ranking.table.tail(3), share=1.0, progress=False)
-    with pytest.raises(ValueError, match="share=80.0: expected a share"):
-        smallest_set(sets, ranking.table, share=80.0, progress=False)
-    against = FeatureSets(sets.bench, PROMPT, logit_diff(int(model(to_tokens(model, PROMPT))[0, -1].argmin())))
-    with pytest.raises(ValueError, match="does not prefer this answer"):
-        set_curves(against, ranking.table, progress=False)
-    with pytest.raises(ValueError, match="a row stands twice"):
-        set_curves(sets, pd.concat([ranking.table, ranking.table]), progress=False)
-    with pytest.raises(ValueError, match="no rows"):
-        set_curves(sets, ranking.table.head(0), progress=False)
-
-
-def test_an_interaction_is_the_joint_effect_less_the_single_ones(favored):
-    sets, ranking = favored
-    for rows in (ranking.top(4), ranking.by_feature().head(4), ranking.by_feature()["feature"].head(3).tolist()):
-        table = interactions(sets, rows)
-        n = len(rows)
-        assert len(table) == n * (n - 1) // 2 and table["interaction"].abs().is_monotonic_decreasing
-        first = table.iloc[0]
-        names = [[int(part) for part in str(table[which][0]).split(" at ")][::-1] for which in ("first", "second")]
-        members = [tuple(name) if len(name) == 2 else name[0] for name in names]
-        assert first["joint"] == pytest.approx(sets.ablate(members), abs=1e-4)
-        assert first["interaction"] == pytest.approx(sets.ablate(members) - sum(sets.ablate([m]) for m in members), abs=1e-4)
-    with pytest.raises(ValueError, match="two different members"):
-        interactions(sets, [int(ranking.table["feature"][0])])
+        FeatureSets(made_bench(model, silent, TEXTS), PROMPT, METRIC)

@@ -7,24 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import D_MODEL, D_SAE, FAMILIES, N_CTX, random_sae
+from conftest import D_SAE, FAMILIES, N_CTX, random_sae
+from made_bench import PROMPT, made_bench
 
-from workbench.circuits import vectors
-from workbench.circuits.continuations import Continuation, Setting, Steering
+from workbench.circuits.continuations import Steering
 from workbench.circuits.generation import Decoding, Generated, Noise, generate, read
 from workbench.circuits.intervene import editing
 from workbench.circuits.steering import clamping_rows, steer
-from workbench.circuits.vectors import SteeringVector, largest_scale, steering_vector
 from workbench.model import to_tokens
 
-PROMPT = "the cat sat on the"
 SHORT = Decoding(max_new_tokens=6)
 KNOWN = dict.fromkeys(range(D_SAE), 2.0)  # max_act of every feature
-
-
-def made_bench(model, sae=None, **changed) -> SimpleNamespace:
-    fields = dict(model=model, sae=sae or random_sae(), index=None, examples=None, labels={3: "a label"}, name="tiny", sae_name="64")
-    return SimpleNamespace(**(fields | changed))
 
 
 def whole_text(model, clamp: dict[int, float]) -> tuple[torch.Tensor, int]:
@@ -249,95 +242,3 @@ def test_strengths_beyond_the_sane_range_are_named_and_not_forbidden(model):
     large = steer(made_bench(model), PROMPT, {3: [0.5, -2.0]}, SHORT, max_act={3: far.x_norm})
     assert len(large.notes) == 1 and "at strength -2: beyond ±1 " in large.notes[0] and "outweighs" in large.notes[0]
     assert large.notes[0] in repr(large) and "outweighs" in large._repr_html_()
-
-
-def test_the_vector_is_the_difference_of_means_at_the_last_tokens(model):
-    bench = made_bench(model)
-    positive, negative = ["the cat sat", "the dog ran on the mat"], ["the mat"]
-
-    def last(prompt):
-        return model.run_with_cache(prompt)[1][bench.sae.cfg.hook_name][0, -1]
-
-    found = steering_vector(bench, positive, negative)
-    torch.testing.assert_close(found.direction, (last(positive[0]) + last(positive[1])) / 2 - last(negative[0]))
-    with pytest.raises(ValueError, match="negative is .*: expected a list"):
-        steering_vector(bench, positive, [])
-    with pytest.raises(ValueError, match="positive is 'the cat'"):
-        steering_vector(bench, "the cat", negative)
-
-
-def test_a_vector_is_added_at_every_position(model, tokens):
-    vector = SteeringVector(torch.randn(D_MODEL), "blocks.1.hook_resid_pre")
-    clean = model.run_with_cache(tokens)[1][vector.hook_name]
-    with vector.adding(model, 3.0):
-        found = model.run_with_cache(tokens)[1][vector.hook_name]
-    torch.testing.assert_close(found, clean + 3.0 * vector.direction)
-
-
-def test_the_search_finds_the_border_of_what_is_sane():
-    assert largest_scale(lambda scale: scale <= 5.0) == pytest.approx(5.0, rel=0.04)
-    assert largest_scale(lambda scale: False) == vectors.LOWEST
-    assert largest_scale(lambda scale: True) == pytest.approx(vectors.HIGHEST, rel=0.04)
-
-
-def test_a_vector_s_scale_is_searched_until_its_text_is_less_likely_than_the_others(model):
-    torch.manual_seed(0)
-    bench, vector = made_bench(model), SteeringVector(0.05 * torch.randn(D_MODEL), "blocks.1.hook_resid_pre")
-    found = steer(bench, PROMPT, {3: 0.01}, SHORT, vector=vector, max_act=KNOWN)
-    perplexity = found.table.set_index("kind")["perplexity"]
-    limit = max(perplexity["features"], perplexity["unsteered"])
-    assert perplexity["vector"] <= limit
-    next_scale = found.continuations[-1].setting.strength * 2 ** (10 / 2**vectors.N_HALVINGS)
-    assert next_scale < vectors.HIGHEST
-    further = steer(bench, PROMPT, {}, SHORT, vector=SteeringVector(vector.direction, vector.hook_name, next_scale))
-    assert further.continuations[-1].perplexity > limit
-    assert [each.setting.kind for each in further.continuations] == ["unsteered", "vector"]
-
-
-def made_steering(**changed) -> Steering:
-    """Two samples unsteered and at two strengths, made of plain numbers."""
-    rows = []
-    for setting in (Setting("unsteered"), *(Setting("features", k, {7: k}) for k in (2.0, 10.0)), Setting("vector", 1.5)):
-        for sample in (0, 1):
-            share = 0.0 if setting.kind == "unsteered" else setting.strength / 10 - 0.1 * sample
-            words = [" <b>Gate</b>" if i < 10 * share else " on" for i in range(10)]
-            rows.append(Continuation(setting, sample, "".join(words), words, [-0.5] * 10, [share] * 10, {" Gate": share, "\n": 0.1}))
-    fields = dict(prompt="We saw the <i>", continuations=rows, max_act={7: 2.0}, labels={7: "<script>bridge"}, tokens=(" Gate",))
-    return Steering(**(fields | changed))
-
-
-def share_of_gates(text: str) -> float:
-    return text.count("Gate") / 10
-
-
-def test_a_dose_table_holds_the_means_over_samples():
-    dose = made_steering().dose(share_of_gates).set_index("name")
-    assert list(dose.index) == ["unsteered", "7 × 2", "7 × 10", "vector × 1.5"]
-    assert dose.loc["7 × 10", "concept"] == pytest.approx(0.95)
-    assert dose.loc["7 × 2", "p( Gate)"] == pytest.approx(0.15)
-    assert dose.loc["7 × 10", "standard_error"] == pytest.approx(0.05)
-    with pytest.raises(ValueError, match="no response to show"):
-        made_steering(tokens=()).dose()
-
-
-def test_the_dose_figure_has_a_line_for_every_response_and_level_lines_for_the_rest():
-    figure = made_steering().plot_dose(share_of_gates, "share of gates")
-    lines = {trace.name: list(trace.y) for trace in figure.data}
-    assert lines["share of gates"] == pytest.approx([0.15, 0.95])
-    assert lines["p( Gate), unsteered"] == [0.0, 0.0] and len(lines) == 6
-    assert "<img" in figure._repr_mimebundle_()["text/html"]
-
-
-def test_texts_tokens_and_labels_never_become_markup():
-    shown = made_steering()._repr_html_()
-    for hostile in ("<b>Gate", "<script>", "<i>"):
-        assert hostile not in shown
-    assert "&lt;b&gt;Gate" in shown and "&lt;script&gt;bridge" in shown and "⏎" in shown
-    assert "<script" not in made_steering().plot_dose()._repr_mimebundle_()["text/html"]
-
-
-def test_the_table_has_a_row_for_every_continuation():
-    table = made_steering().table
-    assert len(table) == 8 and list(table["kind"].unique()) == ["unsteered", "features", "vector"]
-    assert table["perplexity"].tolist() == pytest.approx([np.exp(0.5)] * 8)
-    assert table["activation"][2] == pytest.approx(0.2)
