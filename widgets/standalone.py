@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from widgets.marks import visible
-from workbench.files import checked_file, write_whole
+from workbench.files import checked_file, write_text
 
 STATIC = Path(__file__).parent / "static"
 WIDGET = "anywidget:"  # how a trait that holds a widget refers to it
@@ -45,8 +45,7 @@ class Part:
 def save(widget: Any, path: str | Path, title: str = "") -> Path:
     """Write the widget, as it is now, to a file that needs nothing else."""
     path = checked_file(path)
-    text = page(widget, title)
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path, page(widget, title))
     return path
 
 

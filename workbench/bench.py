@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import torch
@@ -89,7 +88,6 @@ class Workbench:
         vector: SteeringVector | None = None,
         tokens: Sequence[str] = (),
         max_act: Mapping[int, float] | None = None,
-        cancel: Event | None = None,
         progress: bool = True,
     ) -> Steering:
         """`prompt` continued unsteered and with features clamped to strength × max_act at every position, generated ones included.
@@ -97,7 +95,7 @@ class Workbench:
         steer(prompt, {1234: 10.0}), or {1234: [0, 2, 5, 10]} for a continuation each and a dose–response figure. Strengths from −10 to 10
         are sane. temperature 0 is greedy. vector: `steering_vector(…)` set beside the features. tokens: whose probability to follow.
         """
-        decoding = Decoding(max_new_tokens, temperature, n_samples, seed, cancel, progress)
+        decoding = Decoding(max_new_tokens, temperature, n_samples, seed, progress=progress)
         return steer(self, prompt, features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
     def find(

@@ -1,8 +1,9 @@
 """Files that are whole or absent: a run that is killed, or a disk that fills up, never leaves half of one."""
 
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,12 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(partial, path)
     finally:
         Path(partial).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Half a character can stand in a label: it is written as its escape."""
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -19,7 +19,7 @@ import pandas as pd
 
 from workbench.circuits.measurement import Measurement
 from workbench.circuits.metrics import Metric
-from workbench.files import checked_file, write_whole
+from workbench.files import checked_file, write_text
 
 ORDERS = ("activation", "attribution", "effect")
 COLUMNS = ("feature", "pos", "token", *ORDERS, "label")
@@ -112,8 +112,7 @@ class FeatureRanking:
         from widgets.html import ranking_page
 
         path = checked_file(path)
-        page = ranking_page(self)
-        write_whole(path, lambda partial: partial.write_text(page, encoding="utf-8"))
+        write_text(path, ranking_page(self))
         return path
 
     def plot_agreement(self):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.files import checked_file
+from workbench.files import checked_file, write_text
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -89,8 +89,6 @@ def find(
     else:
         found = bench.find(prompts, without, share=share, margin=margin, max_density=max_density, top=top)
     if html is not None:
-        from workbench.features.shards import write_text
-
         write_text(html, found_page(found))
     print(found_json(found) if as_json else found)
 

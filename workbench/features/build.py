@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 
 from workbench.features.collect import collect
 from workbench.features.finish import finish
-from workbench.features.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity, write_json
+from workbench.features.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity
+from workbench.files import write_json
 from workbench.head import Head
 from workbench.model import check_sae
 from workbench.sae.sae import SAE

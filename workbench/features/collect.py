@@ -19,8 +19,9 @@ import pyarrow as pa
 import torch
 from scipy import sparse
 
-from workbench.features.shards import Shard, Summaries, ranges, whole_folder, write_json, write_table
+from workbench.features.shards import Shard, Summaries, ranges, whole_folder, write_table
 from workbench.features.windows import PART_BITS, Run, merge, summarize
+from workbench.files import write_json
 from workbench.gemm import machine_rate
 from workbench.head import Head
 from workbench.rows import LONGEST_ROW, as_batch, batches

@@ -22,8 +22,9 @@ from tqdm.auto import tqdm
 
 from workbench.features.logits import is_in_stream, token_logits
 from workbench.features.neighborhoods import NEIGHBOR, neighbors
-from workbench.features.shards import Summaries, ranges, write_json, write_table
+from workbench.features.shards import Summaries, ranges, write_table
 from workbench.features.windows import Summary, merge, rank_within
+from workbench.files import write_json
 from workbench.model import to_str_tokens
 from workbench.sae.sae import SAE
 

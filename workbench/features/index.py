@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 
 from workbench.features.examples import Example
 from workbench.features.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
-from workbench.features.shards import MANIFEST, UNFINISHED, model_fingerprint, write_json, write_text
+from workbench.features.shards import MANIFEST, UNFINISHED, model_fingerprint
 from workbench.features.tables import Tables, intervals
 from workbench.features.windows import TOP, bin_width
-from workbench.files import checked_folder
+from workbench.files import checked_folder, write_json, write_text
 from workbench.sae.sae import SAE, checked_feature
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ folder/manifest.json             written last, with the name and size of every f
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -164,15 +163,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.fsync(handle)
         os.close(handle)
     os.rename(partial, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Half a character can stand in a label: it is written as its escape."""
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def write_table(path: Path, table: pa.Table) -> None:

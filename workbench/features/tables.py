@@ -18,9 +18,7 @@ from workbench.features.page import Interval, TokenLogit
 from workbench.features.windows import AFTER, N_BINS, N_INTERVALS, PART_BITS, RANGE
 
 MOST_KEPT = 128  # features whose rows stay in memory once they are read, 50 KB each: opening a card waits for them longest
-RANGES_KEPT = (
-    6  # files of `features` and `examples`, a few MB each: asking DuckDB for one feature of a file takes as long as reading it all
-)
+RANGES_KEPT = 6  # files, a few MB each: asking DuckDB for one feature of a file takes as long as reading it all
 NAMES = ("features", "examples", "texts", "vocabulary")  # a file belongs to the table that its name begins with
 
 
@@ -77,10 +75,8 @@ class Tables:
     def str_tokens(self, tokens: Any) -> list[str]:
         """What tokens read as; models pad their vocabulary with some that have no text."""
         known = self._vocabulary
-        return [
-            known[token] if token < len(known) else f"<token {token}>"
-            for token in (tokens if isinstance(tokens, list | np.ndarray) else [])
-        ]
+        tokens = tokens if isinstance(tokens, list | np.ndarray) else []  # SQL's NULL comes as None or NaN
+        return [known[token] if token < len(known) else f"<token {token}>" for token in tokens]
 
     @cached_property
     def _vocabulary(self) -> list[str]:
