@@ -2,16 +2,14 @@
 
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from made_process import in_process
 from made_stream import D_SAE, Planted
 from safetensors.torch import save_file
 
@@ -35,16 +33,6 @@ class Deadly(Planted):
         if seed == 1000 + getattr(self, "last", -1):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().sample(seed)
-
-
-def in_process(task: Callable, *args: Any) -> int | None:
-    """The exit code of a process of its own, forked from one without threads: −9 if it was killed."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    process = server.Process(target=task, args=args)
-    process.start()
-    process.join()
-    return process.exitcode
 
 
 def run(stream: Planted, folder: Path | None, configs=CONFIGS) -> list[SAE]:

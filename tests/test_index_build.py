@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import random_sae
 from made_index import TEXTS, contents, made_saes, made_texts
+from made_process import in_process
 
 from workbench.features import collect as collecting
 from workbench.features.index import FeatureIndex, build_index
 from workbench.head import Head
+from workbench.model import load_model
 from workbench.sae.sae import SAE, SAEConfig
 
 
@@ -82,43 +85,47 @@ def test_the_size_of_shards_changes_nothing_that_is_shown(index: FeatureIndex, m
         assert drawn[0] == drawn[1]
 
 
+def build_and_die(model_folder: Path, saes: dict[str, SAE], folder: Path, at_call: int = 0) -> None:
+    """at_call: at which of our own functions' calls, of theirs and returns the process kills itself. Without one it writes their number."""
+    model, n_calls, own = load_model(model_folder), 0, str(Path(collecting.__file__).parents[1])
+
+    def count(frame, event: str, argument) -> None:
+        nonlocal n_calls
+        n_calls += frame.f_code.co_filename.startswith(own)
+        if n_calls == at_call:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(count)
+    build_index(model, saes, TEXTS[:20], folder, shard=200, progress=False)
+    sys.setprofile(None)
+    folder.with_suffix(".calls").write_text(str(n_calls))
+
+
 @pytest.mark.slow
-def test_a_build_killed_at_random_points_ten_times_equals_an_unbroken_one(model, saes, tmp_path: Path):
-    """Each time a child process is killed without a chance to clean up, at a call drawn at random from the first half of a whole build's.
-    Calls are counted, not seconds: a busy machine kills at the same places."""
+def test_a_build_killed_at_random_points_ten_times_equals_an_unbroken_one(folders, tmp_path: Path):
+    """Each time a process is killed without a chance to clean up, at a call drawn at random from the first half of a whole build's. Calls
+    are counted, not seconds: a busy machine kills at the same places."""
 
-    def build(folder: Path, at_call: int = 0) -> int:
-        """at_call: dies there. Returns how many calls it made."""
-        n_calls = 0
+    one = SAE.load(folders[1])
+    saes = {"one": one, "other": random_sae(one.cfg.hook_name, one.cfg.d_in)}
 
-        def count(frame, event: str, argument) -> None:
-            nonlocal n_calls
-            n_calls += 1
-            if n_calls == at_call:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def build(name: str, at_call: int = 0) -> int | None:
+        return in_process(build_and_die, folders[0], saes, tmp_path / name, at_call)
 
-        sys.setprofile(count)
-        build_index(model, saes, TEXTS[:20], folder, shard=200, progress=False)
-        sys.setprofile(None)
-        return n_calls
-
-    build(tmp_path / "first")  # imports are over
-    n_calls, unbroken = build(tmp_path / "unbroken"), contents(tmp_path / "unbroken")
+    assert build("unbroken") == 0
+    n_calls, unbroken = int((tmp_path / "unbroken.calls").read_text()), contents(tmp_path / "unbroken")
     rng, places, n_killed = random.Random(0), set(), 0
     while n_killed < 10:
-        at_call = rng.randint(1, n_calls // 2)
-        child = os.fork()
-        if child == 0:
-            build(tmp_path / "killed", at_call)
-            os._exit(0)
-        n_killed += os.waitpid(child, 0)[1] == signal.SIGKILL
+        ended = build("killed", rng.randint(1, n_calls // 2))
+        assert ended in (0, -signal.SIGKILL)
+        n_killed += ended != 0
         places.add(len(list((tmp_path / "killed").rglob("*"))))
         if (tmp_path / "killed" / "manifest.json").exists():  # done: the next kills hit a new build
             assert {name: data for name, data in contents(tmp_path / "killed").items() if name in unbroken} == unbroken
             shutil.rmtree(tmp_path / "killed")
-    build(tmp_path / "killed")
+    assert build("killed") == 0
     assert contents(tmp_path / "killed") == unbroken
-    assert len(places) > 3, "all kills hit the same place"
+    assert len(places) > 3, f"all kills hit the same places: {places}"
 
 
 @pytest.mark.parametrize("n_batches", [0, 2, 4])

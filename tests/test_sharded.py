@@ -1,6 +1,5 @@
 """Features dealt out over processes train as they do in one; checkpoints load on another number of them; when one dies, all stop."""
 
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from made_process import in_processes
 from made_stream import D_SAE, Planted
 
 from workbench.sae import kernels
@@ -33,17 +33,9 @@ def one_rank(task: Callable, rank: int, n_ranks: int, meeting: Path, about: tupl
 
 
 def in_ranks(n_ranks: int, task: Callable, folder: Path, *about: Any) -> list[int | None]:
-    """Exit codes of n_ranks processes that each ran task(rank, *about). They are forked from a process without threads: one forked from
-    this process, in which other tests have started some, now and then dies in gloo."""
+    """Exit codes of n_ranks processes that each ran task(rank, *about)."""
     meeting = folder / f"meeting-{time.monotonic_ns()}"
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__])
-    processes = [server.Process(target=one_rank, args=(task, rank, n_ranks, meeting, about)) for rank in range(n_ranks)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
+    return in_processes(one_rank, [(task, rank, n_ranks, meeting, about) for rank in range(n_ranks)])
 
 
 def assert_same(sae: SAE, expected: SAE) -> None:

@@ -67,10 +67,13 @@ def train_by(open_stream: "Callable[[str], Stream]", cfg: "TrainConfig", out: Pa
 
         train_here(open_stream(device), cfg, folder=out, checkpoint_every=checkpoint_every)
         return
-    from workbench.sae.sharded import join, train_sharded
+    from workbench.sae.sharded import join, leave, train_sharded
 
     rank, place = join()
-    train_sharded(open_stream(str(place)) if rank == 0 else None, cfg, out, checkpoint_every=checkpoint_every)
+    try:
+        train_sharded(open_stream(str(place)) if rank == 0 else None, cfg, out, checkpoint_every=checkpoint_every)
+    finally:
+        leave()
 
 
 def evaluate(

@@ -84,6 +84,11 @@ def join() -> tuple[int, torch.device]:
     return rank, device
 
 
+def leave() -> None:
+    """Ends what `join` began. A process that exits without it now and then aborts in the threads that are left, its work done."""
+    dist.destroy_process_group()
+
+
 def shared(source: Source | None) -> Source:
     """Rank 0's source, on every rank."""
     box = [source]

@@ -1,0 +1,22 @@
+"""Tests that need processes of their own: forked from a server that has loaded nothing. One forked from the tests' process, in which others
+have started threads, now and then dies in a library's, with a signal that is not the test's."""
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def in_processes(task: Callable, several: Sequence[tuple]) -> list[int | None]:
+    """The exit codes of processes side by side, each of which ran task(*args): −9 for one that was killed."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([])
+    processes = [server.Process(target=task, args=args) for args in several]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def in_process(task: Callable, *args: Any) -> int | None:
+    return in_processes(task, [args])[0]
