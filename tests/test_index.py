@@ -12,9 +12,11 @@ import torch
 from conftest import random_sae
 from made_index import TEXTS, WORDS, made_saes
 
+from workbench.features import collect as collecting
+from workbench.features import finish as finishing
 from workbench.features.index import FeatureIndex, build_index
 from workbench.features.page import Label
-from workbench.features.windows import AFTER, BEFORE, N_BINS, N_TOP
+from workbench.features.windows import AFTER, BEFORE, N_BINS, N_TOP, interval_of
 from workbench.sae.sae import SAE
 
 
@@ -135,6 +137,24 @@ def test_threads_that_read_at_once_get_what_one_gets(index: FeatureIndex):
     assert found == [expected[feature] for feature in features]
 
 
+def test_peaks_of_the_texts_drawn_equal_the_dense_computation(index: FeatureIndex, dense: list[np.ndarray]):
+    """All of them here, to an interval; an activation can lie within rounding of its edge."""
+    expected = np.stack([interval_of(acts.max(0), index.rarity.max_act) for acts in dense])
+    found = index.rarity.by_text.toarray()
+    assert found.shape == (len(TEXTS), 64) and np.abs(found - expected).max() <= 1 and (found != expected).sum() <= 4
+
+
+def test_of_a_larger_corpus_texts_are_drawn(index: FeatureIndex, model, saes, tmp_path: Path, monkeypatch):
+    """The same ones however it is cut up."""
+    for module in (collecting, finishing):
+        monkeypatch.setattr(module, "PEAK_TOKENS", 300)
+    some = build_index(model, saes, TEXTS, tmp_path / "one", progress=False).rarity.by_text
+    of_shards = build_index(model, saes, TEXTS, tmp_path / "many", shard=300, progress=False).rarity.by_text
+    assert (some != of_shards).nnz == 0
+    every = {tuple(row) for row in index.rarity.by_text.toarray().tolist()}
+    assert 5 < some.shape[0] < len(TEXTS) / 2 and {tuple(row) for row in some.toarray().tolist()} <= every
+
+
 def test_sql_reaches_every_table(index: FeatureIndex):
     query = "SELECT feature, count(*) AS n FROM features JOIN examples USING (sae, feature) WHERE sae = ? GROUP BY feature ORDER BY feature"
     counts = index.sql(query, "narrow")
@@ -142,6 +162,8 @@ def test_sql_reaches_every_table(index: FeatureIndex):
     assert counts["n"][0] == len(page.table)
     tokens = index.sql("SELECT str_token FROM (SELECT unnest(tokens) AS token FROM texts) JOIN vocabulary USING (token)")["str_token"]
     assert set(WORDS) <= set(tokens.str.strip())
+    peaks = index.sql("SELECT len(texts) AS n FROM peaks WHERE sae = 'wide' ORDER BY feature")["n"]
+    assert peaks.tolist() == index.rarity.by_text.count_nonzero(axis=0).tolist()
 
 
 def test_labels_are_kept_and_shown_with_their_score_and_origin(index: FeatureIndex, model, saes, tmp_path: Path):

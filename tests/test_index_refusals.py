@@ -1,5 +1,6 @@
 """What is no index, or of something else, and what cannot be built or asked for is said, and changes nothing."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def test_an_index_belongs_to_one_model_and_its_saes(index: FeatureIndex, model, 
         index.of(model_of("llama"), saes["wide"])
     with pytest.raises(ValueError, match="no SAE is called 'wise' in this index; there is wide, narrow"):
         index.with_sae("wise")
+
+
+def test_an_index_of_an_earlier_format_is_to_be_built_anew(model, saes, tmp_path: Path):
+    build_index(model, saes, TEXTS[:5], tmp_path, progress=False)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
+    with pytest.raises(ValueError, match="is an index of format 1, this version reads 2: build it anew"):
+        FeatureIndex.open(tmp_path)
+    with pytest.raises(ValueError, match="format is 2, there 1"):
+        build_index(model, saes, TEXTS[:5], tmp_path, progress=False)
 
 
 def test_a_missing_or_damaged_file_is_named(model, saes, tmp_path: Path):

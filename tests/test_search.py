@@ -1,5 +1,6 @@
 """Prompt sets find what dense booleans find; every filter says what it removed; bad prompts are named before anything is read."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from workbench.features import codes as coding
 from workbench.features.bit_sets import all_of, bits_of, in_most, members, size, without
 from workbench.features.codes import encode
 from workbench.features.index import build_index
-from workbench.features.rarity import Rarity
 from workbench.sae.sae import SAE, SAEConfig
 
 POSITIVE = ["the cat sat", "the cat ran to the mat", "a cat"]
@@ -117,21 +117,37 @@ def test_with_an_index_dense_features_are_removed_and_rare_activations_come_firs
     some = bench.find(POSITIVE, max_density=0.5, top=64)
     assert set(some.table["feature"]) == set(all_found[all_found["density"] <= 0.5]["feature"])
     assert "at most 0.5 of" in some.removed[-1].filter and some.removed[-1].n_removed == (all_found["density"] > 0.5).sum() > 0
-    assert all_found["score"].is_monotonic_decreasing and all_found["score"].between(-9, 30).all()
+    assert all_found["score"].is_monotonic_decreasing and all_found["score"].between(0, 1).all()
 
 
-def test_rarity_counts_the_tokens_that_are_at_least_as_active(model, sae, tmp_path: Path):
-    texts = ["the cat sat on the mat and the dog ran to the cat"] * 2
-    index = build_index(model, sae, texts, tmp_path, progress=False)
-    bench = Workbench(model=model, sae=sae)
-    acts = np.concatenate([dense(bench, text)[1:].numpy() for text in texts])
-    rarity, features = Rarity.of(index), np.arange(64)
-    for level in (acts.max(0) * 1.1, acts.max(0) * 0.5, np.full(64, 1e-6)):
-        counts = 2.0 ** -rarity.bits(features, level) * (len(acts) + 1) - 1
-        close = ((acts >= 0.9 * level - 0.05) & (acts > 0)).sum(0)
-        far = (acts >= 1.1 * level + 0.05).sum(0)
-        is_known = level > 0
-        assert (counts <= close + 2)[is_known].all() and (counts >= far - 2)[is_known].all()
+def test_a_better_feature_that_the_filters_leave_out_is_named_with_what_lets_it_in(model, sae, tmp_path: Path):
+    bench = Workbench(
+        model=model, sae=sae, labels={3: "cats"}, index=build_index(model, sae, POSITIVE * 3 + NEGATIVE, tmp_path, progress=False)
+    )
+    strict, n_named = bench.find(POSITIVE, NEGATIVE), 0
+    for positive, negative, filters in ((POSITIVE, NEGATIVE, {}), ([*POSITIVE, "and the mat"], ["the dog ran"], {}), (POSITIVE, [], {})):
+        best = bench.find(positive, negative, share=0.5, margin=9.0, max_density=1.0).table
+        found = bench.find(positive, negative, max_density=1.0, **filters)
+        if best["feature"][0] in found.table["feature"].tolist():
+            assert "lets it in" not in found.note
+            continue
+        n_named += 1
+        options = {name: float(value) for name, value in re.findall(r"(share|margin)=([\d.]+)", found.note)}
+        loosened = bench.find(positive, negative, max_density=1.0, **options)
+        assert loosened.table["feature"][0] == best["feature"][0] and f"feature {best['feature'][0]} " in found.note
+    assert n_named and "are like the positive prompts" in strict.note
+
+
+def test_rarity_counts_the_texts_that_are_at_least_as_active(bench: Workbench, tmp_path: Path):
+    texts = ["the cat sat on the mat", "the dog ran to the cat", "and the mat", "to the dog and the cat"]
+    rarity, features = build_index(bench.model, bench.sae, texts, tmp_path, progress=False).rarity, np.arange(64)
+    peaks = np.stack([dense(bench, text).amax(0).numpy() for text in texts])
+    for share in (0.9, 0.5, 0.2, 0.07):
+        level = np.stack([peaks.max(0) * share, np.zeros(64)], axis=1).astype(np.float32)
+        n_above = (rarity.intervals(features, peaks) >= rarity.intervals(features, level[:, 0])).sum(0)
+        expected = np.where(rarity.intervals(features, level[:, 0]) > 0, -np.log2((n_above + 1) / 5), 0)
+        assert rarity.bits(features, level)[:, 0] == pytest.approx(expected) and not rarity.bits(features, level)[:, 1].any()
+    assert expected.max() > 1
 
 
 def test_when_nothing_passes_every_filter_says_how_many_it_removed(bench: Workbench):

@@ -1,9 +1,12 @@
 """What is kept of a feature's activations: exact counts and maxima, the largest windows, uniform draws; the same in any grouping."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 
+from workbench.features.draws import drawn
 from workbench.features.windows import (
     AFTER,
     BEFORE,
@@ -15,6 +18,7 @@ from workbench.features.windows import (
     Run,
     Summary,
     bin_width,
+    interval_of,
     merge,
     summarize,
 )
@@ -29,14 +33,19 @@ def made(n_texts: int = 300, seed: int = 0, length: int = 50) -> tuple[np.ndarra
     acts = rng.gamma(0.5, 3.0, (bounds[-1], N_FEATURES)).astype(np.float32) * (rng.random((bounds[-1], N_FEATURES)) < 0.1)
     acts[:, 3] = 0
     hashes = rng.integers(0, 2**63, n_texts).astype(np.uint64)
-    return acts, Run(bounds, np.arange(n_texts), hashes, np.ones(n_texts, dtype=bool))
+    return acts, run_of(bounds, hashes, np.arange(n_texts) % 3 == 0)
+
+
+def run_of(bounds: np.ndarray, hashes: np.ndarray, keeps_peaks: np.ndarray | None = None) -> Run:
+    n = len(bounds) - 1
+    return Run(bounds, np.arange(n), hashes, np.ones(n, dtype=bool), np.zeros(n, dtype=bool) if keeps_peaks is None else keeps_peaks)
 
 
 def part(acts: np.ndarray, run: Run, first: int, last: int) -> Summary:
     """The summary of the texts first … last − 1 alone."""
     low, high = run.bounds[first], run.bounds[last]
-    some = Run(run.bounds[first : last + 1] - low, run.numbers[first:last], run.hashes[first:last], run.is_new[first:last])
-    return summarize(sparse.csc_matrix(acts[low:high]), some, 0, N_FEATURES)
+    of_rows = (getattr(run, name)[first:last] for name in ("numbers", "hashes", "is_new", "keeps_peaks"))
+    return summarize(sparse.csc_matrix(acts[low:high]), Run(run.bounds[first : last + 1] - low, *of_rows), 0, N_FEATURES)
 
 
 def whole(acts: np.ndarray, run: Run) -> Summary:
@@ -49,7 +58,8 @@ def rows(summary: Summary, feature: int, interval: int) -> list[dict]:
 
 def same(one: Summary, other: Summary) -> bool:
     arrays = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("n_active", "max_act", "histogram"))
-    return arrays and one.windows.equals(other.windows)
+    peaks = (summary.peaks.sort_by([("feature", "ascending"), ("row", "ascending")]) for summary in (one, other))
+    return arrays and one.windows.equals(other.windows) and next(peaks).equals(next(peaks))
 
 
 def test_counts_maxima_and_histograms_are_those_of_the_dense_matrix():
@@ -99,13 +109,43 @@ def test_drawn_windows_lie_in_their_interval_and_are_all_of_a_small_one():
             assert inside[places].all() and len(set(places)) == len(places)
 
 
+def test_peaks_are_those_of_the_rows_that_keep_theirs():
+    acts, run = made()
+    peaks = {(row["feature"], row["row"]): row["peak"] for row in whole(acts, run).peaks.to_pylist()}
+    maxima = {
+        (feature, row): acts[run.bounds[row] : run.bounds[row + 1], feature].max()
+        for feature in range(N_FEATURES)
+        for row in range(0, 300, 3)
+    }
+    assert peaks == {place: peak for place, peak in maxima.items() if peak > 0}
+
+
+def test_what_is_drawn_of_all_rows_is_drawn_of_every_part_of_them():
+    lengths = np.random.default_rng(0).integers(1, 100, 3000)
+    numbers = np.arange(3000) << 20
+    of_all = drawn(numbers, lengths, 20_000)
+    assert 20_000 <= lengths[of_all].sum() < 20_100
+    assert np.abs(np.add.reduceat(of_all, range(0, 3000, 300)) - of_all.mean() * 300).max() < 5 * np.sqrt(300 * 0.13)
+    for first, last in ((0, 10), (5, 1500), (1500, 3000)):
+        assert (drawn(numbers[first:last], lengths[first:last], 20_000) >= of_all[first:last]).all()
+    assert drawn(numbers, lengths, 10**6).all() and drawn(numbers, lengths, 1).sum() == 1
+
+
+def test_an_activation_s_interval_is_the_one_that_its_windows_stand_in():
+    acts, run = made()
+    for row in whole(acts, run).windows.to_pylist():
+        interval = interval_of(np.array([row["activation"]]), acts[:, row["feature"]].max()[None])[0]
+        assert row["interval"] in (TOP, interval)
+    assert interval_of(np.array([0.0, 8.0, 100.0, 1.0]), np.array([7.0, 7.0, 7.0, 0.0])).tolist() == [0, 15, 15, 15]
+
+
 def test_draws_are_uniform_over_the_tokens_of_an_interval():
     """One interval of 40 tokens, 500 corpora: each token is drawn about as often as any other."""
     n, times = 40, np.zeros(40)
     acts = sparse.csc_matrix(np.full((n, 1), 1.5, dtype=np.float32))
     for seed in range(500):
         hashes = np.random.default_rng(seed).integers(0, 2**63, 4).astype(np.uint64)
-        run = Run(np.arange(5) * 10, np.arange(4), hashes, np.ones(4, dtype=bool))
+        run = run_of(np.arange(5) * 10, hashes)
         for row in rows(summarize(acts, run, 0, 1), 0, 12):
             times[row["row"] * 10 + row["pos"]] += 1
     expected = 500 * N_DRAWN / n
@@ -125,18 +165,19 @@ def test_any_grouping_of_the_texts_gives_the_same_summary(cuts: list[int]):
 def test_a_text_that_recurs_is_shown_once_and_counted_every_time():
     acts, run = made(n_texts=30, length=20)
     twice = np.concatenate([acts, acts])
-    again = Run(np.append(run.bounds, run.bounds[-1] + run.bounds[1:]), np.arange(60), np.tile(run.hashes, 2), np.arange(60) < 30)
+    fresh = run_of(np.append(run.bounds, run.bounds[-1] + run.bounds[1:]), np.tile(run.hashes, 2))
+    again = replace(fresh, is_new=np.arange(60) < 30)
     together, apart = whole(twice, again), merge([whole(acts, run), part(twice, again, 30, 60)])
     assert together.n_active.tolist() == (2 * whole(acts, run).n_active).tolist() == apart.n_active.tolist()
     assert together.windows.equals(whole(acts, run).windows)
-    fresh = Run(again.bounds, again.numbers, again.hashes, np.ones(60, dtype=bool))  # each half is a shard of its own: both look new
+    # each half a shard of its own: both look new
     assert merge([whole(acts, run), part(twice, fresh, 30, 60)]).windows.equals(whole(acts, run).windows)
 
 
 def test_features_that_are_never_active_and_texts_without_tokens_give_empty_rows():
-    run = Run(np.array([0, 0, 5, 5]), np.arange(3), np.arange(3).astype(np.uint64), np.ones(3, dtype=bool))
+    run = run_of(np.array([0, 0, 5, 5]), np.arange(3).astype(np.uint64), np.ones(3, dtype=bool))
     summary = summarize(sparse.csc_matrix((5, 4), dtype=np.float32), run, 0, 4)
-    assert summary.n_active.tolist() == [0] * 4 and len(summary.windows) == 0 and not summary.histogram.any()
+    assert summary.n_active.tolist() == [0] * 4 and len(summary.windows) == len(summary.peaks) == 0 and not summary.histogram.any()
     assert same(merge([summary, summary]), summary)
     acts = np.zeros((5, 4), dtype=np.float32)
     acts[2, 1] = 0.75
@@ -154,5 +195,5 @@ def test_ranges_of_features_are_summarized_as_the_whole_is():
 def test_activations_too_small_for_a_normal_number_are_counted():
     acts = np.zeros((5, 1), dtype=np.float32)
     acts[1] = 1e-42
-    run = Run(np.array([0, 5]), np.arange(1), np.ones(1, dtype=np.uint64), np.ones(1, dtype=bool))
+    run = run_of(np.array([0, 5]), np.ones(1, dtype=np.uint64))
     assert summarize(sparse.csc_matrix(acts), run, 0, 1).histogram.sum() == 1

@@ -66,7 +66,7 @@ class Finder(WorkingPane):
             known = self._bench._known_beside
             self.found = filtered(self._codes, len(self._read[0]), Filters(**self._filters()), known)
             self.set_trait(
-                "view", found_view(self.found) | {"read": list(self._read), "unit": "mean activation" if known.rarity is None else "bits"}
+                "view", found_view(self.found) | {"read": list(self._read), "unit": "mean activation" if known.rarity is None else "F1"}
             )
             self._show_outside()
 
@@ -122,6 +122,7 @@ def found_view(found: Found) -> dict[str, Any]:
     return {
         "removed": [{"filter": each.filter, "n_before": int(each.n_before), "n_removed": int(each.n_removed)} for each in found.removed],
         "n_passed": int(found.n_passed),
+        "note": visible(found.note),
         "n_positive": found.n_positive,
         "prompts": [
             {"kind": kind, "tokens": [visible(token) for token in tokens[codes.first :]]}

@@ -31,7 +31,6 @@ from workbench.features.found import Found
 from workbench.features.index import FeatureIndex
 from workbench.features.mapping import FeatureMapping, feature_map
 from workbench.features.page import FeaturePage, FeaturePages, Label
-from workbench.features.rarity import Rarity
 from workbench.features.search import Filters, Known, find
 from workbench.features.splitting import Splitting, splitting
 from workbench.model import check_sae, load_model, to_tokens
@@ -159,7 +158,7 @@ class Workbench:
 
     @property
     def _known_beside(self) -> Known:
-        return Known(self.labels, None if self.index is None else Rarity.of(self.index))
+        return Known(self.labels, None if self.index is None else self.index.rarity)
 
     @property
     def _known(self) -> FeatureIndex:

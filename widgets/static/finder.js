@@ -39,6 +39,7 @@ function render({ model, el }) {
   });
   const removed = node("div", { class: "wbf-removed", role: "status", "aria-label": "What each filter removed" });
   const stale = node("p", { class: "wbp-faint" });
+  const note = node("p", { class: "wbp-faint wbf-note" });
   const head = node("thead");
   const body = node("tbody");
   const table = node("table", { role: "grid", "aria-label": "Features found" }, head, body);
@@ -54,7 +55,7 @@ function render({ model, el }) {
     node("div", { class: "wbf-sets" }, lists.positive.root, lists.negative.root),
     node("div", { class: "wbf-filters" }, ...sliders.map((slider) => slider.root)),
     node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status),
-    removed, stale,
+    removed, stale, note,
     node("div", { class: "wbf-results" }, node("div", { class: "wbf-scroll" }, table), why),
     node("details", {}, node("summary", {}, "This search as Python"), code, copy),
   );
@@ -87,10 +88,11 @@ function render({ model, el }) {
     const isSame = JSON.stringify(view.read) === JSON.stringify([model.get("positive"), model.get("negative")]);
     stale.textContent = view.rows && !isSame ? "The prompts have changed since this search." : "";
     if (!view.rows) return;
+    note.textContent = view.note;
     removed.replaceChildren(
       ...view.removed.map((each) => node("span", {}, node("span", { class: "wbp-faint" }, each.filter), ` −${count(each.n_removed)} → `, node("b", {}, count(each.n_before - each.n_removed)))),
     );
-    const names = ["feature", view.unit === "bits" ? "score, bits" : "score", "on positive", "least there", view.prompts.length > view.n_positive ? "most on negative" : null, view.rows.some((row) => row.density != null) ? "density" : null];
+    const names = ["feature", view.unit === "F1" ? "score, F1" : "score", "on positive", "least there", view.prompts.length > view.n_positive ? "most on negative" : null, view.rows.some((row) => row.density != null) ? "density" : null];
     const shown = names.map((name) => name != null);
     head.replaceChildren(node("tr", {}, ...names.filter(Boolean).map((name, i) => node("th", { scope: "col", class: i ? "wbp-number" : null }, name))));
     head.firstChild.removeAttribute("data-lm-suppress-shortcuts");
@@ -135,8 +137,8 @@ function render({ model, el }) {
       const largest = Math.max(...values.map((value) => value ?? 0), 0);
       return node("li", {}, node("span", { title: kind, "aria-label": kind }, kind === "positive" ? "+" : "−"), node("span", { class: "wbp-number" }, largest ? number(largest, false, scale) : "silent"), node("span", { class: "wbp-text", dir: "auto" }, ...shaded(tokens, values, scale)));
     });
-    const note = row === outside ? node("p", { class: "wbp-faint" }, "It does not pass the filters, or is not among the best.") : null;
-    why.replaceChildren(...[node("h4", {}, row.label || `feature ${count(row.feature)}`, row.label ? node("span", { class: "wbp-faint" }, ` feature ${count(row.feature)}`) : ""), note, node("ol", {}, ...lines)].filter(Boolean));
+    const where = row === outside ? node("p", { class: "wbp-faint" }, "It does not pass the filters, or is not among the best.") : null;
+    why.replaceChildren(...[node("h4", {}, row.label || `feature ${count(row.feature)}`, row.label ? node("span", { class: "wbp-faint" }, ` feature ${count(row.feature)}`) : ""), where, node("ol", {}, ...lines)].filter(Boolean));
   }
 
   function controls() {

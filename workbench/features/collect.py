@@ -19,6 +19,7 @@ import pyarrow as pa
 import torch
 from scipy import sparse
 
+from workbench.features.draws import drawn
 from workbench.features.shards import Shard, Summaries, ranges, whole_folder, write_table
 from workbench.features.windows import PART_BITS, Run, merge, summarize
 from workbench.files import write_json
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 MOST = 2**23  # entries summarized together: 100 MB
 FIRST = 2**16  # entries that an SAE's arrays have room for at first
+PEAK_TOKENS = 2**18  # tokens of the rows of which every feature's peak is kept, drawn from all of them
 ELEMENTS = 2**22  # feature activations at once: 16 MB, which the allocator gives again without new page faults
 FEWEST_ROWS = 64  # … but enough tokens to be worth reading the encoder's weights for
 BATCH = {"cpu": 4096, "cuda": 65_536}  # tokens in a forward pass, padding included
@@ -57,9 +59,13 @@ def collect(head: Head, saes: Mapping[str, SAE], shard: Shard, folder: Path, on_
         hashes = np.array([_hash(row.ids) for row in rows], dtype=np.uint64)
         is_new = np.zeros(len(rows), dtype=bool)
         is_new[np.unique(hashes, return_index=True)[1]] = True
-        for batch in batches([len(row.ids) for row in rows], BATCH.get(torch.device(str(model.cfg.device)).type, 4096)):
+        row_numbers, lengths = (
+            np.array(column, dtype=np.int64) for column in ([row.number for row in rows], [len(row.ids) for row in rows])
+        )
+        keeps_peaks = drawn(row_numbers, lengths, PEAK_TOKENS)
+        for batch in batches(lengths.tolist(), BATCH.get(torch.device(str(model.cfg.device)).type, 4096)):
             n_read = pending.read(head, saes, [rows[i].ids for i in batch])
-            pending.rows += [(rows[i].number, hashes[i], is_new[i], len(rows[i].ids)) for i in batch]
+            pending.rows += [(rows[i].number, hashes[i], is_new[i], keeps_peaks[i], len(rows[i].ids)) for i in batch]
             n_tokens += n_read
             on_tokens(n_read)
             if pending.n_entries >= MOST:
@@ -70,6 +76,7 @@ def collect(head: Head, saes: Mapping[str, SAE], shard: Shard, folder: Path, on_
         numbers, tokens, goes_on = zip(*rows, strict=True) if rows else ((), (), ())
         arrays = pa.array(numbers, pa.int64()), pa.array(tokens, pa.list_(pa.int32())), pa.array(goes_on, pa.bool_())
         write_table(out / "texts.parquet", pa.table(arrays, names=["row", "tokens", "goes_on"]))
+        write_table(out / "drawn.parquet", pa.table({"row": row_numbers[keeps_peaks], "n_tokens": lengths[keeps_peaks]}))
         write_json(out / "shard.json", {"fingerprint": shard.fingerprint, "n_texts": len(shard.texts), "n_tokens": n_tokens})
 
 
@@ -122,7 +129,7 @@ class Pending:
     """Active entries of some rows, not summarized yet. Tokens are numbered in the order in which the rows were read."""
 
     def __init__(self, names: list[str]):
-        self.rows: list[tuple[int, int, bool, int]] = []  # number, hash, is it new, tokens
+        self.rows: list[tuple[int, int, bool, bool, int]] = []  # number, hash, is it new, does it keep its peaks, tokens
         self.entries = {name: Entries() for name in names}
         self.n_tokens = 0
 
@@ -155,8 +162,8 @@ class Pending:
             self.entries[name].add(number[first + token], feature, act)
 
     def run(self) -> Run:
-        numbers, hashes, is_new, lengths = (np.array(column) for column in zip(*self.rows, strict=True))
-        return Run(np.append(0, np.cumsum(lengths)), numbers.astype(np.int64), hashes.astype(np.uint64), is_new)
+        numbers, hashes, is_new, keeps_peaks, lengths = (np.array(column) for column in zip(*self.rows, strict=True))
+        return Run(np.append(0, np.cumsum(lengths)), numbers.astype(np.int64), hashes.astype(np.uint64), is_new, keeps_peaks)
 
     def by_feature(self, name: str, d_sae: int) -> sparse.csc_matrix:
         """(tokens, d_sae); in each column the tokens ascend."""

@@ -2,6 +2,7 @@
 
     features-{sae}-00000.parquet   a row a feature: how often it fires, histogram, tokens promoted and suppressed, neighbors
     examples-{sae}-00000.parquet   a row a window: which text, where in it, the activations
+    peaks-{sae}-00000.parquet      a row a feature: in which of the rows drawn from the corpus it is active, and how much at most
     texts-00000.parquet            the rows of tokens that windows show: a text (row >> 20), or a part of a long one
     vocabulary.parquet             what each token reads as
 
@@ -20,10 +21,12 @@ import pyarrow.parquet as pq
 import torch
 from tqdm.auto import tqdm
 
+from workbench.features.collect import PEAK_TOKENS
+from workbench.features.draws import drawn
 from workbench.features.logits import is_in_stream, token_logits
 from workbench.features.neighborhoods import NEIGHBOR, neighbors
 from workbench.features.shards import Summaries, ranges, write_table
-from workbench.features.windows import Summary, merge, rank_within
+from workbench.features.windows import Summary, interval_of, merge, rank_within
 from workbench.files import write_json
 from workbench.model import to_str_tokens
 from workbench.sae.sae import SAE
@@ -39,21 +42,30 @@ def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, fa
     n_tokens, read = sum(sizes), [shard for shard, size in zip(shards, sizes, strict=True) if size]
     if not n_tokens:
         raise ValueError(f"the {facts['corpus']['n_texts']:,} texts hold no tokens but start tokens: there is nothing to read")
+    rows = rows_with_peaks(read)
     bar = tqdm(total=sum(sae.cfg.d_sae for sae in saes.values()), desc="tokens and neighbors", unit="feature", disable=not progress)
     for name, sae in saes.items():
         parts = [Summaries(shard, name) for shard in read]
         for n, (_, n_features) in enumerate(ranges(sae.cfg.d_sae)):
-            files = [folder / f"{kind}-{name}-{n:05d}.parquet" for kind in ("examples", "features")]
+            files = [folder / f"{kind}-{name}-{n:05d}.parquet" for kind in ("examples", "features", "peaks")]
             if not all(file.exists() for file in files):
                 summary = merge([part.read(n) for part in parts])
                 write_table(files[0], examples_table(name, summary))
                 write_table(files[1], features_table(model, saes, name, summary, n_tokens))
+                write_table(files[2], peaks_table(name, summary, rows), ascending="texts")
             bar.update(n_features)
     bar.close()
     _write_texts(folder, read)
     _write_vocabulary(model, folder / "vocabulary.parquet")
     files = {path.name: path.stat().st_size for path in sorted(folder.glob("*.parquet"))}
-    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, "files": files})
+    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, "n_rows_with_peaks": len(rows), "files": files})
+
+
+def rows_with_peaks(shards: Iterable[Path]) -> np.ndarray:
+    """Their numbers, ascending. Every shard drew of its own rows as if it were all there is."""
+    table = pa.concat_tables([pq.read_table(shard / "drawn.parquet") for shard in shards])
+    rows, lengths = table["row"].to_numpy(), table["n_tokens"].to_numpy()
+    return np.sort(rows[drawn(rows, lengths, PEAK_TOKENS)])
 
 
 def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int) -> pa.Table:
@@ -76,6 +88,20 @@ def examples_table(name: str, summary: Summary) -> pa.Table:
     group = windows["feature"].to_numpy().astype(np.int64) * 32 + windows["interval"].to_numpy()
     rank = pa.array(rank_within(group).astype(np.int8))
     return windows.drop_columns(["draw"]).add_column(0, "sae", pa.array([name] * len(windows), pa.string())).add_column(3, "rank", rank)
+
+
+def peaks_table(name: str, summary: Summary, rows: np.ndarray) -> pa.Table:
+    """texts: places among `rows`. intervals: of each peak, as an example's interval; those in the lowest one are left out."""
+    feature, row, peak = (summary.peaks[column].to_numpy() for column in ("feature", "row", "peak"))
+    interval = interval_of(peak, summary.max_act[feature - summary.first])
+    text = np.searchsorted(rows, row).clip(max=len(rows) - 1)
+    kept = np.flatnonzero((rows[text] == row) & (interval > 0))
+    kept = kept[np.lexsort((text[kept], feature[kept]))]
+    n = len(summary.n_active)
+    ends = np.append(0, np.cumsum(np.bincount(feature[kept] - summary.first, minlength=n))).astype(np.int32)
+    columns = {"sae": [name] * n, "feature": np.arange(summary.first, summary.first + n, dtype=np.int32)}
+    lists = {"texts": text[kept].astype(np.int32), "intervals": interval[kept].astype(np.uint8)}
+    return pa.table({**columns, **{field: pa.ListArray.from_arrays(ends, values) for field, values in lists.items()}})
 
 
 def _write_texts(folder: Path, shards: Iterable[Path]) -> None:

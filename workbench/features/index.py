@@ -3,7 +3,7 @@
     index = build_index(model, sae, texts, "folder")          several SAEs at once: a list, or a dict of names
     index = FeatureIndex.open("folder")                       index.table, .feature(3), .sql("SELECT …"), .to_html([3], "pages")
 
-A build that was cut off goes on where it stopped and gives the same files, byte for byte. method.md §3, §8.
+A build that was cut off goes on where it stopped and gives the same files, byte for byte.
 """
 
 import json
@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 
 from workbench.features.examples import Example
 from workbench.features.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
-from workbench.features.shards import MANIFEST, UNFINISHED, model_fingerprint
+from workbench.features.rarity import Rarity
+from workbench.features.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
 from workbench.features.tables import Tables, intervals
 from workbench.features.windows import TOP, bin_width
 from workbench.files import checked_folder, write_json, write_text
@@ -83,6 +84,8 @@ class FeatureIndex:
                 raise ValueError(f"{folder} is an unfinished index: build_index with the same model, SAEs and texts goes on with it")
             raise ValueError(f"{folder} is not an index: {MANIFEST} is missing (found: {there or 'an empty folder'})")
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"{folder} is an index of format {manifest['format']}, this version reads {FORMAT}: build it anew")
         missing = [name for name in manifest["files"] if not (folder / name).is_file()]
         if missing:
             raise ValueError(f"{folder} lacks {', '.join(missing)}: copy it again, or delete the folder and build the index anew")
@@ -117,7 +120,7 @@ class FeatureIndex:
         return {facts["fingerprint"]: name for name, facts in self.manifest["saes"].items()}
 
     def sql(self, query: str, *parameters: Any) -> pd.DataFrame:
-        """DuckDB on the tables features, examples, texts and vocabulary; those of all SAEs, told apart by their column sae."""
+        """DuckDB on the tables features, examples, peaks, texts and vocabulary; those of all SAEs, told apart by their column sae."""
         return self._tables.sql(query, *parameters)
 
     @cached_property
@@ -203,6 +206,11 @@ class FeatureIndex:
         kept = {**self._neurons, **{self._checked(i): list(some) for i, some in neurons.items()}}
         write_json(self._neuron_file, {str(i): some for i, some in kept.items()})
         self.__dict__.pop("_neurons", None)
+
+    @cached_property
+    def rarity(self) -> Rarity:
+        """How rare it is that features are as active as they are somewhere."""
+        return Rarity.of(self)
 
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""

@@ -1,23 +1,28 @@
-"""Which features mean what one set of prompts has and another has not? method.md §7, way 2.
+"""Which features mean what one set of prompts has and another has not?
 
     active    on every positive prompt, or on a share of them: its largest activation there is > 0, the start token left out
     silent    on every negative prompt: at most margin · its mean activation on the positive ones
     rare      in the corpus of the index: active on at most max_density of its tokens
-    score     mean over the positive prompts of log2 (share of their tokens that are as active / share of the corpus's tokens that are),
-              "as active" meaning at least as active as the feature's peak on the prompt; 0 for a prompt that it is silent on. What
-              fires as strongly in many other texts says little about these. Without an index: the mean activation.
+    score     F1 of the feature's peaks with the texts of the index that are like the positive prompts (features/alike.py), to a
+              hundredth; without an index the mean activation
+    rarity    how rare it is in the index's texts that the feature is as active as on a positive prompt, in bits; the mean over the five
+              eighths of these prompts on which it is least rare. It decides between equal scores.
 
-Bit sets (performance.md §6) filter; what is left is scored.
+Bit sets filter; what is left is scored.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
+from numpy import ndarray
 
+from workbench.features.alike import agreement, alike
 from workbench.features.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
 from workbench.features.codes import Codes, Peaks, encode
 from workbench.features.found import Found, Removed
@@ -26,6 +31,8 @@ from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+LEAST_RARE = 5 / 8  # of the positive prompts: the rest may be as strong as they like
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,9 @@ class Filters:
             raise ValueError(f"top={self.top} asks for no feature; expected at least 1")
 
 
+LOOSE = Filters(share=0.5, margin=9.0)  # what a search by the score alone asks of the prompts
+
+
 @dataclass(frozen=True)
 class Known:
     """What is known of the features beside their weights."""
@@ -69,8 +79,40 @@ def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> F
     kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.rarity)
     table = scored(codes, n_positive, members(kept), known)
     wants = f"active on {n_positive} prompts" + (f", silent on {n_negative}" if n_negative else "")
-    note = "" if known.rarity else "without an index: the score is the mean activation, and how rare a feature is elsewhere is not known"
-    return Found(wants, table.head(filters.top).reset_index(drop=True), removed, codes, n_positive=n_positive, note=note)
+    notes = what_the_score_is(codes, n_positive, known), left_out(codes, n_positive, table, filters, known)
+    shown = table.head(filters.top).reset_index(drop=True)
+    return Found(wants, shown, removed, codes, n_positive=n_positive, note="; ".join(filter(None, notes)))
+
+
+def what_the_score_is(codes: Codes, n_positive: int, known: Known) -> str:
+    if known.rarity is None:
+        return "without an index: the score is the mean activation, and how rare a feature is elsewhere is not known"
+    n_alike, n_texts = int(alike(codes, n_positive, known.rarity).sum()), known.rarity.n_texts
+    if not n_alike:
+        return f"none of the index's {n_texts:,} texts is like the positive prompts: the score says nothing, rarity decides"
+    return f"the score is a feature's F1 with the {n_alike:,} of the index's {n_texts:,} texts that are like the positive prompts"
+
+
+def left_out(codes: Codes, n_positive: int, table: pd.DataFrame, filters: Filters, known: Known) -> str:
+    """Which feature would come first if the prompts' filters asked for less, where it is another one. A feature that means just what is
+    looked for often is active, weakly, on what is near it: to be silent on eight near misses is more than most can do."""
+    if known.rarity is None:
+        return ""
+    loose = replace(filters, share=min(filters.share, LOOSE.share), margin=max(filters.margin, LOOSE.margin))
+    kept, _ = passing(codes.peaks, (n_positive, len(codes.prompts) - n_positive), codes.acts.shape[1], loose, known.rarity)
+    first = scored(codes, n_positive, members(kept), known).head(1).to_dict("records")
+    if not first or first[0]["feature"] in table["feature"].to_numpy():
+        return ""
+    best = first[0]
+    share, margin = best["n_positive"] / n_positive, best["max_negative"] / best["mean_activation"]
+    reasons = {  # to two decimals, to the side on which a filter asks for less
+        f"share={np.floor(100 * share) / 100:g}": f"is active on {best['n_positive']} of {n_positive} positive prompts",
+        f"margin={np.ceil(100 * margin) / 100:g}": f"is {margin:.2g} times as active on a negative prompt as on the positive ones",
+    }
+    is_reason = share < filters.share, margin > filters.margin
+    options, why = (list(compress(some, is_reason)) for some in (reasons, reasons.values()))
+    label = f" ({best['label']})" if best["label"] else ""
+    return f"feature {best['feature']}{label} scores {best['score']:.2f}, but {' and '.join(why)}: {', '.join(options)} lets it in"
 
 
 def checked_sets(positive: Iterable[str], negative: Iterable[str], fewest_negative: int = 0) -> tuple[list[str], list[str]]:
@@ -145,10 +187,15 @@ def scored(codes: Codes, n_positive: int, features: np.ndarray, known: Known) ->
     activation = np.zeros((len(features), n_prompts), dtype=np.float32)
     activation[np.searchsorted(features, peaks.feature[is_here]), peaks.prompt[is_here]] = peaks.activation[is_here]
     positive, negative = activation[:, :n_positive], activation[:, n_positive:]
+    if known.rarity is None:
+        score, rarity = positive.mean(1), np.full(len(features), np.nan)
+    else:
+        score, rarity = agreement(codes, n_positive, features, known.rarity).round(2), rarity_on(positive, features, known.rarity)
     table = pd.DataFrame(
         {
             "feature": features,
-            "score": positive.mean(1) if known.rarity is None else lift(codes, positive, features, known.rarity),
+            "score": score,
+            "rarity": rarity,
             "min_activation": positive.min(1),
             "mean_activation": positive.mean(1),
             "max_negative": negative.max(1, initial=0.0),
@@ -157,16 +204,9 @@ def scored(codes: Codes, n_positive: int, features: np.ndarray, known: Known) ->
             "label": [known.labels.get(int(feature), "") for feature in features],
         }
     )
-    return table.sort_values(["score", "mean_activation"], ascending=False, kind="stable")
+    return table.sort_values(["score", "rarity", "mean_activation"], ascending=False, kind="stable")
 
 
-def lift(codes: Codes, positive: np.ndarray, features: np.ndarray, rarity: Rarity) -> np.ndarray:
-    """The score of each feature, in bits. positive: its peak on every positive prompt."""
-    n_tokens = codes.bounds[positive.shape[1]]
-    own = codes.acts[:n_tokens][:, features].toarray()
-    n_starts = codes.first * positive.shape[1]
-    found = np.zeros(positive.shape)
-    for prompt, level in enumerate(positive.T):
-        share = ((own >= level) & (own > 0)).sum(0) / (n_tokens - n_starts)
-        found[:, prompt] = np.where(level > 0, np.log2(np.maximum(share, 1e-30)) + rarity.bits(features, level), 0.0)
-    return found.mean(1)
+def rarity_on(positive: Float[ndarray, "n n_positive"], features: Int[ndarray, "n"], rarity: Rarity) -> Float[ndarray, "n"]:
+    """positive: each feature's peak on every positive prompt."""
+    return np.sort(rarity.bits(features, positive), axis=1)[:, : int(np.ceil(LEAST_RARE * positive.shape[1]))].mean(1)

@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from workbench.features.windows import RANGE, STATS, WINDOWS, Summary
+from workbench.features.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
 from workbench.files import write_whole
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, UNFINISHED = "manifest.json", "building.json"
 N_SAMPLED = 1024  # numbers of each weight that a model's fingerprint is made of: any training step changes nearly all
 
@@ -129,21 +129,22 @@ class Summaries:
 
     def __init__(self, folder: Path, sae_name: str):
         self.folder, self.sae_name = folder, sae_name
-        self.files = [pq.ParquetFile(folder / f"{sae_name}-{kind}.parquet") for kind in ("stats", "windows")]
+        self.files = [pq.ParquetFile(folder / f"{sae_name}-{kind}.parquet") for kind in ("stats", "windows", "peaks")]
 
     def read(self, n: int) -> Summary:
-        stats, windows = (file.read_row_group(n) for file in self.files)
-        return Summary.of(stats, windows)
+        return Summary.of(*(file.read_row_group(n) for file in self.files))
 
     @staticmethod
     def write(folder: Path, sae_name: str, summaries: Iterable[Summary]) -> None:
         with (
             pq.ParquetWriter(folder / f"{sae_name}-stats.parquet", STATS, compression="zstd") as stats,
             pq.ParquetWriter(folder / f"{sae_name}-windows.parquet", WINDOWS, compression="zstd") as windows,
+            pq.ParquetWriter(folder / f"{sae_name}-peaks.parquet", PEAKS, compression="zstd") as peaks,
         ):
             for summary in summaries:
                 stats.write_table(summary.stats())
                 windows.write_table(summary.windows, row_group_size=max(1, len(summary.windows)))
+                peaks.write_table(summary.peaks, row_group_size=max(1, len(summary.peaks)))
 
 
 def ranges(d_sae: int) -> list[tuple[int, int]]:
@@ -165,11 +166,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
     os.rename(partial, path)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Parquet, small: activations in byte planes, everything else by dictionary."""
-    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    lists = [field.name for field in table.schema if pa.types.is_list(field.type) and pa.types.is_floating(field.type.value_type)]
-    planes = floats + [f"{name}.list.element" for name in lists]
-    plain = {name for name in table.column_names if name not in floats + lists}
-    options: dict[str, Any] = dict(compression="zstd", use_byte_stream_split=planes or False, use_dictionary=sorted(plain))
+def write_table(path: Path, table: pa.Table, ascending: str = "") -> None:
+    """Parquet, small: activations in byte planes, everything else by dictionary. ascending: a column of lists of ascending numbers, of
+    which the differences are written."""
+    is_list = {field.name: pa.types.is_list(field.type) for field in table.schema}
+    kinds = {field.name: field.type.value_type if is_list[field.name] else field.type for field in table.schema}
+    leaf = {name: f"{name}.list.element" if is_list[name] else name for name in kinds}
+    planes = [leaf[name] for name, kind in kinds.items() if pa.types.is_floating(kind)]
+    plain = [path for name, path in leaf.items() if path not in planes and name != ascending]
+    options: dict[str, Any] = dict(compression="zstd", use_byte_stream_split=planes or False, use_dictionary=plain)
+    if ascending:
+        options["column_encoding"] = {leaf[ascending]: "DELTA_BINARY_PACKED"}
     write_whole(path, lambda partial: pq.write_table(table, partial, **options))

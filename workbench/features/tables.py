@@ -19,7 +19,7 @@ from workbench.features.windows import AFTER, N_BINS, N_INTERVALS, PART_BITS, RA
 
 MOST_KEPT = 128  # features whose rows stay in memory once they are read, 50 KB each: opening a card waits for them longest
 RANGES_KEPT = 6  # files, a few MB each: asking DuckDB for one feature of a file takes as long as reading it all
-NAMES = ("features", "examples", "texts", "vocabulary")  # a file belongs to the table that its name begins with
+NAMES = ("features", "examples", "peaks", "texts", "vocabulary")  # a file belongs to the table that its name begins with
 
 
 class Tables:

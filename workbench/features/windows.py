@@ -5,6 +5,7 @@ kept of each feature   how often it is active, its maximum, a histogram, the win
                        intervals between 0 and its maximum
 bins                   64 bins of [0, 2^e), 2^e the power of two just above the feature's maximum; an interval is 4 bins wide. A larger
                        maximum makes bins twice as wide: two become one, exactly. So texts can be read once, in any grouping.
+peaks                  its largest activation in each of some rows, the same rows for every feature
 draws                  an entry's random number is a hash of (its row's tokens, position, feature): the entries with the lowest numbers
                        in an interval are a uniform sample of it, and of two samples' union. A row that recurs is drawn once.
 """
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from scipy import sparse
+
+from workbench.features.draws import draws
 
 N_BINS, N_INTERVALS = 64, 16
 N_TOP, N_DRAWN = 20, 4
@@ -40,6 +43,7 @@ WINDOWS = pa.schema(
         "activations": pa.list_(pa.float32()),
     }
 )
+PEAKS = pa.schema({"feature": pa.int32(), "row": pa.int64(), "peak": pa.float32()})
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Run:
     numbers: np.ndarray  # (n_rows) the rows' numbers in the corpus, in any order
     hashes: np.ndarray  # (n_rows) uint64, of their tokens
     is_new: np.ndarray  # (n_rows) False for a row that stood in the shard before: it counts, but is not shown again
+    keeps_peaks: np.ndarray  # (n_rows) bool
 
     @cached_property
     def row(self) -> np.ndarray:
@@ -71,6 +76,7 @@ class Summary:
     max_act: np.ndarray  # (n,) float32
     histogram: np.ndarray  # (n, N_BINS)
     windows: pa.Table  # sorted by feature, interval (the largest first), then best first
+    peaks: pa.Table
 
     def stats(self) -> pa.Table:
         histogram = pa.ListArray.from_arrays(np.arange(len(self.n_active) + 1, dtype=np.int32) * N_BINS, self.histogram.ravel())
@@ -78,15 +84,21 @@ class Summary:
         return pa.table([feature, self.n_active, self.max_act, histogram], schema=STATS)
 
     @classmethod
-    def of(cls, stats: pa.Table, windows: pa.Table) -> "Summary":
-        """From what `stats` and `windows` were written as."""
+    def of(cls, stats: pa.Table, windows: pa.Table, peaks: pa.Table) -> "Summary":
+        """From what `stats`, `windows` and `peaks` were written as."""
         histogram = stats["histogram"].combine_chunks().flatten().to_numpy().reshape(-1, N_BINS)
-        return cls(int(stats["feature"][0].as_py()), stats["n_active"].to_numpy(), stats["max_act"].to_numpy(), histogram, windows)
+        return cls(int(stats["feature"][0].as_py()), stats["n_active"].to_numpy(), stats["max_act"].to_numpy(), histogram, windows, peaks)
 
 
 def bin_width(max_act: Any) -> Any:
     """2^e / 64, with max_act (a number or an array of them) in [2^(e − 1), 2^e)."""
     return np.ldexp(1.0, np.frexp(max_act)[1]) / N_BINS
+
+
+def interval_of(act: np.ndarray, max_act: np.ndarray) -> np.ndarray:
+    """0 to 15: the interval of each activation, of features with these maxima; the highest for what lies above."""
+    share = np.ldexp(act.astype(np.float64), -np.frexp(max_act)[1])
+    return (share * N_INTERVALS).astype(np.int64).clip(max=N_INTERVALS - 1)
 
 
 def summarize(acts: sparse.csc_matrix, run: Run, first: int, n: int) -> Summary:
@@ -121,7 +133,8 @@ def summarize(acts: sparse.csc_matrix, run: Run, first: int, n: int) -> Summary:
     offsets = (token[inside] - np.repeat(begin, high - low)).astype(np.uint8)
     ragged = [pa.ListArray.from_arrays(edges, offsets), pa.ListArray.from_arrays(edges, act[inside])]
     typed = [column.astype(field.type.to_pandas_dtype()) for column, field in zip(columns, WINDOWS, strict=False)]
-    return Summary(first, n_active, max_act, histogram, _sorted(pa.table([*typed, *ragged], schema=WINDOWS)))
+    peaks = _peaks(first + feature, row, act, run)
+    return Summary(first, n_active, max_act, histogram, _sorted(pa.table([*typed, *ragged], schema=WINDOWS)), peaks)
 
 
 def merge(parts: list[Summary]) -> Summary:
@@ -137,16 +150,8 @@ def merge(parts: list[Summary]) -> Summary:
         interval = part.windows["interval"].to_numpy().astype(np.int64)
         wider = np.where(interval == TOP, TOP, interval >> shift[part.windows["feature"].to_numpy() - first])
         tables.append(part.windows.set_column(1, WINDOWS.field("interval"), pa.array(wider.astype(np.int8))))
-    windows = _sorted(pa.concat_tables(tables).combine_chunks())
-    return Summary(first, np.sum([part.n_active for part in parts], axis=0), max_act, histogram.reshape(n, N_BINS), windows)
-
-
-def draws(hashes: np.ndarray, pos: np.ndarray, feature: np.ndarray) -> np.ndarray:
-    """Random numbers of 50 bits: splitmix64 of the row's hash, the position and the feature."""
-    mixed = hashes ^ (pos.astype(np.uint64) << np.uint64(32)) ^ (feature.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(14)
+    windows, peaks = _sorted(pa.concat_tables(tables).combine_chunks()), pa.concat_tables([part.peaks for part in parts])
+    return Summary(first, np.sum([part.n_active for part in parts], axis=0), max_act, histogram.reshape(n, N_BINS), windows, peaks)
 
 
 def _largest(feature: np.ndarray, row: np.ndarray, act: np.ndarray, shown: np.ndarray, run: Run) -> np.ndarray:
@@ -165,6 +170,15 @@ def _largest(feature: np.ndarray, row: np.ndarray, act: np.ndarray, shown: np.nd
     group, earlier = feature[peak].astype(np.uint64), run.order[row[peak]].astype(np.uint64)
     order = np.argsort((group << np.uint64(54)) | (falling << np.uint64(22)) | earlier)
     return shown[peak[order[rank_within(feature[peak[order]]) < N_TOP]]]
+
+
+def _peaks(feature: np.ndarray, row: np.ndarray, act: np.ndarray, run: Run) -> pa.Table:
+    """The largest of each feature's entries in each row that keeps its peaks."""
+    kept = np.flatnonzero(run.keeps_peaks[row])
+    feature, row, act = feature[kept], row[kept], act[kept]
+    starts = np.flatnonzero(np.append(True, (np.diff(feature) != 0) | (np.diff(row) != 0))[: len(act)])
+    peaks = np.maximum.reduceat(act, starts) if len(act) else act
+    return pa.table([feature[starts].astype(np.int32), run.numbers[row[starts]], peaks], schema=PEAKS)
 
 
 def _lowest(feature: np.ndarray, interval: np.ndarray, draw: np.ndarray, shown: np.ndarray) -> np.ndarray:
