@@ -4,7 +4,7 @@
 
 Random codes: so many features are active on each prompt; some of them on every positive one, so that the filters leave something. Baseline:
 a boolean for every (prompt, feature), combined with all() and any(). The bit sets include counting what each filter removed and reading
-off the features that are left; making them from the prompts' active entries is a line of its own. performance.md §6.
+off the features that are left; making them from the prompts' active entries is a line of its own.
 """
 
 import argparse

@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "steer without a strength": (lambda bench: bench.steer(PROMPT, [834]), "expected {feature: strength}, such as {1234: 10.0}"),
     "steer by a word": (lambda bench: bench.steer(PROMPT, {834: "three"}), "cannot be steered at 'three': expected numbers"),
     "steer too far for a float": (lambda bench: bench.steer(PROMPT, {834: 1e40}), "834 × 1e+40 is more than torch.float32 holds"),
-    "a margin in words": (lambda bench: bench.find([PROMPT], margin="x"), "margin='x': expected a number, such as margin=0.0"),
+    "a margin in words": (lambda bench: bench.find([PROMPT], margin="x"), "margin='x': expected a number, such as margin=2.0"),
     "an index by its folder": (lambda bench: Workbench(bench.model, bench.sae, "folder"), "make one by FeatureIndex.open(folder)"),
     "an SAE by its name": (lambda bench: Workbench(bench.model, "2k"), "sae='2k' is no SAE: make one by SAE.load(folder)"),
     "a model by its name": (lambda bench: Workbench("gpt2", bench.sae), "model='gpt2' is no TransformerBridge"),

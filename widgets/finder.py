@@ -30,9 +30,9 @@ class Finder(WorkingPane):
     maker = "Finder(bench)"
 
     positive = traitlets.List(traitlets.Unicode(), help="prompts on which the feature is active").tag(sync=True)
-    negative = traitlets.List(traitlets.Unicode(), help="prompts on which it is silent").tag(sync=True)
-    share = traitlets.Float(1.0, min=0.01, max=1.0, help="of the positive prompts that suffices").tag(sync=True)
-    margin = traitlets.Float(0.0, min=0.0, help="activation allowed on negative prompts, in means over the positive ones").tag(sync=True)
+    negative = traitlets.List(traitlets.Unicode(), help="prompts on which it is less so, or silent").tag(sync=True)
+    share = traitlets.Float(0.75, min=0.01, max=1.0, help="of the positive prompts that suffices").tag(sync=True)
+    margin = traitlets.Float(2.0, min=0.0, help="activation allowed on negative prompts, in means over the positive ones").tag(sync=True)
     max_density = traitlets.Float(0.1, min=1e-7, max=1.0, help="share of the index's tokens").tag(sync=True)
     top = traitlets.Int(20, min=1, max=500).tag(sync=True)
 

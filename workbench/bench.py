@@ -102,15 +102,16 @@ class Workbench:
         positive: Iterable[str],
         negative: Iterable[str] = (),
         *,
-        share: float = 1.0,
-        margin: float = 0.0,
+        share: float = 0.75,
+        margin: float = 2.0,
         max_density: float = 0.1,
         top: int = 20,
     ) -> Found:
-        """The features that are active on the positive prompts and silent on the negative ones.
+        """The features that are active on the positive prompts, and on the negative ones hardly or not at all.
 
         share: of the positive prompts that suffices. margin: activation allowed on negative prompts, as a share of the mean over the
-        positive ones. max_density: leave out what is active on a larger share of the index's tokens. The score is in features/search.py.
+        positive ones; 0 asks for silence, which a feature that means the thing seldom keeps on what is near it. max_density: leave out
+        what is active on a larger share of the index's tokens. The score is in features/search.py.
         """
         return find(self.model, self.sae, positive, negative, Filters(share, margin, max_density, top), self._known_beside)
 

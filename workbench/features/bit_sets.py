@@ -1,7 +1,7 @@
 """Sets of features as bits, 64 to a word: what is active on one prompt is 4 MB for 34 million features, and sets are combined at the rate
 of memory.
 
-    feature i is bit i & 63 of word i >> 6          performance.md §6
+    feature i is bit i & 63 of word i >> 6
 """
 
 from collections.abc import Iterable, Sequence

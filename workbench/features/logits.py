@@ -2,7 +2,7 @@
 
     logits of feature i = norm(W_dec[i]) @ W_U             norm(v) = (v − mean v) · gain for LayerNorm, v · gain for RMSNorm
 
-method.md §8. The final norm divides by the size of the whole residual stream, which no single feature knows: the numbers are logits a unit
+The final norm divides by the size of the whole residual stream, which no single feature knows: the numbers are logits a unit
 of activation adds where the stream has size 1, comparable within one SAE. What later blocks do with the feature is not in them.
 """
 

@@ -2,7 +2,7 @@
 
     decoder directions → each one's nearest by cosine → two numbers (UMAP, seeded; PCA where umap-learn is absent) → clusters of the map
 
-method.md §4; Scaling Monosemanticity, "Feature Survey". A map is a picture, not a measurement: distances across it mean little. It is kept
+Scaling Monosemanticity, "Feature Survey". A map is a picture, not a measurement: distances across it mean little. It is kept
 beside the index, map.parquet: what was drawn once is only read.
 """
 

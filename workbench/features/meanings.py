@@ -2,7 +2,8 @@
 
     detection   told the claim, which of some texts are the feature's, which are not? half of them are
     fuzzing     told the claim and some marked tokens, are the marks where the feature is active, or at random?
-    ratings     0 irrelevant · 1 vaguely related · 2 near it, or loosely · 3 cleanly what the token is      (method.md §3)
+    ratings     0 irrelevant · 1 vaguely related · 2 near it, or loosely · 3 cleanly what the token is
+                (Scaling Monosemanticity, "Assessing Feature Interpretability")
 
 Both scores are balanced accuracies: 0.5 for guessing, 1 for never wrong. What a claim is tried by is whatever made it: a rule is applied,
 a language model is asked.

@@ -1,6 +1,6 @@
 """Which features point the same way: cosines of decoder directions, within a dictionary and across dictionaries of one width d_in.
 
-method.md §4; Scaling Monosemanticity, "Feature Survey".
+Scaling Monosemanticity, "Feature Survey".
 """
 
 from collections.abc import Mapping

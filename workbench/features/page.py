@@ -1,4 +1,4 @@
-"""What is known of one feature, as a notebook shows it: method.md §8.
+"""What is known of one feature, as a notebook shows it.
 
 page = bench.feature(1234)               page.top, page.intervals, page.promoted, page.neighbors, page.table
 pages = bench.features([1234, 77])       several, side by side

@@ -37,8 +37,10 @@ LEAST_RARE = 5 / 8  # of the positive prompts: the rest may be as strong as they
 
 @dataclass(frozen=True)
 class Filters:
-    share: float = 1.0  # of the positive prompts that a feature has to be active on
-    margin: float = 0.0  # activation allowed on negative prompts, as a share of the mean over the positive ones
+    share: float = 0.75  # of the positive prompts that a feature has to be active on
+    margin: float = (
+        2.0  # activation allowed on negative prompts, as a share of the mean over the positive ones, from which peaks differ as much
+    )
     max_density: float = 0.1  # share of the corpus's tokens
     top: int = 20  # rows of the table
 
@@ -68,7 +70,7 @@ class Known:
 
 
 def find(model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative: Iterable[str], filters: Filters, known: Known) -> Found:
-    """The features that are active on the positive prompts and silent on the negative ones, best score first."""
+    """The features that are active on the positive prompts and less so on the negative ones, best score first."""
     sets = checked_sets(positive, negative)
     return filtered(encode(model, sae, [*sets[0], *sets[1]]), len(sets[0]), filters, known)
 
@@ -78,7 +80,7 @@ def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> F
     n_negative = len(codes.prompts) - n_positive
     kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.rarity)
     table = scored(codes, n_positive, members(kept), known)
-    wants = f"active on {n_positive} prompts" + (f", silent on {n_negative}" if n_negative else "")
+    wants = f"for {n_positive} positive prompt{'s'[: n_positive - 1]}" + (f" against {n_negative} negative" if n_negative else "")
     notes = what_the_score_is(codes, n_positive, known), left_out(codes, n_positive, table, filters, known)
     shown = table.head(filters.top).reset_index(drop=True)
     return Found(wants, shown, removed, codes, n_positive=n_positive, note="; ".join(filter(None, notes)))

@@ -1,6 +1,6 @@
 """How specific is a feature, at every level of its activation; and, where an answer key says what is in play, how sensitive.
 
-    specificity    share of a level's activations whose token the label says cleanly: rated 3 on the scale of method.md §3
+    specificity    share of a level's activations whose token the label says cleanly: rated 3 of 0 to 3
     sensitivity    share of the texts with the concept in which the feature is active at the level or above
 
     exact(activity, 574, "team:Lakers")          every activation, rated by the answer key: 3 the concept is in play at the token,

@@ -1,4 +1,4 @@
-"""The other ways to find features, each a Found as search.find gives it. method.md §7.
+"""The other ways to find features, each a Found as search.find gives it.
 
 at            most active at a token of one prompt, or anywhere on it
 classified    largest weights of a linear classifier that tells two prompt sets apart by their features
