@@ -151,7 +151,7 @@ def test_rarity_counts_the_texts_that_are_at_least_as_active(bench: Workbench, t
 
 
 def test_when_nothing_passes_every_filter_says_how_many_it_removed(bench: Workbench):
-    found = bench.find(["the cat"], ["the cat sat on the mat and the dog ran to the cat"], margin=0)
+    found = bench.find(["the cat"], ["the cat sat on the mat and the dog ran to the cat"], margin=0.0)
     assert not len(found.table) and found.n_passed == 0
     assert "no feature passes" in repr(found) and f"{found.removed[1].n_removed} of {found.removed[1].n_before} removed" in repr(found)
     assert sum(each.n_removed for each in found.removed) == 64
