@@ -21,6 +21,8 @@ from concepts import READINGS, VECTORS, Concepts
 from tqdm.auto import tqdm
 
 from workbench import atlas
+from workbench.atlas.build import N_LABEL_TEXTS
+from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.bench import Workbench
 from workbench.circuits.generation import Decoding, generate, read
 from workbench.circuits.intervene import editing
@@ -108,11 +110,11 @@ def measure(bench: Workbench, decoding: Decoding, key: Concepts, features: dict[
 
 
 def best_features(bench: Workbench) -> dict[str, tuple[float, int]]:
-    """concept → (F1, feature): of the features labelled with it, the one of highest F1."""
+    """concept → (F1, feature): of the features that mean it best, with an F1 of at least 0.5, the one of highest F1."""
     best: dict[str, tuple[float, int]] = {}
-    for feature, label in bench.labels.items():
-        concept, f1 = label.rsplit(" ", 1)
-        best[concept] = max(best.get(concept, (0.0, -1)), (float(f1), feature))
+    table = AnswerKey.read(bench.model, bench.sae, atlas.texts(seed=1, n=N_LABEL_TEXTS)).table()
+    for row in table[table["f1"] >= FOUND].itertuples():
+        best[row.concept] = max(best.get(row.concept, (0.0, -1)), (round(row.f1, 2), int(row.feature)))
     return best
 
 
@@ -121,7 +123,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bench, rng = atlas.load(options.sae), np.random.default_rng(0)
     key, best = Concepts(bench.model.tokenizer.backend_tokenizer, atlas.texts(seed=4, n=options.texts)), best_features(bench)
-    print(f"{len(bench.labels)} labelled features, {len(best)} concepts")
+    print(f"{len(best)} concepts that some feature means best")
     chosen = rng.permutation(sorted(best))[: options.concepts].tolist()
     plain = write(bench, Decoding(options.tokens, 1.0, N_UNSTEERED, seed=1000, progress=False), 1, nullcontext()).ids[0]
     least = 0.5 / sum(map(len, plain))  # never seen: half a time

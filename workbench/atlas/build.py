@@ -106,8 +106,9 @@ def write_labels(model: Any, folder: Path) -> None:
 
 
 def label(key: AnswerKey) -> dict[int, str]:
-    """Feature → the concept it means and its F1, where that reaches 0.5."""
-    table = key.table()
+    """Feature → the concept it means and its F1, where that reaches 0.5 and the concept is in nine of ten of the texts in which the feature
+    is most active."""
+    table = key.table(true_at_top=0.9)
     return {int(row.feature): f"{row.concept} {row.f1:.2f}" for row in table[table["f1"] >= FOUND].itertuples()}
 
 

@@ -26,6 +26,7 @@ from workbench.features.completeness import best_f1, f1_by_threshold, texts_by_p
 from workbench.sae.sae import SAE
 
 FOUND = 0.5  # F1 from which a feature counts as the concept's
+TOP = 0.9  # of a feature's maximum: where it is most active
 
 
 @torch.no_grad()
@@ -85,19 +86,27 @@ class AnswerKey:
         np.maximum.at(best, concept[is_allowed], scores[is_allowed])
         return best
 
-    def table(self, features: Sequence[int] | None = None) -> pd.DataFrame:
-        """What each feature means: feature, concept, f1, n_texts in which it fires.
+    def at_top(self, feature: int) -> np.ndarray:
+        """Of the texts in which this feature is at nine tenths of its maximum or above, the share with every concept (n_concepts)."""
+        first, last = self.peaks.indptr[feature : feature + 2]
+        peaks, texts = self.peaks.data[first:last], self.peaks.indices[first:last]
+        top = self.by_text[texts[peaks >= TOP * peaks.max(initial=0.0)]]
+        return np.asarray(top.sum(0)).ravel() / max(1, top.shape[0])
+
+    def table(self, features: Sequence[int] | None = None, true_at_top: float = 0.0) -> pd.DataFrame:
+        """What each feature means: feature, concept, f1, n_texts in which it fires; no concept where none is as true.
 
         A tenth of its texts at least have to speak for the concept: a rare name that happens to share the very largest activations does
-        not make the meaning. (At a quarter the Lakers' feature, which fires weakly elsewhere too, had none.)
+        not make the meaning. (At a quarter the Lakers' feature, which fires weakly elsewhere too, had none.) true_at_top: share of the
+        texts in which the feature is most active that have to have the concept.
         """
         rows = []
         features = range(self.peaks.shape[1]) if features is None else features
         for feature in tqdm(features, desc="scoring features", unit="feature", delay=2):
             n_texts = int(np.diff(self.peaks.indptr[feature : feature + 2])[0])
-            scores = self.f1(feature, of_texts=0.1) if n_texts else np.zeros(len(self.concepts))
+            scores = self.f1(feature, of_texts=0.1) * (self.at_top(feature) >= true_at_top) if n_texts else np.zeros(len(self.concepts))
             best = int(scores.argmax())
-            rows.append((feature, self.concepts[best] if n_texts else "", scores[best], n_texts))
+            rows.append((feature, self.concepts[best] if scores[best] else "", scores[best], n_texts))
         return pd.DataFrame(rows, columns=["feature", "concept", "f1", "n_texts"])
 
     def best_features(self) -> pd.DataFrame:
