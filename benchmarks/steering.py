@@ -1,8 +1,8 @@
-"""Does steering a feature make the atlas's model write about the feature's own concept? Every labelled concept, beside steering vectors.
+"""Does steering a feature make the atlas's model write about the feature's own concept? All concepts, beside steering vectors.
 
     python benchmarks/steering.py [--concepts 1000] [--samples 4] [--tokens 24] [--sae 2k]
 
-For each concept of the answer key that a feature is labelled with (the one of highest F1), texts are sampled from four short prompts:
+For each concept of the answer key that some feature means best (the one of highest F1), texts are sampled from four short prompts:
 unsteered, at sane strengths (0.5 to 3) and at the paper's (5 to 10), and under four vectors at sixteen scales. Two readings of what a text
 says of a concept, and the vectors' prompts: concepts.py. What is compared with what: beside.py. Several concepts share a batch: each row
 of it has an intervention of its own. Half an hour on one core.
