@@ -1,7 +1,7 @@
 """Which features mean what one set of prompts has and another has not?
 
-    active    on every positive prompt, or on a share of them: its largest activation there is > 0, the start token left out
-    silent    on every negative prompt: at most margin · its mean activation on the positive ones
+    active    on a share of the positive prompts: its largest activation there is > 0, the start token left out
+    less so   on every negative prompt: at most margin · its mean activation on the positive ones
     rare      in the corpus of the index: active on at most max_density of its tokens
     score     F1 of the feature's peaks with the texts of the index that are like the positive prompts (features/alike.py), to a
               hundredth; without an index the mean activation
@@ -38,9 +38,7 @@ LEAST_RARE = 5 / 8  # of the positive prompts: the rest may be as strong as they
 @dataclass(frozen=True)
 class Filters:
     share: float = 0.75  # of the positive prompts that a feature has to be active on
-    margin: float = (
-        2.0  # activation allowed on negative prompts, as a share of the mean over the positive ones, from which peaks differ as much
-    )
+    margin: float = 2.0  # activation allowed on negative prompts, as a share of the mean over the positive ones; 0: silence
     max_density: float = 0.1  # share of the corpus's tokens
     top: int = 20  # rows of the table
 
@@ -103,7 +101,7 @@ def left_out(codes: Codes, n_positive: int, table: pd.DataFrame, filters: Filter
     loose = replace(filters, share=min(filters.share, LOOSE.share), margin=max(filters.margin, LOOSE.margin))
     kept, _ = passing(codes.peaks, (n_positive, len(codes.prompts) - n_positive), codes.acts.shape[1], loose, known.rarity)
     first = scored(codes, n_positive, members(kept), known).head(1).to_dict("records")
-    if not first or first[0]["feature"] in table["feature"].to_numpy():
+    if not first or not first[0]["score"] or first[0]["feature"] in table["feature"].to_numpy():
         return ""
     best = first[0]
     share, margin = best["n_positive"] / n_positive, best["max_negative"] / best["mean_activation"]
