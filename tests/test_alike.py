@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.alike import agreement, alike
+from workbench.features.alike import alike, alike_f1
 from workbench.features.codes import Codes
 from workbench.features.rarity import Rarity
 from workbench.features.windows import N_INTERVALS
@@ -56,26 +56,26 @@ def test_texts_of_the_concept_are_like_the_prompts(corpus, prompts: Codes):
 
 
 def test_the_concept_s_feature_agrees_most_with_them(corpus, prompts: Codes):
-    exact, loose, partial, noise = agreement(prompts, 8, np.array([CONCEPT, LOOSE, PARTIAL, 20]), corpus[0])
+    exact, loose, partial, noise = alike_f1(prompts, 8, np.array([CONCEPT, LOOSE, PARTIAL, 20]), corpus[0])
     assert exact > 0.9 and exact > 1.2 * max(loose, partial) > 0.3 > noise
 
 
 @pytest.mark.parametrize("n_positive", [1, 2, 16], ids=["one positive", "two", "no negatives"])
 def test_other_numbers_of_prompts_do(corpus, n_positive: int):
     codes = codes_of(planted(n_positive, 1.0, np.random.default_rng(2))[0])
-    exact, noise = agreement(codes, n_positive, np.array([CONCEPT, 20]), corpus[0])
+    exact, noise = alike_f1(codes, n_positive, np.array([CONCEPT, 20]), corpus[0])
     assert exact > noise
 
 
 def test_where_the_prompts_share_no_feature_no_text_is_alike(corpus):
     codes = codes_of(np.eye(8, N_FEATURES, dtype=np.float32))
-    assert not alike(codes, 8, corpus[0]).any() and not agreement(codes, 8, np.arange(N_FEATURES), corpus[0]).any()
+    assert not alike(codes, 8, corpus[0]).any() and not alike_f1(codes, 8, np.arange(N_FEATURES), corpus[0]).any()
 
 
 def test_agreement_is_the_best_f1_over_thresholds(corpus, prompts: Codes):
     rarity, features = corpus[0], np.arange(N_FEATURES)
     are_alike, by_text = alike(prompts, 8, rarity), rarity.by_text.toarray()
-    for feature, found in enumerate(agreement(prompts, 8, features, rarity)):
+    for feature, found in enumerate(alike_f1(prompts, 8, features, rarity)):
         above = [by_text[:, feature] >= interval for interval in range(1, N_INTERVALS)]
         expected = max(2 * (are_alike & is_above).sum() / (are_alike.sum() + is_above.sum()) for is_above in above)
         assert found == pytest.approx(expected)

@@ -5,7 +5,7 @@ of texts do not: a player's team stands in eight texts about him, but in many ot
     of the positive prompts against the negative ones and all texts → z of each text
     alike         z lies above 0.7 of the way from the median text to the median positive prompt. Texts are no negatives, some of them
                   are what is looked for: that decides where z is cut, and hardly how texts are ordered
-    agreement     the best F1, over thresholds on a feature's peak, with being alike: 2 (alike above it) / (alike + above it)
+    alike_f1      the best F1, over thresholds on a feature's peak, with being alike: 2 (alike above it) / (alike + above it)
 
 What each of the constants brings: docs/log.md, "The first feature found".
 """
@@ -25,7 +25,7 @@ NEGATIVE = 0.1  # the weight of all negative prompts; that of the positive ones 
 WAY = 0.7
 
 
-def agreement(codes: Codes, n_positive: int, features: Int[ndarray, "n"], rarity: Rarity) -> Float[ndarray, "n"]:
+def alike_f1(codes: Codes, n_positive: int, features: Int[ndarray, "n"], rarity: Rarity) -> Float[ndarray, "n"]:
     """Of each of these features, 0 to 1; 0 where no text is alike."""
     are_alike = alike(codes, n_positive, rarity).astype(np.float64)
     return (2 * rarity.summed(features, are_alike) / (are_alike.sum() + rarity.summed(features) + 1e-9))[:, 1:].max(1, initial=0.0)

@@ -41,6 +41,13 @@ class Peaks:
     activation: np.ndarray
     pos: np.ndarray  # the first token that has it
 
+    def of(self, features: np.ndarray, n_prompts: int) -> np.ndarray:
+        """(n_prompts, n): these features' peaks, which ascend; 0 where there is none."""
+        here = np.isin(self.feature, features)
+        found = np.zeros((n_prompts, len(features)), dtype=np.float32)
+        found[self.prompt[here], np.searchsorted(features, self.feature[here])] = self.activation[here]
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Codes:

@@ -73,10 +73,7 @@ class Rarity:
 
     def of_prompts(self, peaks: Peaks, n_prompts: int, features: Int[ndarray, "n"]) -> Float[ndarray, "n_prompts n"]:
         """The same of prompts; features ascend."""
-        here = np.isin(peaks.feature, features)
-        level = np.zeros((n_prompts, len(features)))
-        level[peaks.prompt[here], np.searchsorted(features, peaks.feature[here])] = peaks.activation[here]
-        return self.bits(features, level.T).T
+        return self.bits(features, peaks.of(features, n_prompts).T).T
 
     def bits(self, features: Int[ndarray, "n"], level: Float[ndarray, "n n_prompts"]) -> Float[ndarray, "n n_prompts"]:
         """How rare it is that each of these features is at least as active as its levels; 0 for one in the lowest interval."""

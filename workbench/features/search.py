@@ -22,7 +22,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from workbench.features.alike import agreement, alike
+from workbench.features.alike import alike, alike_f1
 from workbench.features.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
 from workbench.features.codes import Codes, Peaks, encode
 from workbench.features.found import Found, Removed
@@ -76,10 +76,13 @@ def find(model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative
 def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> Found:
     """The same from prompts that were read before, the positive ones first: another filter needs no model."""
     n_negative = len(codes.prompts) - n_positive
-    kept, removed = passing(codes.peaks, (n_positive, n_negative), codes.acts.shape[1], filters, known.rarity)
-    table = scored(codes, n_positive, members(kept), known)
+    about = codes.peaks, (n_positive, n_negative), codes.acts.shape[1]
+    kept, removed = passing(*about, filters, known.rarity)
+    loose = replace(filters, share=min(filters.share, LOOSE.share), margin=max(filters.margin, LOOSE.margin))
+    scores = scored(codes, n_positive, members(passing(*about, loose, known.rarity)[0]), known)
+    table = scores[scores["feature"].isin(members(kept))]
     wants = f"for {n_positive} positive prompt{'s'[: n_positive - 1]}" + (f" against {n_negative} negative" if n_negative else "")
-    notes = what_the_score_is(codes, n_positive, known), left_out(codes, n_positive, table, filters, known)
+    notes = what_the_score_is(codes, n_positive, known), left_out(scores, table, n_positive, filters)
     shown = table.head(filters.top).reset_index(drop=True)
     return Found(wants, shown, removed, codes, n_positive=n_positive, note="; ".join(filter(None, notes)))
 
@@ -93,17 +96,14 @@ def what_the_score_is(codes: Codes, n_positive: int, known: Known) -> str:
     return f"the score is a feature's F1 with the {n_alike:,} of the index's {n_texts:,} texts that are like the positive prompts"
 
 
-def left_out(codes: Codes, n_positive: int, table: pd.DataFrame, filters: Filters, known: Known) -> str:
+def left_out(scores: pd.DataFrame, table: pd.DataFrame, n_positive: int, filters: Filters) -> str:
     """Which feature would come first if the prompts' filters asked for less, where it is another one. A feature that means just what is
     looked for often is active, weakly, on what is near it: to be silent on eight near misses is more than most can do."""
-    if known.rarity is None:
+    if not len(scores) or scores["rarity"].isna().all() or not scores["score"].iloc[0]:  # none, no index, or no text is alike
         return ""
-    loose = replace(filters, share=min(filters.share, LOOSE.share), margin=max(filters.margin, LOOSE.margin))
-    kept, _ = passing(codes.peaks, (n_positive, len(codes.prompts) - n_positive), codes.acts.shape[1], loose, known.rarity)
-    first = scored(codes, n_positive, members(kept), known).head(1).to_dict("records")
-    if not first or not first[0]["score"] or first[0]["feature"] in table["feature"].to_numpy():
+    best = scores.iloc[0].to_dict()
+    if best["feature"] in table["feature"].to_numpy():
         return ""
-    best = first[0]
     share, margin = best["n_positive"] / n_positive, best["max_negative"] / best["mean_activation"]
     reasons = {  # to two decimals, to the side on which a filter asks for less
         f"share={np.floor(100 * share) / 100:g}": f"is active on {best['n_positive']} of {n_positive} positive prompts",
@@ -182,15 +182,12 @@ def loud_sets(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, margin: floa
 
 def scored(codes: Codes, n_positive: int, features: np.ndarray, known: Known) -> pd.DataFrame:
     """One row a feature, best score first."""
-    peaks, n_prompts = codes.peaks, len(codes.prompts)
-    is_here = np.isin(peaks.feature, features)
-    activation = np.zeros((len(features), n_prompts), dtype=np.float32)
-    activation[np.searchsorted(features, peaks.feature[is_here]), peaks.prompt[is_here]] = peaks.activation[is_here]
+    activation = codes.peaks.of(features, len(codes.prompts)).T
     positive, negative = activation[:, :n_positive], activation[:, n_positive:]
     if known.rarity is None:
         score, rarity = positive.mean(1), np.full(len(features), np.nan)
     else:
-        score, rarity = agreement(codes, n_positive, features, known.rarity).round(2), rarity_on(positive, features, known.rarity)
+        score, rarity = alike_f1(codes, n_positive, features, known.rarity).round(2), rarity_on(positive, features, known.rarity)
     table = pd.DataFrame(
         {
             "feature": features,

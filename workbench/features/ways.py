@@ -77,9 +77,8 @@ def classified(
         )
     codes = encode(model, sae, [*sets[0], *sets[1]])
     peaks = codes.peaks
-    features, column = np.unique(peaks.feature, return_inverse=True)
-    acts = np.zeros((len(codes.prompts), len(features)), dtype=np.float32)
-    acts[peaks.prompt, column] = peaks.activation
+    features = np.unique(peaks.feature)
+    acts = peaks.of(features, len(codes.prompts))
     x, y = acts / acts[acts > 0].mean(), np.arange(len(acts)) < len(sets[0])
     folds = StratifiedKFold(min(5, int(y.sum()), int((~y).sum())), shuffle=True, random_state=0)
     classifier = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000)

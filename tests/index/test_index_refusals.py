@@ -6,25 +6,10 @@ from pathlib import Path
 
 import pytest
 from conftest import random_sae
-from made_index import TEXTS, contents, made_saes
+from made_index import TEXTS, contents
 
 from workbench.features.index import FeatureIndex, build_index
 from workbench.sae.sae import SAE
-
-
-@pytest.fixture(scope="module")
-def model(model_of):
-    return model_of("gpt2")
-
-
-@pytest.fixture(scope="module")
-def saes() -> dict[str, SAE]:
-    return made_saes()
-
-
-@pytest.fixture(scope="module")
-def index(model, saes, tmp_path_factory) -> FeatureIndex:
-    return build_index(model, saes, TEXTS, tmp_path_factory.mktemp("index"), progress=False)
 
 
 def test_an_index_belongs_to_one_model_and_its_saes(index: FeatureIndex, model, model_of, saes):

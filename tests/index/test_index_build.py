@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import random_sae
-from made_index import TEXTS, contents, made_saes, made_texts
+from made_index import TEXTS, contents, made_texts
 from made_process import in_process
 
 from workbench.features import collect as collecting
@@ -18,21 +18,6 @@ from workbench.features.index import FeatureIndex, build_index
 from workbench.head import Head
 from workbench.model import load_model
 from workbench.sae.sae import SAE, SAEConfig
-
-
-@pytest.fixture(scope="module")
-def model(model_of):
-    return model_of("gpt2")
-
-
-@pytest.fixture(scope="module")
-def saes() -> dict[str, SAE]:
-    return made_saes()
-
-
-@pytest.fixture(scope="module")
-def index(model, saes, tmp_path_factory) -> FeatureIndex:
-    return build_index(model, saes, TEXTS, tmp_path_factory.mktemp("index"), progress=False)
 
 
 def test_all_saes_of_one_pass_are_as_each_alone(index: FeatureIndex, model, saes, tmp_path: Path):

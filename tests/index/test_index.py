@@ -10,29 +10,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_sae
-from made_index import TEXTS, WORDS, made_saes
+from made_index import TEXTS, WORDS
 
 from workbench.features import collect as collecting
 from workbench.features import finish as finishing
 from workbench.features.index import FeatureIndex, build_index
 from workbench.features.page import Label
 from workbench.features.windows import AFTER, BEFORE, N_BINS, N_TOP, interval_of
-from workbench.sae.sae import SAE
-
-
-@pytest.fixture(scope="module")
-def model(model_of):
-    return model_of("gpt2")
-
-
-@pytest.fixture(scope="module")
-def saes() -> dict[str, SAE]:
-    return made_saes()
-
-
-@pytest.fixture(scope="module")
-def index(model, saes, tmp_path_factory) -> FeatureIndex:
-    return build_index(model, saes, TEXTS, tmp_path_factory.mktemp("index"), progress=False)
 
 
 @pytest.fixture(scope="module")
