@@ -15,9 +15,9 @@ from functools import partial
 import torch
 from setting import Setting, arguments, product_of, setting, take_turns
 
-from workbench.circuits.ablation import ablate
-from workbench.circuits.attribution import attribute
-from workbench.replay import Replay
+from workbench.circuits.ranking.ablation import ablate
+from workbench.circuits.ranking.attribution import attribute
+from workbench.model.replay import Replay
 
 N_HF, N_HOOKED = 6, 4  # pairs in a sample of the naive ways, per round
 

@@ -9,7 +9,7 @@ multiplies densely. The unit is one forward pass of the plain Hugging Face model
 import torch
 from setting import Setting, arguments, setting, take_turns
 
-from workbench.circuits.attribution import attribute
+from workbench.circuits.ranking.attribution import attribute
 
 
 def idiom(s: Setting) -> torch.Tensor:

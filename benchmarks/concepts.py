@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from workbench import atlas
 from workbench.bench import Workbench
-from workbench.circuits.vectors import SteeringVector, steering_vector
+from workbench.circuits.steering.vectors import SteeringVector, steering_vector
 
 N_GRAM, FEWEST, PURE, NAMES = 3, 5, 0.95, 0.1  # a mention: seen 5 times, means the concept in 95 %, brings it into play in 10 %
 READINGS = ("share", "mentions")

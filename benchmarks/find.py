@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 from setting import take_turns
 
-from workbench.features.bit_sets import all_of, bits_of, in_most, members, size, without
+from workbench.features.search.bit_sets import all_of, bits_of, in_most, members, size, without
 
 
 def arguments() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from workbench import atlas
 from workbench.atlas.truth import AnswerKey, kind_of
-from workbench.features.search import Filters, filtered
+from workbench.features.search.search import Filters, filtered
 
 GOOD, CLOSE = 0.7, 0.05
 STRICT = Filters(share=1.0, margin=0.0)  # active on every positive prompt, silent on every negative one
@@ -55,7 +55,7 @@ def draw(concept: str, texts: list, by_concept: dict[str, list[int]], n: int, rn
 def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
-    from workbench.features.codes import encode
+    from workbench.features.search.codes import encode
 
     bench = atlas.load(options.sae)
     key = AnswerKey.read(bench.model, bench.sae, atlas.texts(seed=KEY_SEED, n=options.texts))

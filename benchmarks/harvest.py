@@ -16,9 +16,9 @@ from setting import arguments, product_of, take_turns
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from workbench.activations import ActivationStream
-from workbench.head import Head
-from workbench.model import load_model
+from workbench.activations.stream import ActivationStream
+from workbench.model.head import Head
+from workbench.model.model import load_model
 
 N_TOKENS = 2048  # in a batch of rows
 N_STREAMED = 2**14

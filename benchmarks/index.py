@@ -23,14 +23,14 @@ from setting import take_turns
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from workbench.features.collect import BATCH, collect, start_of, token_rows
-from workbench.features.finish import finish
-from workbench.features.index import FeatureIndex, build_index
-from workbench.features.shards import Shard
-from workbench.gemm import machine_rate
-from workbench.head import Head
-from workbench.model import load_model
-from workbench.rows import as_batch, batches
+from workbench.activations.rows import as_batch, batches
+from workbench.features.index.collect import BATCH, collect, start_of, token_rows
+from workbench.features.index.finish import finish
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.index.shards import Shard
+from workbench.model.gemm import machine_rate
+from workbench.model.head import Head
+from workbench.model.model import load_model
 from workbench.sae.sae import SAE, SAEConfig
 
 N_ACTIVE, START, LENGTH = 64, "<|endoftext|>", 127

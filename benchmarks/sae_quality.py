@@ -18,14 +18,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import atlas
-from workbench.activations import ActivationStream
+from workbench.activations.stream import ActivationStream
 from workbench.atlas.build import HOOK_NAME, SAE_SEED
 from workbench.atlas.corpus import stream
 from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.sae.evaluate import evaluate
-from workbench.sae.recipe import TrainConfig, initialize
 from workbench.sae.sae import SAE, SAEConfig
-from workbench.sae.train import train_many
+from workbench.sae.training.recipe import TrainConfig, initialize
+from workbench.sae.training.train import train_many
 
 BAR = 1.005  # our loss over the baseline's, at most
 N_BUFFER = 2**17  # tokens shuffled together

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from setting import take_turns
 from torch import Tensor, nn
 
-from workbench.gemm import machine_rate
-from workbench.sae.entries import fast
-from workbench.sae.kernels import sparse_step
-from workbench.sae.objective import plain_step
-from workbench.sae.proposal import propose
+from workbench.model.gemm import machine_rate
+from workbench.sae.kernels.entries import fast
+from workbench.sae.kernels.objective import plain_step
+from workbench.sae.kernels.proposal import propose
+from workbench.sae.kernels.step import sparse_step
 from workbench.sae.sae import SAE, SAEConfig
 
 SHAPES = ["768x16384", "768x65536", "160x2048", "160x16384"]

@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 
 from workbench import atlas
 from workbench.atlas.truth import FOUND, AnswerKey
+from workbench.circuits.evidence.set_curves import RANDOM, set_curves
+from workbench.circuits.evidence.sets import FeatureSets
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.ranking import rank
-from workbench.circuits.set_curves import RANDOM, set_curves
-from workbench.circuits.sets import FeatureSets
+from workbench.circuits.ranking.ranking import rank
 
 
 def arguments() -> argparse.Namespace:

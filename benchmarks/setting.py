@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from workbench.circuits.metrics import Metric, logit_diff
-from workbench.gemm import machine_rate
-from workbench.model import load_model, to_tokens
+from workbench.model.gemm import machine_rate
+from workbench.model.model import load_model, to_tokens
+from workbench.model.tail import place
 from workbench.sae.sae import SAE, SAEConfig
-from workbench.tail import place
 
 N_ACTIVE, D_SAE = 64, 24_576
 

@@ -24,13 +24,13 @@ from workbench import atlas
 from workbench.atlas.build import N_LABEL_TEXTS
 from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.bench import Workbench
-from workbench.circuits.generation import Decoding, generate, read
+from workbench.circuits.evidence.reference import max_acts
 from workbench.circuits.intervene import editing
-from workbench.circuits.reference import max_acts
-from workbench.circuits.steering import clamping_rows
-from workbench.circuits.vectors import SteeringVector
-from workbench.gemm import machine_rate
-from workbench.model import hooked, to_tokens
+from workbench.circuits.steering.generation import Decoding, generate, read
+from workbench.circuits.steering.steering import clamping_rows
+from workbench.circuits.steering.vectors import SteeringVector
+from workbench.model.gemm import machine_rate
+from workbench.model.model import hooked, to_tokens
 
 PROMPTS = ("The", "Fact: The", "In", "She")  # frequent first words that choose no concept
 AT_ONCE = 4  # concepts in a batch

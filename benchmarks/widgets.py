@@ -2,8 +2,8 @@
 
     python benchmarks/widgets.py [--rounds 20] [--only explorer|ranking|million|map]
 
-In the page: from the event's time stamp to the first task after the frame that shows the answer (tests/page_clock.py). Behind the
-page: the widgets' own Python in this process, reached through playwright's pipe (tests/live_page.py), so Python's part counts and
+In the page: from the event's time stamp to the first task after the frame that shows the answer (tests/pages/page_clock.py). Behind the
+page: the widgets' own Python in this process, reached through playwright's pipe (tests/pages/live_page.py), so Python's part counts and
 Jupyter's websocket does not. The explorer holds the bundled atlas; tables and maps of a given length are made of random numbers.
 """
 
@@ -22,9 +22,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from workbench import atlas
 from workbench.bench import Workbench
-from workbench.circuits.ranking import FeatureRanking
+from workbench.circuits.ranking.ranking import FeatureRanking
 
-sys.path[0] = str(Path(__file__).parent.parent / "tests")  # in place of this folder, where this file hides the package widgets
+sys.path[:1] = [
+    str(Path(__file__).parents[1] / "tests" / folder) for folder in ("made", "pages")
+]  # in place of this folder, where this file hides the package widgets
 from live_page import open_live  # noqa: E402
 from page_clock import median, milliseconds  # noqa: E402
 

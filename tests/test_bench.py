@@ -9,7 +9,7 @@ from made_folders import HOOK, PROMPT
 
 from workbench.bench import Workbench, load
 from workbench.circuits.metrics import logit_diff
-from workbench.features.examples import Examples
+from workbench.features.index.examples import Examples
 from workbench.sae.sae import SAE, SAEConfig
 
 

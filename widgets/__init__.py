@@ -7,25 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from widgets.attention import AttentionPane
-    from widgets.card_pane import CardPane
-    from widgets.explorer import Explorer, explore
-    from widgets.finder import Finder
-    from widgets.map import FeatureMap
-    from widgets.prompt import PromptPane
-    from widgets.ranking import RankingTable
-    from widgets.steering import SteeringPane
+    from widgets.panes.attention import AttentionPane
+    from widgets.panes.card import CardPane
+    from widgets.panes.explorer import Explorer, explore
+    from widgets.panes.finder import Finder
+    from widgets.panes.map import FeatureMap
+    from widgets.panes.prompt import PromptPane
+    from widgets.panes.ranking import RankingTable
+    from widgets.panes.steering import SteeringPane
 
 _HOMES = {
-    "AttentionPane": "attention",
-    "CardPane": "card_pane",
-    "Explorer": "explorer",
-    "explore": "explorer",
-    "PromptPane": "prompt",
-    "FeatureMap": "map",
-    "Finder": "finder",
-    "RankingTable": "ranking",
-    "SteeringPane": "steering",
+    "AttentionPane": "panes.attention",
+    "CardPane": "panes.card",
+    "Explorer": "panes.explorer",
+    "explore": "panes.explorer",
+    "PromptPane": "panes.prompt",
+    "FeatureMap": "panes.map",
+    "Finder": "panes.finder",
+    "RankingTable": "panes.ranking",
+    "SteeringPane": "panes.steering",
 }
 __all__ = ["AttentionPane", "CardPane", "Explorer", "FeatureMap", "Finder", "PromptPane", "RankingTable", "SteeringPane", "explore"]
 

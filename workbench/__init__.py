@@ -14,39 +14,39 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from workbench import atlas
-    from workbench.activations import ActivationStream, ActivationStreams
+    from workbench.activations.stream import ActivationStream, ActivationStreams
     from workbench.bench import Workbench, load
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
-    from workbench.circuits.ranking import rank
-    from workbench.features.index import FeatureIndex, build_index
+    from workbench.circuits.ranking.ranking import rank
+    from workbench.features.index.index import FeatureIndex, build_index
     from workbench.sae.evaluate import decoder_cosine, evaluate
-    from workbench.sae.monitor import TrainingHistory
-    from workbench.sae.plan import plan
     from workbench.sae.sae import SAE, SAEConfig
-    from workbench.sae.scaling import ScalingLaws
-    from workbench.sae.train import TrainConfig, train, train_many
+    from workbench.sae.scaling.plan import plan
+    from workbench.sae.scaling.sweep import ScalingLaws
+    from workbench.sae.training.monitor import TrainingHistory
+    from workbench.sae.training.train import TrainConfig, train, train_many
 
 _HOMES = {
-    "ActivationStream": "workbench.activations",
-    "ActivationStreams": "workbench.activations",
+    "ActivationStream": "workbench.activations.stream",
+    "ActivationStreams": "workbench.activations.stream",
     "load": "workbench.bench",
     "Workbench": "workbench.bench",
     "logit_diff": "workbench.circuits.metrics",
-    "rank": "workbench.circuits.ranking",
+    "rank": "workbench.circuits.ranking.ranking",
     "clamp": "workbench.circuits.intervene",
-    "build_index": "workbench.features.index",
-    "FeatureIndex": "workbench.features.index",
+    "build_index": "workbench.features.index.index",
+    "FeatureIndex": "workbench.features.index.index",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
     "decoder_cosine": "workbench.sae.evaluate",
     "evaluate": "workbench.sae.evaluate",
-    "TrainConfig": "workbench.sae.train",
-    "train": "workbench.sae.train",
-    "train_many": "workbench.sae.train",
-    "TrainingHistory": "workbench.sae.monitor",
-    "ScalingLaws": "workbench.sae.scaling",
-    "plan": "workbench.sae.plan",
+    "TrainConfig": "workbench.sae.training.train",
+    "train": "workbench.sae.training.train",
+    "train_many": "workbench.sae.training.train",
+    "TrainingHistory": "workbench.sae.training.monitor",
+    "ScalingLaws": "workbench.sae.scaling.sweep",
+    "plan": "workbench.sae.scaling.plan",
 }
 __all__ = [
     "SAE",

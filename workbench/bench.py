@@ -18,26 +18,26 @@ import torch
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
-from workbench.circuits.attribution import attribute
-from workbench.circuits.continuations import Steering
-from workbench.circuits.generation import Decoding
 from workbench.circuits.metrics import Metric
-from workbench.circuits.ranking import FeatureRanking, rank
-from workbench.circuits.steering import Strengths, steer
-from workbench.circuits.vectors import SteeringVector
-from workbench.features import ways
-from workbench.features.examples import Examples
-from workbench.features.found import Found
-from workbench.features.index import FeatureIndex
-from workbench.features.mapping import FeatureMapping, feature_map
-from workbench.features.page import FeaturePage, FeaturePages, Label
-from workbench.features.search import Filters, Known, find
-from workbench.features.splitting import Splitting, splitting
-from workbench.model import check_sae, load_model, to_tokens
+from workbench.circuits.ranking.attribution import attribute
+from workbench.circuits.ranking.ranking import FeatureRanking, rank
+from workbench.circuits.steering.continuations import Steering
+from workbench.circuits.steering.generation import Decoding
+from workbench.circuits.steering.steering import Strengths, steer
+from workbench.circuits.steering.vectors import SteeringVector
+from workbench.features.index.examples import Examples
+from workbench.features.index.index import FeatureIndex
+from workbench.features.index.page import FeaturePage, FeaturePages, Label
+from workbench.features.search import ways
+from workbench.features.search.found import Found
+from workbench.features.search.search import Filters, Known, find
+from workbench.features.survey.mapping import FeatureMapping, feature_map
+from workbench.features.survey.splitting import Splitting, splitting
+from workbench.model.model import check_sae, load_model, to_tokens
 from workbench.sae.sae import SAE
 
 PARTS = (
-    ("model", TransformerBridge, 'workbench.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
+    ("model", TransformerBridge, 'workbench.model.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
     ("sae", SAE, "SAE.load(folder)"),
     ("index", FeatureIndex, "FeatureIndex.open(folder), or build_index(…)"),
 )

@@ -4,11 +4,11 @@ from itertools import islice
 
 import pytest
 import torch
-from conftest import N_CTX
+from made_models import N_CTX
 
-from workbench.activations import ActivationStream, ActivationStreams, harvest, harvest_many, padded
-from workbench.model import load_model, to_tokens
-from workbench.rows import Rows
+from workbench.activations.rows import Rows
+from workbench.activations.stream import ActivationStream, ActivationStreams, harvest, harvest_many, padded
+from workbench.model.model import load_model, to_tokens
 
 TEXTS = ["the cat sat", "the dog ran to the mat and the cat sat on the dog", "and the cat"] * 40
 LONG = ["the dog ran to the mat and the cat sat on the dog " * 12] * 3

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import N_CTX
+from made_models import N_CTX
 
-from workbench.rows import Position, Rows, as_batch, padded
+from workbench.activations.rows import Position, Rows, as_batch, padded
 
 TEXTS = ["the cat sat", "", "the dog ran to the mat and the cat sat on the dog " * 8, "and", "the mat"]
 START = 0

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench import shards
-from workbench.activations import ActivationStream
-from workbench.shards import MANIFEST, ActivationShards, ShardError, write_shards
+from workbench.activations import shards
+from workbench.activations.shards import MANIFEST, ActivationShards, ShardError, write_shards
+from workbench.activations.stream import ActivationStream
 
 HOOK = "blocks.2.hook_resid_pre"
 TEXTS = ["the cat sat", "the dog ran to the mat and the cat sat on the dog", "and the cat"] * 40

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from workbench import texts as texts_module
-from workbench.texts import TextError, read_texts
+from workbench.activations import texts as texts_module
+from workbench.activations.texts import TextError, read_texts
 
 TEXTS = ["the cat sat", "Überall Käse — 東京", "a dog\tran"]
 

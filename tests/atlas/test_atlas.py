@@ -8,10 +8,10 @@ import torch
 from workbench import atlas
 from workbench.atlas.truth import AnswerKey, accuracy, score_rankings
 from workbench.atlas.world import world
-from workbench.circuits.ablation import ablate
-from workbench.circuits.attribution import attribute
 from workbench.circuits.metrics import logit_diff
-from workbench.model import answer_token, hooked, load_model, to_tokens
+from workbench.circuits.ranking.ablation import ablate
+from workbench.circuits.ranking.attribution import attribute
+from workbench.model.model import answer_token, hooked, load_model, to_tokens
 
 KOBE = "Fact: The capital of the state where Kobe Bryant played basketball is"
 RIVAL = "Fact: The biggest rival of the team for which Kobe Bryant played basketball is the"

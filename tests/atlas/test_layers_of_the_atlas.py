@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from workbench import atlas
-from workbench.activations import harvest, padded
+from workbench.activations.stream import harvest, padded
 from workbench.atlas import build as recipe
-from workbench.circuits.layers import by_layer
+from workbench.circuits.graph.layers import by_layer
+from workbench.model.tail import place
 from workbench.sae.sae import SAE
-from workbench.sae.train import TrainConfig
-from workbench.tail import place
+from workbench.sae.training.train import TrainConfig
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from workbench import atlas
 from workbench.atlas.build import label
 from workbench.atlas.text import Text
 from workbench.atlas.truth import AnswerKey
-from workbench.features.activity import read_activity
-from workbench.features.specificity import of_labels
+from workbench.features.survey.activity import read_activity
+from workbench.features.survey.specificity import of_labels
 
 N = 200
 CAT, DOG = np.arange(N) < 40, (np.arange(N) >= 40) & (np.arange(N) < 60)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import random_sae
 from live_page import open_live, open_saved
+from made_models import random_sae
 from playwright.sync_api import Page, expect
 
 from widgets import AttentionPane
@@ -48,7 +48,7 @@ def test_another_selection_says_that_the_table_is_of_the_former(page: Page, tmp_
 
 
 def test_a_prompt_of_many_tokens_has_a_table_and_no_picture(page: Page, tmp_path: Path, model, monkeypatch):
-    monkeypatch.setattr("widgets.attention.MOST_TOKENS", 5)
+    monkeypatch.setattr("widgets.panes.attention.MOST_TOKENS", 5)
     pane = made(model)
     pane.run().wait(60)
     open_live(page, pane, tmp_path)

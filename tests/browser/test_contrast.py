@@ -5,10 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import random_sae
 from contrast import too_faint
 from live_page import open_live
 from made_map import made_map
+from made_models import random_sae
 from made_ranking import made_ranking
 from playwright.sync_api import Page
 

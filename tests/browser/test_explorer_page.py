@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from conftest import TEXT, random_sae
 from contrast import contrasts, too_faint
 from live_page import open_saved
+from made_models import TEXT, random_sae
 from playwright.sync_api import Browser, Page, expect
 
 from widgets import explore
 from workbench.bench import Workbench
-from workbench.features.index import build_index
-from workbench.features.page import Label
+from workbench.features.index.index import build_index
+from workbench.features.index.page import Label
 
 pytestmark = pytest.mark.browser
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"

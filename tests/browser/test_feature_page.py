@@ -7,9 +7,9 @@ import pytest
 from made_page import ARABIC, HOSTILE, made_page
 from playwright.sync_api import Browser, Page, expect
 
+from widgets.html.pages import feature_page, search_page, search_row
 from widgets.marks import visible
-from widgets.page_html import feature_page, search_page, search_row
-from workbench.features.page import FeaturePage, Label
+from workbench.features.index.page import FeaturePage, Label
 
 pytestmark = pytest.mark.browser
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import random_sae
 from live_page import open_live, open_saved
+from made_models import random_sae
 from playwright.sync_api import Page, expect
 
 from widgets import Finder

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import D_SAE, FAMILIES, n_hooks, random_sae
+from made_models import D_SAE, FAMILIES, n_hooks, random_sae
 
 from workbench.circuits.intervene import clamp, editing
 

@@ -11,7 +11,7 @@ import pytest
 from made_folders import PROMPT
 
 from workbench import bench, cli
-from workbench.circuits.ranking import ORDERS
+from workbench.circuits.ranking.ranking import ORDERS
 
 
 def rank_args(options_of_both: Sequence[str], *options: str, answer: str = " Sacramento", baseline: str = " Albany") -> list[str]:

@@ -9,8 +9,8 @@ from made_folders import made_folders
 from made_runs import planted_runs
 
 from workbench import cli
-from workbench.sae.plan import GPUS
 from workbench.sae.sae import SAE
+from workbench.sae.scaling.plan import GPUS
 
 
 def test_convert_writes_a_folder_that_needs_nothing_said_any_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TEXT
+from made_models import TEXT
 
 from workbench import cli
-from workbench.model import load_model
+from workbench.model.model import load_model
 from workbench.sae.evaluate import evaluate
 from workbench.sae.sae import SAE
 

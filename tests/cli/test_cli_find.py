@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import random_sae
+from made_models import random_sae
 
 from workbench import cli
-from workbench.features.index import build_index
-from workbench.features.page import Label
+from workbench.features.index.index import build_index
+from workbench.features.index.page import Label
 from workbench.sae.sae import SAE
 
 

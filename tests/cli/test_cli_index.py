@@ -3,17 +3,17 @@
 from pathlib import Path
 
 import pytest
-from conftest import TEXT
+from made_models import TEXT
 
 from workbench import cli
 from workbench.cli.observe import numbers
-from workbench.features.index import FeatureIndex
+from workbench.features.index.index import FeatureIndex
 from workbench.sae.sae import SAE
 
 
 @pytest.fixture(scope="module")
 def command(folder_of, tmp_path_factory) -> list[str]:
-    from conftest import random_sae
+    from made_models import random_sae
 
     folder = tmp_path_factory.mktemp("cli")
     random_sae().save(folder / "first")

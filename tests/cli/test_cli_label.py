@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from made_endpoint import about_cat, served
-from test_labels import TEXTS, rare_sae
+from made_evidence import TEXTS, rare_sae
 
 from workbench import cli
-from workbench.features.index import FeatureIndex, build_index
+from workbench.features.index.index import FeatureIndex, build_index
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TEXT
+from made_models import TEXT
 
 from workbench.cli import main
 from workbench.sae.sae import SAE
@@ -47,7 +47,7 @@ def test_the_same_command_goes_on_after_ctrl_c(command: list[str], tmp_path: Pat
     import os
     import signal
 
-    from workbench.sae.monitor import Monitor
+    from workbench.sae.training.monitor import Monitor
 
     after_step = Monitor.after_step
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 A_PICTURE = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 A_PATH = re.compile(r"(?<![\w.:/])(/(home|root|Users|tmp|usr|var|opt|mnt|work)/|[A-Z]:\\\\)")
@@ -86,7 +86,7 @@ def test_what_it_shows_live_it_also_shows_on_a_static_page(path: Path):
 def test_executing_a_notebook_again_changes_no_byte(tmp_path: Path):
     made = nbformat.v4.new_notebook()
     sources = ["import sys\nsys.path[:0] = [tests]", "from made_ranking import made_ranking\nfrom widgets import RankingTable"]
-    sources[0] = sources[0].replace("[tests]", repr([str(ROOT), str(ROOT / "tests")]))
+    sources[0] = sources[0].replace("[tests]", repr([str(ROOT), str(ROOT / "tests/made")]))
     sources += ["ranking = made_ranking()\nranking", "RankingTable(ranking, feature=9)", "ranking.plot_ranks()"]
     made.cells = [nbformat.v4.new_code_cell(source) for source in sources]
     nbformat.write(made, tmp_path / "made.ipynb")

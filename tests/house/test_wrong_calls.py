@@ -11,7 +11,7 @@ from wrong_calls import CALLS
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, str]:
-    script = Path(__file__).with_name("wrong_calls.py")
+    script = Path(__file__).parents[1] / "made" / "wrong_calls.py"
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from conftest import random_sae
+from made_models import random_sae
 
 from workbench.sae.sae import SAE
 

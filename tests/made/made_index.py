@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from conftest import random_sae
+from made_models import random_sae
 
 from workbench.sae.sae import SAE
 

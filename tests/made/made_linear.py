@@ -2,10 +2,10 @@
 only subtract the mean (their epsilon drowns the variance). On it effects add up, and first-order estimates are exact."""
 
 import torch
-from conftest import CONFIGS
+from made_models import CONFIGS
 from transformers import GPT2LMHeadModel
 
-from workbench.model import load_model
+from workbench.model.model import load_model
 
 
 def linear_model(tokenizer):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from workbench.circuits.ranking import FeatureRanking
+from workbench.circuits.ranking.ranking import FeatureRanking
 
 PROMPT = "Fact: The capital of the state where Kobe Bryant played basketball is"
 STR_TOKENS = ["<|endoftext|>", "Fact", ":", *(" " + word for word in PROMPT.split()[1:])]

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench import gemm
-from workbench.gemm import machine_rate
+from workbench.model import gemm
+from workbench.model.gemm import machine_rate
 
 torch.manual_seed(0)
 X, WEIGHT, BIAS = torch.randn(3, 20, 256), torch.randn(384, 256), torch.randn(384)

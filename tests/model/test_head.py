@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, N_VOCAB
+from made_models import FAMILIES, N_VOCAB
 
-from workbench import head as head_module
-from workbench.head import Head, through_bridge
-from workbench.model import hooked, load_model
+from workbench.model import head as head_module
+from workbench.model.head import Head, through_bridge
+from workbench.model.model import hooked, load_model
 
 POINTS = [
     "blocks.2.hook_resid_pre",

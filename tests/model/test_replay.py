@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import D_MODEL, FAMILIES, N_VOCAB, n_hooks
+from made_models import D_MODEL, FAMILIES, N_VOCAB, n_hooks
 
-from workbench import gemm, replay, tail
-from workbench.replay import WAYS, Replay
-from workbench.tail import Columns, from_position, place
+from workbench.model import gemm, replay, tail
+from workbench.model.replay import WAYS, Replay
+from workbench.model.tail import Columns, from_position, place
 
 HOOKS = [
     "hook_resid_pre",
@@ -184,7 +184,7 @@ def test_installed_hooks_are_kept_in_force(model, tokens):
 
 
 def test_compatibility_mode_is_exact_too(folder_of, tokens):
-    from workbench.model import load_model
+    from workbench.model.model import load_model
 
     model = load_model(folder_of("gpt2"))
     model.enable_compatibility_mode()

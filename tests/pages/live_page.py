@@ -13,7 +13,8 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from widgets import jobs, standalone
+from widgets.html import standalone
+from widgets.panes import jobs
 
 HTML = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>live</title><style>
 body { margin: 24px; font: 14px/1.45 system-ui, sans-serif; background: #fff; color: #16181d; }

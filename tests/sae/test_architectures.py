@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from workbench.sae.architectures import BANDWIDTH, batch_topk, is_over, jumprelu, relu, select, topk
-from workbench.sae.objective import AUXK_SHARE, auxk_step, plain_step
+from workbench.sae.kernels.objective import AUXK_SHARE, auxk_step, plain_step
 from workbench.sae.sae import SAE, SAEConfig
 
 D_IN, D_SAE = 5, 8

@@ -9,9 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from widgets.figures import StillFigure, empty_figure
+from widgets.figures.figures import StillFigure, empty_figure
+from widgets.figures.svg import Line, heat_svg, lines_svg
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, visible
-from widgets.svg import Line, heat_svg, lines_svg
 
 COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")
 SOLID, DASHED, DOTTED = "", "6 4", "2 3"

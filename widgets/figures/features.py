@@ -9,9 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from widgets.figures import StillFigure, empty_figure
+from widgets.figures.figures import StillFigure, empty_figure
+from widgets.figures.svg import HEIGHT, INK, WIDTH, Line, lines_svg, svg_img
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, number, visible
-from widgets.svg import HEIGHT, INK, WIDTH, Line, lines_svg, svg_img
 
 RATINGS = {"clean": "3 cleanly what it is", "near": "2 near it", "vague": "1 in the text", "irrelevant": "0 not in the text"}
 COUNTS = "140,110,90"  # not a rating's color

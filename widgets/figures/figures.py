@@ -12,8 +12,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from widgets.figures.svg import N_POINTS, scatter_svg, slopes_svg
 from widgets.marks import ORANGE, PURPLE, visible
-from widgets.svg import N_POINTS, scatter_svg, slopes_svg
 
 ORDERS = ("activation", "attribution", "effect")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from widgets.figures import StillFigure, empty_figure
+from widgets.figures.figures import StillFigure, empty_figure
+from widgets.figures.svg import HEIGHT, WIDTH
+from widgets.figures.svg_log import Curve, loglog_svg
 from widgets.marks import BLUE, ORANGE, PURPLE
-from widgets.svg import HEIGHT, WIDTH
-from widgets.svg_log import Curve, loglog_svg
 
 COMPUTE = "compute (FLOPs)"
 NAMES = {"loss": "loss at λ = 5", "n_features": "features", "n_steps": "steps", "lr": "learning rate"}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from widgets.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
+from widgets.figures.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
 
 ROOM = 24  # left of the first point, for names of curves that begin there
 APART = 11  # pixels between two names

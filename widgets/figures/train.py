@@ -5,9 +5,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from widgets.figures import StillFigure, empty_figure
+from widgets.figures.figures import StillFigure, empty_figure
+from widgets.figures.svg import Line, lines_svg
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html
-from widgets.svg import Line, lines_svg
 
 CURVES = {"loss": "loss", "l0": "active features", "fvu": "variance unexplained", "dead": "share of dead features"}
 N_POINTS = 200  # of a curve

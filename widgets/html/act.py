@@ -98,7 +98,7 @@ def _footnote(has_features: bool) -> str:
 
 def set_curves_html(curves: Any) -> str:
     """SetCurves: how small a set each order gives, and the curves."""
-    from widgets.figures_act import plot_set_curves
+    from widgets.figures.act import plot_set_curves
 
     answer, baseline = curves.metric.answer, curves.metric.baseline
     rather = "the mean logit" if baseline is None else token_html(str(baseline))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from widgets.figures.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
 from widgets.marks import BLUE, FAINT, cell_html, heading_html, table_html
-from widgets.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
 
 SMALL = f"font-size:12px;{FAINT}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from widgets.card import label_html
+from widgets.html.card import label_html
 from widgets.marks import FAINT, bar_html, cell_html, heading_html, highlights_html, number, table_html
 
 N_ROWS = 20

@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from widgets.card import MOST_CHARS, card_html
+from widgets.html.card import MOST_CHARS, card_html
 from widgets.marks import number, visible
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 HEADS, NUMBERS = ("feature", "label", "active on", "max", "most active on", "promotes"), ("feature", "active on", "max")
 N_TOKENS = 5  # of each kind in a line of the first page
 
@@ -35,7 +35,7 @@ def search_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, str]) -> 
         '<input type="search" placeholder="words of a label, tokens, or a number" aria-label="Search features">'
         f'<div id="found" role="status"></div><table class="features"><thead><tr>{heads}</tr></thead><tbody></tbody></table>'
         f"<noscript><p>Searching needs scripts; the pages do not: {plain}</p></noscript>"
-        f'<script type="application/json" id="state">{state}</script><script>{(STATIC / "features.js").read_text()}</script>'
+        f'<script type="application/json" id="state">{state}</script><script>{(STATIC / "shared/features.js").read_text()}</script>'
     )
     return _document("Features", body)
 
@@ -55,6 +55,6 @@ def search_row(page: Any) -> dict[str, Any]:
 
 
 def _document(title: str, body: str) -> str:
-    pieces = (STATIC / "features.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
+    pieces = (STATIC / "shared/features.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
     parts = {"TITLE": escape(title), "BODY": body}
     return "".join(piece if i % 2 == 0 else parts[piece] for i, piece in enumerate(pieces))

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from widgets.figures.svg import scatter_svg, slopes_svg
+from widgets.html.ranking_data import picture
+from widgets.html.standalone import Part, document
 from widgets.marks import FAINT, ORANGE, PURPLE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
-from widgets.ranking_data import picture
-from widgets.standalone import Part, document
-from widgets.svg import scatter_svg, slopes_svg
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 N_TOP, N_SHADED = 10, 6
 ORDERS = ("activation", "attribution", "effect")
 CUT = "max-width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
@@ -36,9 +36,9 @@ def ranking_html(ranking: Any) -> str:
 
 def ranking_page(ranking: Any) -> str:
     """The report as a whole document with the live table below it; its content policy allows no network at all."""
-    script = "".join((STATIC / name).read_text() for name in ("pane.js", "ranking_views.js", "ranking.js"))
-    style = "".join((STATIC / name).read_text() for name in ("pane.css", "ranking.css"))
-    offline, data = (STATIC / "ranking_offline.js").read_text(), page_rows(ranking)
+    script = "".join((STATIC / name).read_text() for name in ("shared/pane.js", "ranking/ranking_views.js", "ranking/ranking.js"))
+    style = "".join((STATIC / name).read_text() for name in ("shared/pane.css", "ranking/ranking.css"))
+    offline, data = (STATIC / "ranking/ranking_offline.js").read_text(), page_rows(ranking)
     data["pictures"] = {kind: picture(ranking, kind) for kind in ("ranks", "agreement")}
     table = Part("table", script, style, dict(TRAITS, feature=_first(ranking)), offline, data)
     return document(_why(ranking), [table], ranking_html(ranking) + heading_html("All of them", ""))

@@ -7,7 +7,7 @@ The JSON is gzipped: feature pages repeat their styles, and a saved explorer is 
 What Python answered in the notebook, a second module answers in the file, where the widget names one:
 
     class RankingTable(Pane):
-        _offline = STATIC / "ranking_offline.js"              export function answer(model, data)      called once, with what
+        _offline = STATIC / "ranking/ranking_offline.js"              export function answer(model, data)      called once, with what
         def offline(self) -> dict: ...                        it needs of Python's data                this returns
 
 `document` builds the same page from plain data: what a result writes without a widget.
@@ -25,7 +25,7 @@ from typing import Any
 from widgets.marks import visible
 from workbench.files import checked_file, write_text
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 WIDGET = "anywidget:"  # how a trait that holds a widget refers to it
 NOT_STATE = {"layout", "tabbable", "tooltip", "comm", "keys", "log"}
 
@@ -79,9 +79,9 @@ def document(title: str, widgets: Sequence[Part], report: str = "", without_scri
         "REPORT": report,
         "PLAIN": without_scripts or "This part needs scripts.",
         "STATE": packed([{name: value for name, value in asdict(part).items() if name != "style"} for part in widgets]),
-        "SCRIPT": (STATIC / "page.js").read_text(),
+        "SCRIPT": (STATIC / "shared/page.js").read_text(),
     }
-    pieces = (STATIC / "page.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
+    pieces = (STATIC / "shared/page.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
     return "".join(piece if i % 2 == 0 else texts[piece] for i, piece in enumerate(pieces))
 
 

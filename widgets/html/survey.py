@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from widgets.card import label_html
+from widgets.figures.svg import svg_img
+from widgets.html.card import label_html
 from widgets.marks import BLUE, FAINT, ORANGE, PURPLE, cell_html, heading_html, legend_html, number, table_html, visible
-from widgets.svg import svg_img
 
 SMALL = f"font-size:12px;{FAINT}"
 COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")

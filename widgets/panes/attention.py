@@ -1,7 +1,7 @@
 """Where the heads look that carry the selected feature's effect to the answer: CircuitsVis' attention patterns, and a table beside them.
 
     pane = AttentionPane(bench, prompt="…", answer=" Sacramento", baseline=" Albany", feature=574)
-    pane.run().wait(); pane.heads                           the HeadEffects (workbench/circuits/heads.py says what is measured)
+    pane.run().wait(); pane.heads                           the HeadEffects (workbench/circuits/graph/heads.py says what is measured)
 
 CircuitsVis is loaded from the installed package, by the first such view of a page, never from the network. It is given tokens with
 whitespace and control characters made visible, which it enters as text.
@@ -15,22 +15,22 @@ import circuitsvis
 import numpy as np
 import traitlets
 
-from widgets.html_heads import heads_html
-from widgets.jobs import SETTING, Job
+from widgets.html.heads import heads_html
 from widgets.marks import FAINT, visible
-from widgets.pane import STATIC, WorkingPane, module, style
-from workbench.circuits.heads import HeadEffects, head_effects
+from widgets.panes.jobs import SETTING, Job
+from widgets.panes.pane import STATIC, WorkingPane, module, style
+from workbench.circuits.graph.heads import HeadEffects, head_effects
 from workbench.circuits.metrics import logit_diff
-from workbench.model import last_logits, to_str_tokens, to_tokens
+from workbench.model.model import last_logits, to_str_tokens, to_tokens
 
 N_HEADS = 8  # shown, of largest |moved|
 MOST_TOKENS = 160  # of a pattern that CircuitsVis draws: a cell each
 
 
 class AttentionPane(WorkingPane):
-    _esm = module("attention")
-    _css = style("attention")
-    _offline = STATIC / "attention_offline.js"
+    _esm = module("attention/attention")
+    _css = style("attention/attention")
+    _offline = STATIC / "attention/attention_offline.js"
     kept = ("feature", "prompt", "answer", "baseline", "pos")
     maker = "AttentionPane(bench)"
     actions = ("run", "cancel", "send_bundle")

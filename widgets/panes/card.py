@@ -4,7 +4,7 @@
     card.text = "The Lakers are from Los Angeles"       card.tried: the feature's activation at each token
     card.label("Lakers players")                        kept in the index, over what anything else called it
 
-The page itself is card_html (widgets/card.py), the same as bench.feature(1234) shows.
+The page itself is card_html (widgets/html/card.py), the same as bench.feature(1234) shows.
 """
 
 import json
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 import traitlets
 
-from widgets.card import card_html, intervals_html
-from widgets.jobs import SETTING, Job
+from widgets.html.card import card_html, intervals_html
 from widgets.marks import visible
-from widgets.pane import STATIC, WorkingPane, module, style
-from workbench.features.page import Label
-from workbench.model import hooked, last_logits, to_str_tokens, to_tokens
+from widgets.panes.jobs import SETTING, Job
+from widgets.panes.pane import STATIC, WorkingPane, module, style
+from workbench.features.index.page import Label
+from workbench.model.model import hooked, last_logits, to_str_tokens, to_tokens
 
 A_PERSON = "a person"
 REST = 0.3  # seconds
@@ -30,8 +30,8 @@ N_OFFLINE = 24  # pages in a saved file, about 30 KB each
 class CardPane(WorkingPane):
     """Traits: `feature`, `text`. A page is read in a job where it must be computed first (no index yet)."""
 
-    _esm = module("copy", "card")
-    _css = style("card")
+    _esm = module("shared/copy", "card/card")
+    _css = style("card/card")
 
     text = traitlets.Unicode("", help="a text of your own").tag(sync=True)
     html = traitlets.Unicode(read_only=True).tag(sync=True)  # the page, but for
@@ -42,7 +42,7 @@ class CardPane(WorkingPane):
     can_label = traitlets.Bool(read_only=True).tag(sync=True)
     problem = traitlets.Unicode(read_only=True).tag(sync=True)
 
-    _offline = STATIC / "card_offline.js"
+    _offline = STATIC / "card/card_offline.js"
     actions = ("cancel",)
     kept = ("feature", "text")
     maker = "CardPane(bench)"

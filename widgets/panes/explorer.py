@@ -13,17 +13,17 @@ from typing import Any
 
 import traitlets
 
-from widgets.attention import AttentionPane
-from widgets.card_pane import CardPane
-from widgets.finder import Finder
-from widgets.html import ranking_html
-from widgets.jobs import SETTING, Job, Progress
-from widgets.map import FeatureMap
-from widgets.pane import Pane, module, style
-from widgets.prompt import PromptPane
-from widgets.ranking import RankingTable
-from widgets.standalone import WIDGET, page
-from widgets.steering import SteeringPane
+from widgets.html.ranking import ranking_html
+from widgets.html.standalone import WIDGET, page
+from widgets.panes.attention import AttentionPane
+from widgets.panes.card import CardPane
+from widgets.panes.finder import Finder
+from widgets.panes.jobs import SETTING, Job, Progress
+from widgets.panes.map import FeatureMap
+from widgets.panes.pane import Pane, module, style
+from widgets.panes.prompt import PromptPane
+from widgets.panes.ranking import RankingTable
+from widgets.panes.steering import SteeringPane
 from workbench.sae.sae import checked_feature
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
@@ -57,8 +57,8 @@ def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", 
 
 
 class Explorer(Pane):
-    _esm = module("copy", "explorer")
-    _css = style("explorer")
+    _esm = module("shared/copy", "explorer/explorer")
+    _css = style("explorer/explorer")
 
     panes = traitlets.List(read_only=True).tag(sync=True, to_json=lambda panes, _: [_reference(each) for each in panes])
     waiting = traitlets.Unicode(read_only=True, help="where the map will be, what is being done or is wrong").tag(sync=True)

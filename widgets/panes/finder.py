@@ -4,7 +4,7 @@
     pane.run().wait(); pane.found                           the Found that bench.find gives
     pane.share = 0.5                                        filters work on what was read: no model
 
-The prompts are read in a thread; workbench/features/search.py says what the filters and the score are.
+The prompts are read in a thread; workbench/features/search/search.py says what the filters and the score are.
 """
 
 from typing import Any
@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from widgets.html_find import found_html
-from widgets.jobs import SETTING, Job
+from widgets.html.find import found_html
 from widgets.marks import FAINT, visible
-from widgets.pane import WorkingPane, module, style
-from workbench.features.codes import Codes, encode
-from workbench.features.found import Found
-from workbench.features.search import Filters, checked_sets, filtered
+from widgets.panes.jobs import SETTING, Job
+from widgets.panes.pane import WorkingPane, module, style
+from workbench.features.search.codes import Codes, encode
+from workbench.features.search.found import Found
+from workbench.features.search.search import Filters, checked_sets, filtered
 
 MEASURES = ("score", "min_activation", "mean_activation", "max_negative", "n_positive", "density")
 
 
 class Finder(WorkingPane):
-    _esm = module("copy", "prompt_list", "finder")
-    _css = style("finder")
+    _esm = module("shared/copy", "shared/prompt_list", "finder/finder")
+    _css = style("finder/finder")
     kept = ("feature", "positive", "negative", "share", "margin", "max_density", "top")
     maker = "Finder(bench)"
 

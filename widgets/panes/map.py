@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from widgets.map_html import map_html
+from widgets.html.map import map_html
 from widgets.marks import visible
-from widgets.pane import Pane, module, style
+from widgets.panes.pane import Pane, module, style
 
 COLUMNS = ("sae", "feature", "x", "y", "cluster", "density", "label")
 COLORS = ("density", "label", "dictionary", "score")
@@ -26,8 +26,8 @@ N_PLACES = 400  # clusters that may be named: more would never fit
 class FeatureMap(Pane):
     """`feature` and `sae_name` are the selection, `lassoed` the rows of `table` inside the lasso (`lassoed_features`: as a table)."""
 
-    _esm = module("points", "map_data", "map_scene", "map_canvas", "map_words", "map_hand", "map")
-    _css = style("map")
+    _esm = module("map/points", "map/map_data", "map/map_scene", "map/map_canvas", "map/map_words", "map/map_hand", "map/map")
+    _css = style("map/map")
     kept = ("feature", "sae_name", "color_by", "query", "hidden", "view", "lassoed")
     maker = "FeatureMap(bench.map())"
 

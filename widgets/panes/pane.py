@@ -10,18 +10,18 @@ from typing import Any, ClassVar
 import anywidget
 import traitlets
 
-from widgets.jobs import SETTING, Job, Progress
+from widgets.panes.jobs import SETTING, Job, Progress
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 
 
 def module(*names: str) -> str:
     """A pane's ES module: the shared pieces, then its own files. One text, because a notebook's module can import nothing offline."""
-    return "".join((STATIC / f"{name}.js").read_text() for name in ("pane", *names))
+    return "".join((STATIC / f"{name}.js").read_text() for name in ("shared/pane", *names))
 
 
 def style(name: str) -> str:
-    return (STATIC / "pane.css").read_text() + (STATIC / f"{name}.css").read_text()
+    return (STATIC / "shared" / "pane.css").read_text() + (STATIC / f"{name}.css").read_text()
 
 
 class Pane(anywidget.AnyWidget):
@@ -57,7 +57,7 @@ class Pane(anywidget.AnyWidget):
 
     def to_html(self, path: str | Path) -> Path:
         """One file that opens offline and shows the pane as it is now."""
-        from widgets.standalone import save
+        from widgets.html.standalone import save
 
         return save(self, path)
 
@@ -71,7 +71,7 @@ class Pane(anywidget.AnyWidget):
 
 
 class WorkingPane(Pane):
-    """A pane whose work takes the model for a while: `work` runs in a thread (widgets/jobs.py), one at a time, and ends with the pane."""
+    """A pane whose work takes the model for a while: `work` runs in a thread (jobs.py), one at a time, and ends with the pane."""
 
     progress = traitlets.Dict(read_only=True, help="what the work is at: see jobs.Progress").tag(sync=True)
     actions: ClassVar[tuple[str, ...]] = ("run", "cancel")  # what a page may ask for

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 import traitlets
 
-from widgets.jobs import SETTING, Job
 from widgets.marks import visible
-from widgets.pane import WorkingPane, module, style
-from workbench.circuits.measurement import Measurement
+from widgets.panes.jobs import SETTING, Job
+from widgets.panes.pane import WorkingPane, module, style
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.ranking import as_ranking
-from workbench.model import answer_token, last_logits, to_str_tokens, to_tokens
+from workbench.circuits.ranking.measurement import Measurement
+from workbench.circuits.ranking.ranking import as_ranking
+from workbench.model.model import answer_token, last_logits, to_str_tokens, to_tokens
 
 N_NEXT = 8  # tokens offered
 N_CHIPS = 256  # tokens drawn of a long prompt
@@ -28,8 +28,8 @@ SHARE = 4  # and so many times what showing one took: a large ranking must not s
 
 
 class PromptPane(WorkingPane):
-    _esm = module("prompt")
-    _css = style("prompt")
+    _esm = module("prompt/prompt")
+    _css = style("prompt/prompt")
 
     prompt = traitlets.Unicode("").tag(sync=True)
     answer = traitlets.Unicode("", help="one token; empty: the model's first").tag(sync=True)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from widgets.html import ORDERS, STATIC, detail_html, page_rows, rows_html
-from widgets.pane import Pane, module, style
-from widgets.ranking_data import feature_detail, picture, plain
-from widgets.rows import QueryError, Rows
+from widgets.html.ranking import ORDERS, STATIC, detail_html, page_rows, rows_html
+from widgets.html.ranking_data import feature_detail, picture, plain
+from widgets.html.rows import QueryError, Rows
+from widgets.panes.pane import Pane, module, style
 
 PAIR_COLUMNS = (("feature", "integer"), ("label", "text"), ("token", "token"), ("pos", "integer"))
 SUMMED_COLUMNS = (("feature", "integer"), ("label", "text"), ("n_pos", "integer"))
@@ -51,9 +51,9 @@ class RankedRows:
 
 
 class RankingTable(Pane):
-    _esm = module("ranking_views", "ranking")
-    _css = style("ranking")
-    _offline = STATIC / "ranking_offline.js"
+    _esm = module("ranking/ranking_views", "ranking/ranking")
+    _css = style("ranking/ranking")
+    _offline = STATIC / "ranking/ranking_offline.js"
 
     ranking = traitlets.Any(None, help="a FeatureRanking, or None")
     sort_by = traitlets.Unicode("effect").tag(sync=True)

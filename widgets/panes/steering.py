@@ -3,7 +3,7 @@
     pane = SteeringPane(bench, prompt="I feel", strengths={1234: 5.0})
     pane.run().wait(); pane.result                          the Steering that bench.steer gives
 
-strength × max_act is what a feature is clamped to, at every position (workbench/circuits/steering.py).
+strength × max_act is what a feature is clamped to, at every position (workbench/circuits/steering/steering.py).
 """
 
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from typing import Any
 
 import traitlets
 
-from widgets.html_act import next_token_table, steering_html
-from widgets.jobs import SETTING, Job
+from widgets.html.act import next_token_table, steering_html
 from widgets.marks import FAINT, visible
-from widgets.pane import WorkingPane, module, style
-from workbench.circuits.generation import Decoding
-from workbench.circuits.steering import steer
+from widgets.panes.jobs import SETTING, Job
+from widgets.panes.pane import WorkingPane, module, style
+from workbench.circuits.steering.generation import Decoding
+from workbench.circuits.steering.steering import steer
 
 N_NEXT = 8  # tokens of the table
 
 
 class SteeringPane(WorkingPane):
-    _esm = module("steering")
-    _css = style("steering")
+    _esm = module("steering/steering")
+    _css = style("steering/steering")
     actions = ("run", "cancel", "add")
     kept = ("feature", "prompt", "strengths", "max_new_tokens", "temperature", "seed")
     maker = "SteeringPane(bench)"

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load, save_file
 from tqdm.auto import tqdm
 
-from workbench.activations import ActivationStream
+from workbench.activations.stream import ActivationStream
 from workbench.files import write_whole
 from workbench.shapes import Activations
 

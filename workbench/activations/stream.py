@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.head import Found, Head, through_bridge
-from workbench.model import check_hook_name
-from workbench.rows import Position, Rows, as_batch, like_length, padded
+from workbench.activations.rows import Position, Rows, as_batch, like_length, padded
+from workbench.activations.texts import Source, read_texts
+from workbench.model.head import Found, Head, through_bridge
+from workbench.model.model import check_hook_name
 from workbench.shapes import Activations, Tokens
-from workbench.texts import Source, read_texts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -16,8 +16,8 @@ from workbench.atlas.corpus import texts
 from workbench.atlas.layers import WEIGHTS, Layers, features_of, layer_labels
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.text import Text
-from workbench.features.index import FeatureIndex
-from workbench.model import load_model
+from workbench.features.index.index import FeatureIndex
+from workbench.model.model import load_model
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

@@ -17,17 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from workbench.activations import ActivationStream, ActivationStreams
+from workbench.activations.stream import ActivationStream, ActivationStreams
 from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
 from workbench.atlas.truth import FOUND, AnswerKey
-from workbench.features.index import build_index
-from workbench.features.mapping import feature_map
-from workbench.features.page import Label
+from workbench.features.index.index import build_index
+from workbench.features.index.page import Label
+from workbench.features.survey.mapping import feature_map
 from workbench.files import checked_folder
-from workbench.model import load_model
+from workbench.model.model import load_model
 from workbench.sae.sae import SAE, WEIGHTS_FILE
-from workbench.sae.train import TrainConfig, train, train_many
+from workbench.sae.training.train import TrainConfig, train, train_many
 
 HOOK_NAME = "blocks.3.hook_resid_pre"
 SAE_SEED = 500_000  # texts that SAEs are trained on; the language model's seeds lie below, fresh texts above

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from workbench.model.tail import place
 from workbench.sae.sae import SAE
-from workbench.tail import place
 
 WEIGHTS = Path(__file__).parent / "weights"
 FOLDERS = {"blocks.3.hook_resid_pre": WEIGHTS / "sae_2k"} | {folder.name: folder for folder in (WEIGHTS / "layers").glob("*")}

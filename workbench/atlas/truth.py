@@ -17,12 +17,12 @@ import torch
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from workbench.activations import harvest, padded
+from workbench.activations.stream import harvest, padded
 from workbench.atlas.questions import Question
 from workbench.atlas.text import Text
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.ranking import FeatureRanking, rank
-from workbench.features.completeness import best_f1, f1_by_threshold, texts_by_peak
+from workbench.circuits.ranking.ranking import FeatureRanking, rank
+from workbench.features.survey.completeness import best_f1, f1_by_threshold, texts_by_peak
 from workbench.sae.sae import SAE
 
 FOUND = 0.5  # F1 from which a feature counts as the concept's

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model import answer_token, to_str_tokens
+from workbench.model.model import answer_token, to_str_tokens
+from workbench.model.tail import Columns
 from workbench.shapes import LastLogits, Rows
-from workbench.tail import Columns
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -12,8 +12,8 @@ import typer
 from workbench.files import checked_file
 
 if TYPE_CHECKING:
-    from workbench.circuits.continuations import Steering
-    from workbench.circuits.ranking import FeatureRanking
+    from workbench.circuits.ranking.ranking import FeatureRanking
+    from workbench.circuits.steering.continuations import Steering
 
 
 class Order(StrEnum):
@@ -67,7 +67,7 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
     from rich.table import Table
     from rich.text import Text
 
-    from widgets.html import number, visible
+    from widgets.html.ranking import number, visible
 
     console = Console()
     rather = repr(ranking.baseline) if ranking.baseline else "the mean logit"
@@ -141,7 +141,7 @@ def print_texts(steering: "Steering") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from widgets.html import number, visible
+    from widgets.html.ranking import number, visible
 
     console = Console()
     for feature, most in steering.max_act.items():

@@ -9,7 +9,7 @@ import typer
 from workbench.cli.observe import numbers
 
 if TYPE_CHECKING:
-    from workbench.features.labels import Labeller
+    from workbench.features.labels.labels import Labeller
 
 ANSWERS = "answers.jsonl"  # in the index's folder: what a language model said is paid for once
 
@@ -38,11 +38,11 @@ def label(
     yes: Annotated[bool, typer.Option("--yes", help="Go on, at that cost.")] = False,
 ) -> None:
     """Label features from half of their examples, score the labels on the other half. A person's labels stay. Stopped? The same goes on."""
-    from workbench.features.index import FeatureIndex
-    from workbench.features.labels import gathered, label_features
-    from workbench.features.llm import Endpoint
-    from workbench.features.model_labels import ModelLabeller, cost
-    from workbench.features.token_labels import TokenLabeller
+    from workbench.features.index.index import FeatureIndex
+    from workbench.features.labels.labels import gathered, label_features
+    from workbench.features.labels.llm import Endpoint
+    from workbench.features.labels.model_labels import ModelLabeller, cost
+    from workbench.features.labels.token_labels import TokenLabeller
 
     index = FeatureIndex.open(folder, sae)
     chosen = numbers(features) if features else index.table["feature"][index.table["n_active"] > 0].tolist()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from workbench.atlas.text import Text
     from workbench.bench import Workbench
-    from workbench.sae.train import Stream, TrainConfig
+    from workbench.sae.training.train import Stream, TrainConfig
 
 N_ATLAS_TEXTS = 20_000
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 24 * 3600}
@@ -45,7 +45,7 @@ def train(
 ) -> None:
     """Train an SAE by the paper's recipe and write it to a folder. Under torchrun its features are dealt out among the processes."""
     from workbench.sae.sae import SAE
-    from workbench.sae.train import TrainConfig
+    from workbench.sae.training.train import TrainConfig
 
     cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, architecture=architecture, k=k, precision=precision)  # refuses nonsense at once
     try:
@@ -63,11 +63,11 @@ def train(
 def train_by(open_stream: "Callable[[str], Stream]", cfg: "TrainConfig", out: Path, checkpoint_every: int, device: str) -> None:
     """In this process; or, where torchrun started it, as one rank of several: rank 0 reads the stream, on its own device."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        from workbench.sae.train import train as train_here
+        from workbench.sae.training.train import train as train_here
 
         train_here(open_stream(device), cfg, folder=out, checkpoint_every=checkpoint_every)
         return
-    from workbench.sae.sharded import join, leave, train_sharded
+    from workbench.sae.training.sharded import join, leave, train_sharded
 
     rank, place = join()
     try:
@@ -88,11 +88,11 @@ def evaluate(
     """How good an SAE is: l0, variance explained, loss recovered, dead features; on the atlas also what its features mean."""
     if model != "atlas" and not (sae and texts):
         raise ValueError(f"--model {model} needs an SAE and --texts (only the atlas brings its own)")
+    from workbench.activations.texts import read_texts
     from workbench.bench import load
     from workbench.sae.evaluate import decoder_cosine
     from workbench.sae.evaluate import evaluate as measure
     from workbench.sae.sae import SAE
-    from workbench.texts import read_texts
 
     source = read_texts(texts) if texts else None  # before the model: cheaper, and as often what is wrong
     bench = load(model, sae, device=device)
@@ -164,7 +164,7 @@ def scaling(
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Sweep width, steps and learning rate on the same activations, and fit the power laws. The same command goes on after a stop."""
-    from workbench.sae.scaling import Grid, ScalingLaws, sweep
+    from workbench.sae.scaling.sweep import Grid, ScalingLaws, sweep
 
     if not n_features:
         print(ScalingLaws.read(runs))
@@ -184,9 +184,9 @@ def plan(
     device: Annotated[list[str] | None, typer.Option(help="cpu, h100, …; several times for several. [default: all known]")] = None,
 ) -> None:
     """Which width, steps and learning rate a budget affords, the loss to expect, memory and time."""
-    from workbench.sae.plan import GPUS, find_device
-    from workbench.sae.plan import plan as plan_for
-    from workbench.sae.scaling import ScalingLaws
+    from workbench.sae.scaling.plan import GPUS, find_device
+    from workbench.sae.scaling.plan import plan as plan_for
+    from workbench.sae.scaling.sweep import ScalingLaws
 
     names = device or ["cpu", *GPUS]
     found = re.fullmatch(r"([\d.]+)\s*(s|min|h|d)", budget)
@@ -209,11 +209,11 @@ def stream_opener(model: str, texts: str | None, hook_name: str | None, batch: i
     if model != "atlas" and not (texts and hook_name):
         raise ValueError(f"--model {model} needs --texts and --hook-name (only the atlas brings its own)")
     from workbench import atlas
-    from workbench.activations import ActivationStream
+    from workbench.activations.stream import ActivationStream
+    from workbench.activations.texts import read_texts
     from workbench.atlas.build import HOOK_NAME, SAE_SEED
     from workbench.atlas.corpus import stream
-    from workbench.model import check_hook_name, load_model
-    from workbench.texts import read_texts
+    from workbench.model.model import check_hook_name, load_model
 
     bridge = load_model(atlas.WEIGHTS / "model" if model == "atlas" else model, device=device)
     place = hook_name or HOOK_NAME

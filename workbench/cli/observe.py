@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
     from workbench.bench import Workbench
-    from workbench.features.found import Found
-    from workbench.features.page import Label
+    from workbench.features.index.page import Label
+    from workbench.features.search.found import Found
     from workbench.sae.sae import SAE
 
 N_ATLAS_TEXTS, ATLAS_SEED = 20_000, 2
@@ -35,8 +35,8 @@ def index(
     if model != "atlas" and not (sae and texts):
         raise ValueError(f"--model {model} needs --sae and --texts (only the atlas brings its own)")
     from workbench import atlas
-    from workbench.features.index import build_index
-    from workbench.texts import read_texts
+    from workbench.activations.texts import read_texts
+    from workbench.features.index.index import build_index
 
     source = islice(read_texts(texts), n_texts) if texts else atlas.texts(ATLAS_SEED, n_texts or N_ATLAS_TEXTS)
     bridge, saes = parts(model, sae or [], device)
@@ -95,7 +95,7 @@ def find(
 
 def with_index(bench: "Workbench", folder: Path) -> "Workbench":
     """The bench with an index of its SAE, and the labels in it."""
-    from workbench.features.index import FeatureIndex
+    from workbench.features.index.index import FeatureIndex
 
     known = FeatureIndex.open(folder).of(bench.model, bench.sae)
     return replace(bench, index=known, labels=known.label_texts() or bench.labels)
@@ -122,7 +122,7 @@ def page(
     """What is known of features: as text, or as a folder of pages."""
     if html is None and not features:
         raise ValueError("which features? Name some, or give --html FOLDER for the pages of all")
-    from workbench.features.index import FeatureIndex
+    from workbench.features.index.index import FeatureIndex
 
     known = FeatureIndex.open(folder, sae)
     table = known.table
@@ -136,7 +136,7 @@ def page(
 def parts(model: str, names: list[str], device: str) -> "tuple[TransformerBridge, dict[str, SAE]]":
     """The model, and its SAEs by name: a folder's own name, or the atlas's name for a width."""
     from workbench import atlas
-    from workbench.model import load_model
+    from workbench.model.model import load_model
     from workbench.sae.sae import SAE
 
     if model == "atlas":

@@ -20,10 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.gemm import machine_rate
-from workbench.model import accepted, check_hook_name, hooked
+from workbench.model.gemm import machine_rate
+from workbench.model.model import accepted, check_hook_name, hooked
+from workbench.model.tail import place
 from workbench.shapes import Tokens
-from workbench.tail import place
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.gemm import machine_rate
-from workbench.model import check_hook_name, hooked, last_logits
+from workbench.model.gemm import machine_rate
+from workbench.model.model import check_hook_name, hooked, last_logits
+from workbench.model.tail import Columns, Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
-from workbench.tail import Columns, Perturbed, Tail
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

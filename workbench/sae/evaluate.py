@@ -22,14 +22,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from workbench.gemm import machine_rate
-from workbench.head import Head
-from workbench.model import check_sae, hooked
-from workbench.rows import Rows, as_batch, like_length
+from workbench.activations.rows import Rows, as_batch, like_length
+from workbench.activations.texts import Source, read_texts
+from workbench.model.gemm import machine_rate
+from workbench.model.head import Head
+from workbench.model.model import check_sae, hooked
 from workbench.sae.evaluation import Evaluation, Losses, share
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, TokenMask, Tokens
-from workbench.texts import Source, read_texts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

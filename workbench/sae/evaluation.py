@@ -76,7 +76,7 @@ class Evaluation:
         return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n_features": counts})
 
     def _repr_html_(self) -> str:
-        from widgets.html_evaluate import evaluation_html
+        from widgets.html.evaluate import evaluation_html
 
         return evaluation_html(self)
 

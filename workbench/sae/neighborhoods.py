@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch.nn.functional import normalize
 
-from workbench.gemm import machine_rate
+from workbench.model.gemm import machine_rate
 from workbench.sae.sae import SAE
 
 N_NEIGHBORS = 6

@@ -159,7 +159,7 @@ class SAE(nn.Module):
         hook_name, model_name, centers_input and scale (training multiplied x by it) say what a file leaves out, and win over what it says.
         A path that exists never touches the network. Raises SAEError, saying which file is wrong and how.
         """
-        from workbench.sae.formats import read
+        from workbench.sae.formats.read import read
 
         return read(source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
 

@@ -4,16 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import D_SAE
 from made_bench import made_bench, sparse_sae
 from made_linear import linear_model
+from made_models import D_SAE
 
-from workbench.circuits.ablation import ablate
-from workbench.circuits.attribution import attribute, gradient_at, integrate
-from workbench.circuits.controls import KINDS, Controls, _like, controls
+from workbench.circuits.evidence.controls import KINDS, Controls, _like, controls
+from workbench.circuits.evidence.reference import read_mean_acts
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.reference import read_mean_acts
-from workbench.model import hooked, to_tokens
+from workbench.circuits.ranking.ablation import ablate
+from workbench.circuits.ranking.attribution import attribute, gradient_at, integrate
+from workbench.model.model import hooked, to_tokens
 
 PROMPT, OTHER = "the cat sat on the mat and", "the dog ran to the cat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]

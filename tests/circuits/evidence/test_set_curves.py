@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 from made_bench import made_bench, sparse_sae
 
+from workbench.circuits.evidence.set_curves import SetCurves, interactions, set_curves, smallest_set
+from workbench.circuits.evidence.sets import FeatureSets
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.ranking import rank
-from workbench.circuits.set_curves import SetCurves, interactions, set_curves, smallest_set
-from workbench.circuits.sets import FeatureSets
-from workbench.model import to_tokens
+from workbench.circuits.ranking.ranking import rank
+from workbench.model.model import to_tokens
 
 PROMPT = "the cat sat on the mat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]

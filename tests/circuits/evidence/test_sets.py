@@ -3,16 +3,16 @@
 import pandas as pd
 import pytest
 import torch
-from conftest import D_SAE, FAMILIES, random_sae
 from made_bench import made_bench, sparse_sae
 from made_linear import linear_model
+from made_models import D_SAE, FAMILIES, random_sae
 
+from workbench.circuits.evidence.reference import mean_acts, read_mean_acts
+from workbench.circuits.evidence.set_curves import interactions
+from workbench.circuits.evidence.sets import FeatureSets, ablate_set, keep_only
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.reference import mean_acts, read_mean_acts
-from workbench.circuits.set_curves import interactions
-from workbench.circuits.sets import FeatureSets, ablate_set, keep_only
-from workbench.features.index import build_index
-from workbench.model import hooked, to_tokens
+from workbench.features.index.index import build_index
+from workbench.model.model import hooked, to_tokens
 
 PROMPT = "the cat sat on the mat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]

@@ -5,12 +5,12 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, random_sae
+from made_models import FAMILIES, random_sae
 
 from workbench.bench import Workbench
-from workbench.circuits.heads import head_effects
+from workbench.circuits.graph.heads import head_effects
 from workbench.circuits.metrics import logit_diff
-from workbench.model import hooked, to_tokens
+from workbench.model.model import hooked, to_tokens
 
 PROMPT = "the cat sat on the mat"
 METRIC = logit_diff(5, 7)

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import D_SAE, random_sae
 from made_bench import made_bench
+from made_models import D_SAE, random_sae
 
-from workbench.circuits.layers import StepTrace, by_layer, rank_layers, trace_steps
+from workbench.circuits.graph.layers import StepTrace, by_layer, rank_layers, trace_steps
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.ranking import rank
-from workbench.model import hooked, to_tokens
+from workbench.circuits.ranking.ranking import rank
+from workbench.model.model import hooked, to_tokens
 
 PROMPT = "the cat sat on the mat and"
 METRIC = logit_diff(5, 7)

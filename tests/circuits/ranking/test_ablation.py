@@ -4,13 +4,13 @@ import threading
 
 import pytest
 import torch
-from conftest import FAMILIES, n_hooks, random_sae
+from made_models import FAMILIES, n_hooks, random_sae
 
-from workbench.circuits import ablation
-from workbench.circuits.ablation import ablate
-from workbench.circuits.attribution import active_pairs, attribute
 from workbench.circuits.metrics import logit_diff
-from workbench.model import load_model
+from workbench.circuits.ranking import ablation
+from workbench.circuits.ranking.ablation import ablate
+from workbench.circuits.ranking.attribution import active_pairs, attribute
+from workbench.model.model import load_model
 
 
 def one_at_a_time(model, sae, tokens, metric, pairs):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from conftest import D_SAE, FAMILIES, n_hooks, random_sae
+from made_models import D_SAE, FAMILIES, n_hooks, random_sae
 
-from workbench.circuits import attribution as attribution_module
-from workbench.circuits.attribution import active_pairs, attribute
 from workbench.circuits.metrics import logit_diff
+from workbench.circuits.ranking import attribution as attribution_module
+from workbench.circuits.ranking.attribution import active_pairs, attribute
 
 
 def slow_attribution(model, sae, tokens, metric):
@@ -36,7 +36,7 @@ def test_equals_the_gradient_through_the_sae(model_of, tokens, family, baseline,
 
 
 def test_is_what_a_small_change_of_the_activation_does_per_unit(model_of, folder_of, tokens):
-    from workbench.model import load_model
+    from workbench.model.model import load_model
 
     model, sae, metric = load_model(folder_of("gpt2"), dtype=torch.float64), random_sae(dtype=torch.float64), logit_diff(5, 7)
     found = attribute(model, sae, tokens, metric)

@@ -10,11 +10,11 @@ from made_folders import PROMPT
 from made_ranking import made_ranking
 
 from workbench.bench import Workbench
-from workbench.circuits.ablation import ablate
-from workbench.circuits.attribution import attribute
 from workbench.circuits.metrics import logit_diff
-from workbench.circuits.ranking import FeatureRanking, with_ranks
-from workbench.model import to_tokens
+from workbench.circuits.ranking.ablation import ablate
+from workbench.circuits.ranking.attribution import attribute
+from workbench.circuits.ranking.ranking import FeatureRanking, with_ranks
+from workbench.model.model import to_tokens
 
 METRIC = logit_diff(" Sacramento", " Albany")
 

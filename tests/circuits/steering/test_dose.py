@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from workbench.circuits.continuations import Continuation, Setting, Steering
+from workbench.circuits.steering.continuations import Continuation, Setting, Steering
 
 
 def made_steering(**changed) -> Steering:

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import D_SAE, FAMILIES, N_CTX, random_sae
 from made_bench import PROMPT, made_bench
+from made_models import D_SAE, FAMILIES, N_CTX, random_sae
 
-from workbench.circuits.continuations import Steering
-from workbench.circuits.generation import Decoding, Generated, Noise, generate, read
 from workbench.circuits.intervene import editing
-from workbench.circuits.steering import clamping_rows, steer
-from workbench.model import to_tokens
+from workbench.circuits.steering.continuations import Steering
+from workbench.circuits.steering.generation import Decoding, Generated, Noise, generate, read
+from workbench.circuits.steering.steering import clamping_rows, steer
+from workbench.model.model import to_tokens
 
 SHORT = Decoding(max_new_tokens=6)
 KNOWN = dict.fromkeys(range(D_SAE), 2.0)  # max_act of every feature
@@ -125,7 +125,7 @@ def test_reading_in_parts_is_reading(model, tokens, sae, monkeypatch):
     rows = tokens.repeat(5, 1)
     rows[:, -1] = torch.arange(5)
     whole = read(model, sae, rows, 8, [3])
-    monkeypatch.setattr("workbench.circuits.generation.READ_FLOATS", 1)
+    monkeypatch.setattr("workbench.circuits.steering.generation.READ_FLOATS", 1)
     parts = read(model, sae, rows, 8, [3])
     torch.testing.assert_close(parts.log_probs, whole.log_probs, rtol=1e-4, atol=1e-5)
     assert parts.log_probs.shape == (5, 4) and parts.feature_acts.shape == (5, 4, 1)
@@ -134,7 +134,7 @@ def test_reading_in_parts_is_reading(model, tokens, sae, monkeypatch):
 def test_a_text_ends_at_its_end_token_and_others_go_on(model, tokens, monkeypatch):
     plain = generate(model, tokens, SHORT)
     ends_third = int(plain.tokens[0, 2])
-    monkeypatch.setattr("workbench.circuits.generation.end_tokens", lambda model: [ends_third])
+    monkeypatch.setattr("workbench.circuits.steering.generation.end_tokens", lambda model: [ends_third])
     rows = tokens.repeat(2, 1)
     rows[1, -1] = 7
     ended = generate(model, rows, SHORT)
@@ -197,7 +197,7 @@ def test_a_strength_that_makes_logits_nan_is_refused_by_name(model, monkeypatch)
         written.next_logits[2] = torch.nan
         return written
 
-    monkeypatch.setattr("workbench.circuits.steering.generate", broken)
+    monkeypatch.setattr("workbench.circuits.steering.steering.generate", broken)
     with pytest.raises(ValueError, match=r"3 × 1e\+06 is more than the model can compute with"):
         steer(made_bench(model), PROMPT, {3: [1.0, 1e6]}, SHORT, max_act=KNOWN)
 
@@ -229,7 +229,7 @@ def test_cancel_ends_generation_with_what_there_is(model, tokens):
 
 
 def test_progress_is_shown_only_when_asked(model, tokens, capsys, monkeypatch):
-    monkeypatch.setattr("workbench.circuits.generation.BAR_DELAY", 0.0)
+    monkeypatch.setattr("workbench.circuits.steering.generation.BAR_DELAY", 0.0)
     generate(model, tokens, Decoding(3, progress=False))
     assert capsys.readouterr().err == ""
     generate(model, tokens, Decoding(3))

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import D_MODEL, D_SAE
 from made_bench import PROMPT, made_bench
+from made_models import D_MODEL, D_SAE
 
-from workbench.circuits import vectors
-from workbench.circuits.generation import Decoding
-from workbench.circuits.steering import steer
-from workbench.circuits.vectors import SteeringVector, largest_scale, steering_vector
+from workbench.circuits.steering import vectors
+from workbench.circuits.steering.generation import Decoding
+from workbench.circuits.steering.steering import steer
+from workbench.circuits.steering.vectors import SteeringVector, largest_scale, steering_vector
 
 SHORT = Decoding(max_new_tokens=6)
 KNOWN = dict.fromkeys(range(D_SAE), 2.0)  # max_act of every feature

@@ -3,7 +3,7 @@
 import pytest
 from made_index import TEXTS, made_saes
 
-from workbench.features.index import FeatureIndex, build_index
+from workbench.features.index.index import FeatureIndex, build_index
 from workbench.sae.sae import SAE
 
 

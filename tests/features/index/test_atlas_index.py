@@ -4,8 +4,8 @@ import pytest
 
 from workbench import atlas
 from workbench.atlas.build import SAES, known_labels
-from workbench.features import mapping
-from workbench.features.index import FeatureIndex
+from workbench.features.index.index import FeatureIndex
+from workbench.features.survey import mapping
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_the_answer_keys_labels_are_in_it(name: str):
 
 
 def test_pages_examples_and_neighbors_come_without_reading_a_text(bench, monkeypatch):
-    monkeypatch.setattr("workbench.head.Head.__call__", lambda *args: pytest.fail("the model ran"))
+    monkeypatch.setattr("workbench.model.head.Head.__call__", lambda *args: pytest.fail("the model ran"))
     lakers = next(feature for feature, label in bench.labels.items() if label.startswith("team:Lakers"))
     page = bench.feature(lakers)
     assert page.label.text == "team:Lakers" and list(page.neighbors) == list(SAES) and len(page.top) == 20

@@ -9,9 +9,9 @@ from made_folders import HOOK, PROMPT
 from made_page import made_page
 
 from workbench.bench import Workbench
-from workbench.features.examples import Examples
-from workbench.features.index import build_index
-from workbench.features.page import FeaturePages, Label
+from workbench.features.index.examples import Examples
+from workbench.features.index.index import build_index
+from workbench.features.index.page import FeaturePages, Label
 from workbench.sae.sae import SAE, SAEConfig
 
 TEXTS = [PROMPT, "Fact: the state of Kobe Bryant", "The capital of the state is Sacramento", "Albany is the capital where Kobe played"]

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import random_sae
 from made_index import TEXTS, WORDS
+from made_models import random_sae
 
-from workbench.features import collect as collecting
-from workbench.features import finish as finishing
-from workbench.features.index import FeatureIndex, build_index
-from workbench.features.page import Label
-from workbench.features.windows import AFTER, BEFORE, N_BINS, N_TOP, interval_of
+from workbench.features.index import collect as collecting
+from workbench.features.index import finish as finishing
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.index.page import Label
+from workbench.features.index.windows import AFTER, BEFORE, N_BINS, N_TOP, interval_of
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_nearest_neighbors_are_those_of_largest_cosine_in_every_sae(index: Featu
 
 def test_an_index_is_read_without_the_model(index: FeatureIndex):
     code = (
-        "import sys; from workbench.features.index import FeatureIndex; page = FeatureIndex.open(sys.argv[1]).feature(0); "
+        "import sys; from workbench.features.index.index import FeatureIndex; page = FeatureIndex.open(sys.argv[1]).feature(0); "
         "assert '<div' in page._repr_html_(); print('transformer_lens' in sys.modules, 'transformers' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code, index.folder], capture_output=True, text=True, check=True)

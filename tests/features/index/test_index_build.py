@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_sae
 from made_index import TEXTS, contents, made_texts
+from made_models import random_sae
 from made_process import in_process
 
-from workbench.features import collect as collecting
-from workbench.features.index import FeatureIndex, build_index
-from workbench.head import Head
-from workbench.model import load_model
+from workbench.features.index import collect as collecting
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.model.head import Head
+from workbench.model.model import load_model
 from workbench.sae.sae import SAE, SAEConfig
 
 
@@ -72,7 +72,7 @@ def test_the_size_of_shards_changes_nothing_that_is_shown(index: FeatureIndex, m
 
 def build_and_die(model_folder: Path, saes: dict[str, SAE], folder: Path, at_call: int = 0) -> None:
     """at_call: at which of our own functions' calls, of theirs and returns the process kills itself. Without one it writes their number."""
-    model, n_calls, own = load_model(model_folder), 0, str(Path(collecting.__file__).parents[1])
+    model, n_calls, own = load_model(model_folder), 0, str(Path(collecting.__file__).parents[2])
 
     def count(frame, event: str, argument) -> None:
         nonlocal n_calls
@@ -144,7 +144,7 @@ def test_an_index_that_is_finished_is_not_built_again(index: FeatureIndex, model
 
 
 def test_texts_that_changed_since_a_build_was_cut_off_are_noticed(model, saes, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("workbench.features.build.finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("workbench.features.index.build.finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         build_index(model, saes, TEXTS, tmp_path, shard=300, progress=False)
     with pytest.raises(ValueError, match=r"shard 0 texts are \w{12}, there \w{12}"):

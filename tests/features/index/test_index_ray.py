@@ -5,9 +5,9 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import random_sae
+from made_models import random_sae
 
-from workbench.features.index import build_index
+from workbench.features.index.index import build_index
 from workbench.sae.sae import SAE
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'circuit-workbench[ray]' to run these tests")

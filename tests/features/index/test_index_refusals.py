@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import random_sae
 from made_index import TEXTS, contents
+from made_models import random_sae
 
-from workbench.features.index import FeatureIndex, build_index
+from workbench.features.index.index import FeatureIndex, build_index
 from workbench.sae.sae import SAE
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import FAMILIES
+from made_models import FAMILIES
 
-from workbench.features import logits as code
-from workbench.features.logits import is_in_stream, through_final_norm, token_logits
+from workbench.features.index import logits as code
+from workbench.features.index.logits import is_in_stream, through_final_norm, token_logits
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.draws import drawn
-from workbench.features.windows import (
+from workbench.features.index.draws import drawn
+from workbench.features.index.windows import (
     AFTER,
     BEFORE,
     N_BINS,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from made_endpoint import about_cat, served
-from test_labels import CATS, DOGS, EVIDENCE, TEXTS, rare_sae, window
+from made_evidence import CATS, DOGS, EVIDENCE, TEXTS, rare_sae, window
 
-from workbench.features.index import FeatureIndex, build_index
-from workbench.features.labels import gathered, label_features
-from workbench.features.llm import N_READ, Endpoint, Unanswered
-from workbench.features.meanings import Evidence, score
-from workbench.features.model_labels import MOST_CHARS, SYSTEM, ModelLabeller, cost, proposal
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.labels.labels import gathered, label_features
+from workbench.features.labels.llm import N_READ, Endpoint, Unanswered
+from workbench.features.labels.meanings import Evidence, score
+from workbench.features.labels.model_labels import MOST_CHARS, SYSTEM, ModelLabeller, cost, proposal
 
 pytest.importorskip("openai", reason="an extra: pip install 'circuit-workbench[label]' to run these tests")
 pytest.importorskip("anthropic", reason="an extra: pip install 'circuit-workbench[label]' to run these tests")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.alike import alike, alike_f1
-from workbench.features.codes import Codes
-from workbench.features.rarity import Rarity
-from workbench.features.windows import N_INTERVALS
+from workbench.features.index.windows import N_INTERVALS
+from workbench.features.search.alike import alike, alike_f1
+from workbench.features.search.codes import Codes
+from workbench.features.search.rarity import Rarity
 
 N_TEXTS, N_FEATURES = 2000, 40
 CONCEPT, LOOSE, PARTIAL = 3, 7, 5  # the features of the concept: exactly, with as many other texts, of half of it

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import random_sae
+from made_models import random_sae
 
 from workbench.bench import Workbench
-from workbench.features import codes as coding
-from workbench.features.bit_sets import all_of, bits_of, in_most, members, size, without
-from workbench.features.codes import encode
-from workbench.features.index import build_index
+from workbench.features.index.index import build_index
+from workbench.features.search import codes as coding
+from workbench.features.search.bit_sets import all_of, bits_of, in_most, members, size, without
+from workbench.features.search.codes import encode
 from workbench.sae.sae import SAE, SAEConfig
 
 POSITIVE = ["the cat sat", "the cat ran to the mat", "a cat"]
@@ -47,7 +47,7 @@ def test_bit_sets_are_the_sets_that_they_were_made_of(n: int):
 
 @pytest.mark.parametrize("n_missed", range(6))
 def test_filters_equal_dense_booleans(n_missed: int, monkeypatch):
-    monkeypatch.setattr("workbench.features.bit_sets.N_WORDS", 3)
+    monkeypatch.setattr("workbench.features.search.bit_sets.N_WORDS", 3)
     is_in, n = sets(700, 6), 700
     bits = [bits_of(np.flatnonzero(row), n) for row in is_in]
     assert members(in_most(all_of(n), bits, n_missed)).tolist() == np.flatnonzero((~is_in).sum(0) <= n_missed).tolist()

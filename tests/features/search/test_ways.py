@@ -52,8 +52,8 @@ def test_labels_are_found_by_all_their_words_in_any_case(bench: Workbench):
 
 
 def test_attribution_finds_the_features_whose_products_sum_highest(bench: Workbench):
-    from workbench.circuits.attribution import attribute
-    from workbench.model import to_tokens
+    from workbench.circuits.ranking.attribution import attribute
+    from workbench.model.model import to_tokens
 
     metric = logit_diff(" dog", " cat")
     found = bench.find_by_attribution(PROMPT, metric, top=5).table

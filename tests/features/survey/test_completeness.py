@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.activity import Activity, TaggedTexts
-from workbench.features.completeness import best_concepts, best_f1, completeness, fit_sigmoid
+from workbench.features.survey.activity import Activity, TaggedTexts
+from workbench.features.survey.completeness import best_concepts, best_f1, completeness, fit_sigmoid
 
 
 def made(n_texts: int = 400, n_concepts: int = 60, n_units: int = 80, half: float = 0.02, seed: int = 0) -> Activity:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import random_sae
-from test_labels import TEXTS
+from made_evidence import TEXTS
+from made_models import random_sae
 
-from workbench.features import neurons
-from workbench.features.index import FeatureIndex, build_index
-from workbench.features.neurons import correlate, neuron_units, neurons_before
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.survey import neurons
+from workbench.features.survey.neurons import correlate, neuron_units, neurons_before
 
 
 def dense(model, sae) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +74,7 @@ def test_they_are_kept_beside_an_index_and_shown_on_its_pages(model, tmp_path: P
 
 
 def test_neurons_can_be_read_as_features_are(model):
-    from workbench.features.activity import read_activity
+    from workbench.features.survey.activity import read_activity
 
     units = {"neurons": neuron_units(model, "blocks.0.mlp.hook_post", [3, 7])}
     activity = read_activity(model, units, TEXTS[:5], progress=False)["neurons"]

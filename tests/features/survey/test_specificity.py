@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from conftest import random_sae
+from made_evidence import CATS, DOGS, TEXTS
+from made_models import random_sae
 from scipy import sparse
-from test_labels import CATS, DOGS, TEXTS
 
-from workbench.features.activity import Activity, TaggedTexts, read_activity
-from workbench.features.specificity import drawn, exact, key_ratings, of_labels, specificity
-from workbench.features.token_labels import At
+from workbench.features.labels.token_labels import At
+from workbench.features.survey.activity import Activity, TaggedTexts, read_activity
+from workbench.features.survey.specificity import drawn, exact, key_ratings, of_labels, specificity
 
 # two texts of ten and one of four tokens; "cat" is in play at tokens 7 to 9 of the first, "dog" at 2 of the last
 BOUNDS, CAT, DOG = np.array([0, 10, 20, 24]), [7, 8, 9], [22]

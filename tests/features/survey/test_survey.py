@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_sae
+from made_models import random_sae
 
 from workbench.bench import Workbench
-from workbench.features import mapping
-from workbench.features.index import FeatureIndex, build_index
-from workbench.features.mapping import feature_map
-from workbench.features.page import Label
-from workbench.features.splitting import splitting
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.index.page import Label
+from workbench.features.survey import mapping
+from workbench.features.survey.mapping import feature_map
+from workbench.features.survey.splitting import splitting
 from workbench.sae.sae import SAE, SAEConfig
 
 TEXTS = ["the cat sat on the mat", "the dog ran to the cat", "and the mat on the dog"]

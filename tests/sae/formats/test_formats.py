@@ -12,8 +12,8 @@ import torch
 from foreign_saes import D_IN, EVERY, HOOK, LLAMA_CFG, Case, Parts, dictionary, llama_scope, saelens_6, sparsify
 from safetensors.torch import load_file, save_file
 
-from workbench.sae.formats import assemble
-from workbench.sae.layouts import Foreign
+from workbench.sae.formats.layouts import Foreign
+from workbench.sae.formats.read import assemble
 from workbench.sae.sae import SAE, SAEError
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.sae import entries, kernels, proposal
 from workbench.sae.architectures import BANDWIDTH
-from workbench.sae.entries import Entries
-from workbench.sae.kernels import sparse_step, step
-from workbench.sae.objective import plain_step
-from workbench.sae.proposal import propose
+from workbench.sae.kernels import entries, proposal
+from workbench.sae.kernels import step as kernels
+from workbench.sae.kernels.entries import Entries
+from workbench.sae.kernels.objective import plain_step
+from workbench.sae.kernels.proposal import propose
+from workbench.sae.kernels.step import sparse_step, step
 from workbench.sae.sae import ARCHITECTURES, SAE, SAEConfig
 
 D_IN, D_SAE, N_ROWS, K, L1 = 48, 320, 33, 6, 5.0
@@ -248,8 +249,8 @@ def test_loss_and_gradients_on_a_gpu(architecture, case):
 @pytest.mark.skipif(not find_spec("triton"), reason="triton is not installed")
 def test_triton_kernels_are_the_compiled_loops():
     """By Triton's interpreter, which must be chosen before triton is imported."""
-    test = "test_kernels.test_products_with_few_entries_are_dense_products(kernels_cuda)"
-    code = f"import test_kernels; from workbench.sae import kernels_cuda; {test}"
+    test = "test_kernels.test_products_with_few_entries_are_dense_products(cuda)"
+    code = f"import test_kernels; from workbench.sae.kernels import cuda; {test}"
     paths = os.pathsep.join([*sys.path, str(Path(__file__).parent)])
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}, check=True)
 

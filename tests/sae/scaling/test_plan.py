@@ -3,9 +3,9 @@
 import pytest
 from made_runs import planted_runs
 
-from workbench.sae.budget import budget
-from workbench.sae.plan import GPUS, USED, duration, plan
-from workbench.sae.scaling import ScalingLaws
+from workbench.sae.scaling.plan import GPUS, USED, duration, plan
+from workbench.sae.scaling.sweep import ScalingLaws
+from workbench.sae.training.budget import budget
 
 LAWS = ScalingLaws(planted_runs())
 FLOPS = 12.0 * 16 * 64 * 2**18  # inside what was planted: d_in 16, batches of 64

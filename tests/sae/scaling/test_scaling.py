@@ -10,10 +10,10 @@ import pytest
 import torch
 from made_runs import LRS, PLANTED, PRODUCTS, WIDTHS, planted_runs
 
-from workbench.sae import scaling
-from workbench.sae.optima import find_optima, valley_floor
-from workbench.sae.power_law import PowerLaw
-from workbench.sae.scaling import Grid, ScalingLaws, sweep
+from workbench.sae.scaling import sweep as scaling
+from workbench.sae.scaling.optima import find_optima, valley_floor
+from workbench.sae.scaling.power_law import PowerLaw
+from workbench.sae.scaling.sweep import Grid, ScalingLaws, sweep
 
 
 def test_planted_exponents_are_found_exactly_where_there_is_no_noise():

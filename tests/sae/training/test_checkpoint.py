@@ -13,9 +13,9 @@ from made_process import in_process
 from made_stream import D_SAE, Planted
 from safetensors.torch import save_file
 
-from workbench.sae.checkpoint import CHECKPOINT_FILE, read_header
 from workbench.sae.sae import SAE
-from workbench.sae.train import TrainConfig, train, train_many
+from workbench.sae.training.checkpoint import CHECKPOINT_FILE, read_header
+from workbench.sae.training.train import TrainConfig, train, train_many
 
 N_STEPS, EVERY = 60, 7
 KINDS = [dict(architecture="standard"), dict(architecture="batchtopk", k=2), dict(architecture="jumprelu")]
@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch
             raise OSError(28, "No space left on device")
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr("workbench.sae.checkpoint.save_file", full)
+    monkeypatch.setattr("workbench.sae.training.checkpoint.save_file", full)
     with pytest.raises(OSError, match=r"could be written at step 14 .*No space left.*the one of step 7 stays"):
         run(Planted(), tmp_path, CONFIGS[:1])
     monkeypatch.undo()

@@ -14,11 +14,11 @@ import torch.distributed as dist
 from made_process import in_processes
 from made_stream import D_SAE, Planted
 
-from workbench.sae import kernels
+from workbench.sae.kernels import step as kernels
 from workbench.sae.sae import SAE
-from workbench.sae.sharded import topk, train_sharded
-from workbench.sae.sharded_checkpoint import export, newest, read_header
-from workbench.sae.train import TrainConfig, train
+from workbench.sae.training.sharded import topk, train_sharded
+from workbench.sae.training.sharded_checkpoint import export, newest, read_header
+from workbench.sae.training.train import TrainConfig, train
 
 KINDS = [dict(architecture="standard"), dict(architecture="jumprelu")]
 KINDS += [dict(architecture=architecture, k=2) for architecture in ("topk", "batchtopk")]
@@ -121,8 +121,8 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from made_stream import Planted
-from workbench.sae.sharded import join, train_sharded
-from workbench.sae.train import TrainConfig
+from workbench.sae.training.sharded import join, train_sharded
+from workbench.sae.training.train import TrainConfig
 folder, is_deadly = Path(sys.argv[1]), sys.argv[2] == "deadly"
 rank, _ = join()
 if is_deadly and rank == 1:
@@ -143,7 +143,7 @@ torch.distributed.destroy_process_group()
 @pytest.mark.slow
 def test_under_torchrun_one_rank_dying_stops_all_and_the_next_run_goes_on(tmp_path: Path):
     (tmp_path / "script.py").write_text(
-        f"import sys\nsys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}\n{SCRIPT}"
+        f"import sys\nsys.path[:0] = {[str(Path(__file__).parents[n] / folder) for n, folder in ((2, 'made'), (3, '.'))]!r}\n{SCRIPT}"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "script.py"), str(tmp_path / "out")]
     died = subprocess.run([*command, "deadly"], capture_output=True, text=True, timeout=120)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from made_stream import D_IN, D_SAE, Planted, PlantedMany
 
-from workbench.sae.learner import Learner, Source
-from workbench.sae.monitor import TrainingHistory, is_notebook
-from workbench.sae.recipe import ROWS_AT_ONCE, initialize
 from workbench.sae.sae import SAE, SAEConfig
-from workbench.sae.train import TrainConfig, source_of, train, train_many
+from workbench.sae.training.learner import Learner, Source
+from workbench.sae.training.monitor import TrainingHistory, is_notebook
+from workbench.sae.training.recipe import ROWS_AT_ONCE, initialize
+from workbench.sae.training.train import TrainConfig, source_of, train, train_many
 
 KINDS = [dict(architecture="standard"), dict(architecture="jumprelu")]
 KINDS += [dict(architecture=architecture, k=2) for architecture in ("topk", "batchtopk")]
@@ -133,7 +133,7 @@ def test_each_sae_reads_the_hook_point_of_its_config():
 
 @pytest.mark.parametrize("kind", [KINDS[0], *KINDS[2:]], ids=lambda kind: kind["architecture"])  # JumpReLU's window is dense at first
 def test_the_fast_steps_train_the_sae_of_the_plain_ones(kind: dict, monkeypatch: pytest.MonkeyPatch):
-    from workbench.sae import kernels
+    from workbench.sae.kernels import step as kernels
 
     n_sparse = []
     monkeypatch.setattr(kernels, "step_at", lambda *args, at=kernels.step_at: (n_sparse.append(1), at(*args))[1])
@@ -186,9 +186,9 @@ def test_in_a_notebook_one_light_figure_is_drawn_anew(tmp_path, monkeypatch: pyt
         handles[-1].update(history)
         return handles[-1]
 
-    monkeypatch.setattr("workbench.sae.monitor.is_notebook", lambda: True)
-    monkeypatch.setattr("workbench.sae.monitor.DRAW_AFTER", 0)
-    monkeypatch.setattr("workbench.sae.monitor.DRAW_SHARE", 0)
+    monkeypatch.setattr("workbench.sae.training.monitor.is_notebook", lambda: True)
+    monkeypatch.setattr("workbench.sae.training.monitor.DRAW_AFTER", 0)
+    monkeypatch.setattr("workbench.sae.training.monitor.DRAW_SHARE", 0)
     monkeypatch.setattr("IPython.display.display", display)
     train(Planted(), TrainConfig(d_sae=8, n_steps=50))
     (handle,) = handles

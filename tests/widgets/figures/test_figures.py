@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_ranking import made_ranking, made_table
 
-from widgets.svg import RIGHT, TOP, WIDTH, Line, lines_svg, nice_ticks, scatter_svg
+from widgets.figures.svg import RIGHT, TOP, WIDTH, Line, lines_svg, nice_ticks, scatter_svg
 
 
 def still_pictures(html: str) -> list[ElementTree.Element]:

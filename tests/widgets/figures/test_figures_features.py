@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from made_page import HOSTILE
 
-from widgets.figures_features import plot_completeness, plot_correlations, plot_specificity
+from widgets.figures.features import plot_completeness, plot_correlations, plot_specificity
 
 LEVELS = pd.DataFrame(
     {

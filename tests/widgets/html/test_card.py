@@ -6,9 +6,9 @@ import re
 import pytest
 from made_page import ARABIC, HOSTILE, made_example, made_page
 
-from widgets.card import card_html, cards_html, examples_html
-from widgets.page_html import feature_page, search_page, search_row
-from workbench.features.page import Correlate, Interval, Label
+from widgets.html.card import card_html, cards_html, examples_html
+from widgets.html.pages import feature_page, search_page, search_row
+from workbench.features.index.page import Correlate, Interval, Label
 
 
 def text_of(markup: str) -> str:

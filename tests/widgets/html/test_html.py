@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_ranking import made_ranking, made_table
 
-from widgets.html import ranking_html, ranking_page
+from widgets.html.ranking import ranking_html, ranking_page
 from widgets.marks import highlights_html, number, visible
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"' @@STATE@@ \u202egnol"

@@ -11,8 +11,8 @@ import traitlets
 from made_ranking import made_ranking, made_table
 
 from widgets import RankingTable
-from widgets.pane import Pane
-from widgets.standalone import WIDGET, as_json, packed, page
+from widgets.html.standalone import WIDGET, as_json, packed, page
+from widgets.panes.pane import Pane
 
 HOSTILE = "</script><script>window.hacked=1</script> @@STATE@@ \u202e"
 

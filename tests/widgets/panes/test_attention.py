@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from conftest import random_sae
+from made_models import random_sae
 
 from widgets import AttentionPane
-from widgets.attention import bundle_text
+from widgets.panes.attention import bundle_text
 from workbench.bench import Workbench
-from workbench.circuits.heads import head_effects
+from workbench.circuits.graph.heads import head_effects
 from workbench.circuits.metrics import logit_diff
 
 PROMPT = "the cat sat on the mat"

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from conftest import TEXT, random_sae
+from made_models import TEXT, random_sae
 
 from widgets import CardPane, Explorer, PromptPane, explore
-from widgets.jobs import turn_of
+from widgets.panes.jobs import turn_of
 from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
-from workbench.features.index import FeatureIndex, build_index
+from workbench.features.index.index import FeatureIndex, build_index
 
 PROMPT = "the cat sat on the"
 TEXTS = [TEXT, "the dog sat", "a cat and the mat"]
@@ -84,8 +84,8 @@ def test_what_is_streamed_ends_as_what_rank_gives(bench: Workbench, explorer: Ex
 
 
 def test_attributions_come_before_effects_and_cancel_keeps_what_was_measured(bench: Workbench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("widgets.prompt.SHOWN_AGAIN", 0.0)
-    monkeypatch.setattr("widgets.prompt.SHARE", 0)
+    monkeypatch.setattr("widgets.panes.prompt.SHOWN_AGAIN", 0.0)
+    monkeypatch.setattr("widgets.panes.prompt.SHARE", 0)
     pane, measured = PromptPane(bench, prompt=PROMPT, answer=" mat"), []
 
     def look(change) -> None:
@@ -126,7 +126,7 @@ def test_closing_the_view_ends_its_thread(bench: Workbench):
 
 
 def test_what_is_in_sight_is_read_before_it_is_chosen(bench: Workbench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("widgets.card_pane.REST", 0.0)
+    monkeypatch.setattr("widgets.panes.card.REST", 0.0)
     bench = replace(bench, index=FeatureIndex.open(bench.index.folder))  # nobody else reads it
     tables = bench.index._tables
     explorer = explore(bench, PROMPT, " mat", " dog")
@@ -135,7 +135,7 @@ def test_what_is_in_sight_is_read_before_it_is_chosen(bench: Workbench, monkeypa
     card._ahead.wait(60)
     in_sight = [row["feature"] for row in explorer.pane["ranking"].view["rows"]] + card.neighbors
     assert len(in_sight) > 12
-    monkeypatch.setattr("widgets.card_pane.REST", 60.0)  # what comes in sight below is not read ahead
+    monkeypatch.setattr("widgets.panes.card.REST", 60.0)  # what comes in sight below is not read ahead
     read = tables.windows.cache_info().misses
     for feature in in_sight:
         explorer.feature = feature

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from conftest import random_sae
+from made_models import random_sae
 
 from widgets import Finder
 from workbench.bench import Workbench
-from workbench.features import codes
+from workbench.features.search import codes
 
 POSITIVE, NEGATIVE = ["the cat sat", "the cat ran to the mat", "a cat"], ["the dog ran", "and the mat"]
 HOSTILE = "</script><img src=x onerror=window.hacked=1>\n"
@@ -65,7 +65,7 @@ def test_each_row_says_on_which_tokens_of_which_prompts_it_is_active(bench):
 def test_moving_a_filter_asks_the_model_nothing(bench, monkeypatch):
     pane = Finder(bench, positive=POSITIVE, negative=NEGATIVE)
     pane.run().wait(60)
-    monkeypatch.setattr("widgets.finder.encode", None)
+    monkeypatch.setattr("widgets.panes.finder.encode", None)
     n_passed = []
     for pane.margin in (0.0, 0.5, 2.0):
         n_passed.append(pane.view["n_passed"])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from widgets.jobs import Job, Progress, turn_of
+from widgets.panes.jobs import Job, Progress, turn_of
 
 
 class Model:
@@ -134,7 +134,7 @@ def test_reports_reach_the_page_ten_times_a_second_at_most_and_the_last_one_alwa
 def test_a_kernel_that_stops_ends_the_thread_first():
     code = """
 import time
-from widgets.jobs import Job
+from widgets.panes.jobs import Job
 class Model: pass
 def work(job):
     while not job.is_cancelled: time.sleep(0.01)

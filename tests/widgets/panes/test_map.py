@@ -12,7 +12,7 @@ import pytest
 from made_map import NAMES, made_map
 
 from widgets import FeatureMap
-from widgets.map_html import points_image
+from widgets.html.map import points_image
 
 HOSTILE = "</script><img src=x onerror=window.hacked=1>\n\u202e"
 

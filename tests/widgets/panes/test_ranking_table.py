@@ -9,7 +9,7 @@ from made_ranking import made_ranking, made_table
 from traitlets import TraitError
 
 from widgets import RankingTable
-from widgets.ranking_data import example_window
+from widgets.html.ranking_data import example_window
 
 
 def strongest_texts(feature: int) -> list[SimpleNamespace]:

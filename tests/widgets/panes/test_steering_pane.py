@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from conftest import D_SAE, random_sae
+from made_models import D_SAE, random_sae
 from traitlets import TraitError
 
 from widgets import SteeringPane

@@ -1,4 +1,4 @@
-// Draws the selected feature's page (`html`, made and escaped by widgets/card.py), and round it: a label to set, a text of one's own for the
+// Draws the selected feature's page (`html`, made and escaped by widgets/html/card.py), and round it: a label to set, a text of one's own for the
 // feature to read, copies. A link #123 in the page selects feature 123. Python answers `feature` and `text`; "label" is asked for by message.
 
 function render({ model, el }) {

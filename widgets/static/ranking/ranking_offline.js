@@ -1,4 +1,4 @@
-// Answers the ranking table (ranking.js) in a saved page as widgets/ranking.py does in a notebook: holds the rows, sorts, filters, cuts pages.
+// Answers the ranking table (ranking.js) in a saved page as widgets/panes/ranking.py does in a notebook: holds the rows, sorts, filters, cuts pages.
 
 const ORDERS = ["activation", "attribution", "effect"];
 const NUMERIC = ["feature", "pos", "n_pos", ...ORDERS];
@@ -28,7 +28,7 @@ function summed(rows) {
   return addRanks(sorted(sorted([...features.values()], "attribution", true), "effect", true));
 }
 
-// The query language of widgets/rows.py.
+// The query language of widgets/html/rows.py.
 function meets(row, term, columns) {
   const [, name, sign, bound] = term.match(/^([a-z_]+)(<=|>=|<|>|=)(.*)$/i) ?? [];
   if (!name) {

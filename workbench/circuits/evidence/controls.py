@@ -22,12 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import effects_of
-from workbench.circuits.attribution import Attribution, attribute, gradient_at, integrate
+from workbench.circuits.evidence.reference import has_means, mean_acts
 from workbench.circuits.metrics import Metric, resolve
-from workbench.circuits.reference import has_means, mean_acts
-from workbench.model import BAR_DELAY, is_start_token, to_str_tokens, to_tokens
-from workbench.replay import Replay
+from workbench.circuits.ranking.ablation import effects_of
+from workbench.circuits.ranking.attribution import Attribution, attribute, gradient_at, integrate
+from workbench.model.model import BAR_DELAY, is_start_token, to_str_tokens, to_tokens
+from workbench.model.replay import Replay
 from workbench.shapes import RowIndex, Rows, Tokens
 
 KINDS = ("feature", "like activation", "random direction", "error", "neuron")
@@ -61,7 +61,7 @@ class Controls:
         return pd.DataFrame({"way": known, "correlation": correlations, "median": [features[way].abs().median() for way in known]})
 
     def _repr_html_(self) -> str:
-        from widgets.html_act import controls_html
+        from widgets.html.act import controls_html
 
         return controls_html(self)
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.activations import harvest, padded
-from workbench.features.windows import bin_width
+from workbench.activations.stream import harvest, padded
+from workbench.features.index.windows import bin_width
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.circuits.evidence.sets import FeatureSets
 from workbench.circuits.metrics import Metric
-from workbench.circuits.ranking import ORDERS
-from workbench.circuits.sets import FeatureSets
+from workbench.circuits.ranking.ranking import ORDERS
 
 RANDOM = "random"
 DENSE_SIZES, GROWTH = 32, 1.15  # every size up to here, then each 15 % larger
@@ -47,12 +47,12 @@ class SetCurves:
 
     def plot(self):
         """Plotly: kept and lost shares against the size of the set, a line for each order; random orders as their median."""
-        from widgets.figures_act import plot_set_curves
+        from widgets.figures.act import plot_set_curves
 
         return plot_set_curves(self.table)
 
     def _repr_html_(self) -> str:
-        from widgets.html_act import set_curves_html
+        from widgets.html.act import set_curves_html
 
         return set_curves_html(self)
 

@@ -20,11 +20,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.circuits.evidence.reference import mean_acts
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric, resolve
-from workbench.circuits.reference import mean_acts
-from workbench.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
-from workbench.replay import Replay
+from workbench.model.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
+from workbench.model.replay import Replay
 from workbench.shapes import Rows
 
 OFF = ("zero", "mean")

@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.activations import harvest
+from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.model import hooked, is_start_token, last_logits, to_str_tokens, to_tokens
+from workbench.model.model import hooked, is_start_token, last_logits, to_str_tokens, to_tokens
+from workbench.model.tail import place
 from workbench.shapes import Rows, Tokens
-from workbench.tail import place
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -48,7 +48,7 @@ class HeadEffects:
         return f"HeadEffects of feature {self.feature} at {self.str_tokens[self.pos]!r}, effect {self.effect:.3f}\n{self.table.head(10)}"
 
     def _repr_html_(self) -> str:
-        from widgets.html_heads import heads_html
+        from widgets.html.heads import heads_html
 
         return heads_html(self)
 

@@ -16,14 +16,14 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from workbench.circuits.ablation import effects_of
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric, resolve
-from workbench.circuits.ranking import FeatureRanking, rank
-from workbench.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
-from workbench.replay import Replay
+from workbench.circuits.ranking.ablation import effects_of
+from workbench.circuits.ranking.ranking import FeatureRanking, rank
+from workbench.model.model import BAR_DELAY, check_sae, is_start_token, to_str_tokens, to_tokens
+from workbench.model.replay import Replay
+from workbench.model.tail import place
 from workbench.sae.sae import SAE
-from workbench.tail import place
 
 SAEs = Mapping[str, SAE] | Sequence[SAE]  # bench.layers, or any of one model
 Steps = Mapping[str, Mapping[str, Sequence[int]]]  # name of the step → hook name → the features that stand for it there
@@ -47,7 +47,7 @@ class LayerRankings:
         return self.rankings[hook_name]
 
     def _repr_html_(self) -> str:
-        from widgets.html_act import layer_rankings_html
+        from widgets.html.act import layer_rankings_html
 
         return layer_rankings_html(self)
 
@@ -122,13 +122,13 @@ class StepTrace:
 
     def plot(self, value: str = "effect"):
         """Plotly: for every step a heat map of effect (or "activation") over layer × position."""
-        from widgets.figures_act import plot_trace
+        from widgets.figures.act import plot_trace
 
         steps = dict.fromkeys(self.table["step"])
         return plot_trace({step: self.grid(step, value) for step in steps}, self.str_tokens, value)
 
     def _repr_html_(self) -> str:
-        from widgets.html_act import trace_html
+        from widgets.html.act import trace_html
 
         return trace_html(self)
 

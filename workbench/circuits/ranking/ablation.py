@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.circuits.attribution import active_pairs
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.model import BAR_DELAY, check_sae
-from workbench.replay import Replay
+from workbench.circuits.ranking.attribution import active_pairs
+from workbench.model.model import BAR_DELAY, check_sae
+from workbench.model.replay import Replay
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex, Rows, Tokens
 

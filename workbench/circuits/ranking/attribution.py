@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.metrics import Metric, resolve
-from workbench.gemm import machine_rate
-from workbench.model import check_sae, hooked, is_start_token, last_logits
+from workbench.model.gemm import machine_rate
+from workbench.model.model import check_sae, hooked, is_start_token, last_logits
 from workbench.sae.sae import SAE
 from workbench.shapes import Rows, Tokens
 

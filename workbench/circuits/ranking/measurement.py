@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from workbench.circuits.ablation import ablate
-from workbench.circuits.attribution import attribute
 from workbench.circuits.metrics import Metric, resolve
-from workbench.model import is_start_token, to_str_tokens, to_tokens
+from workbench.circuits.ranking.ablation import ablate
+from workbench.circuits.ranking.attribution import attribute
+from workbench.model.model import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.circuits.measurement import Measurement
 from workbench.circuits.metrics import Metric
+from workbench.circuits.ranking.measurement import Measurement
 from workbench.files import checked_file, write_text
 
 ORDERS = ("activation", "attribution", "effect")
@@ -109,7 +109,7 @@ class FeatureRanking:
 
     def to_html(self, path: str | Path) -> Path:
         """Write the ranking as one page that needs nothing else: no network, and without scripts it still shows the lists."""
-        from widgets.html import ranking_page
+        from widgets.html.ranking import ranking_page
 
         path = checked_file(path)
         write_text(path, ranking_page(self))
@@ -117,18 +117,18 @@ class FeatureRanking:
 
     def plot_agreement(self):
         """Plotly: each pair's effect against its attribution and its activation. Shows as a picture where scripts do not run."""
-        from widgets.figures import plot_agreement
+        from widgets.figures.figures import plot_agreement
 
         return plot_agreement(self.table)
 
     def plot_ranks(self, n: int = N_TOP):
         """Plotly: where the n largest effects stand in the three orders."""
-        from widgets.figures import plot_ranks
+        from widgets.figures.figures import plot_ranks
 
         return plot_ranks(self.top(n))
 
     def _repr_html_(self) -> str:
-        from widgets.html import ranking_html
+        from widgets.html.ranking import ranking_html
 
         return ranking_html(self)
 

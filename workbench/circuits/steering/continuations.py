@@ -90,7 +90,7 @@ class Steering:
 
     def plot_dose(self, concept: Callable[[str], float] | None = None, concept_name: str = "share of the concept"):
         """Plotly: the responses of `dose` against strength; the unsteered text and the steering vector as level lines."""
-        from widgets.figures_act import plot_dose
+        from widgets.figures.act import plot_dose
 
         return plot_dose(self.dose(concept).rename(columns={"concept": concept_name}))
 
@@ -108,7 +108,7 @@ class Steering:
         return found
 
     def _repr_html_(self) -> str:
-        from widgets.html_act import steering_html
+        from widgets.html.act import steering_html
 
         return steering_html(self)
 

@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.activations import harvest
-from workbench.circuits.continuations import Continuation, Setting, Steering
-from workbench.circuits.generation import Decoding, Generated, Reading, generate, prompt_tokens, read
+from workbench.activations.stream import harvest
+from workbench.circuits.evidence.reference import max_acts
 from workbench.circuits.intervene import Edit, check_features, editing
-from workbench.circuits.reference import max_acts
-from workbench.circuits.vectors import SteeringVector, largest_scale
-from workbench.model import answer_token, is_start_token, to_str_tokens
+from workbench.circuits.steering.continuations import Continuation, Setting, Steering
+from workbench.circuits.steering.generation import Decoding, Generated, Reading, generate, prompt_tokens, read
+from workbench.circuits.steering.vectors import SteeringVector, largest_scale
+from workbench.model.model import answer_token, is_start_token, to_str_tokens
 from workbench.shapes import FeatureActs, Tokens
 
 N_NEXT = 50  # next tokens that are kept of each continuation

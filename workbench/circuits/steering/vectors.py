@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.activations import harvest
-from workbench.model import check_hook_name, hooked, to_tokens
-from workbench.rows import as_batch
+from workbench.activations.rows import as_batch
+from workbench.activations.stream import harvest
+from workbench.model.model import check_hook_name, hooked, to_tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from workbench.features.collect import collect
-from workbench.features.finish import finish
-from workbench.features.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity
+from workbench.activations.texts import read_texts
+from workbench.features.index.collect import collect
+from workbench.features.index.finish import finish
+from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity
 from workbench.files import write_json
-from workbench.head import Head
-from workbench.model import check_sae
+from workbench.model.head import Head
+from workbench.model.model import check_sae
 from workbench.sae.sae import SAE
-from workbench.texts import read_texts
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -39,7 +39,7 @@ def build(
     bar = tqdm(desc="feature index", unit="token", unit_scale=True, disable=not progress)
     todo = (shard for shard in corpus if not known and not _is_done(shards, shard))
     if workers:
-        from workbench.features.workers import collect_beside
+        from workbench.features.index.workers import collect_beside
 
         collect_beside(model, saes, todo, shards, workers, bar.update)
     else:

@@ -19,13 +19,13 @@ import pyarrow as pa
 import torch
 from scipy import sparse
 
-from workbench.features.draws import drawn
-from workbench.features.shards import Shard, Summaries, ranges, whole_folder, write_table
-from workbench.features.windows import PART_BITS, Run, merge, summarize
+from workbench.activations.rows import LONGEST_ROW, as_batch, batches
+from workbench.features.index.draws import drawn
+from workbench.features.index.shards import Shard, Summaries, ranges, whole_folder, write_table
+from workbench.features.index.windows import PART_BITS, Run, merge, summarize
 from workbench.files import write_json
-from workbench.gemm import machine_rate
-from workbench.head import Head
-from workbench.rows import LONGEST_ROW, as_batch, batches
+from workbench.model.gemm import machine_rate
+from workbench.model.head import Head
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 

@@ -11,7 +11,7 @@ from workbench.sae.sae import SAE
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from workbench.features.index import FeatureIndex
+    from workbench.features.index.index import FeatureIndex
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Examples:
 
     @cached_property
     def index(self) -> "FeatureIndex":
-        from workbench.features.index import build_index
+        from workbench.features.index.index import build_index
 
         self._folder = tempfile.TemporaryDirectory(prefix="workbench-examples-")
         return build_index(self.model, self.sae, self.texts, self._folder.name, progress=False)

@@ -21,14 +21,14 @@ import pyarrow.parquet as pq
 import torch
 from tqdm.auto import tqdm
 
-from workbench.features.collect import PEAK_TOKENS
-from workbench.features.draws import drawn
-from workbench.features.logits import is_in_stream, token_logits
-from workbench.features.neighborhoods import NEIGHBOR, neighbors
-from workbench.features.shards import Summaries, ranges, write_table
-from workbench.features.windows import Summary, interval_of, merge, rank_within
+from workbench.features.index.collect import PEAK_TOKENS
+from workbench.features.index.draws import drawn
+from workbench.features.index.logits import is_in_stream, token_logits
+from workbench.features.index.shards import Summaries, ranges, write_table
+from workbench.features.index.windows import Summary, interval_of, merge, rank_within
 from workbench.files import write_json
-from workbench.model import to_str_tokens
+from workbench.model.model import to_str_tokens
+from workbench.sae.neighborhoods import NEIGHBOR, neighbors
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

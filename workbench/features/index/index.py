@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.examples import Example
-from workbench.features.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
-from workbench.features.rarity import Rarity
-from workbench.features.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
-from workbench.features.tables import Tables, intervals
-from workbench.features.windows import TOP, bin_width
+from workbench.features.index.examples import Example
+from workbench.features.index.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
+from workbench.features.index.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
+from workbench.features.index.tables import Tables, intervals
+from workbench.features.index.windows import TOP, bin_width
+from workbench.features.search.rarity import Rarity
 from workbench.files import checked_folder, write_json, write_text
 from workbench.sae.sae import SAE, checked_feature
 
@@ -49,7 +49,7 @@ def build_index(
     is safe. workers: Ray processes that read shards side by side (extra [ray]); 0 for this process alone.
     Raises ValueError, before any compute, for SAEs that do not fit the model and for a folder that holds something else.
     """
-    from workbench.features.build import build  # and with it transformer_lens, which reading an index does not need
+    from workbench.features.index.build import build  # and with it transformer_lens, which reading an index does not need
 
     build(model, named(saes), texts, Path(folder), shard, workers, progress)
     return FeatureIndex.open(folder)
@@ -171,7 +171,7 @@ class FeatureIndex:
 
     def to_html(self, features: Iterable[int], folder: str | Path, progress: bool = True) -> Path:
         """Write a folder of pages that needs nothing else; its first page, with a search box, is returned."""
-        from widgets.page_html import feature_page, search_page, search_row
+        from widgets.html.pages import feature_page, search_page, search_row
 
         features, folder, rows = [self._checked(feature) for feature in features], checked_folder(folder), []
         folder.mkdir(parents=True, exist_ok=True)

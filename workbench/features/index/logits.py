@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.gemm import machine_rate
-from workbench.model import D_MODEL_HOOKS
+from workbench.model.gemm import machine_rate
+from workbench.model.model import D_MODEL_HOOKS
 from workbench.shapes import Directions
 
 if TYPE_CHECKING:

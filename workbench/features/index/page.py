@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from workbench.features.examples import Example
+from workbench.features.index.examples import Example
 
 
 class Label(NamedTuple):
@@ -85,7 +85,7 @@ class FeaturePage:
         return pd.DataFrame(rows, columns=["group", "activation", "token", "window", "text"])
 
     def _repr_html_(self) -> str:
-        from widgets.card import card_html
+        from widgets.html.card import card_html
 
         return card_html(self)
 
@@ -117,7 +117,7 @@ class FeaturePages:
         return pd.DataFrame(rows, columns=[*columns, "label"])
 
     def _repr_html_(self) -> str:
-        from widgets.card import cards_html
+        from widgets.html.card import cards_html
 
         return cards_html(self.pages)
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from workbench.features.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
+from workbench.features.index.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
 from workbench.files import write_whole
 from workbench.sae.sae import SAE
 

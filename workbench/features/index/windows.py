@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from workbench.features.draws import draws
+from workbench.features.index.draws import draws
 
 N_BINS, N_INTERVALS = 64, 16
 N_TOP, N_DRAWN = 20, 4

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.features.collect import collect
-from workbench.features.shards import Shard
-from workbench.head import Head, unbridged
-from workbench.model import load_model
+from workbench.features.index.collect import collect
+from workbench.features.index.shards import Shard
+from workbench.model.head import Head, unbridged
+from workbench.model.model import load_model
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.examples import Example
-from workbench.features.index import FeatureIndex
-from workbench.features.meanings import Evidence, Meaning, Scores, score
-from workbench.features.page import Label
+from workbench.features.index.examples import Example
+from workbench.features.index.index import FeatureIndex
+from workbench.features.index.page import Label
+from workbench.features.labels.meanings import Evidence, Meaning, Scores, score
 
 N_POOL = 60  # features whose windows stand for "other texts"
 N_SAVED = 256  # labels after which they are written to disk; a labeller with a costly answer keeps it itself

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from workbench.features.examples import Example
-from workbench.features.llm import Endpoint
-from workbench.features.meanings import Evidence, Marked, marked
+from workbench.features.index.examples import Example
+from workbench.features.labels.llm import Endpoint
+from workbench.features.labels.meanings import Evidence, Marked, marked
 
 MOST_CHARS = 120  # of a label
 MOST_ANSWER = 10_000  # characters of an answer that are looked through

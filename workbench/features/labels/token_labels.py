@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.features.meanings import Evidence, Rule
+from workbench.features.labels.meanings import Evidence, Rule
 
 MOST_TOKENS = 4  # that a label names
 N_CANDIDATES = 16

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy import sparse
 
-from workbench.features.codes import Codes
-from workbench.features.rarity import Rarity
+from workbench.features.search.codes import Codes
+from workbench.features.search.rarity import Rarity
 
 SHARED = 5 / 8  # of the positive prompts that a feature has to be active on
 NEGATIVE = 0.1  # the weight of all negative prompts; that of the positive ones is 1, and that of the texts

@@ -17,11 +17,11 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from workbench.features.collect import BATCH, active
-from workbench.gemm import machine_rate
-from workbench.head import through_bridge
-from workbench.model import check_sae, is_start_token, to_str_tokens, to_tokens
-from workbench.rows import as_batch, batches
+from workbench.activations.rows import as_batch, batches
+from workbench.features.index.collect import BATCH, active
+from workbench.model.gemm import machine_rate
+from workbench.model.head import through_bridge
+from workbench.model.model import check_sae, is_start_token, to_str_tokens, to_tokens
 from workbench.sae.architectures import select
 from workbench.sae.sae import SAE
 from workbench.shapes import FeatureActs

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from workbench.features.codes import Codes
+from workbench.features.search.codes import Codes
 from workbench.sae.sae import checked_feature
 
 
@@ -48,7 +48,7 @@ class Found:
         return pd.DataFrame(rows, columns=["prompt", "kind", "token", "pos", "activation"])
 
     def _repr_html_(self) -> str:
-        from widgets.html_find import found_html
+        from widgets.html.find import found_html
 
         return found_html(self)
 

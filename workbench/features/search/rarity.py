@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import sparse
 
-from workbench.features.bit_sets import Bits, bits_of
-from workbench.features.codes import Peaks
-from workbench.features.windows import N_INTERVALS, interval_of
+from workbench.features.index.windows import N_INTERVALS, interval_of
+from workbench.features.search.bit_sets import Bits, bits_of
+from workbench.features.search.codes import Peaks
 
 if TYPE_CHECKING:
-    from workbench.features.index import FeatureIndex
+    from workbench.features.index.index import FeatureIndex
 
 
 @dataclass(frozen=True, eq=False)

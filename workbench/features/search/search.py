@@ -22,11 +22,11 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from workbench.features.alike import alike, alike_f1
-from workbench.features.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
-from workbench.features.codes import Codes, Peaks, encode
-from workbench.features.found import Found, Removed
-from workbench.features.rarity import Rarity
+from workbench.features.search.alike import alike, alike_f1
+from workbench.features.search.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
+from workbench.features.search.codes import Codes, Peaks, encode
+from workbench.features.search.found import Found, Removed
+from workbench.features.search.rarity import Rarity
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from workbench.features.codes import Codes, encode
-from workbench.features.found import Found
-from workbench.features.neighborhoods import nearest
-from workbench.features.search import Known, checked_sets
+from workbench.features.search.codes import Codes, encode
+from workbench.features.search.found import Found
+from workbench.features.search.search import Known, checked_sets
+from workbench.sae.neighborhoods import nearest
 from workbench.sae.sae import SAE, checked_feature
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import torch
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from workbench.features.collect import Entries, active, start_of
-from workbench.features.examples import Example
-from workbench.features.windows import AFTER, BEFORE
-from workbench.head import Head
-from workbench.rows import as_batch, batches
+from workbench.activations.rows import as_batch, batches
+from workbench.features.index.collect import Entries, active, start_of
+from workbench.features.index.examples import Example
+from workbench.features.index.windows import AFTER, BEFORE
+from workbench.model.head import Head
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 

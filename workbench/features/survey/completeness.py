@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from workbench.features.activity import Activity
+from workbench.features.survey.activity import Activity
 
 FOUND = 0.5  # F1 from which a concept has a feature
 N_RESAMPLED = 400  # bootstrap samples of the concepts
@@ -56,7 +56,7 @@ class Completeness:
 
     def plot(self) -> Any:
         """The curves with shares of concepts about as frequent; left against frequency, right against frequency × alive."""
-        from widgets.figures_features import plot_completeness
+        from widgets.figures.features import plot_completeness
 
         points = pd.concat([_points(self.concepts, name) for name in self.curves])
         return plot_completeness(points, {name: (each.intercept, each.slope, each.alive) for name, each in self.curves.items()})

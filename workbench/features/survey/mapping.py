@@ -21,12 +21,12 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from workbench.features.neighborhoods import nearest
-from workbench.features.shards import write_table
+from workbench.features.index.shards import write_table
+from workbench.sae.neighborhoods import nearest
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
-    from workbench.features.index import FeatureIndex
+    from workbench.features.index.index import FeatureIndex
 
 MAP = "map.parquet"
 N_NEAREST, SEED = 15, 0
@@ -50,7 +50,7 @@ class FeatureMapping:
         return sizes.sort_values("n_features", ascending=False, kind="stable").reset_index()
 
     def _repr_html_(self) -> str:
-        from widgets.html_survey import map_html
+        from widgets.html.survey import map_html
 
         return map_html(self)
 

@@ -23,13 +23,13 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.features.activity import Units
-from workbench.features.index import FeatureIndex
-from workbench.features.page import Correlate
-from workbench.gemm import machine_rate
-from workbench.head import Head
-from workbench.model import check_sae
-from workbench.rows import Rows, as_batch, like_length
+from workbench.activations.rows import Rows, as_batch, like_length
+from workbench.features.index.index import FeatureIndex
+from workbench.features.index.page import Correlate
+from workbench.features.survey.activity import Units
+from workbench.model.gemm import machine_rate
+from workbench.model.head import Head
+from workbench.model.model import check_sae
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 
@@ -63,7 +63,7 @@ class NeuronCorrelations:
 
     def plot(self) -> Any:
         """The share of features against their largest |r|."""
-        from widgets.figures_features import plot_correlations
+        from widgets.figures.features import plot_correlations
 
         return plot_correlations({self.sae_name: self.table["correlation"].abs().to_numpy(float)}, BOUND)
 

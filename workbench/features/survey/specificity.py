@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.features.activity import Activity, TaggedTexts
-from workbench.features.examples import Example
-from workbench.features.meanings import NEAR
+from workbench.features.index.examples import Example
+from workbench.features.labels.meanings import NEAR
+from workbench.features.survey.activity import Activity, TaggedTexts
 
 N_LEVELS = 10
 RATINGS = ("irrelevant", "vague", "near", "clean")  # 0, 1, 2, 3
@@ -47,7 +47,7 @@ class Specificity:
 
     def plot(self) -> Any:
         """Share of each rating against activation level, with the activations' histogram."""
-        from widgets.figures_features import plot_specificity
+        from widgets.figures.features import plot_specificity
 
         return plot_specificity(self.table, self._title)
 

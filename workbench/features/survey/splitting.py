@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from workbench.features.index import FeatureIndex
+from workbench.features.index.index import FeatureIndex
 from workbench.sae.sae import checked_feature
 
 MIN_COSINE = 0.5  # of 1,024 random directions of width 160 the nearest comes to 0.26, of width 768 to 0.12
@@ -54,7 +54,7 @@ class Splitting:
         return pd.DataFrame(rows, columns=columns).sort_values("depth", kind="stable").reset_index(drop=True)
 
     def _repr_html_(self) -> str:
-        from widgets.html_survey import splitting_html
+        from widgets.html.survey import splitting_html
 
         return splitting_html(self)
 

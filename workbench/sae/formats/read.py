@@ -16,8 +16,17 @@ from pathlib import Path
 
 import torch
 
-from workbench.sae.files import SAEFiles, locate, read_tensors
-from workbench.sae.layouts import Foreign, Weights, dictionary_learning, gemma_scope_1, gemma_scope_2, llama_scope, saelens, sparsify
+from workbench.sae.formats.files import SAEFiles, locate, read_tensors
+from workbench.sae.formats.layouts import (
+    Foreign,
+    Weights,
+    dictionary_learning,
+    gemma_scope_1,
+    gemma_scope_2,
+    llama_scope,
+    saelens,
+    sparsify,
+)
 from workbench.sae.sae import CFG_FILE, SAE, SAEConfig, SAEError
 
 OUR_NAMES = {

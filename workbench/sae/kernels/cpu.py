@@ -14,7 +14,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from workbench.sae.entries import Entries, Rows, Values, Weights
+from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
 
 # fastmath lets the sums over d_in be split over vector lanes; nogil lets threads run at once; cache compiles once per machine, not per run.
 compiled = njit(nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, cache=True)

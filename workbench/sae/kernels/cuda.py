@@ -1,7 +1,7 @@
 """The three products of entries.py as Triton kernels, for float32 on a CUDA device.
 
 One program for each feature (to decode, for each row of the batch) keeps a whole row of d_in numbers in registers and walks over its
-entries, as the loops of kernels_cpu.py do. No atomics: each sum has one owner and one order, so runs repeat to the bit.
+entries, as the loops of cpu.py do. No atomics: each sum has one owner and one order, so runs repeat to the bit.
 """
 
 from typing import Any, no_type_check
@@ -11,7 +11,7 @@ import triton  # type: ignore[reportMissingImports]  (the extra [gpu])
 import triton.language as tl  # type: ignore[reportMissingImports]
 from torch import Tensor
 
-from workbench.sae.entries import Entries, Rows, Values, Weights
+from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
 
 
 def dots(entries: Entries, a: Rows, b: Weights) -> Values:

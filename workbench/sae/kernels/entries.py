@@ -4,8 +4,8 @@
     add_times          out += M @ weights                                decodes
     transposed_times   out = Mᵀ @ a + scales · weights                   gradients of a weight matrix, row by row
 
-Here they are plain torch, for any device. On a CPU compiled loops take their place (kernels_cpu.py), on a CUDA device Triton kernels
-where triton is installed (kernels_cuda.py): `fast(device)` gives the ones to use. A test holds them equal.
+Here they are plain torch, for any device. On a CPU compiled loops take their place (cpu.py), on a CUDA device Triton kernels
+where triton is installed (cuda.py): `fast(device)` gives the ones to use. A test holds them equal.
 """
 
 import sys
@@ -75,11 +75,11 @@ def transposed_times(entries: Entries, values: Values, a: Rows, scales: Float[Te
 def fast(kind: str) -> ModuleType | Any:
     """The module whose dots, add_times and transposed_times are the fastest on a kind of device: "cpu", "cuda", …"""
     if kind == "cpu":
-        from workbench.sae import kernels_cpu
+        from workbench.sae.kernels import cpu
 
-        return kernels_cpu
+        return cpu
     if kind == "cuda" and find_spec("triton"):
-        from workbench.sae import kernels_cuda
+        from workbench.sae.kernels import cuda
 
-        return kernels_cuda
+        return cuda
     return sys.modules[__name__]

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.gemm import machine_rate
+from workbench.model.gemm import machine_rate
 from workbench.sae.architectures import BANDWIDTH
-from workbench.sae.entries import Entries, Rows, Weights
+from workbench.sae.kernels.entries import Entries, Rows, Weights
 from workbench.sae.sae import SAE
 
 CHUNK = {"cpu": 2**21, "cuda": 2**28}  # entries of the product at a time; on a CPU they stay in the caches

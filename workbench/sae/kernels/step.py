@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.sae.architectures import BANDWIDTH
-from workbench.sae.entries import Entries, Rows, Values, Weights, fast
-from workbench.sae.objective import Step, itself, plain_step
-from workbench.sae.proposal import propose
+from workbench.sae.kernels.entries import Entries, Rows, Values, Weights, fast
+from workbench.sae.kernels.objective import Step, itself, plain_step
+from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE
 
 DEVICES = ("cpu", "cuda")

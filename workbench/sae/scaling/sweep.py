@@ -19,10 +19,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.files import write_whole
-from workbench.sae.optima import best_runs, find_optima
-from workbench.sae.power_law import FEWEST, PowerLaw
-from workbench.sae.recipe import TrainConfig
-from workbench.sae.train import Stream, train_many
+from workbench.sae.scaling.optima import best_runs, find_optima
+from workbench.sae.scaling.power_law import FEWEST, PowerLaw
+from workbench.sae.training.recipe import TrainConfig
+from workbench.sae.training.train import Stream, train_many
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -183,18 +183,18 @@ class ScalingLaws:
 
     def plot_loss(self) -> "Figure":
         """Loss against compute, a curve for each number of features, with the lower envelope and its fit."""
-        from widgets.figures_scaling import plot_loss
+        from widgets.figures.scaling import plot_loss
 
         return plot_loss(best_runs(self.runs), self.optima, self.law("loss"))
 
     def plot_sizes(self) -> "Figure":
         """Optimal number of features and of steps against compute."""
-        from widgets.figures_scaling import plot_optima
+        from widgets.figures.scaling import plot_optima
 
         return plot_optima(self.optima, [self.law("n_features"), self.law("n_steps")], "Features and steps at the optimum")
 
     def plot_lr(self) -> "Figure":
         """Optimal learning rate against compute."""
-        from widgets.figures_scaling import plot_optima
+        from widgets.figures.scaling import plot_optima
 
         return plot_optima(self.optima, [self.law("lr")], "Learning rate at the optimum")

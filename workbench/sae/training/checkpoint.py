@@ -15,9 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from workbench.files import write_whole
-from workbench.sae.files import looks_like
-from workbench.sae.learner import Learner, Source, TrainingError
-from workbench.sae.recipe import TrainConfig
+from workbench.sae.formats.files import looks_like
+from workbench.sae.training.learner import Learner, Source, TrainingError
+from workbench.sae.training.recipe import TrainConfig
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.sae import kernels
-from workbench.sae.objective import Step, auxk_step, itself, plain_step
-from workbench.sae.recipe import TrainConfig
+from workbench.sae.kernels import step as kernels
+from workbench.sae.kernels.objective import Step, auxk_step, itself, plain_step
 from workbench.sae.sae import SAE
+from workbench.sae.training.recipe import TrainConfig
 
 
 @dataclass(frozen=True)

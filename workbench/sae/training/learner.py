@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.sae.engine import Engine, one_process
-from workbench.sae.objective import Step
-from workbench.sae.recipe import TrainConfig, initialize
+from workbench.sae.kernels.objective import Step
 from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.training.engine import Engine, one_process
+from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.shapes import Activations
 
 DEAD_TOKENS = 10_000_000  # dead: fired on none of so many tokens; in a run of fewer than ten times as many, on none of a tenth of them

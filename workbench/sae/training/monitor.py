@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.files import write_whole
-from workbench.sae.learner import Learner, Metrics
+from workbench.sae.training.learner import Learner, Metrics
 
 METRICS_FILE = "metrics.jsonl"
 EVERY = 10  # steps
@@ -38,7 +38,7 @@ class TrainingHistory:
 
     def plot(self) -> Any:
         """Loss, l0, fvu and dead features over the steps, a line for each SAE."""
-        from widgets.figures_train import plot_training
+        from widgets.figures.train import plot_training
 
         return plot_training(self.table)
 

@@ -21,19 +21,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from workbench.sae import kernels
 from workbench.sae.architectures import select
-from workbench.sae.checkpoint import describe
-from workbench.sae.engine import Engine
-from workbench.sae.entries import Entries
-from workbench.sae.learner import Learner, Metrics, Source, TrainingError
-from workbench.sae.monitor import Monitor
-from workbench.sae.objective import Step, auxk_step, plain_step
-from workbench.sae.proposal import propose
-from workbench.sae.recipe import TrainConfig, initialize
+from workbench.sae.kernels import step as kernels
+from workbench.sae.kernels.entries import Entries
+from workbench.sae.kernels.objective import Step, auxk_step, plain_step
+from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE, SAEConfig
-from workbench.sae.sharded_checkpoint import ShardedCheckpoint, export
-from workbench.sae.train import Stream, check_is_done, check_memory, finished, first_of, interruptible, learn, source_of
+from workbench.sae.training.checkpoint import describe
+from workbench.sae.training.engine import Engine
+from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError
+from workbench.sae.training.monitor import Monitor
+from workbench.sae.training.recipe import TrainConfig, initialize
+from workbench.sae.training.sharded_checkpoint import ShardedCheckpoint, export
+from workbench.sae.training.train import Stream, check_is_done, check_memory, finished, first_of, interruptible, learn, source_of
 
 
 def train_sharded(

@@ -23,10 +23,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from workbench.files import write_whole
-from workbench.sae.checkpoint import Header, check_same_run
-from workbench.sae.learner import Learner, Source, TrainingError, finish, new_sae
-from workbench.sae.recipe import TrainConfig
 from workbench.sae.sae import SAE
+from workbench.sae.training.checkpoint import Header, check_same_run
+from workbench.sae.training.learner import Learner, Source, TrainingError, finish, new_sae
+from workbench.sae.training.recipe import TrainConfig
 
 HEADER_FILE = "header.json"
 REPLICATED = ("b_dec", "sums", "counts")  # all else has a row for each feature

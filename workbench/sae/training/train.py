@@ -20,17 +20,17 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.sae.budget import budget, free_memory, product_rate
-from workbench.sae.checkpoint import Checkpoint, check_same_run, describe
-from workbench.sae.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
-from workbench.sae.monitor import Monitor
-from workbench.sae.recipe import TrainConfig
 from workbench.sae.sae import CFG_FILE, SAE
+from workbench.sae.training.budget import budget, free_memory, product_rate
+from workbench.sae.training.checkpoint import Checkpoint, check_same_run, describe
+from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
+from workbench.sae.training.monitor import Monitor
+from workbench.sae.training.recipe import TrainConfig
 
 
 @runtime_checkable
 class Stream(Protocol):
-    """What training reads: shuffled batches of raw activations, and where they come from (workbench.activations.ActivationStream).
+    """What training reads: shuffled batches of raw activations, and where they come from (workbench.activations.stream.ActivationStream).
 
     To go on after a stop it also has position() → dict[str, int] and seek(position).
     """
@@ -45,7 +45,7 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Streams(Protocol):
-    """The same at several hook points at once: widths, scales and batches by hook name (workbench.activations.ActivationStreams)."""
+    """The same at several hook points at once: widths, scales and batches by hook name (workbench.activations.stream.ActivationStreams)."""
 
     model_name: str
     d_in: dict[str, int]

@@ -1,0 +1,1 @@
+"""How do texts become rows of tokens, activations, and shuffled batches?"""

@@ -1,0 +1,1 @@
+"""Are these features needed, are they enough, and would any others do?"""

@@ -1,0 +1,1 @@
+"""Which features at one place carry this answer?"""

@@ -1,0 +1,1 @@
+"""What does the model say when a feature is clamped?"""

@@ -1,0 +1,1 @@
+"""What does each feature fire on? One pass over a corpus, kept on disk, seen as pages."""

@@ -1,0 +1,1 @@
+"""What does a feature mean, and how well does the label hold?"""

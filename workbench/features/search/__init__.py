@@ -1,0 +1,1 @@
+"""Which features do these prompts have in common?"""

@@ -1,0 +1,1 @@
+"""A model, loaded and frozen: what runs before a hook point, and what runs after it?"""

@@ -1,0 +1,1 @@
+"""How are dictionaries stored, by us and by other libraries?"""

@@ -1,0 +1,1 @@
+"""How does a training step touch the active entries only?"""

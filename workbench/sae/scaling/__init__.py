@@ -1,0 +1,1 @@
+"""What does a larger dictionary or a longer training buy?"""

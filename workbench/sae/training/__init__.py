@@ -1,0 +1,1 @@
+"""How is a dictionary learned: one loop, in one process or many?"""
