@@ -17,8 +17,9 @@ from torch import nn
 
 from workbench.circuits.metrics import Metric, logit_diff
 from workbench.model.gemm import machine_rate
-from workbench.model.model import load_model, to_tokens
+from workbench.model.model import load_model
 from workbench.model.tail import place
+from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE, SAEConfig
 
 N_ACTIVE, D_SAE = 64, 24_576

@@ -30,7 +30,8 @@ from workbench.circuits.steering.generation import Decoding, generate, read
 from workbench.circuits.steering.steering import clamping_rows
 from workbench.circuits.steering.vectors import SteeringVector
 from workbench.model.gemm import machine_rate
-from workbench.model.model import hooked, to_tokens
+from workbench.model.hooks import hooked
+from workbench.model.tokens import to_tokens
 
 PROMPTS = ("The", "Fact: The", "In", "She")  # frequent first words that choose no concept
 AT_ONCE = 4  # concepts in a batch

@@ -33,7 +33,9 @@ from workbench.features.search.found import Found
 from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
-from workbench.model.model import check_sae, load_model, to_tokens
+from workbench.model.hooks import check_sae
+from workbench.model.model import load_model
+from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 
 PARTS = (

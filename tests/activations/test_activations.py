@@ -8,7 +8,8 @@ from made_models import N_CTX
 
 from workbench.activations.rows import Rows
 from workbench.activations.stream import ActivationStream, ActivationStreams, harvest, harvest_many, padded
-from workbench.model.model import load_model, to_tokens
+from workbench.model.model import load_model
+from workbench.model.tokens import to_tokens
 
 TEXTS = ["the cat sat", "the dog ran to the mat and the cat sat on the dog", "and the cat"] * 40
 LONG = ["the dog ran to the mat and the cat sat on the dog " * 12] * 3

@@ -11,7 +11,9 @@ from workbench.atlas.world import world
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model.model import answer_token, hooked, load_model, to_tokens
+from workbench.model.hooks import hooked
+from workbench.model.model import load_model
+from workbench.model.tokens import answer_token, to_tokens
 
 KOBE = "Fact: The capital of the state where Kobe Bryant played basketball is"
 RIVAL = "Fact: The biggest rival of the team for which Kobe Bryant played basketball is the"

@@ -6,7 +6,8 @@ from made_models import FAMILIES, N_VOCAB
 
 from workbench.model import head as head_module
 from workbench.model.head import Head, through_bridge
-from workbench.model.model import hooked, load_model
+from workbench.model.hooks import hooked
+from workbench.model.model import load_model
 
 POINTS = [
     "blocks.2.hook_resid_pre",

@@ -6,16 +6,9 @@ from made_models import D_MODEL, N_CTX, TEXT, random_hf_model, random_sae
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.model.model import (
-    answer_token,
-    check_hook_name,
-    check_sae,
-    is_start_token,
-    last_logits,
-    load_model,
-    to_str_tokens,
-    to_tokens,
-)
+from workbench.model.hooks import check_hook_name, check_sae, last_logits
+from workbench.model.model import load_model
+from workbench.model.tokens import answer_token, is_start_token, to_str_tokens, to_tokens
 from workbench.sae.sae import SAE, SAEConfig
 
 

@@ -9,7 +9,7 @@ from made_models import D_MODEL, D_SAE, random_sae
 from torch.nn.functional import cross_entropy
 
 from workbench.activations.stream import harvest
-from workbench.model.model import to_tokens
+from workbench.model.tokens import to_tokens
 from workbench.sae.evaluate import decoder_cosine, evaluate
 from workbench.sae.evaluation import Evaluation, Losses
 from workbench.sae.sae import SAE, SAEConfig

@@ -21,7 +21,8 @@ from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
 from workbench.circuits.graph.heads import HeadEffects, head_effects
 from workbench.circuits.metrics import logit_diff
-from workbench.model.model import last_logits, to_str_tokens, to_tokens
+from workbench.model.hooks import last_logits
+from workbench.model.tokens import to_str_tokens, to_tokens
 
 N_HEADS = 8  # shown, of largest |moved|
 MOST_TOKENS = 160  # of a pattern that CircuitsVis draws: a cell each

@@ -20,7 +20,8 @@ from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
 from workbench.features.index.page import Label
-from workbench.model.model import hooked, last_logits, to_str_tokens, to_tokens
+from workbench.model.hooks import hooked, last_logits
+from workbench.model.tokens import to_str_tokens, to_tokens
 
 A_PERSON = "a person"
 REST = 0.3  # seconds

@@ -19,7 +19,8 @@ from widgets.panes.pane import WorkingPane, module, style
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.measurement import Measurement
 from workbench.circuits.ranking.ranking import as_ranking
-from workbench.model.model import answer_token, last_logits, to_str_tokens, to_tokens
+from workbench.model.hooks import last_logits
+from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
 
 N_NEXT = 8  # tokens offered
 N_CHIPS = 256  # tokens drawn of a long prompt

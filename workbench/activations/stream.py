@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.activations.rows import Position, Rows, as_batch, like_length, padded
 from workbench.activations.texts import Source, read_texts
 from workbench.model.head import Found, Head, through_bridge
-from workbench.model.model import check_hook_name
+from workbench.model.hooks import check_hook_name
 from workbench.shapes import Activations, Tokens
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from workbench.model.model import check_sae, hooked
+from workbench.model.hooks import check_sae, hooked
 from workbench.sae.sae import SAE, checked_feature
 from workbench.shapes import FeatureActs
 

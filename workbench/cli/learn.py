@@ -213,7 +213,8 @@ def stream_opener(model: str, texts: str | None, hook_name: str | None, batch: i
     from workbench.activations.texts import read_texts
     from workbench.atlas.build import HOOK_NAME, SAE_SEED
     from workbench.atlas.corpus import stream
-    from workbench.model.model import check_hook_name, load_model
+    from workbench.model.hooks import check_hook_name
+    from workbench.model.model import load_model
 
     bridge = load_model(atlas.WEIGHTS / "model" if model == "atlas" else model, device=device)
     place = hook_name or HOOK_NAME

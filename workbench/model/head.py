@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.model.gemm import machine_rate
-from workbench.model.model import accepted, check_hook_name, hooked
+from workbench.model.hooks import accepted, check_hook_name, hooked
 from workbench.model.tail import place
 from workbench.shapes import Tokens
 

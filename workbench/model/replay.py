@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.model.gemm import machine_rate
-from workbench.model.model import check_hook_name, hooked, last_logits
+from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.tail import Columns, Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
 

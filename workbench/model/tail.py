@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model.model import alone, hooked, last_logits
+from workbench.model.hooks import alone, hooked, last_logits
 from workbench.shapes import LastLogits, RowIndex, Tokens
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from workbench.activations.rows import Rows, as_batch, like_length
 from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.model import check_sae, hooked
+from workbench.model.hooks import check_sae, hooked
 from workbench.sae.evaluation import Evaluation, Losses, share
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, TokenMask, Tokens

@@ -13,7 +13,8 @@ from workbench.circuits.evidence.reference import read_mean_acts
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute, gradient_at, integrate
-from workbench.model.model import hooked, to_tokens
+from workbench.model.hooks import hooked
+from workbench.model.tokens import to_tokens
 
 PROMPT, OTHER = "the cat sat on the mat and", "the dog ran to the cat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]

@@ -9,7 +9,7 @@ from workbench.circuits.evidence.set_curves import SetCurves, interactions, set_
 from workbench.circuits.evidence.sets import FeatureSets
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ranking import rank
-from workbench.model.model import to_tokens
+from workbench.model.tokens import to_tokens
 
 PROMPT = "the cat sat on the mat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]

@@ -12,7 +12,8 @@ from workbench.circuits.evidence.set_curves import interactions
 from workbench.circuits.evidence.sets import FeatureSets, ablate_set, keep_only
 from workbench.circuits.metrics import logit_diff
 from workbench.features.index.index import build_index
-from workbench.model.model import hooked, to_tokens
+from workbench.model.hooks import hooked
+from workbench.model.tokens import to_tokens
 
 PROMPT = "the cat sat on the mat and"
 TEXTS = ["the dog ran to the cat", "the mat on the dog", "and the cat ran"]

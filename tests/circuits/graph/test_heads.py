@@ -10,7 +10,8 @@ from made_models import FAMILIES, random_sae
 from workbench.bench import Workbench
 from workbench.circuits.graph.heads import head_effects
 from workbench.circuits.metrics import logit_diff
-from workbench.model.model import hooked, to_tokens
+from workbench.model.hooks import hooked
+from workbench.model.tokens import to_tokens
 
 PROMPT = "the cat sat on the mat"
 METRIC = logit_diff(5, 7)

@@ -10,7 +10,8 @@ from made_models import D_SAE, random_sae
 from workbench.circuits.graph.layers import StepTrace, by_layer, rank_layers, trace_steps
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ranking import rank
-from workbench.model.model import hooked, to_tokens
+from workbench.model.hooks import hooked
+from workbench.model.tokens import to_tokens
 
 PROMPT = "the cat sat on the mat and"
 METRIC = logit_diff(5, 7)

@@ -14,7 +14,7 @@ from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
 from workbench.circuits.ranking.ranking import FeatureRanking, with_ranks
-from workbench.model.model import to_tokens
+from workbench.model.tokens import to_tokens
 
 METRIC = logit_diff(" Sacramento", " Albany")
 

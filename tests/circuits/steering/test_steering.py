@@ -14,7 +14,7 @@ from workbench.circuits.intervene import editing
 from workbench.circuits.steering.continuations import Steering
 from workbench.circuits.steering.generation import Decoding, Generated, Noise, generate, read
 from workbench.circuits.steering.steering import clamping_rows, steer
-from workbench.model.model import to_tokens
+from workbench.model.tokens import to_tokens
 
 SHORT = Decoding(max_new_tokens=6)
 KNOWN = dict.fromkeys(range(D_SAE), 2.0)  # max_act of every feature

@@ -53,7 +53,7 @@ def test_labels_are_found_by_all_their_words_in_any_case(bench: Workbench):
 
 def test_attribution_finds_the_features_whose_products_sum_highest(bench: Workbench):
     from workbench.circuits.ranking.attribution import attribute
-    from workbench.model.model import to_tokens
+    from workbench.model.tokens import to_tokens
 
     metric = logit_diff(" dog", " cat")
     found = bench.find_by_attribution(PROMPT, metric, top=5).table

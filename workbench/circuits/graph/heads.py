@@ -21,8 +21,9 @@ from torch import Tensor
 from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.model.model import hooked, is_start_token, last_logits, to_str_tokens, to_tokens
+from workbench.model.hooks import hooked, last_logits
 from workbench.model.tail import place
+from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.shapes import Rows, Tokens
 
 if TYPE_CHECKING:

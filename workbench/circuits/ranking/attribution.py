@@ -16,7 +16,8 @@ from torch import Tensor
 
 from workbench.circuits.metrics import Metric, resolve
 from workbench.model.gemm import machine_rate
-from workbench.model.model import check_sae, hooked, is_start_token, last_logits
+from workbench.model.hooks import check_sae, hooked, last_logits
+from workbench.model.tokens import is_start_token
 from workbench.sae.sae import SAE
 from workbench.shapes import Rows, Tokens
 

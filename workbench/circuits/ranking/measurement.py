@@ -16,7 +16,7 @@ import torch
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model.model import is_start_token, to_str_tokens, to_tokens
+from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

@@ -17,7 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.model.model import BAR_DELAY, accepted, hooked, last_logits, to_tokens
+from workbench.model.hooks import accepted, hooked, last_logits
+from workbench.model.model import BAR_DELAY
+from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Tokens
 

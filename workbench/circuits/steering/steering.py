@@ -21,7 +21,7 @@ from workbench.circuits.intervene import Edit, check_features, editing
 from workbench.circuits.steering.continuations import Continuation, Setting, Steering
 from workbench.circuits.steering.generation import Decoding, Generated, Reading, generate, prompt_tokens, read
 from workbench.circuits.steering.vectors import SteeringVector, largest_scale
-from workbench.model.model import answer_token, is_start_token, to_str_tokens
+from workbench.model.tokens import answer_token, is_start_token, to_str_tokens
 from workbench.shapes import FeatureActs, Tokens
 
 N_NEXT = 50  # next tokens that are kept of each continuation

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from workbench.activations.rows import as_batch
 from workbench.activations.stream import harvest
-from workbench.model.model import check_hook_name, hooked, to_tokens
+from workbench.model.hooks import check_hook_name, hooked
+from workbench.model.tokens import to_tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge

@@ -15,7 +15,7 @@ from workbench.features.index.finish import finish
 from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity
 from workbench.files import write_json
 from workbench.model.head import Head
-from workbench.model.model import check_sae
+from workbench.model.hooks import check_sae
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

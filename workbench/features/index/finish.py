@@ -27,7 +27,7 @@ from workbench.features.index.logits import is_in_stream, token_logits
 from workbench.features.index.shards import Summaries, ranges, write_table
 from workbench.features.index.windows import Summary, interval_of, merge, rank_within
 from workbench.files import write_json
-from workbench.model.model import to_str_tokens
+from workbench.model.tokens import to_str_tokens
 from workbench.sae.neighborhoods import NEIGHBOR, neighbors
 from workbench.sae.sae import SAE
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.model.gemm import machine_rate
-from workbench.model.model import D_MODEL_HOOKS
+from workbench.model.hooks import D_MODEL_HOOKS
 from workbench.shapes import Directions
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from workbench.activations.rows import as_batch, batches
 from workbench.features.index.collect import BATCH, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
-from workbench.model.model import check_sae, is_start_token, to_str_tokens, to_tokens
+from workbench.model.hooks import check_sae
+from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.architectures import select
 from workbench.sae.sae import SAE
 from workbench.shapes import FeatureActs

@@ -29,7 +29,7 @@ from workbench.features.index.page import Correlate
 from workbench.features.survey.activity import Units
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.model import check_sae
+from workbench.model.hooks import check_sae
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 
