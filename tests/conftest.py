@@ -11,7 +11,8 @@ from made_models import N_VOCAB, TEXT, n_hooks, random_hf_model, random_sae
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.bench import Workbench, load
+from workbench.bench import Workbench
+from workbench.benches import load
 from workbench.model.model import load_model
 from workbench.sae.sae import SAE
 
