@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from workbench import atlas
     from workbench.activations.stream import ActivationStream, ActivationStreams
     from workbench.bench import Workbench, load
+    from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
@@ -32,6 +33,7 @@ _HOMES = {
     "ActivationStreams": "workbench.activations.stream",
     "load": "workbench.bench",
     "Workbench": "workbench.bench",
+    "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking.ranking",
     "clamp": "workbench.circuits.intervene",
@@ -52,6 +54,7 @@ __all__ = [
     "SAE",
     "ActivationStream",
     "ActivationStreams",
+    "Circuit",
     "FeatureIndex",
     "SAEConfig",
     "ScalingLaws",
