@@ -163,13 +163,16 @@ class Circuit:
         write_text(path, circuit_svg(self))
         return path
 
-    def top(self, n: int = 10, by: str = "effect") -> pd.DataFrame:
-        """The n nodes (no logits) of largest |effect|, or by another of the numeric columns."""
-        if by not in self.nodes or not pd.api.types.is_numeric_dtype(self.nodes[by]):
-            raise ValueError(f"cannot order nodes by {by!r}: expected effect, effect_mean, attribution, attribution_mean or activation")
-        some = self.nodes[self.nodes["kind"] != "logit"]
-        by = "attribution" if by == "effect" and some["effect"].isna().all() else by
-        return some.sort_values(by, key=abs, ascending=False, kind="stable", na_position="last").head(n).reset_index(drop=True)
+    def top(self, n: int = 10, by: str = "") -> pd.DataFrame:
+        """The n nodes (no logits) of largest |effect|, or by another numeric column, or by "influence"; by what is known, unless asked."""
+        some = self.nodes.assign(influence=self.influence.to_numpy())
+        some = some[some["kind"] != "logit"]
+        by = by or next((name for name in ("effect", "attribution") if some[name].notna().any()), "influence")
+        if by not in some or not pd.api.types.is_numeric_dtype(some[by]):
+            raise ValueError(f"cannot order nodes by {by!r}: expected effect, effect_mean, attribution, activation or influence")
+        found = some.sort_values(by, key=abs, ascending=False, kind="stable", na_position="last").head(n).reset_index(drop=True)
+        found.attrs["by"] = by
+        return found
 
     def _repr_html_(self) -> str:
         from widgets.html.circuit import circuit_html
@@ -182,13 +185,15 @@ class Circuit:
             f"{kinds.get(kind, 0):,} {name}" for kind, name in (("feature", "features"), ("error", "errors"), ("token", "tokens"))
         )
         other = repr(self.baseline) if self.baseline else "the mean logit"
+        known = "" if np.isnan(self.clean_metric) else f"metric {self.clean_metric:+.3f}; "
         lines = [
             f"Circuit: why {self.answer!r} rather than {other}? ({self.way} edges)",
             f"  {self.prompt!r}",
-            f"  metric {self.clean_metric:+.3f}; {counts}; {len(self.edges):,} edges; {len(self.groups)} groups",
+            f"  {known}{counts}; {len(self.edges):,} edges; {len(self.groups)} groups",
             *(f"  {note}" for note in self.notes),
         ]
-        for row in self.top(5).itertuples():
-            size = f"attribution {row.attribution:+.3f}" if np.isnan(row.effect) else f"effect {row.effect:+.3f}"
-            lines.append(f"  {size}  {row.node}  {row.token!r} ({row.pos})  {row.label}".rstrip())
+        top = self.top(5)
+        for row in top.to_dict("records"):
+            by = top.attrs["by"]
+            lines.append(f"  {by} {row[by]:+.3f}  {row['node']}  {row['token']!r} ({row['pos']})  {row['label']}".rstrip())
         return "\n".join(lines)

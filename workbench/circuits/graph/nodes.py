@@ -88,7 +88,7 @@ def _rows(read: Read, layers: Mapping[str, str], metric: ResolvedMetric, names: 
         labels = [names.str_tokens[p] for p in pos]
     else:
         known, layer = names.labels.get(place.hook_name, {}), layers[place.hook_name]
-        nodes = [f"{layer}_{f}_{p}" if f >= 0 else f"{layer}_error_{p}" for p, f in zip(pos, feature, strict=True)]
+        nodes = [f"{layer}_{f}_{p}" if f >= 0 else f"error_{layer}_{p}" for p, f in zip(pos, feature, strict=True)]
         kinds = np.where(feature >= 0, "feature", "error").astype(object)
         labels = [known.get(int(f), "") if f >= 0 else ERROR_LABEL for f in feature]
     columns: dict[str, Any] = {"node": nodes, "kind": kinds, "hook_name": place.hook_name, "layer": -1 if is_token else layer_of(place)}
