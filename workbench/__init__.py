@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.activations.stream import ActivationStream, ActivationStreams
     from workbench.bench import Workbench
     from workbench.benches import load
+    from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
@@ -34,6 +35,7 @@ _HOMES = {
     "ActivationStreams": "workbench.activations.stream",
     "load": "workbench.benches",
     "Workbench": "workbench.bench",
+    "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking.ranking",
     "clamp": "workbench.circuits.intervene",
@@ -54,6 +56,7 @@ __all__ = [
     "SAE",
     "ActivationStream",
     "ActivationStreams",
+    "Circuit",
     "FeatureIndex",
     "SAEConfig",
     "ScalingLaws",

@@ -8,11 +8,15 @@ What does not fit together (widths, hook names, NaN weights) is said when it is 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from threading import Event
 
 import torch
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.circuits.graph.build import build_circuit
+from workbench.circuits.graph.circuit import Circuit
+from workbench.circuits.graph.layers import SAEs
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import attribute
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
@@ -53,6 +57,7 @@ class Workbench:
     examples: Callable[[int], list] | None = None  # feature → its top examples, each with str_tokens and activations
     saes: Mapping[str, SAE] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
     layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
+    layer_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # hook point → feature → what it means there
 
     def __post_init__(self):
         for name, kind, maker in PARTS:
@@ -72,6 +77,28 @@ class Workbench:
         ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
         """
         return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
+
+    def circuit(  # noqa: PLR0913 a notebook's call
+        self,
+        prompt: str,
+        metric: Metric,
+        edges: str = "measured",
+        *,
+        saes: SAEs | None = None,
+        limit: int | None = None,
+        labels: Mapping[str, Mapping[int, str]] | None = None,
+        cancel: Event | None = None,
+        progress: bool = True,
+    ) -> Circuit:
+        """Which features make which, through all layers: a graph from the prompt's tokens to the answer, its edges measured.
+
+        edges: "measured" (each source switched off, every later feature read), "attributed" (first order) or "both". saes: an SAE at each
+        of two hook points or more; by default `layers`. limit: only so many features, of largest |attribution|. labels: hook name →
+        feature → label; by default `layer_labels`. cancel: once set, what is left is not measured.
+        """
+        known = self.layer_labels if labels is None else labels
+        asked = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress)
+        return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
 
     def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own
         self,

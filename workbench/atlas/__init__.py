@@ -61,6 +61,7 @@ def load(sae: str | None = None, device: str | torch.device = "cpu") -> Workbenc
         examples=index.examples,
         saes=saes,
         layers=Layers(device, {saes["2k"].cfg.hook_name: saes["2k"]}),
+        layer_labels=layer_labels(),
     )
 
 
