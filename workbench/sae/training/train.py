@@ -20,8 +20,9 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.model.memory import free_memory
 from workbench.sae.sae import CFG_FILE, SAE
-from workbench.sae.training.budget import budget, free_memory, product_rate
+from workbench.sae.training.budget import budget, product_rate
 from workbench.sae.training.checkpoint import Checkpoint, check_same_run, describe
 from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
 from workbench.sae.training.monitor import Monitor
