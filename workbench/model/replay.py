@@ -18,6 +18,7 @@ from torch import Tensor
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
+from workbench.model.memory import free_memory
 from workbench.model.tail import Columns, Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 WAYS = ("forward", "whole", "prefix")
 CPU_TOKENS = 256  # per batch at least
 CPU_FLOATS = 3_000_000  # per hidden activation of an MLP: buffers beyond 20 MB are given back and faulted in anew, a fifth of the time
-CALL_SECONDS, FLOPS = 1e-3, {"cpu": 2e11, "cuda": 3e14}  # the Python of one block call, and what the device could do meanwhile
+CUDA_FLOATS = 2**29  # per tensor of a batch, in an MLP or of attention scores: a hundred times what fills a GPU
+CALL_SECONDS, FLOPS = 1e-3, {"cpu": 2e11, "cuda": 5e13}  # the Python of one block call, and what the device could do meanwhile
 
 
 class Replay:
@@ -93,7 +95,9 @@ class Replay:
         n_tokens = max(CPU_TOKENS, CPU_FLOATS // d_mlp)
         if self.clean.is_cuda:
             alive = 6 * d_mlp + 12 * cfg.d_model + 4 * cfg.n_heads * self.n_pos  # floats per token, at once
-            n_tokens = torch.cuda.mem_get_info(self.clean.device)[0] // (2 * 4 * alive)
+            free = free_memory(self.clean.device)
+            assert free is not None
+            n_tokens = min(free // (2 * 4 * alive), CUDA_FLOATS // max(d_mlp, cfg.n_heads * self.n_pos))
         return max(1, n_tokens // (self.n_pos - start if self.way == "prefix" else self.n_pos))
 
     def _finish(self, way: str, rows: Perturbed, columns: Columns) -> Tensor:

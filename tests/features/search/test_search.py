@@ -72,7 +72,7 @@ def test_all_prompts_together_are_encoded_as_each_alone(model, kind: str, monkey
     other.load_state_dict(sae.state_dict(), strict=False)
     if other.threshold is not None:
         other.threshold += 0.5
-    monkeypatch.setattr(coding, "ELEMENTS", 100)  # blocks of a few features
+    monkeypatch.setitem(coding.ELEMENTS, "cpu", 100)  # blocks of a few features
     bench = Workbench(model=model, sae=other)
     codes = encode(model, other, POSITIVE + NEGATIVE)
     for i, prompt in enumerate(POSITIVE + NEGATIVE):

@@ -105,7 +105,7 @@ def _effects(bench: Any, rows: Tokens, metric: ResolvedMetric, ablation: dict[in
 
 def _unread(model: "TransformerBridge", layer: int, pos: int) -> AbstractContextManager:
     def block(scores: Tensor) -> Tensor:
-        scores, heads = scores.clone(), torch.arange(len(scores))
+        scores, heads = scores.clone(), torch.arange(len(scores), device=scores.device)
         scores[heads, heads, pos + 1 :, pos] = torch.finfo(scores.dtype).min
         return scores
 

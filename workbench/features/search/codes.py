@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor
 
 from workbench.activations.rows import as_batch, batches
-from workbench.features.index.collect import BATCH, active
+from workbench.features.index.collect import BATCH, ELEMENTS, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
 from workbench.model.hooks import check_sae
@@ -29,8 +29,6 @@ from workbench.shapes import FeatureActs
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-ELEMENTS = 2**22  # feature activations at once
 
 
 @dataclass(frozen=True)
@@ -124,15 +122,15 @@ def _harvest(
 
 def _blocks(sae: SAE, x: Float[Tensor, "n_tokens d_in"]) -> Iterator[tuple[tuple[int, int], FeatureActs]]:
     """((first token, first feature), their feature activations)"""
-    x = x.to(sae.W_enc.dtype)
+    x, most = x.to(sae.W_enc.dtype), ELEMENTS.get(x.device.type, 2**22)
     if sae.cfg.k is not None:
-        n = max(1, ELEMENTS // sae.cfg.d_sae)
+        n = max(1, most // sae.cfg.d_sae)
         for first in range(0, len(x), n):
             yield (first, 0), sae.encode(x[first : first + n])
         return
     if sae.cfg.centers_input:
         x = x - x.mean(-1, keepdim=True)
-    n = max(1, ELEMENTS // max(1, len(x)))
+    n = max(1, most // max(1, len(x)))
     for first in range(0, sae.cfg.d_sae, n):
         some = slice(first, first + n)
         with machine_rate():

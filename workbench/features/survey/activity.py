@@ -17,7 +17,7 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from workbench.activations.rows import as_batch, batches
-from workbench.features.index.collect import Entries, active, start_of
+from workbench.features.index.collect import ELEMENTS, Entries, active, start_of
 from workbench.features.index.parts import Example
 from workbench.features.index.windows import AFTER, BEFORE
 from workbench.model.head import Head
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 N_TOKENS = 4096  # in a forward pass
-N_ACTS = 2**22  # activations of units at once
 
 # (a text, the character at which each of its tokens ends) → the concepts in play at each token; the atlas's is atlas.Text.concepts_at
 Key = Callable[[Any, list[int]], Sequence[Collection[str]]]
@@ -183,7 +182,7 @@ class _Reading:
         self.units, self.n_units, self.entries = units, 0, Entries()
 
     def add(self, x: Activations, number: np.ndarray) -> None:
-        n = max(64, N_ACTS // (self.n_units or 2**14))
+        n = max(64, ELEMENTS.get(x.device.type, 2**22) // (self.n_units or 2**14))
         for first in range(0, len(x), n):
             acts = self.units.encode(x[first : first + n])
             self.n_units = acts.shape[1]

@@ -20,9 +20,10 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
 from workbench.sae.sae import SAE
-from workbench.sae.training.budget import budget, free_memory, product_rate
+from workbench.sae.training.budget import budget, product_rate
 from workbench.sae.training.checkpoint import Checkpoint, check_same_run, describe
 from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
 from workbench.sae.training.monitor import Monitor
