@@ -20,7 +20,7 @@ from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
 from workbench.features.index.parts import Label
-from workbench.model.hooks import hooked, last_logits
+from workbench.model.hooks import last_logits, seen
 from workbench.model.tokens import to_str_tokens, to_tokens
 
 A_PERSON = "a person"
@@ -195,10 +195,10 @@ class CardPane(WorkingPane):
 @torch.no_grad()
 def activations(bench: Any, tokens: torch.Tensor, feature: int) -> list[float]:
     """The feature's activation at each token of one text."""
-    seen: list[torch.Tensor] = []
-    with hooked(bench.model, bench.sae.cfg.hook_name, lambda x: seen.append(x)):
+    caught: list[torch.Tensor] = []
+    with seen(bench.model, bench.sae.cfg.hook_name, caught.append):
         last_logits(bench.model, tokens)
-    (x,) = seen
+    (x,) = caught
     return [round(value, 5) for value in bench.sae.encode(x[0].flatten(1).to(bench.sae.W_dec.dtype))[:, feature].tolist()]
 
 
