@@ -31,6 +31,7 @@ from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
 from workbench.model.hooks import check_sae
+from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 
@@ -197,10 +198,12 @@ class Workbench:
         others = [name for name, other in self.saes.items() if other is not self.sae]
         return {
             "model": f"{self.name or model.model_name}: {model.n_layers} layers, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
+            "start": str(start_token(self.model)),
             "SAE": f"{sae.d_sae:,} features at {sae.hook_name}" + (f" (also: {', '.join(others)})" if others else ""),
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
             "index": f"{self.index.manifest['n_tokens']:,} tokens" if self.index else "none",
+            **({"note": note} if (note := sae_note(self.model, self.sae)) else {}),
         }
 
     def __repr__(self) -> str:

@@ -16,7 +16,8 @@ import torch
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
+from workbench.model.start import sae_note
+from workbench.model.tokens import is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Measurement:
         self.attributions = found
         self.effects = torch.full((len(pairs),), torch.nan, dtype=torch.float64)
         self.str_tokens = to_str_tokens(model, self.tokens)
+        own = [self.tokens[0][~is_start].tolist()]
+        unknown = unknown_note(n_unknown(model, [prompt], own), len(own[0]), "the prompt")
+        self.notes = tuple(filter(None, (sae_note(model, sae), unknown)))
         self.is_start_included = include_start or not bool(is_start.any())
 
     def measure(
