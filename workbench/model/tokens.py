@@ -135,10 +135,13 @@ def answer_token(model: "TransformerBridge", text: str | int) -> int:
         return text
     if not text:
         raise ValueError("the answer is empty: expected the text of one token, such as ' Paris'")
-    if (same := _spelled(model, text)) is not None:
-        return same
-    ids = _encode(model, text)
-    unknown = getattr(model.tokenizer, "unk_token_id", None)
+    for spelled in (text.replace(" ", "▁"), text):  # SentencePiece puts a space before every text, and would make " in" of "in"
+        token = _named(model, spelled)
+        if token is not None and to_str_tokens(model, torch.tensor([token])) == [text]:
+            return token
+    ids, unknown = _encode(model, text), getattr(model.tokenizer, "unk_token_id", None)
+    if (len(ids) != 1 or ids[0] == unknown) and (token := _named(model, text)) is not None:
+        return token  # its raw form was typed: ##s, <0x0A>
     if not ids or (unknown is not None and unknown in ids):
         raise ValueError(f"{text!r} is not in the vocabulary{_nearest(text, model)}")
     if len(ids) > 1:
@@ -147,11 +150,11 @@ def answer_token(model: "TransformerBridge", text: str | int) -> int:
     return ids[0]
 
 
-def _spelled(model: "TransformerBridge", text: str) -> int | None:
-    """The token that is shown as this text. SentencePiece puts a space before every text, and would make " in" of "in"."""
-    token = model.tokenizer.convert_tokens_to_ids(text.replace(" ", "▁"))
-    is_shown = isinstance(token, int) and 0 <= token < n_embedded(model) and token != getattr(model.tokenizer, "unk_token_id", None)
-    return token if is_shown and to_str_tokens(model, torch.tensor([token])) == [text] else None
+def _named(model: "TransformerBridge", raw: str) -> int | None:
+    """The token whose raw form this is, as the vocabulary's file has it; None where there is none."""
+    token = model.tokenizer.convert_tokens_to_ids(raw)
+    is_here = isinstance(token, int) and 0 <= token < n_embedded(model) and token != getattr(model.tokenizer, "unk_token_id", None)
+    return token if is_here else None
 
 
 def _encode(model: "TransformerBridge", text: str) -> list[int]:

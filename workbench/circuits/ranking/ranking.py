@@ -20,6 +20,7 @@ import pandas as pd
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.measurement import Measurement
 from workbench.files import checked_file, write_text
+from workbench.model.chat import Chat
 from workbench.model.start import start_token
 
 ORDERS = ("activation", "attribution", "effect")
@@ -162,7 +163,7 @@ class FeatureRanking:
 
 
 def rank(
-    bench: Any, prompt: str, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
+    bench: Any, prompt: str | Chat, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
 ) -> FeatureRanking:
     """Every active feature at every position of `prompt`, with activation, attribution and measured effect on `metric`.
 
