@@ -34,7 +34,9 @@ from workbench.features.search.rarity import Rarity
 from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_sae
+from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 
@@ -70,10 +72,12 @@ class Workbench:
             object.__setattr__(self, "index", self.index.of(self.model, self.sae))
 
     def rank(
-        self, prompt: str, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
+        self, prompt: str | Chat, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
     ) -> FeatureRanking:
         """Every active feature at every position of `prompt`, by activation, attribution and measured effect on `metric`.
 
+        prompt: a text, or messages, [{"role": "user", "content": …}]: written out by the model's chat template, with role and turn of
+        each token in the table.
         ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
         """
         return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
@@ -102,7 +106,7 @@ class Workbench:
 
     def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own
         self,
-        prompt: str,
+        prompt: str | Chat,
         features: Strengths,
         max_new_tokens: int = 40,
         *,
@@ -120,12 +124,12 @@ class Workbench:
         are sane. temperature 0 is greedy. vector: `steering_vector(…)` set beside the features. tokens: whose probability to follow.
         """
         decoding = Decoding(max_new_tokens, temperature, n_samples, seed, progress=progress)
-        return steer(self, prompt, features, decoding, vector=vector, tokens=tokens, max_act=max_act)
+        return steer(self, written(self.model, prompt), features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
     def find(
         self,
-        positive: Iterable[str],
-        negative: Iterable[str] = (),
+        positive: Iterable[str] | Iterable[Chat],
+        negative: Iterable[str] | Iterable[Chat] = (),
         *,
         share: float = 0.75,
         margin: float = 2.0,
@@ -138,15 +142,19 @@ class Workbench:
         positive ones; 0 asks for silence, which a feature that means the thing seldom keeps on what is near it. max_density: leave out
         what is active on a larger share of the index's tokens. The score is in features/search.py.
         """
-        return find(self.model, self.sae, positive, negative, Filters(share, margin, max_density, top), self._known_beside)
+        return find(
+            self.model, self.sae, self._texts(positive), self._texts(negative), Filters(share, margin, max_density, top), self._known_beside
+        )
 
-    def find_at(self, prompt: str, token: str | int | None = None, *, top: int = 20) -> Found:
+    def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20) -> Found:
         """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""
-        return ways.at(self.model, self.sae, prompt, token, self._known_beside, top)
+        return ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top)
 
-    def find_by_classifier(self, positive: Iterable[str], negative: Iterable[str], *, top: int = 20) -> Found:
+    def find_by_classifier(
+        self, positive: Iterable[str] | Iterable[Chat], negative: Iterable[str] | Iterable[Chat], *, top: int = 20
+    ) -> Found:
         """The features by which a linear classifier tells the two sets of prompts apart, with its accuracy on prompts left out."""
-        return ways.classified(self.model, self.sae, positive, negative, self._known_beside, top)
+        return ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top)
 
     def find_near(self, target: int | Float[torch.Tensor, "d_in"], *, top: int = 20) -> Found:
         """The features whose directions are nearest to a feature's, or to any direction of the SAE's space."""
@@ -156,10 +164,11 @@ class Workbench:
         """The features whose label holds these words."""
         return ways.labeled(text, self._known_beside, top)
 
-    def find_by_attribution(self, prompt: str, metric: Metric, *, top: int = 20) -> Found:
+    def find_by_attribution(self, prompt: str | Chat, metric: Metric, *, top: int = 20) -> Found:
         """The features that support the metric most on this prompt, by attribution summed over its tokens. Nothing is ablated."""
-        found = attribute(self.model, self.sae, to_tokens(self.model, prompt), metric)
-        return ways.attributed(self.model, self.sae, prompt, found.attribution, self._known_beside, top)
+        text = written(self.model, prompt)
+        found = attribute(self.model, self.sae, to_tokens(self.model, text), metric)
+        return ways.attributed(self.model, self.sae, text, found.attribution, self._known_beside, top)
 
     def map(self) -> FeatureMapping:
         """All features of `saes` on one map; drawn once, kept beside the index."""
@@ -181,6 +190,12 @@ class Workbench:
     def features(self, features: Iterable[int]) -> FeaturePages:
         """The pages of several features, side by side."""
         return FeaturePages([self.feature(feature) for feature in features])
+
+    def _texts(self, prompts: Any) -> Any:
+        """Those that are conversations written out; what is no list of prompts is left for whoever checks them."""
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            return prompts
+        return [written(self.model, each) if isinstance(each, list | tuple | Mapping) else each for each in prompts]
 
     @property
     def _known_beside(self) -> Known:
@@ -224,10 +239,12 @@ class Workbench:
         others = [name for name, other in self.saes.items() if other is not self.sae]
         return {
             "model": f"{self.name or model.model_name}: {model.n_layers} layers, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
+            "start": str(start_token(self.model)),
             "SAE": f"{sae.d_sae:,} features at {sae.hook_name}" + (f" (also: {', '.join(others)})" if others else ""),
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
             "index": f"{self.index.manifest['n_tokens']:,} tokens" if self.index else "none",
+            **({"note": note} if (note := sae_note(self.model, self.sae)) else {}),
         }
 
     def __repr__(self) -> str:

@@ -21,6 +21,7 @@ from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
 from workbench.features.index.parts import Label
 from workbench.model.hooks import last_logits, seen
+from workbench.model.start import start_token
 from workbench.model.tokens import to_str_tokens, to_tokens
 
 A_PERSON = "a person"
@@ -152,14 +153,13 @@ class CardPane(WorkingPane):
 
         def work(job: Job) -> None:
             acts = activations(bench, tokens, feature)
-            shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][1:], "values": acts[1:]}
+            first = len(start_token(bench.model).ids)
+            values = acts[first:]
+            shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][first:], "values": values}
             with SETTING:
                 if (feature, text) == (self.feature, self.text):
-                    self.set_trait(
-                        "tried",
-                        shown
-                        | {"scale": max(self._page.max_act if self._page else 0.0, *acts[1:], 1e-9), "max": max(acts[1:], default=0.0)},
-                    )
+                    scale = max([self._page.max_act if self._page else 0.0, *values, 1e-9])
+                    self.set_trait("tried", shown | {"scale": scale, "max": max(values, default=0.0)})
 
         Job(work, bench.model, lambda progress: None)
 

@@ -9,6 +9,8 @@ atlas.concepts(text)                      what is in play at each token of such 
 atlas.features_of(concepts)               the features that mean a concept, at every layer
 """
 
+from types import EllipsisType
+
 import torch
 from tokenizers import Tokenizer
 
@@ -39,7 +41,7 @@ def concepts(text: str) -> list[frozenset[str]]:
     return text.concepts_at([end for _, end in encoding.offsets])
 
 
-def load(sae: str | None = None, device: str | torch.device = "cpu") -> Workbench:
+def load(sae: str | None = None, device: str | torch.device = "cpu", start_token: str | None | EllipsisType = ...) -> Workbench:
     """The bundled model with its SAEs, the features' labels and their top examples: a Workbench, in seconds and offline.
 
     sae: the width that is looked through, one of `bench.saes`; by default the one whose features name the steps of questions best.
@@ -48,7 +50,7 @@ def load(sae: str | None = None, device: str | torch.device = "cpu") -> Workbenc
     sae = sae or DEFAULT_SAE
     if sae not in names:
         raise ValueError(f"the atlas has no SAE called {sae!r}; it has {', '.join(names)}")
-    model = load_model(WEIGHTS / "model", device=device)
+    model = load_model(WEIGHTS / "model", device=device, start_token=start_token)
     model.cfg.model_name = "atlas"  # not the folder that it happens to be installed in
     saes = {name: SAE.load(WEIGHTS / f"sae_{name}", device) for name in names}
     index = FeatureIndex.open(WEIGHTS / "index", sae)

@@ -9,11 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from workbench.model.causal import check_causal
+from workbench.model.start import decide
+from workbench.model.start import start_token as decided
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -26,15 +29,22 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     tokenizer: Any = None,
+    start_token: str | None | EllipsisType = ...,
 ) -> "TransformerBridge":
     """A frozen TransformerBridge from a hub name, a local Hugging Face folder, a Hugging Face model object or a TransformerBridge.
 
     device and dtype left out: a name or folder loads on the CPU in float32, an object stays as it is. A Hugging Face model object
-    finds its tokenizer where its config was loaded from, unless one is given. Raises ValueError for a folder that holds no model, for one
+    finds its tokenizer where its config was loaded from, unless one is given. start_token leads every text that the model reads: left
+    out, what its files say (start.py); the text of a token; None for none. Raises ValueError for a folder that holds no model, for one
     that cannot be loaded, and for a model that does not read a text from left to right (causal.py).
     """
     with torch.inference_mode(False):  # weights made in it could never be part of a gradient
-        return _loaded(model, device, dtype, tokenizer)
+        bridge = _loaded(model, device, dtype, tokenizer)
+    if start_token is ... and bridge is model:
+        decided(bridge)  # when it was loaded; else now
+    else:
+        decide(bridge, start_token, raw=tokenizer if isinstance(model, torch.nn.Module) and bridge is not model else None)
+    return bridge
 
 
 def _loaded(model: Any, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> "TransformerBridge":

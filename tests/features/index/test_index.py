@@ -68,15 +68,15 @@ def test_interval_examples_are_activations_of_their_interval(index: FeatureIndex
             assert np.isclose(acts, each.activation, rtol=1e-4, atol=1e-5).any()
 
 
-def test_repeated_texts_and_start_tokens_inside_texts_are_not_shown_or_counted(model, saes, tmp_path: Path):
-    texts = ["the cat sat", "the cat sat", "the <|start|>dog", "<|start|>", ""]
+def test_repeated_texts_are_shown_once_and_only_the_start_token_in_front_is_left_out(model, saes, tmp_path: Path):
+    texts = ["the cat sat", "the cat sat", "the <|start|>dog", "<|start|>", "<|start|>the mat", ""]
     index = build_index(model, saes["wide"], texts, tmp_path, progress=False)
     count = [len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-    assert index.manifest["n_tokens"] == sum(count) - 2
+    assert index.manifest["n_tokens"] == sum(count) - 2  # those that two texts begin with lead them; the one inside is the text's own
     shown = [each for feature in range(64) for each in index.feature(feature).top]
-    assert {each.text for each in shown} == {0, 2}
-    assert all(each.str_tokens[each.peak] != "<|start|>" for each in shown)
-    assert any("<|start|>" in each.str_tokens for each in shown)  # it is read, and shown where it stands
+    assert {each.text for each in shown} == {0, 2, 4}
+    assert any(each.str_tokens[each.peak] == "<|start|>" for each in shown)
+    assert all(each.str_tokens[0] != "<|start|>" for each in shown)
 
 
 def test_long_texts_are_read_in_parts_that_see_themselves_only(model, saes, tmp_path: Path):

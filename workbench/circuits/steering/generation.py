@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from workbench.model.hooks import accepted, last_logits, seen, unembedding_last
 from workbench.model.model import BAR_DELAY
+from workbench.model.start import end_token, n_embedded
 from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Tokens
@@ -126,11 +127,12 @@ class Noise:
 
 
 def end_tokens(model: "TransformerBridge") -> list[int]:
-    """Tokens that end a text: the tokenizer's, and those that the model's generation config names besides (chat models have several)."""
+    """Tokens that end a text: the tokenizer's, and those that the model's generation config names besides (chat models have several).
+    None that the model has no embedding of: the end of a row is filled up with the first."""
     config = getattr(model.original_model, "generation_config", None)
     named = getattr(config, "eos_token_id", None)
-    named = named if isinstance(named, list) else [named]
-    return list(dict.fromkeys(token for token in (model.tokenizer.eos_token_id, *named) if token is not None))
+    named, n = named if isinstance(named, list) else [named], n_embedded(model)
+    return list(dict.fromkeys(token for token in (end_token(model), *named) if token is not None and token < n))
 
 
 @dataclass(frozen=True)
