@@ -4,7 +4,12 @@
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbk" });
   const name = node("input", { "aria-label": "Label of this feature", placeholder: "call it something", spellcheck: "false" });
-  const save = button("Set label", () => model.send({ do: "label", text: name.value }));
+  const drafts = new Map(); // feature → a label that is typed and not set yet: it waits for its feature
+  let named = null; // the feature whose label is in the box
+  const save = button("Set label", () => {
+    drafts.delete(named);
+    model.send({ do: "label", text: name.value, feature: named });
+  });
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
   const json = button("Copy JSON", () => copy(JSON.stringify(JSON.parse(model.get("facts")), null, 1), "JSON"));
@@ -48,7 +53,7 @@ function render({ model, el }) {
     }
     for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
     for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
-    if (el.getRootNode().activeElement !== name) name.value = model.get("title");
+    fillName();
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
     name.hidden = save.hidden = !model.get("can_label");
   }
@@ -77,12 +82,23 @@ function render({ model, el }) {
     change(model, { feature: Number(link.getAttribute("href").slice(1)) });
   };
   let typing;
+  const ask = () => {
+    clearTimeout(typing);
+    if (text.value !== model.get("text")) change(model, { text: text.value });
+  };
   text.oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => change(model, { text: text.value }), 200);
+    typing = setTimeout(ask, 200);
   };
+  text.onchange = ask;
   name.onkeydown = (event) => event.key === "Enter" && save.click();
-  text.value = model.get("text");
+  name.oninput = () => drafts.set(named, name.value);
+  const fillName = filled(name, () => {
+    named = model.get("feature");
+    return drafts.get(named) ?? model.get("title");
+  });
+  const fillText = filled(text, () => model.get("text"));
+  fillText();
   text.disabled = Boolean(model.isSaved);
   drawPage();
   drawTried();
@@ -90,7 +106,7 @@ function render({ model, el }) {
     [["html", "problem", "can_label", "progress", "title", "facts"], drawPage],
     [["weaker"], drawWeaker],
     [["tried"], drawTried],
-    [["text"], () => el.getRootNode().activeElement !== text && (text.value = model.get("text"))],
+    [["text"], fillText],
   ]);
 }
 

@@ -27,6 +27,7 @@ function render({ model, el }) {
   for (const each of [prompt, answer, baseline]) each.readOnly = Boolean(model.isSaved); // a saved page has no model to ask
   for (const each of [run, sae]) each.disabled = Boolean(model.isSaved);
 
+  const boxes = [["prompt", prompt], ["answer", answer], ["baseline", baseline]];
   const isRunning = () => ["waiting", "running"].includes(model.get("progress").stage);
   const send = (name, box) => {
     if (model.get(name) !== box.value) change(model, { [name]: box.value });
@@ -36,9 +37,8 @@ function render({ model, el }) {
     prompt.style.height = `${Math.min(prompt.scrollHeight + 2, 140)}px`;
   };
 
-  // A box that is being typed in keeps what was typed; any other shows the trait.
   function drawTyped() {
-    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) if (box !== el.getRootNode().activeElement || !isTyping) box.value = model.get(name);
+    for (const fill of fills) fill();
     grow();
   }
 
@@ -74,7 +74,7 @@ function render({ model, el }) {
 
   function drawProblems() {
     const problems = model.get("problems");
-    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) box.setAttribute("aria-invalid", Boolean(problems[name]));
+    for (const [name, box] of boxes) box.setAttribute("aria-invalid", Boolean(problems[name]));
     wrong.replaceChildren(...Object.values(problems).filter(Boolean).map((text) => node("div", {}, text)));
   }
 
@@ -100,27 +100,19 @@ function render({ model, el }) {
   }
 
   let typing;
-  let isTyping = false;
-  const later = (name, box) => {
-    isTyping = true;
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      isTyping = false;
-      send(name, box);
-    }, 200);
-  };
   prompt.oninput = () => {
     grow();
-    later("prompt", prompt);
+    clearTimeout(typing);
+    typing = setTimeout(() => send("prompt", prompt), 200);
   };
-  for (const [name, box] of [["answer", answer], ["baseline", baseline]]) box.onchange = () => send(name, box);
+  for (const [name, box] of boxes) box.onchange = () => send(name, box);
+  const fills = boxes.map(([name, box]) => filled(box, () => model.get(name))); // after onchange, which tells what was typed
   sae.onchange = () => change(model, { sae: sae.value });
   root.onkeydown = (event) => {
     if (event.key !== "Enter" || event.shiftKey || model.isSaved || ![prompt, answer, baseline].includes(event.target)) return;
     event.preventDefault();
     clearTimeout(typing);
-    isTyping = false;
-    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) send(name, box);
+    for (const [name, box] of boxes) send(name, box);
     model.send({ do: "run" });
   };
 

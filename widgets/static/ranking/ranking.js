@@ -171,7 +171,7 @@ function render({ model, el }) {
   }
 
   function drawControls() {
-    if (document.activeElement !== query) query.value = model.get("query");
+    fill();
     summed.checked = model.get("is_summed");
     for (const each of views.children) each.setAttribute("aria-pressed", each.dataset.shows === model.get("shows"));
     const isTable = model.get("shows") === "table";
@@ -217,10 +217,16 @@ function render({ model, el }) {
   }
 
   let typing;
+  const ask = () => {
+    clearTimeout(typing);
+    if (query.value !== model.get("query")) change(model, { query: query.value, page: 0 });
+  };
   query.oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => change(model, { query: query.value, page: 0 }), 150);
+    typing = setTimeout(ask, 150);
   };
+  query.onchange = ask;
+  const fill = filled(query, () => model.get("query"));
   summed.onchange = () => change(model, { is_summed: summed.checked, page: 0 });
   body.onkeydown = (event) => {
     if (!["ArrowDown", "ArrowUp", "Home", "End", "PageDown", "PageUp", "Enter", " "].includes(event.key)) return;

@@ -54,6 +54,15 @@ function change(model, values) {
   model.save_changes();
 }
 
+// What a box shows: read(), unless a person is in it. A box that has the focus is never written to; it catches up when it is left.
+function filled(box, read) {
+  const fill = () => {
+    if (box.getRootNode().activeElement !== box) box.value = read();
+  };
+  box.addEventListener("blur", fill);
+  return fill;
+}
+
 // Calls each draw when one of its traits changes; returns what takes them off again.
 function watch(model, draws) {
   const listeners = draws.flatMap(([names, draw]) => names.map((name) => [`change:${name}`, draw]));

@@ -1,6 +1,7 @@
 // Sliders for features, and what the model writes with them beside what it writes without. Python steers; this draws and asks.
 
 function render({ model, el }) {
+  const fills = []; // what its boxes show
   const prompt = node("textarea", { rows: 2, "aria-label": "Prompt to continue", placeholder: "a prompt to continue", spellcheck: "false" });
   const sliders = node("div", { class: "wbs-sliders" });
   const add = button("", () => model.send({ do: "add" }));
@@ -8,7 +9,8 @@ function render({ model, el }) {
   const addOther = button("Add", () => give(Number(other.value)), { "aria-label": "Add this feature" });
   const option = (name, attributes) => {
     const input = node("input", { type: "number", ...attributes });
-    input.onchange = () => (input.value !== "" && input.checkValidity() ? change(model, { [name]: Number(input.value) }) : controls());
+    input.onchange = () => input.value !== "" && input.checkValidity() && change(model, { [name]: Number(input.value) });
+    fills.push(filled(input, () => model.get(name)));
     return input;
   };
   const length = option("max_new_tokens", { min: 1, step: 1 });
@@ -60,9 +62,10 @@ function render({ model, el }) {
       unit.textContent = activation(feature, Number(range.value));
     };
     range.onchange = () => steer(feature, Number(range.value));
-    exact.onchange = () => (Number.isFinite(exact.valueAsNumber) ? steer(feature, exact.valueAsNumber) : controls());
+    exact.onchange = () => Number.isFinite(exact.valueAsNumber) && steer(feature, exact.valueAsNumber);
+    const fillExact = filled(exact, () => strengths()[feature] ?? "");
     const ticks = node("div", { class: "wbs-ticks", "aria-hidden": "true" }, node("span", {}, "−10"), node("span", {}, "0"), node("span", {}, "10"));
-    return { row: node("div", { class: "wbs-line" }, name, node("div", { class: "wbs-range" }, range, ticks), exact, unit, remove), range, exact, name, unit };
+    return { row: node("div", { class: "wbs-line" }, name, node("div", { class: "wbs-range" }, range, ticks), exact, unit, remove), range, fillExact, name, unit };
   }
   // The track is filled from 0, not from the left end.
   function fill(range) {
@@ -80,10 +83,10 @@ function render({ model, el }) {
         lines.set(feature, line(feature));
         sliders.append(lines.get(feature).row);
       }
-      const { range, exact, name, unit } = lines.get(feature);
+      const { range, fillExact, name, unit } = lines.get(feature);
       if (root.getRootNode().activeElement !== range || Number(range.value) !== strength) range.value = strength;
       fill(range);
-      exact.value = strength;
+      fillExact();
       const text = facts(feature).label;
       name.replaceChildren(node("b", {}, text || `feature ${feature}`), text ? node("span", { class: "wbp-faint" }, ` ${feature}`) : "");
       unit.textContent = activation(feature, strength);
@@ -93,8 +96,7 @@ function render({ model, el }) {
     add.disabled = !isLive || feature == null || isIn;
     add.textContent = feature == null ? "Add the selected feature" : `Add ${facts(feature).label ? `“${facts(feature).label}”` : `feature ${feature}`}`;
     add.hidden = isIn;
-    if (root.getRootNode().activeElement !== prompt) prompt.value = model.get("prompt");
-    [length.value, temperature.value, seed.value] = ["max_new_tokens", "temperature", "seed"].map((name) => model.get(name));
+    for (const fill of fills) fill();
     said();
   }
 
@@ -139,6 +141,7 @@ function render({ model, el }) {
     typing = setTimeout(type, 150);
   };
   prompt.onchange = type;
+  fills.push(filled(prompt, () => model.get("prompt")));
   prompt.onkeydown = (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
