@@ -53,7 +53,9 @@ def test_whatever_box_has_the_focus_keeps_what_is_in_it(page: Page, tmp_path: Pa
         "prompt": lambda: PromptPane(bench_of(model), prompt=PROMPT),
         "ranking": lambda: RankingTable(made_ranking()),
         "steering": lambda: SteeringPane(bench_of(model), strengths={3: 2.0}),
-        "card": lambda: CardPane(bench_of(model, index=build_index(model, random_sae(), TEXTS[:8], tmp_path / "i", progress=False)), feature=3),
+        "card": lambda: CardPane(
+            bench_of(model, index=build_index(model, random_sae(), TEXTS[:8], tmp_path / "i", progress=False)), feature=3
+        ),
     }
     pane = makers[name]()
     open_live(page, pane, tmp_path)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from widgets.figures.svg import scatter_svg, slopes_svg
-from widgets.html.ranking_data import picture
+from widgets.html.ranking_data import picture, question_of
 from widgets.html.standalone import Part, document
 from widgets.marks import FAINT, ORANGE, PURPLE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
 
@@ -24,7 +24,18 @@ CUT = "max-width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap
 SHORT = {"activation": "activ.", "attribution": "attrib.", "effect": "effect"}
 N_PAGE_ROWS = 5_000  # a page of more would be megabytes; the rest has the smallest effects
 TRAITS = dict(
-    sort_by="effect", is_descending=True, query="", page=0, page_size=12, is_summed=False, shows="table", view={}, detail={}, picture={}
+    sort_by="effect",
+    is_descending=True,
+    query="",
+    page=0,
+    page_size=12,
+    is_summed=False,
+    shows="table",
+    view={},
+    detail={},
+    picture={},
+    question={},
+    stale="",
 )  # a new table
 
 
@@ -52,6 +63,7 @@ def page_rows(ranking: Any) -> dict[str, Any]:
         "rows": {name: _json_column(table[name]) for name in ("feature", "label", "token", "pos", *ORDERS)},
         "n_left_out": len(ranking.table) - len(table),
         "is_start_included": ranking.is_start_included,
+        "question": question_of(ranking),
     }
 
 

@@ -76,6 +76,10 @@ class SteeringPane(WorkingPane):
         features = [*self.strengths, *([] if self.feature is None else [self.feature])]
         self.set_trait("about", {str(feature): self._facts(feature) for feature in features})
 
+    def relabel(self) -> None:
+        """What has a slider, called as it is now."""
+        self._describe()
+
     def _facts(self, feature: int) -> dict[str, Any]:
         """What is known without computing anything."""
         known = self.result.max_act if self.result else {}

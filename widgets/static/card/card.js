@@ -13,14 +13,27 @@ function render({ model, el }) {
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
   const json = button("Copy JSON", () => copy(JSON.stringify(JSON.parse(model.get("facts")), null, 1), "JSON"));
+  const undo = button("Undo", () => model.send({ do: "unlabel" }), { title: "take back the last label that you gave this feature" });
+  const mine = node("span", { class: "wbp-faint" });
+  const carry = button("Export", () => model.send({ do: "export" }), { title: "your labels, of all SAEs, as a file to keep or share" });
+  const file = node("input", { type: "file", accept: ".json,application/json", class: "wbp-hidden", tabindex: -1, "aria-label": "File of labels" });
+  const bring = button("Import …", () => file.click(), { title: "lays the labels of such a file over these" });
+  file.onchange = async () => {
+    const [chosen] = file.files;
+    file.value = "";
+    if (chosen) model.send({ do: "import", text: await chosen.text() });
+  };
+  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "your labels"), mine, node("div", { class: "wbp-bar" }, carry, bring, file));
   const tools = node(
     "div",
     { class: "wbk-tools" },
     name,
     save,
+    undo,
     node("span", { class: "wbp-push" }, copied),
     button("Copy HTML", () => copy(model.get("html"), "HTML")),
     json,
+    owned,
   );
   const page = node("div", { class: "wbk-page" });
   const weaker = node("details", {}, node("summary", { "data-lm-suppress-shortcuts": "true" }, "From strong to weak"), node("div"));
@@ -55,7 +68,10 @@ function render({ model, el }) {
     for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
     fillName();
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
-    name.hidden = save.hidden = !model.get("can_label");
+    const { n = 0, path = "", is_shown = false } = model.get("own");
+    for (const each of [name, save, owned]) each.hidden = Boolean(model.isSaved);
+    undo.hidden = !is_shown || Boolean(model.isSaved);
+    mine.textContent = `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
   }
 
   // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
@@ -103,7 +119,8 @@ function render({ model, el }) {
   drawPage();
   drawTried();
   return watch(model, [
-    [["html", "problem", "can_label", "progress", "title", "facts"], drawPage],
+    [["html", "problem", "own", "progress", "title", "facts"], drawPage],
+    [["exported"], () => download("labels.json", model.get("exported").text, "application/json", root)],
     [["weaker"], drawWeaker],
     [["tried"], drawTried],
     [["text"], fillText],

@@ -71,19 +71,18 @@ async function render({ model, el, host, signal }) {
     here.setAttribute("aria-label", chosen.title);
   }
 
-  const download = (content) => {
+  const keep = (content) => {
     if (!content.page) return;
-    const link = node("a", { download: content.name, href: URL.createObjectURL(new Blob([content.page], { type: "text/html" })) });
-    link.click();
+    download(content.name, content.page, "text/html", root);
     said.textContent = `${content.name} saved`;
   };
   const die = () => (dead.hidden = false); // a view is drawn while its kernel lives: the only change to come is that it does not
-  model.on("msg:custom", download);
+  model.on("msg:custom", keep);
   model.on("comm_live_update", die);
   drawPanes();
   const unwatch = watch(model, [[["panes", "tab", "waiting"], drawPanes]]);
   return () => {
-    model.off("msg:custom", download);
+    model.off("msg:custom", keep);
     model.off("comm_live_update", die);
     unwatch();
   };

@@ -133,7 +133,7 @@ function render({ model, el }) {
     [["color_by", "query", "hidden"], controls],
     [["lassoed"], () => (recolor(), list())],
     [["view"], repaint],
-    [["scores"], () => (scene.read(), controls())],
+    [["scores", "numbers", "texts"], () => (scene.read(), controls(), say())],
   ]);
   const untheme = onTheme(() => (dress(), recolor()));
   const observer = new ResizeObserver(resize);

@@ -8,19 +8,38 @@
 
 from collections.abc import Callable, Mapping
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
+from workbench.model.tokens import answer_token, is_start_token, to_str_tokens, to_tokens
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+
+N_NEXT = 5  # of the model's own next tokens that are kept
+
+
+class Standing(NamedTuple):
+    """Where an answer stands among the tokens that the model would say itself."""
+
+    probability: float
+    rank: int  # 1: it is what the model says
+    next_tokens: dict[str, float]  # the likeliest, with their probabilities
+
+
+def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | int) -> Standing:
+    probabilities, token = logits.double().softmax(-1), answer_token(model, answer)
+    best = probabilities.topk(min(N_NEXT, len(probabilities)))
+    likeliest = dict(zip(to_str_tokens(model, best.indices), best.values.tolist(), strict=True))
+    return Standing(float(probabilities[token]), int((logits > logits[token]).sum()) + 1, likeliest)
 
 
 class Measurement:
@@ -40,6 +59,7 @@ class Measurement:
         self.attributions = found
         self.effects = torch.full((len(pairs),), torch.nan, dtype=torch.float64)
         self.str_tokens = to_str_tokens(model, self.tokens)
+        self.standing = standing(model, found.logits, metric.answer)
         self.is_start_included = include_start or not bool(is_start.any())
 
     def measure(
@@ -63,6 +83,7 @@ class Measurement:
     def table(self, labels: Mapping[int, str]) -> pd.DataFrame:
         """One row per pair: feature, pos, token, activation, attribution, effect (NaN where not measured), label."""
         pos, feature = self.pairs.T.cpu().numpy()
+        labels = dict(labels)
         at = (self.pairs[:, 0], self.pairs[:, 1])
         return pd.DataFrame(
             {

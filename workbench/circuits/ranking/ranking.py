@@ -8,7 +8,8 @@ matters, attribution nearly as much as the effect; `agreement` measures this for
 """
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.circuits.metrics import Metric
-from workbench.circuits.ranking.measurement import Measurement
+from workbench.circuits.ranking.measurement import Measurement, Standing
 from workbench.files import checked_file, write_text
 
 ORDERS = ("activation", "attribution", "effect")
@@ -62,6 +63,7 @@ class FeatureRanking:
     model_name: str = ""
     sae_name: str = ""
     is_start_included: bool = False
+    standing: Standing | None = None  # of the answer, in what the model would say itself
 
     def __post_init__(self):
         missing = [name for name in COLUMNS if name not in self.table]
@@ -107,6 +109,20 @@ class FeatureRanking:
             n_measured=len(measured),
         )
 
+    @property
+    def caveat(self) -> str:
+        """What to know first: an answer that the model would not give itself."""
+        if self.standing is None or self.standing.rank == 1:
+            return ""
+        first, probability = next(iter(self.standing.next_tokens.items()))
+        own = f"{self.answer!r} is not what the model says: its own first choice is {first!r}, {percent(probability)}"
+        return f"{own}; {self.answer!r} comes #{self.standing.rank}, {percent(self.standing.probability)}"
+
+    def relabeled(self, labels: Mapping[int, str]) -> "FeatureRanking":
+        """The same with features called as they are now."""
+        known = dict(labels)
+        return replace(self, table=self.table.assign(label=[known.get(int(feature), "") for feature in self.table["feature"]]))
+
     def to_html(self, path: str | Path) -> Path:
         """Write the ranking as one page that needs nothing else: no network, and without scripts it still shows the lists."""
         from widgets.html.ranking import ranking_page
@@ -142,6 +158,7 @@ class FeatureRanking:
             f"  {self.prompt!r}",
             f"  clean metric {self.clean_metric:+.3f}; {pairs}; {start}",
         ]
+        lines += [f"  {self.caveat}"] if self.caveat else []
         lines += [
             f"  effect {row.effect:+.3f}  attribution {row.attribution:+.3f} (#{row.attribution_rank})  activation {row.activation:.3f} "
             f"(#{row.activation_rank})  feature {row.feature} at {row.pos} {row.token!r}  {row.label}".rstrip()
@@ -178,6 +195,7 @@ def as_ranking(bench: Any, found: Measurement) -> FeatureRanking:
         model_name=bench.name or str(bench.model.cfg.model_name),
         sae_name=bench.sae_name,
         is_start_included=found.is_start_included,
+        standing=found.standing,
     )
 
 
@@ -197,3 +215,7 @@ def _check_order(by: str) -> None:
 def _pearson(x: pd.Series, y: pd.Series) -> float:
     is_constant = len(x) < 2 or x.std() == 0 or y.std() == 0
     return float("nan") if is_constant else float(np.corrcoef(x, y)[0, 1])
+
+
+def percent(p: float) -> str:
+    return "> 99 %" if p >= 0.995 else f"{p:.0%}".replace("%", " %") if p >= 0.01 else "< 1 %"
