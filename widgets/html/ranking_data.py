@@ -79,9 +79,17 @@ def picture(ranking: Any, kind: str) -> dict[str, Any]:
         return about
     agreement = ranking.agreement()
     figures = {
-        by: {"correlation": plain(getattr(agreement, f"{by}_correlation")), "overlap": getattr(agreement, f"{by}_overlap")}
+        by: {
+            "correlation": plain(getattr(agreement, f"{by}_correlation")),
+            "rank": plain(getattr(agreement, f"{by}_rank_correlation")),
+            "overlap": getattr(agreement, f"{by}_overlap"),
+        }
         for by in ("attribution", "activation")
     }
+    if agreement.hangs_on_one_pair:
+        row = ranking.table.loc[agreement.outlier]
+        figures["attribution"]["without"] = plain(agreement.attribution_without)
+        figures["attribution"]["pair"] = f"{visible(row['label']) or 'feature'} {row['feature']} at “{visible(row['token'])}”"
     return {**about, "n_top": agreement.n_top, "agreement": figures}
 
 

@@ -23,17 +23,15 @@ function render({ model, el }) {
     file.value = "";
     if (chosen) model.send({ do: "import", text: await chosen.text() });
   };
-  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "your labels"), mine, node("div", { class: "wbp-bar" }, carry, bring, file));
+  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "more"), mine, node("div", { class: "wbp-bar" }, carry, bring, file, button("Copy HTML", () => copy(model.get("html"), "HTML")), json));
   const tools = node(
     "div",
     { class: "wbk-tools" },
     name,
     save,
     undo,
-    node("span", { class: "wbp-push" }, copied),
-    button("Copy HTML", () => copy(model.get("html"), "HTML")),
-    json,
     owned,
+    node("span", { class: "wbp-push" }, copied),
   );
   const page = node("div", { class: "wbk-page" });
   const weaker = node("details", {}, node("summary", { "data-lm-suppress-shortcuts": "true" }, "From strong to weak"), node("div"));
@@ -69,9 +67,9 @@ function render({ model, el }) {
     fillName();
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
     const { n = 0, path = "", is_shown = false } = model.get("own");
-    for (const each of [name, save, owned]) each.hidden = Boolean(model.isSaved);
+    for (const each of [name, save, carry, bring]) each.hidden = Boolean(model.isSaved);
     undo.hidden = !is_shown || Boolean(model.isSaved);
-    mine.textContent = `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
+    mine.textContent = model.isSaved ? "" : `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
   }
 
   // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
