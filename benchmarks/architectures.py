@@ -289,7 +289,7 @@ def in_a_process(architecture: str, variant: str, seconds: float) -> Trial:
 def main() -> None:
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
-    import workbench.bench  # noqa: F401 imported once, before the forks
+    import workbench.bench
     import workbench.circuits.graph.heads  # noqa: F401
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -1,5 +1,6 @@
 """Tiny random models of five families, saved as Hugging Face folders and loaded by load_model, and an SAE that many features fire in."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_labels_of_yours(tmp_path_factory: pytest.TempPathFactory):
+    """A person's labels stay out of tests, and tests out of the person's folder."""
+    os.environ["WORKBENCH_LABELS"] = str(tmp_path_factory.mktemp("labels") / "labels.json")
+
+
+@pytest.fixture(autouse=True)
+def own_labels(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a test's own."""
+    path = tmp_path_factory.mktemp("labels") / "labels.json"
+    monkeypatch.setenv("WORKBENCH_LABELS", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")

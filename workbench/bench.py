@@ -26,6 +26,7 @@ from workbench.circuits.steering.steering import Strengths, steer
 from workbench.circuits.steering.vectors import SteeringVector
 from workbench.features.index.examples import Examples
 from workbench.features.index.index import FeatureIndex
+from workbench.features.index.own_labels import A_PERSON, LaidOver, OwnLabels
 from workbench.features.index.page import FeaturePage, FeaturePages
 from workbench.features.index.parts import Label
 from workbench.features.search import ways
@@ -38,7 +39,7 @@ from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_sae
 from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
-from workbench.sae.sae import SAE
+from workbench.sae.sae import SAE, checked_feature
 
 PARTS = (
     ("model", TransformerBridge, 'workbench.model.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
@@ -70,6 +71,7 @@ class Workbench:
             check_sae(self.model, sae)
         if self.index is not None:
             object.__setattr__(self, "index", self.index.of(self.model, self.sae))
+        object.__setattr__(self, "labels", LaidOver(self.labels, self.sae.fingerprint))
 
     def rank(
         self, prompt: str | Chat, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
@@ -182,10 +184,27 @@ class Workbench:
         """What is known of a feature: when it is active, what it promotes, what is near it. From the index; without one, the example
         texts are read, at the first call."""
         page = self._known.feature(feature)
-        label = page.label if page.label.text else Label(self.labels.get(int(feature), ""))
+        own_labels = self.own_labels
+        own = own_labels.of(self.sae.fingerprint()) if self.index is None and own_labels.path.is_file() else {}  # an index knows them
+        label = own.get(int(feature)) or (page.label if page.label.text else Label(self.labels.get(int(feature), "")))
         neighbors = {self.sae_name if name == page.sae_name else name: found for name, found in page.neighbors.items()}
         named = dict(sae_name=self.sae_name, model_name=self.name or page.model_name, neighbors=neighbors)
         return replace(page, label=label, **named)
+
+    def label(self, feature: int, text: str) -> None:
+        """What you call a feature of this SAE, from now on, wherever it is shown; "" gives back what was there before. Kept in a file of
+        yours, `own_labels.path`, never beside the index or in the package."""
+        label = Label(text.strip(), None, A_PERSON)
+        self.own_labels.put(self.sae.fingerprint(), {checked_feature(feature, self.sae.cfg.d_sae): label})
+
+    def unlabel(self, feature: int) -> None:
+        """Takes back the last label that you gave the feature."""
+        self.own_labels.undo(self.sae.fingerprint(), checked_feature(feature, self.sae.cfg.d_sae))
+
+    @property
+    def own_labels(self) -> OwnLabels:
+        """Your labels, of all SAEs: .write("mine.json") to share them, .add("theirs.json") to take over others'."""
+        return OwnLabels()
 
     def features(self, features: Iterable[int]) -> FeaturePages:
         """The pages of several features, side by side."""

@@ -5,8 +5,8 @@ import torch
 from made_models import D_MODEL, FAMILIES, N_VOCAB, n_hooks
 
 from workbench.model import gemm, replay, tail
-from workbench.model.replay import WAYS, Replay
 from workbench.model.reading import Columns
+from workbench.model.replay import WAYS, Replay
 from workbench.model.tail import from_position, place
 
 HOOKS = [

@@ -8,21 +8,40 @@
 
 from collections.abc import Callable, Mapping
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
 from workbench.model.chat import Chat, Speaker, speakers, written
 from workbench.model.start import sae_note
-from workbench.model.tokens import is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
+from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+
+N_NEXT = 5  # of the model's own next tokens that are kept
+
+
+class Standing(NamedTuple):
+    """Where an answer stands among the tokens that the model would say itself."""
+
+    probability: float
+    rank: int  # 1: it is what the model says
+    next_tokens: dict[str, float]  # the likeliest, with their probabilities
+
+
+def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | int) -> Standing:
+    probabilities, token = logits.double().softmax(-1), answer_token(model, answer)
+    best = probabilities.topk(min(N_NEXT, len(probabilities)))
+    likeliest = dict(zip(to_str_tokens(model, best.indices), best.values.tolist(), strict=True))
+    return Standing(float(probabilities[token]), int((logits > logits[token]).sum()) + 1, likeliest)
 
 
 class Measurement:
@@ -47,6 +66,7 @@ class Measurement:
         own = [self.tokens[0][~is_start].tolist()]
         unknown = unknown_note(n_unknown(model, [prompt], own), len(own[0]), "the prompt")
         self.notes = tuple(filter(None, (sae_note(model, sae), unknown)))
+        self.standing = standing(model, found.logits, metric.answer)
         self.is_start_included = include_start or not bool(is_start.any())
 
     def measure(
@@ -71,6 +91,7 @@ class Measurement:
         """One row per pair: feature, pos, token, activation, attribution, effect (NaN where not measured), label; of a conversation
         also the role and turn that the token belongs to (chat.py)."""
         pos, feature = self.pairs.T.cpu().numpy()
+        labels = dict(labels)
         at = (self.pairs[:, 0], self.pairs[:, 1])
         return pd.DataFrame(
             {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.features.index.own_labels import OwnLabels, stamp
 from workbench.features.index.page import FeaturePage, FeaturePages
 from workbench.features.index.parts import Correlate, Example, Label, Neighbor
 from workbench.features.index.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
@@ -126,13 +127,21 @@ class FeatureIndex:
         """DuckDB on the tables features, examples, peaks, texts and vocabulary; those of all SAEs, told apart by their column sae."""
         return self._tables.sql(query, *parameters)
 
-    @cached_property
+    @property
     def table(self) -> pd.DataFrame:
         """One row per feature: feature, label, density, n_active, max_act, and the tokens it promotes most."""
+        known = self.__dict__.get("_labeled")
+        if known is None or known[0] is not self.labels():
+            labels = self.labels()
+            table = self._unlabeled.copy()
+            table.insert(1, "label", [labels[feature].text if feature in labels else "" for feature in table["feature"]])
+            known = self.__dict__["_labeled"] = labels, table
+        return known[1]
+
+    @cached_property
+    def _unlabeled(self) -> pd.DataFrame:
         columns = "feature, density, n_active, max_act, promoted[1:5] AS promoted"
         table = self.sql(f"SELECT {columns} FROM features WHERE sae = ? ORDER BY feature", self.sae_name)
-        labels = self.labels()
-        table.insert(1, "label", [labels[feature].text if feature in labels else "" for feature in table["feature"]])
         table["promoted"] = table["promoted"].map(self._tables.str_tokens)
         return table
 
@@ -187,22 +196,29 @@ class FeatureIndex:
         return folder / "index.html"
 
     def labels(self, sae: str | None = None) -> dict[int, Label]:
-        """What features mean, as far as somebody or something said: feature → label."""
-        return self._labels.get(sae or self.sae_name, {})
+        """What features mean, as far as somebody or something said: feature → label. A person's own stand over the index's."""
+        sae, laid = sae or self.sae_name, self.__dict__.setdefault("_laid_over", {})
+        if laid.get(sae, (None,))[0] != stamp():
+            own = OwnLabels().of(self.manifest["saes"][sae]["fingerprint"]) if sae in self.manifest["saes"] else {}
+            laid[sae] = stamp(), {**self._labels.get(sae, {}), **own}
+        return laid[sae][1]
 
     def label_texts(self) -> dict[int, str]:
-        """The same as a Workbench shows them, each with its score."""
-        return {feature: str(label) for feature, label in self.labels().items()}
+        """Those of the index itself, each with its score, for a Workbench, which lays a person's own over them."""
+        return {feature: str(label) for feature, label in self._labels.get(self.sae_name, {}).items()}
 
     def save_labels(self, labels: Mapping[int, Label]) -> None:
-        """Add labels of this SAE's features, or replace them. A person's (origin "a person") stays where another one comes; a person's
-        empty one takes the label away."""
-        own = {i: label for i, label in labels.items() if label.is_human or not self.labels().get(i, label).is_human}
-        merged = {**self.labels(), **{self._checked(i): label for i, label in own.items()}}
-        saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
-        write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
-        for name in ("_labels", "table"):
-            self.__dict__.pop(name, None)
+        """Add labels of this SAE's features, or replace them; an empty one takes a label away. A person's (origin "a person") go to the
+        person's own file (own_labels.py) and stand over all others, the others beside the index."""
+        labels = {self._checked(i): label for i, label in labels.items()}
+        if own := {i: label for i, label in labels.items() if label.is_human}:
+            OwnLabels().put(self.manifest["saes"][self.sae_name]["fingerprint"], own)
+        if others := {i: label for i, label in labels.items() if not label.is_human}:
+            merged = {**self._labels.get(self.sae_name, {}), **others}
+            saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
+            write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
+            for name in ("_labels", "_laid_over"):
+                self.__dict__.pop(name, None)
 
     def save_neurons(self, neurons: Mapping[int, Sequence[Correlate]]) -> None:
         """Add the neurons that are most like features of this SAE: their pages show them."""
