@@ -5,7 +5,9 @@ transformer_lens take seconds to import, so each command imports what it needs w
 """
 
 import importlib.metadata
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -35,7 +37,8 @@ app.add_typer(atlas_app, name="atlas")
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback.
+    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, so does what a library raises; a bug of ours
+    keeps its traceback.
 
     typer makes Ctrl-C the exit status 130.
     """
@@ -46,8 +49,17 @@ def main(args: Sequence[str] | None = None) -> int:
         message = error.format_message() + commands(error)
     except (ValueError, OSError) as error:
         message = str(error)
+    except Exception as error:
+        if is_ours(error):
+            raise
+        message = f"{type(error).__name__}: {error}"
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def is_ours(error: Exception) -> bool:
+    """Was it raised in this package's code?"""
+    return "workbench" in traceback.extract_tb(error.__traceback__)[-1].filename.split(os.sep)[-4:]
 
 
 def commands(error: typer.TyperException) -> str:

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import D_MODEL_HOOKS
 from workbench.shapes import Directions
 
 if TYPE_CHECKING:
@@ -23,6 +22,19 @@ if TYPE_CHECKING:
 
 N_TOKENS = 10  # listed of each kind
 N_COLUMNS = 2**14  # of the vocabulary at once: a large one has hundreds of thousands
+
+
+# The last part of a hook name that stands in the residual stream or adds to it.
+STREAM_HOOKS = (
+    "hook_resid_pre",
+    "hook_resid_mid",
+    "hook_resid_post",
+    "hook_in",
+    "hook_out",
+    "hook_mlp_out",
+    "hook_attn_out",
+    "hook_embed",
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class TokenLogits:
 def is_in_stream(hook_name: str) -> bool:
     """Does what stands at this hook point add to the residual stream, in the stream's own coordinates?"""
     parts = hook_name.split(".")
-    return parts[-1] in D_MODEL_HOOKS and len(parts) in (1, 3)
+    return parts[-1] in STREAM_HOOKS and len(parts) in (1, 3)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -97,6 +98,18 @@ def train_many(
     on_metrics: Callable[[Metrics], None] | None = None,
 ) -> list[SAE]:
     """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name)."""
+    with recording():
+        return _train_many(stream, configs, progress, folder, checkpoint_every, on_metrics)
+
+
+def _train_many(
+    stream: Stream | Streams,
+    configs: Sequence[TrainConfig],
+    progress: bool,
+    folder: str | Path | None,
+    checkpoint_every: int,
+    on_metrics: Callable[[Metrics], None] | None,
+) -> list[SAE]:
     sources = [source_of(stream, cfg) for cfg in configs]
     run = [describe(source, cfg) for source, cfg in zip(sources, configs, strict=True)]
     home = Path(folder) if folder else None
@@ -122,6 +135,18 @@ def train_many(
             sae.save(place)
         checkpoint.remove()
     return saes
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Inside, gradients are recorded and new tensors are float32, whatever the caller's cell has switched off or set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def learn(
