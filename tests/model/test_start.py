@@ -10,7 +10,8 @@ from made_tokenizers import byte_tokenizer, pieces_tokenizer
 
 from workbench.activations.rows import Rows
 from workbench.activations.stream import ActivationStream
-from workbench.bench import Workbench, load
+from workbench.bench import Workbench
+from workbench.benches import load
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.steering.generation import end_tokens
 from workbench.features.index.index import build_index

@@ -17,6 +17,7 @@ from workbench.cli.lab import lab
 from workbench.cli.label import label
 from workbench.cli.learn import convert, evaluate, plan, scaling, train
 from workbench.cli.observe import find, index, page
+from workbench.cli.options import shell_words
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
@@ -45,9 +46,16 @@ def main(args: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         message = error.format_message() + commands(error)
     except (ValueError, OSError) as error:
-        message = str(error)
+        message = shell_words(str(error), options(args))
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def options(args: Sequence[str]) -> list[str]:
+    """The options of the command that was called, as Python spells them."""
+    known: Any = getattr(typer.main.get_command(app), "commands", {})
+    command = next((known[arg] for arg in args if arg in known), None)
+    return [] if command is None else [param.name for param in command.params if param.param_type_name == "option"]
 
 
 def commands(error: typer.TyperException) -> str:
