@@ -58,6 +58,7 @@ def find(
     share: Annotated[float, typer.Option(help="Of the prompts that a feature has to be active on.")] = 0.75,
     margin: Annotated[float, typer.Option(help="Activation allowed without, as a share of the mean with; 0: silence.")] = 2.0,
     max_density: Annotated[float, typer.Option(help="Leave out what is active on a larger share of the index's tokens.")] = 0.1,
+    last: Annotated[bool, typer.Option("--last", help="Only what features do at each prompt's last token counts.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many features.")] = 20,
     model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
     sae: Annotated[str | None, typer.Option(help="The SAE's folder; for the atlas, one of its widths.")] = None,
@@ -87,7 +88,7 @@ def find(
     elif classify:
         found = bench.find_by_classifier(prompts, without, top=top)
     else:
-        found = bench.find(prompts, without, share=share, margin=margin, max_density=max_density, top=top)
+        found = bench.find(prompts, without, share=share, margin=margin, max_density=max_density, top=top, at_last=last)
     found = replace(found, note=shell_words(found.note, ("share", "margin")))
     if html is not None:
         write_text(html, found_page(found))

@@ -169,7 +169,7 @@ def _from_files(tokenizer: Any) -> Any:
 
 def _is_in_files(raw: Any, text: str) -> bool:
     """Some tokenizer classes have a start token by default, and add it to a vocabulary that lacks it."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     name = raw.name_or_path or ""
     if not name or raw.bos_token_id < raw.vocab_size:  # made in memory; or a token of the vocabulary itself
