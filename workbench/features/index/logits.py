@@ -17,13 +17,13 @@ from torch import Tensor
 
 from workbench.activations.rows import Row, as_batch, like_length
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import D_MODEL_HOOKS
 from workbench.shapes import Directions
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 N_TOKENS = 10  # listed of each kind
+STREAM_HOOKS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_in", "hook_out", "hook_mlp_out", "hook_attn_out", "hook_embed")
 SMALL, ENOUGH = 1024, 10  # a vocabulary whose use some thousands of tokens show; tokens to read for each of its own
 RARELY = 100  # times less than by guessing
 N_COLUMNS = 2**14  # of the vocabulary at once: a large one has hundreds of thousands
@@ -42,7 +42,7 @@ class TokenLogits:
 def is_in_stream(hook_name: str) -> bool:
     """Does what stands at this hook point add to the residual stream, in the stream's own coordinates?"""
     parts = hook_name.split(".")
-    return parts[-1] in D_MODEL_HOOKS and len(parts) in (1, 3)
+    return parts[-1] in STREAM_HOOKS and len(parts) in (1, 3)
 
 
 @torch.no_grad()
