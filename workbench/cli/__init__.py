@@ -19,6 +19,7 @@ from workbench.cli.lab import lab
 from workbench.cli.label import label
 from workbench.cli.learn import convert, evaluate, plan, scaling, train
 from workbench.cli.observe import find, index, page
+from workbench.cli.options import shell_words
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
@@ -48,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         message = error.format_message() + commands(error)
     except (ValueError, OSError) as error:
-        message = str(error)
+        message = shell_words(str(error), options(args))
     except Exception as error:
         if is_ours(error):
             raise
@@ -60,6 +61,13 @@ def main(args: Sequence[str] | None = None) -> int:
 def is_ours(error: Exception) -> bool:
     """Was it raised in this package's code?"""
     return "workbench" in traceback.extract_tb(error.__traceback__)[-1].filename.split(os.sep)[-4:]
+
+
+def options(args: Sequence[str]) -> list[str]:
+    """The options of the command that was called, as Python spells them."""
+    known: Any = getattr(typer.main.get_command(app), "commands", {})
+    command = next((known[arg] for arg in args if arg in known), None)
+    return [] if command is None else [param.name for param in command.params if param.param_type_name == "option"]
 
 
 def commands(error: typer.TyperException) -> str:

@@ -7,7 +7,7 @@ token: theirs once for every few tokens). Features do nothing at start tokens he
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,11 @@ class Codes:
     def activations(self, prompt: int, feature: int) -> list[float]:
         """One feature's, at every token."""
         return self.of(prompt)[:, [feature]].toarray()[:, 0].tolist()
+
+    def at_last(self) -> "Codes":
+        """The same with what features do at each prompt's last token only."""
+        is_last = np.isin(np.arange(self.acts.shape[0]), self.bounds[1:] - 1)
+        return replace(self, acts=sparse.csr_array(sparse.diags_array(is_last.astype(self.acts.dtype)) @ self.acts))
 
     @cached_property
     def peaks(self) -> Peaks:
