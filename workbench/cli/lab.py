@@ -21,7 +21,7 @@ WORDS = """# Explore
 
 Why does the model say what it says? The cell below opens the whole workbench on one screen.
 
-- **Choose a row** of the ranking: its page opens beside it. **Enter** in the question ranks another one; *questions …* has some to begin with.
+- **Choose a row** of the ranking: its page opens beside it. **Enter** in the question ranks another one; *questions …* has some.
 - **Find**, **Steer**, **Map** and **Attention** look at the same feature. **?** says what the keys do.
 - **Copy as Python** writes what you see as code."""
 # A federated extension as JupyterLab loads it, written by hand: one plugin, which waits for the notebook and runs it once.
