@@ -149,13 +149,14 @@ def _question(ranking: Any) -> str:
     other = f"logit({token_html(ranking.baseline)})" if ranking.baseline else "mean logit"
     metric = f"logit({token_html(ranking.answer)}) − {other} = <b>{number(ranking.clean_metric)}</b>{_standing(ranking)}"
     measured = "every effect measured" if n_measured == len(table) else f"{n_measured:,} effects measured"
-    start = "start token included" if ranking.is_start_included else "start token left out"
+    start = escape(visible(ranking.start_words))
+    notes = "".join(f'<div style="margin-top:4px;font-size:12px">{escape(visible(note))}</div>' for note in ranking.notes)
     source = " · ".join(escape(visible(name)) for name in (ranking.model_name, ranking.sae_name, ranking.hook_name) if name)
     return (
         f'<div style="font-size:20px;font-weight:600;line-height:1.3">{escape(_why(ranking))}</div>'
         f'<div style="margin-top:4px">{metric}</div>'
         f'<div style="margin-top:4px;{FAINT};font-size:12px">{n_features:,} features active at {len(table):,} (feature, position) pairs · '
-        f"{measured} · {start}{' · ' if source else ''}{source}</div>"
+        f"{measured} · {start}{' · ' if source else ''}{source}</div>{notes}"
     )
 
 

@@ -20,8 +20,9 @@ from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
 from workbench.features.index.own_labels import watch
-from workbench.features.index.page import Label
-from workbench.model.hooks import hooked, last_logits
+from workbench.features.index.parts import Label
+from workbench.model.hooks import last_logits, seen
+from workbench.model.start import start_token
 from workbench.model.tokens import to_str_tokens, to_tokens
 
 REST = 0.3  # seconds
@@ -159,14 +160,13 @@ class CardPane(WorkingPane):
 
         def work(job: Job) -> None:
             acts = activations(bench, tokens, feature)
-            shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][1:], "values": acts[1:]}
+            first = len(start_token(bench.model).ids)
+            values = acts[first:]
+            shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][first:], "values": values}
             with SETTING:
                 if (feature, text) == (self.feature, self.text):
-                    self.set_trait(
-                        "tried",
-                        shown
-                        | {"scale": max(self._page.max_act if self._page else 0.0, *acts[1:], 1e-9), "max": max(acts[1:], default=0.0)},
-                    )
+                    scale = max([self._page.max_act if self._page else 0.0, *values, 1e-9])
+                    self.set_trait("tried", shown | {"scale": scale, "max": max(values, default=0.0)})
 
         Job(work, bench.model, lambda progress: None)
 
@@ -231,10 +231,10 @@ class CardPane(WorkingPane):
 @torch.no_grad()
 def activations(bench: Any, tokens: torch.Tensor, feature: int) -> list[float]:
     """The feature's activation at each token of one text."""
-    seen: list[torch.Tensor] = []
-    with hooked(bench.model, bench.sae.cfg.hook_name, lambda x: seen.append(x)):
+    caught: list[torch.Tensor] = []
+    with seen(bench.model, bench.sae.cfg.hook_name, caught.append):
         last_logits(bench.model, tokens)
-    (x,) = seen
+    (x,) = caught
     return [round(value, 5) for value in bench.sae.encode(x[0].flatten(1).to(bench.sae.W_dec.dtype))[:, feature].tolist()]
 
 

@@ -11,7 +11,7 @@ import workbench
 from workbench import atlas
 from workbench.bench import Workbench
 from workbench.features.index.own_labels import OwnLabels
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.files import checked_file, checked_folder, write_text
 
 PACKAGE = Path(workbench.__file__).parent

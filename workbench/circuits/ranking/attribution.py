@@ -17,6 +17,8 @@ from torch import Tensor
 from workbench.circuits.metrics import Metric, resolve
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_sae, hooked, last_logits
+from workbench.model.points import check_point
+from workbench.model.precision import InFloat32
 from workbench.model.tokens import is_start_token
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Rows, Tokens
@@ -85,14 +87,16 @@ class Gradient:
 def gradient_at(
     model: "TransformerBridge", hook_name: str, tokens: Tokens, metric: Metric, at: Float[Tensor, "batch pos d_in"] | None = None
 ) -> Gradient:
-    """The metric's gradient at a hook point; at: put there first. Below the hook autograd keeps nothing."""
+    """The metric's gradient at a hook point; at: put there first. Below the hook autograd keeps nothing. In float32 at least."""
+    check_point(model, hook_name)
     resolved, leaves = resolve(model, metric), []
 
     def leaf(value: Tensor) -> Tensor:
         leaves.append((value if at is None else at.view_as(value)).detach().clone().requires_grad_())
         return leaves[-1]
 
-    with machine_rate(), torch.enable_grad(), hooked(model, hook_name, leaf):
+    recording = (torch.inference_mode(False), torch.enable_grad())  # whatever the caller's cell has switched off
+    with recording[0], recording[1], machine_rate(), InFloat32(model), hooked(model, hook_name, leaf):
         logits = last_logits(model, tokens)
         value = resolved(logits)
         assert len(leaves) == 1, f"{hook_name} fired {len(leaves)} times in one forward pass, expected once"

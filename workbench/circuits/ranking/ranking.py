@@ -21,6 +21,8 @@ import pandas as pd
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.measurement import Measurement, Standing
 from workbench.files import checked_file, write_text
+from workbench.model.chat import Chat
+from workbench.model.start import start_token
 
 ORDERS = ("activation", "attribution", "effect")
 COLUMNS = ("feature", "pos", "token", *ORDERS, "label")
@@ -76,6 +78,8 @@ class FeatureRanking:
     model_name: str = ""
     sae_name: str = ""
     is_start_included: bool = False
+    start_token: str | None = None  # what leads the prompt, "" for nothing; None: not said
+    notes: tuple[str, ...] = ()  # what to know before believing it, a sentence each
     standing: Standing | None = None  # of the answer, in what the model would say itself
 
     def __post_init__(self):
@@ -161,13 +165,21 @@ class FeatureRanking:
 
         return plot_ranks(self.top(n))
 
+    @property
+    def start_words(self) -> str:
+        """What became of the start token."""
+        if self.start_token == "":
+            return "no start token"
+        named = f" {self.start_token}" if self.start_token else ""
+        return f"start token{named} {'included' if self.is_start_included else 'left out'}"
+
     def _repr_html_(self) -> str:
         from widgets.html.ranking import ranking_html
 
         return ranking_html(self)
 
     def __repr__(self) -> str:
-        start = "start token included" if self.is_start_included else "start token left out"
+        start = self.start_words
         n_measured = int(self.table["effect"].notna().sum())
         other = repr(self.baseline) if self.baseline else "the mean logit"
         pairs = f"{len(self.table):,} active (feature, position) pairs, {n_measured:,} measured"
@@ -182,11 +194,11 @@ class FeatureRanking:
             f"(#{row.activation_rank})  feature {row.feature} at {row.pos} {row.token!r}  {row.label}".rstrip()
             for row in self.top(5).itertuples()
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
 def rank(
-    bench: Any, prompt: str, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
+    bench: Any, prompt: str | Chat, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
 ) -> FeatureRanking:
     """Every active feature at every position of `prompt`, with activation, attribution and measured effect on `metric`.
 
@@ -213,6 +225,8 @@ def as_ranking(bench: Any, found: Measurement) -> FeatureRanking:
         model_name=bench.name or str(bench.model.cfg.model_name),
         sae_name=bench.sae_name,
         is_start_included=found.is_start_included,
+        start_token=start_token(bench.model).text,
+        notes=found.notes,
         standing=found.standing,
     )
 

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.index.examples import Example
 from workbench.features.index.own_labels import OwnLabels, stamp
-from workbench.features.index.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
+from workbench.features.index.page import FeaturePage, FeaturePages
+from workbench.features.index.parts import Correlate, Example, Label, Neighbor
 from workbench.features.index.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
 from workbench.features.index.tables import Tables, intervals
 from workbench.features.index.windows import TOP, bin_width
-from workbench.features.search.rarity import Rarity
 from workbench.files import checked_folder, write_json, write_text
+from workbench.model.start import other_note
+from workbench.model.tokens import unknown_note
 from workbench.sae.sae import SAE, checked_feature
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class FeatureIndex:
         theirs, ours = self.manifest["model"], model_fingerprint(model)
         if theirs["fingerprint"] != ours:
             raise ValueError(f"this index is of another model: of {theirs['name']} {theirs['fingerprint']}, this model is {ours}")
+        if "start_token" in theirs and (other := other_note(model, theirs["start_token"], "this index")):
+            raise ValueError(other)
         if not self.has(sae):
             known = ", ".join(f"{name} {fingerprint}" for fingerprint, name in self._names.items())
             raise ValueError(f"this index is of another SAE: of {known}, this SAE is {sae.fingerprint()}")
@@ -223,14 +226,10 @@ class FeatureIndex:
         write_json(self._neuron_file, {str(i): some for i, some in kept.items()})
         self.__dict__.pop("_neurons", None)
 
-    @cached_property
-    def rarity(self) -> Rarity:
-        """How rare it is that features are as active as they are somewhere."""
-        return Rarity.of(self)
-
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""
         saes, corpus, model = self.manifest["saes"], self.manifest["corpus"], self.manifest["model"]
+        unknown = unknown_note(self.manifest.get("n_unknown", 0), self.manifest["n_tokens"], "its texts")
         widths = {f"SAE {name}": f"{facts['d_sae']:,} features at {facts['hook_name']}" for name, facts in saes.items()}
         if len(saes) > 1:
             widths[f"SAE {self.sae_name}"] += " (the one looked through)"
@@ -238,7 +237,8 @@ class FeatureIndex:
             "model": f"{model['name']} ({model['fingerprint']})",
             **widths,
             "corpus": f"{self.manifest['n_tokens']:,} tokens of {corpus['n_texts']:,} texts ({corpus['fingerprint']})",
-            "left out": "start tokens",
+            "start": _start_words(model.get("start_token")),
+            **({"unknown": unknown} if unknown else {}),
             "labels": f"{len(self.labels()):,} features" if self.labels() else "none",
         }
 
@@ -278,3 +278,9 @@ class FeatureIndex:
 
     def _checked(self, feature: int) -> int:
         return checked_feature(feature, self.manifest["saes"][self.sae_name]["d_sae"], self.sae_name)
+
+
+def _start_words(start: str | None) -> str:
+    if start is None:
+        return "start tokens, left out"
+    return f"{start!r} led every text, left out" if start else "no start token"

@@ -17,7 +17,7 @@ from weakref import WeakMethod
 
 from platformdirs import user_data_path
 
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.files import checked_file, write_json
 
 A_PERSON = "a person"

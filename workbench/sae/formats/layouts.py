@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.sae.sae import ARCHITECTURES, SAEError
+from workbench.sae.architectures import ARCHITECTURES
+from workbench.sae.config import SAEError
 
 Weights = dict[str, Tensor]
 JSON = dict[str, Any]
@@ -55,6 +56,8 @@ def saelens(weights: Weights, cfg: JSON, scaler: JSON, path: Path) -> Foreign:
     kwargs = metadata.get("model_from_pretrained_kwargs") or cfg.get("model_from_pretrained_kwargs") or {}
     if kwargs == {"center_writing_weights": True}:
         metadata.pop("model_from_pretrained_kwargs", None)  # centers_input says it
+    if isinstance(cfg.get("prepend_bos"), bool):  # SAELens 5 has it beside the rest
+        metadata.setdefault("prepend_bos", cfg["prepend_bos"])
     k = cfg.get("k", (cfg.get("activation_fn_kwargs") or {}).get("k"))
     return Foreign(
         "SAELens",
