@@ -10,7 +10,19 @@ LAYERS = ["shapes", "files", "model", "activations", "sae", "features", "circuit
 VIEWS = ["marks", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,
-    "workbench/sae": ["architectures", "sae", "neighborhoods", "formats", "evaluation", "evaluate", "kernels", "training", "scaling"],
+    "workbench/sae": [
+        "architectures",
+        "sae",
+        "transcoder",
+        "cross_layer",
+        "neighborhoods",
+        "formats",
+        "evaluation",
+        "evaluate",
+        "kernels",
+        "training",
+        "scaling",
+    ],
     "workbench/features": ["index", "search", "labels", "survey"],
     "workbench/circuits": ["metrics", "intervene", "ranking", "evidence", "steering", "graph"],
     "widgets": VIEWS,
@@ -18,7 +30,8 @@ WINGS = {  # in the order of the data, files that stand beside the wings include
 MOST_FILES = 14  # of a wing: one question, a dozen doors at most
 PURE = ("widgets.marks", "widgets.figures", "widgets.html")  # rows in, str or Figure out: how a result object shows itself
 LAZY = {("workbench.atlas", "workbench.bench")}  # atlas.load() gives the object that a notebook holds
-LAZY |= {("workbench.sae.sae", "workbench.sae.formats")}  # SAE.load reads what any library wrote
+# SAE.load and Transcoder.load read what any library wrote
+LAZY |= {(f"workbench.sae.{name}", "workbench.sae.formats") for name in ("sae", "transcoder", "cross_layer")}
 FILES = [path.relative_to(ROOT) for package in ("workbench", "widgets") for path in sorted((ROOT / package).rglob("*.py"))]
 
 

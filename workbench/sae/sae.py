@@ -49,11 +49,7 @@ class SAEConfig:
     def __post_init__(self):
         if self.architecture not in ARCHITECTURES:
             raise SAEError(f"architecture {self.architecture!r} is unknown; there is {', '.join(ARCHITECTURES)}")
-        takes_k = self.architecture in ("topk", "batchtopk")
-        if takes_k and (self.k is None or not 1 <= self.k <= self.d_sae):
-            raise SAEError(f"a {self.architecture} SAE of {self.d_sae:,} features needs k from 1 to {self.d_sae:,}, not {self.k}")
-        if self.k is not None and not takes_k:
-            raise SAEError(f"k={self.k} belongs to topk and batchtopk SAEs, this one is {self.architecture}")
+        check_k(self.architecture, self.k, self.d_sae, "SAE")
 
 
 class SAE(nn.Module):
@@ -74,7 +70,8 @@ class SAE(nn.Module):
 
     def extra_repr(self) -> str:
         """What stands in the brackets of repr(sae)."""
-        return f"{self.cfg.architecture}, {self.cfg.d_in:,} → {self.cfg.d_sae:,} features at {self.cfg.hook_name}"
+        assumed = f"; assumed: {self.cfg.metadata['assumed']}" if "assumed" in self.cfg.metadata else ""
+        return f"{self.cfg.architecture}, {self.cfg.d_in:,} → {self.cfg.d_sae:,} features at {self.cfg.hook_name}{assumed}"
 
     def encode(self, x: Activations) -> FeatureActs:
         """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
@@ -162,6 +159,15 @@ class SAE(nn.Module):
         from workbench.sae.formats.read import read
 
         return read(source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
+
+
+def check_k(architecture: str, k: int | None, d_sae: int, what: str) -> None:
+    """Raises SAEError unless k is given where the architecture takes one, and nowhere else."""
+    takes_k = architecture in ("topk", "batchtopk")
+    if takes_k and (k is None or not 1 <= k <= d_sae):
+        raise SAEError(f"a {architecture} {what} of {d_sae:,} features needs k from 1 to {d_sae:,}, not {k}")
+    if k is not None and not takes_k:
+        raise SAEError(f"k={k} belongs to topk and batchtopk {what}s, this one is {architecture}")
 
 
 def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:
