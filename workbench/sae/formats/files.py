@@ -32,7 +32,7 @@ BESIDE = (SCALER_FILE, WHITENING_FILE, CIRCUIT_TRACER_FILE)
 NESTED = "checkpoints"  # where Llama Scope puts its weights
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"  # how they begin; torch's files and npz are zip archives
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
-A_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<subfolder>[\w.-]+(/[\w.-]+)*))?")
+A_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<subfolder>[\w.+:-]+(/[\w.+:-]+)*))?")
 
 
 @dataclass(frozen=True)

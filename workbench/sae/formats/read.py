@@ -19,7 +19,7 @@ from workbench.sae.formats.foreign import Foreign, Weights
 from workbench.sae.formats.gemma import gemma_scope_1, gemma_scope_2
 from workbench.sae.formats.openmoss import openmoss
 from workbench.sae.formats.public import connor_rob, openai, qwen_scope, with_known
-from workbench.sae.formats.saelens import saelens
+from workbench.sae.formats.saelens import check_architecture, saelens
 from workbench.sae.formats.sparsify import sparsify
 from workbench.sae.sae import CFG_FILE, SAE, SAEError
 
@@ -59,6 +59,7 @@ def recognize(tensors: Weights, files: SAEFiles) -> Foreign:
     """Which library wrote these tensors, told by their names and by the JSON beside them."""
     names, cfg, path = set(tensors), files.cfg, files.weights
     weights = {OUR_NAMES.get(name, name): tensor.T if name in TRANSPOSED else tensor for name, tensor in tensors.items()}
+    check_architecture(cfg, path)
     if not {"W_enc", "W_dec"} <= set(weights) and cfg.get("architecture") != "temporal":
         raise SAEError(_nothing_known(names, cfg, path))
     if max(weights["W_dec"].dim(), weights.get("W_enc", weights["W_dec"]).dim()) > 2 and "w_dec" not in names:

@@ -60,11 +60,16 @@ def saelens(weights: Weights, files: SAEFiles) -> Foreign:
     return _transcoder(foreign, architecture, path) if architecture in TRANSCODERS else foreign
 
 
+def check_architecture(cfg: JSON, path: Path) -> None:
+    """Raises SAEError for SAELens' SAEs that are none here, whatever tensors they have."""
+    architecture = cfg.get("architecture")
+    if architecture in NOT_READ and not (architecture == "temporal" and cfg.get("n_attn_layers") == 0):
+        raise SAEError(f"{path}: {'an' if architecture == 'abstopk' else 'a'} {architecture} SAE {NOT_READ[architecture]}")
+
+
 def _architecture(cfg: JSON, path: Path) -> str:
     activation = cfg.get("activation_fn", cfg.get("activation_fn_str", "relu"))
     architecture = "topk" if activation == "topk" else cfg.get("architecture", "standard")
-    if architecture in NOT_READ:
-        raise SAEError(f"{path}: a {architecture} SAE {NOT_READ[architecture]}")
     if architecture not in (*SAES, *TRANSCODERS) or activation not in ("relu", "topk"):
         raise SAEError(
             f"{path}: architecture {architecture!r} with {activation} is unknown here; there is {', '.join(ARCHITECTURES)}, gated"
