@@ -25,6 +25,11 @@ def visible(token: str) -> str:
     return "".join(shown.get(c) or (f"\\u{ord(c):04x}" if unicodedata.category(c) in hidden else c) for c in token)
 
 
+def in_lines(token: str) -> str:
+    """The same where text flows: code keeps its lines."""
+    return visible(token).replace("⏎", "⏎\n")
+
+
 def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     """As many decimals as a column whose largest value is `scale` needs, two at least; a true minus sign; – where nothing was measured."""
     if not math.isfinite(value):
@@ -32,6 +37,11 @@ def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     digits = 2 if scale >= 1 or scale <= 0 else min(2 - math.floor(math.log10(scale)), 9)
     text = f"{value:+,.{digits}f}" if is_signed else f"{value:,.{digits}f}"
     return text.replace("-", "−")
+
+
+def share(p: float) -> str:
+    """A probability in words that fit a chip."""
+    return "> 99 %" if p >= 0.995 else f"{100 * p:.0f} %" if p >= 0.01 else "< 1 %"
 
 
 def token_html(token: str) -> str:
@@ -46,7 +56,7 @@ def highlights_html(str_tokens: Sequence[str], values: Mapping[int, float], scal
     """The prompt from position `first` on, with the tokens of `values` (position → number) shaded up to `scale`."""
     spans = []
     for pos, token in list(enumerate(str_tokens))[first:]:
-        text, value = escape(visible(token)), values.get(pos, math.nan)
+        text, value = escape(in_lines(token)), values.get(pos, math.nan)
         if math.isfinite(value):
             title = f"position {pos}: {number(value, is_signed, scale)}"
             text = f'<span style="{shade_style(value, scale, is_signed)}" title="{title}">{text}</span>'

@@ -6,8 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.sae.cross_layer import CrossLayerConfig, CrossLayerTranscoder
-from workbench.sae.transcoder import Transcoder, TranscoderConfig
+from workbench.sae.config import CrossLayerConfig, TranscoderConfig
+from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.transcoder import Transcoder
 
 D_IN, D_OUT, D_FEATURES = 8, 6, 24
 

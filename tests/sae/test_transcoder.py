@@ -9,9 +9,10 @@ from made_transcoders import D_IN, random_cross_layer, random_transcoder
 from safetensors.torch import load_file, save_file
 
 from workbench.model.hooks import check_sae, check_transcoder
+from workbench.sae.config import SAEConfig, SAEError, TranscoderConfig
 from workbench.sae.cross_layer import CrossLayerTranscoder
-from workbench.sae.sae import SAE, SAEConfig, SAEError
-from workbench.sae.transcoder import Transcoder, TranscoderConfig
+from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Transcoder
 
 X = torch.randn(5, D_IN, generator=torch.Generator().manual_seed(0))
 KINDS = [(architecture, skip) for architecture in ("standard", "topk", "batchtopk", "jumprelu") for skip in (False, True)]

@@ -70,6 +70,10 @@ class Finder(WorkingPane):
             )
             self._show_outside()
 
+    def relabel(self) -> None:
+        """What was found, called as it is now."""
+        self._filter()
+
     @traitlets.observe("feature")
     def _show_outside(self, change: Any = None) -> None:
         feature, codes = self.feature, self._codes

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model.tail import Columns
+from workbench.model.reading import Columns
 from workbench.model.tokens import answer_token, to_str_tokens
 from workbench.shapes import LastLogits, Rows
 

@@ -38,7 +38,7 @@ def rank(
     """Rank the features behind an answer: by measured effect, attribution or activation."""
     if html is not None:
         checked_file(html)
-    from workbench.bench import load
+    from workbench.benches import load
     from workbench.circuits.metrics import logit_diff
 
     ranking = load(model, sae, device=device).rank(prompt, logit_diff(answer, baseline), ablate=ablate)
@@ -56,7 +56,9 @@ def ranking_json(ranking: "FeatureRanking", top: int | None, by: Order) -> dict[
     """The whole ranking as plain data; what was not measured is null."""
     rows = ranking.top(top or max(1, len(ranking.table)), by=by)
     about = ("prompt", "str_tokens", "answer", "baseline", "clean_metric", "model_name", "sae_name", "hook_name", "is_start_included")
-    agreement = {name: None if math.isnan(value) else value for name, value in vars(ranking.agreement()).items()}
+    agreement = {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in vars(ranking.agreement()).items()
+    }
     facts = {name: getattr(ranking, name) for name in about}
     return facts | {"agreement": agreement, "rows": json.loads(rows.to_json(orient="records", double_precision=15))}
 
@@ -73,11 +75,14 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
     rather = repr(ranking.baseline) if ranking.baseline else "the mean logit"
     console.print(Text(visible(ranking.prompt)))
     console.print(Text(f"Why {ranking.answer!r} rather than {rather}? Difference: {ranking.clean_metric:.2f}"))
+    if ranking.caveat:
+        console.print(Text(ranking.caveat, style="bold"))
     for order in orders:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("", "feature", "token", *Order, "label"):
             is_text = heading in ("token", "label")
-            table.add_column(heading, justify="left" if is_text else "right", no_wrap=heading != "label")
+            # texts are folded where there is no room, never cut; numbers stay on their line
+            table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
         for place, row in enumerate(ranking.top(top, by=order).to_dict("records"), start=1):
             numbers = (number(row["effect"]), number(row["attribution"]), number(row["activation"], is_signed=False))
             ranks = [row[f"{name}_rank"] for name in Order]  # no rank where the effect was not measured
@@ -111,7 +116,7 @@ def steer(
     """Let the model write while features are clamped to strength × their largest activation; the unsteered text beside it."""
     strengths = dict(map(_numbers, feature))
     known = {key: values[0] for key, values in map(_numbers, max_act)}
-    from workbench.bench import load
+    from workbench.benches import load
 
     steering = load(model, sae, device=device).steer(
         prompt, strengths, max_new_tokens, temperature=temperature, n_samples=samples, seed=seed, tokens=token, max_act=known

@@ -41,8 +41,10 @@ def _linear_operands(input: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
 def _is_for_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     given = [x, weight] if bias is None else [x, weight, bias]
+    if any(t.device.type != "cpu" for t in given):
+        return False
     is_known = x.dtype == torch.float32 or (x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    is_plain = is_known and all(t.device.type == "cpu" and t.dtype == x.dtype and t.layout == torch.strided for t in given)
+    is_plain = is_known and all(t.dtype == x.dtype and t.layout == torch.strided for t in given)
     is_frozen = weight.ndim == 2 and not weight.requires_grad and (bias is None or (bias.ndim == 1 and not bias.requires_grad))
     is_large = x.numel() >= FEWEST_ROWS * x.shape[-1] and x.numel() * weight.shape[0] >= SMALLEST
     is_dense = weight.is_contiguous() or weight.T.is_contiguous()  # gaps between rows send oneDNN into a loop, 1000 × slower

@@ -7,46 +7,20 @@
 n_layers − 1, and everything has the layer first. On disk it is circuit-tracer's folder (formats/circuit_tracer.py).
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.sae.architectures import jumprelu, relu
-from workbench.sae.sae import SAEError
+from workbench.sae.config import CrossLayerConfig
+from workbench.sae.formats.circuit_tracer_write import write_cross_layer
+from workbench.sae.formats.transcoders import read_cross_layer
 
 LayerInputs = Float[Tensor, "n_layers *batch d_in"]
 LayerActs = Float[Tensor, "n_layers *batch d_sae"]
 LayerOutputs = Float[Tensor, "n_layers *batch d_out"]
-
-
-@dataclass(frozen=True)
-class CrossLayerConfig:
-    n_layers: int
-    d_in: int
-    d_out: int
-    d_sae: int  # features of each layer
-    hook_in: str  # inside of a block: "hook_resid_mid"
-    hook_out: str
-    model_name: str = ""
-    architecture: str = "standard"  # or "jumprelu"
-    has_skip: bool = False
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self):
-        if self.architecture not in ("standard", "jumprelu"):
-            raise SAEError(f"a cross-layer transcoder is standard or jumprelu, not {self.architecture!r}")
-
-    @property
-    def hook_names_in(self) -> list[str]:
-        return [f"blocks.{layer}.{self.hook_in}" for layer in range(self.n_layers)]
-
-    @property
-    def hook_names_out(self) -> list[str]:
-        return [f"blocks.{layer}.{self.hook_out}" for layer in range(self.n_layers)]
 
 
 class CrossLayerTranscoder(nn.Module):
@@ -96,13 +70,9 @@ class CrossLayerTranscoder(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write circuit-tracer's folder, each file complete or absent. With a skip only this reads it: circuit-tracer loses a CLT's."""
-        from workbench.sae.formats.circuit_tracer_write import write_cross_layer
-
         write_cross_layer(self, Path(folder))
 
     @classmethod
     def load(cls, source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> "CrossLayerTranscoder":
         """Read circuit-tracer's folder of a cross-layer transcoder, or a hub id. Frozen, float32. Raises SAEError."""
-        from workbench.sae.formats.transcoders import read_cross_layer_transcoder
-
-        return read_cross_layer_transcoder(source, device, model_name=model_name)
+        return read_cross_layer(cls, source, device, model_name=model_name)

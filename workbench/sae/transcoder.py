@@ -11,7 +11,6 @@ A transcoder is no SAE: what an SAE cannot explain is x − x_hat at one place, 
 """
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +21,13 @@ from torch import Tensor, nn
 
 from workbench.files import write_whole
 from workbench.sae.architectures import select
-from workbench.sae.sae import ARCHITECTURES, CFG_FILE, SAELENS_VERSION, WEIGHTS_FILE, SAEError, check_k
+from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
+from workbench.sae.formats.transcoders import read_set, read_transcoder
+from workbench.sae.sae import SAELENS_VERSION
 from workbench.shapes import Activations, FeatureActs
 
 Outputs = Float[Tensor, "*batch d_out"]
 SAELENS_NAMES = {"standard": "", "jumprelu": "jumprelu_", "topk": "topk_", "batchtopk": "batchtopk_"}  # SAELens has the first two
-
-
-@dataclass(frozen=True)
-class TranscoderConfig:
-    d_in: int
-    d_out: int
-    d_sae: int
-    hook_name_in: str  # where x comes from, such as "blocks.3.mlp.hook_in"
-    hook_name_out: str  # where y_hat goes, such as "blocks.3.hook_mlp_out"
-    model_name: str = ""
-    architecture: str = "standard"  # as of an SAE: "standard" is ReLU
-    k: int | None = None  # topk, batchtopk: active features per token
-    has_skip: bool = False  # y_hat includes x @ W_skip
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self):
-        if self.architecture not in ARCHITECTURES:
-            raise SAEError(f"architecture {self.architecture!r} is unknown; there is {', '.join(ARCHITECTURES)}")
-        check_k(self.architecture, self.k, self.d_sae, "transcoder")
 
 
 class Transcoder(nn.Module):
@@ -117,9 +99,15 @@ class Transcoder(nn.Module):
 
         The names given win over what the files say. Raises SAEError, saying which file is wrong and how; an SAE is refused, too.
         """
-        from workbench.sae.formats.transcoders import read_transcoder
+        return read_transcoder(cls, source, device, hook_name_in=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
 
-        return read_transcoder(source, device, hook_name_in=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
+
+def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:
+    """Layer → transcoder, from circuit-tracer's folder (or a hub id of one), or from a folder of transcoders' folders.
+
+    Raises SAEError where a layer is missing, two are of the same layer, or they are of several models.
+    """
+    return read_set(Transcoder, source, device, model_name=model_name)
 
 
 def _to_saelens(cfg: TranscoderConfig) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import torch
 from made_transcoders import D_IN, circuit_tracer_folder, layer_tensors, random_cross_layer, random_transcoder
 from safetensors.torch import load_file, save_file
 
+from workbench.sae.config import SAEError
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats.circuit_tracer_write import write_set
-from workbench.sae.formats.transcoders import load_transcoders
-from workbench.sae.sae import SAE, SAEError
-from workbench.sae.transcoder import Transcoder
+from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Transcoder, load_transcoders
 
 X = torch.randn(5, D_IN, generator=torch.Generator().manual_seed(0))
 

@@ -1,64 +1,25 @@
-"""The sparse training step is the plain one: loss and gradients, for every architecture, in every product's form, at the edges.
-
-Weights and activations lie on a grid so coarse that float32 holds every pre-activation exactly, and biases tell features apart: no
-selection depends on the order in which a machine adds.
-"""
+"""The sparse training step is the plain one: loss and gradients, for every architecture, in every product's form, at the edges."""
 
 import os
 import subprocess
 import sys
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from made_step import ALIVE, D_IN, D_SAE, L1, N_ROWS, assert_same_step, close, made
 
-from workbench.sae.architectures import BANDWIDTH
+from workbench.sae.architectures import ARCHITECTURES, BANDWIDTH
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels import entries, proposal
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries
+from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.kernels.step import sparse_step, step
-from workbench.sae.sae import ARCHITECTURES, SAE, SAEConfig
-
-D_IN, D_SAE, N_ROWS, K, L1 = 48, 320, 33, 6, 5.0
-ALIVE = {"ordinary": 0.0, "all dead": -1000.0, "all alive": 1000.0}  # added to every bias
-
-
-def on_grid(*shape: int, spread: float) -> torch.Tensor:
-    return (8 * spread * torch.randn(*shape)).round() / 8
-
-
-def made(architecture: str, case: str = "ordinary") -> tuple[SAE, torch.Tensor]:
-    torch.manual_seed(1)
-    k = None if "topk" not in architecture else D_SAE if case == "all alive" else K
-    sae = SAE(SAEConfig(D_IN, D_SAE, "blocks.0.hook_resid_pre", architecture=architecture, k=k))
-    with torch.no_grad():
-        sae.W_enc.T.copy_(on_grid(D_SAE, D_IN, spread=0.4))
-        sae.W_dec.copy_(on_grid(D_SAE, D_IN, spread=0.4))
-        sae.b_dec.copy_(on_grid(D_IN, spread=1))
-        sae.b_enc.copy_((2 * torch.randperm(D_SAE) + 1) / 2**13 - (4 if architecture == "standard" else 0) + ALIVE[case])
-        sae.W_dec[7] = 0  # ‖W_dec_i‖ has no gradient here
-        if sae.threshold is not None:
-            sae.threshold.copy_(5 + on_grid(D_SAE, spread=0.5))
-    return sae, on_grid(N_ROWS, D_IN, spread=1)
-
-
-def close(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return (found.double() - expected.double()).norm().item() <= 1e-5 * expected.double().norm().item()
-
-
-def assert_same_step(sae: SAE, x: torch.Tensor, fast_step=sparse_step) -> None:
-    expected = plain_step(sae, x, L1)
-    gradients = {name: weight.grad.clone() for name, weight in sae.named_parameters()}
-    found = fast_step(sae, x, L1)
-    for field in fields(expected):
-        assert close(getattr(found, field.name), getattr(expected, field.name)), field.name
-    for name, weight in sae.named_parameters():
-        assert weight.grad.shape == weight.shape and weight.grad.stride() == weight.stride(), name
-        assert close(weight.grad, gradients[name]), name
+from workbench.sae.sae import SAE
 
 
 @pytest.fixture(params=["compiled loops", "plain torch"])
@@ -237,15 +198,6 @@ def test_activations_that_are_not_finite_give_a_loss_that_is_not():
         assert not torch.isfinite(sparse_step(sae, x, L1).loss)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("case", ALIVE)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_loss_and_gradients_on_a_gpu(architecture, case):
-    sae, x = made(architecture, case)
-    assert_same_step(sae.cuda(), x.cuda())
-
-
 @pytest.mark.skipif(not find_spec("triton"), reason="triton is not installed")
 def test_triton_kernels_are_the_compiled_loops():
     """By Triton's interpreter, which must be chosen before triton is imported."""
@@ -255,7 +207,7 @@ def test_triton_kernels_are_the_compiled_loops():
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}, check=True)
 
 
-@pytest.mark.parametrize("form", [entries, entries.fast("cpu")], ids=["plain torch", "compiled loops"])
+@pytest.mark.parametrize("form", [entries, fast("cpu")], ids=["plain torch", "compiled loops"])
 def test_products_with_few_entries_are_dense_products(form):
     torch.manual_seed(0)
     mask = torch.rand(20, 12) < 0.3  # (features, rows)

@@ -37,12 +37,15 @@ const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
 const visible = (text) =>
   text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥").replace(HIDDEN, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
 
+// The same where text flows: code keeps its lines.
+const inLines = (text) => visible(text).replaceAll("⏎", "⏎\n");
+
 // Tokens shaded by values ≥ 0 (null: not shaded).
 function shaded(tokens, values, scale) {
   return tokens.map((token, i) => {
     const value = values[i];
-    if (value == null || value <= 0) return document.createTextNode(token);
-    const mark = node("span", { class: "wbp-mark", title: `activation ${number(value, false, scale)}` }, token);
+    if (value == null || value <= 0) return document.createTextNode(inLines(token));
+    const mark = node("span", { class: "wbp-mark", title: `activation ${number(value, false, scale)}` }, inLines(token));
     mark.style.setProperty("--shade", `${Math.round(8 + 47 * (scale ? Math.min(value / scale, 1) : 0))}%`);
     return mark;
   });
@@ -52,6 +55,15 @@ function shaded(tokens, values, scale) {
 function change(model, values) {
   for (const [name, value] of Object.entries(values)) model.set(name, value);
   model.save_changes();
+}
+
+// What a box shows: read(), unless a person is in it. A box that has the focus is never written to; it catches up when it is left.
+function filled(box, read) {
+  const fill = () => {
+    if (box.getRootNode().activeElement !== box) box.value = read();
+  };
+  box.addEventListener("blur", fill);
+  return fill;
 }
 
 // Calls each draw when one of its traits changes; returns what takes them off again.

@@ -156,7 +156,7 @@ class _Measured:
             pos, neuron = _largest(attribution, n)
             value, replay = at.x[0], Replay(model, name, self.tokens)
             x = replay.clean[pos].clone()
-            x[torch.arange(len(pos)), neuron] = 0.0
+            x[torch.arange(len(pos), device=x.device), neuron] = 0.0
             effects = effects_of(replay, self.resolved, pos, x)
             label = [f"MLP {name.split('.')[1]}"] * len(pos)
             parts.append(self._rows(KINDS[4], pos, neuron, value[pos, neuron], attribution[pos, neuron], effects, label))

@@ -21,7 +21,7 @@ from torch import Tensor
 from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.model.hooks import hooked, last_logits
+from workbench.model.hooks import hooked, last_logits, seen
 from workbench.model.tail import place
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.shapes import Rows, Tokens
@@ -105,7 +105,7 @@ def _effects(bench: Any, rows: Tokens, metric: ResolvedMetric, ablation: dict[in
 
 def _unread(model: "TransformerBridge", layer: int, pos: int) -> AbstractContextManager:
     def block(scores: Tensor) -> Tensor:
-        scores, heads = scores.clone(), torch.arange(len(scores))
+        scores, heads = scores.clone(), torch.arange(len(scores), device=scores.device)
         scores[heads, heads, pos + 1 :, pos] = torch.finfo(scores.dtype).min
         return scores
 
@@ -117,7 +117,7 @@ def _pattern(model: "TransformerBridge", tokens: Tokens, layer: int) -> Patterns
     """(head, from position, to position)"""
     caught: list[Tensor] = []
     hook_name = f"blocks.{layer}.attn.hook_pattern"
-    with hooked(model, hook_name, lambda pattern: caught.append(pattern[0].float().cpu())):
+    with seen(model, hook_name, lambda pattern: caught.append(pattern[0].float().cpu())):
         last_logits(model, tokens)
     assert len(caught) == 1, f"{hook_name} fired {len(caught)} times in one forward pass, expected once"
     return caught[0].numpy()

@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.model.hooks import accepted, hooked, last_logits
+from workbench.model.hooks import accepted, last_logits, seen, unembedding_last
 from workbench.model.model import BAR_DELAY
+from workbench.model.start import end_token, n_embedded
 from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Tokens
@@ -126,11 +127,12 @@ class Noise:
 
 
 def end_tokens(model: "TransformerBridge") -> list[int]:
-    """Tokens that end a text: the tokenizer's, and those that the model's generation config names besides (chat models have several)."""
+    """Tokens that end a text: the tokenizer's, and those that the model's generation config names besides (chat models have several).
+    None that the model has no embedding of: the end of a row is filled up with the first."""
     config = getattr(model.original_model, "generation_config", None)
     named = getattr(config, "eos_token_id", None)
-    named = named if isinstance(named, list) else [named]
-    return list(dict.fromkeys(token for token in (model.tokenizer.eos_token_id, *named) if token is not None))
+    named, n = named if isinstance(named, list) else [named], n_embedded(model)
+    return list(dict.fromkeys(token for token in (end_token(model), *named) if token is not None and token < n))
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,15 @@ def read(model: "TransformerBridge", sae: SAE, tokens: Tokens, n_prompt: int, fe
 
 def _read_batch(model: "TransformerBridge", sae: SAE, tokens: Tokens, n_new: int, features: Sequence[int]) -> Reading:
     caught: list[Tensor] = []
-    with hooked(model, sae.cfg.hook_name, lambda x: caught.append(x[:, -n_new:].flatten(2).to(sae.W_dec.dtype))):
-        logits = model(tokens, **accepted(model, use_cache=False, logits_to_keep=n_new + 1))
+    reading = seen(model, sae.cfg.hook_name, lambda x: caught.append(x[:, -n_new:].flatten(2).to(sae.W_dec.dtype)))
+    with reading, unembedding_last(model, n_new + 1):
+        logits = model(tokens, **accepted(model, use_cache=False))
     log_probs = logits[:, -n_new - 1 : -1].float().log_softmax(-1).gather(-1, tokens[:, -n_new:, None])[..., 0]
     assert len(caught) == 1, f"{sae.cfg.hook_name} fired {len(caught)} times in one forward pass, expected once"
     return Reading(log_probs, sae.encode(caught[0])[..., list(features)])
 
 
 def _cached_step(model: "TransformerBridge", tokens: Tokens, cache: Any) -> tuple[LastLogits, Any]:
-    options = accepted(model, use_cache=True, logits_to_keep=1)
-    logits, cache = model(tokens, return_type="logits_and_cache", past_key_values=cache, **options)
+    with unembedding_last(model):
+        logits, cache = model(tokens, return_type="logits_and_cache", past_key_values=cache, **accepted(model, use_cache=True))
     return logits[:, -1], cache

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, facts: Mapping[str, Any], progress: bool) -> None:
     """Write the index's files from its shards', the manifest last, with `facts`: what it is of."""
     shards = sorted(path for path in (folder / "shards").iterdir() if path.suffix != ".partial")
-    sizes = [json.loads((shard / "shard.json").read_text())["n_tokens"] for shard in shards]
+    counts = [json.loads((shard / "shard.json").read_text()) for shard in shards]
+    sizes, unknown = [count["n_tokens"] for count in counts], {"n_unknown": sum(count.get("n_unknown", 0) for count in counts)}
     n_tokens, read = sum(sizes), [shard for shard, size in zip(shards, sizes, strict=True) if size]
     if not n_tokens:
         raise ValueError(f"the {facts['corpus']['n_texts']:,} texts hold no tokens but start tokens: there is nothing to read")
@@ -58,7 +59,7 @@ def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, fa
     _write_texts(folder, read)
     _write_vocabulary(model, folder / "vocabulary.parquet")
     files = {path.name: path.stat().st_size for path in sorted(folder.glob("*.parquet"))}
-    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, "n_rows_with_peaks": len(rows), "files": files})
+    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, **unknown, "n_rows_with_peaks": len(rows), "files": files})
 
 
 def rows_with_peaks(shards: Iterable[Path]) -> np.ndarray:

@@ -21,6 +21,7 @@ import torch
 
 from workbench.features.index.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
 from workbench.files import write_whole
+from workbench.model.start import start_token
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def identity(model: "TransformerBridge", saes: Mapping[str, SAE], n_chars: int) 
         }
         for name, sae in saes.items()
     }
-    model_facts = {"name": Path(str(model.cfg.model_name)).name, "fingerprint": model_fingerprint(model)}
+    name = Path(str(model.cfg.model_name)).name
+    model_facts = {"name": name, "fingerprint": model_fingerprint(model), "start_token": start_token(model).text}
     return {"format": FORMAT, "model": model_facts, "saes": facts, "shard": n_chars}
 
 

@@ -17,11 +17,12 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from workbench.activations.rows import as_batch, batches
-from workbench.features.index.collect import BATCH, active
+from workbench.activations.rows import Row, as_batch, batches
+from workbench.features.index.collect import BATCH, ELEMENTS, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
 from workbench.model.hooks import check_sae
+from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.architectures import select
 from workbench.sae.sae import SAE
@@ -29,8 +30,6 @@ from workbench.shapes import FeatureActs
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-ELEMENTS = 2**22  # feature activations at once
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Codes:
     prompts: list[str]
     str_tokens: list[list[str]]
     acts: sparse.csr_array  # (tokens of all prompts, d_sae)
-    first: int  # where the texts begin: 1 after a start token
+    first: int  # where the texts begin: 1 after a start token, 0 without one
 
     @cached_property
     def bounds(self) -> np.ndarray:
@@ -100,7 +99,7 @@ def encode(
     row, feature, act = (np.concatenate(column) for column in zip(*parts, strict=True))
     acts = sparse.csr_array(sparse.coo_array((act, (row, feature)), shape=(bounds[-1], sae.cfg.d_sae)))
     strings = [to_str_tokens(model, torch.tensor(row)) for row in rows]
-    return Codes([str(prompt) for prompt in prompts], strings, acts, first=int(is_start[0]))
+    return Codes([str(prompt) for prompt in prompts], strings, acts, first=len(start_token(model).ids))
 
 
 def _tokens(model: "TransformerBridge", prompt: str, number: int) -> list[int]:
@@ -116,7 +115,7 @@ def _harvest(
     """Of all rows, one after the other."""
     found: dict[int, Tensor] = {}
     for batch in batches([len(row) for row in rows], BATCH["cpu"]):
-        acts = through_bridge(model, as_batch(model, [rows[i] for i in batch])[0], [hook_name])[hook_name]
+        acts = through_bridge(model, as_batch(model, [Row(rows[i], ()) for i in batch])[0], [hook_name])[hook_name]
         found |= {i: acts[at, : len(rows[i])] for at, i in enumerate(batch)}
         on_batch(len(found), len(rows))
     return torch.cat([found[i] for i in range(len(rows))])
@@ -124,15 +123,15 @@ def _harvest(
 
 def _blocks(sae: SAE, x: Float[Tensor, "n_tokens d_in"]) -> Iterator[tuple[tuple[int, int], FeatureActs]]:
     """((first token, first feature), their feature activations)"""
-    x = x.to(sae.W_enc.dtype)
+    x, most = x.to(sae.W_enc.dtype), ELEMENTS.get(x.device.type, 2**22)
     if sae.cfg.k is not None:
-        n = max(1, ELEMENTS // sae.cfg.d_sae)
+        n = max(1, most // sae.cfg.d_sae)
         for first in range(0, len(x), n):
             yield (first, 0), sae.encode(x[first : first + n])
         return
     if sae.cfg.centers_input:
         x = x - x.mean(-1, keepdim=True)
-    n = max(1, ELEMENTS // max(1, len(x)))
+    n = max(1, most // max(1, len(x)))
     for first in range(0, sae.cfg.d_sae, n):
         some = slice(first, first + n)
         with machine_rate():

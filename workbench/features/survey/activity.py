@@ -16,11 +16,13 @@ import torch
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from workbench.activations.rows import as_batch, batches
-from workbench.features.index.collect import Entries, active, start_of
-from workbench.features.index.examples import Example
+from workbench.activations.rows import as_batch, batches, led
+from workbench.features.index.collect import ELEMENTS, Entries, active
+from workbench.features.index.parts import Example
 from workbench.features.index.windows import AFTER, BEFORE
 from workbench.model.head import Head
+from workbench.model.start import start_token
+from workbench.model.tokens import without_surrogates
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 N_TOKENS = 4096  # in a forward pass
-N_ACTS = 2**22  # activations of units at once
 
 # (a text, the character at which each of its tokens ends) → the concepts in play at each token; the atlas's is atlas.Text.concepts_at
 Key = Callable[[Any, list[int]], Sequence[Collection[str]]]
@@ -139,18 +140,14 @@ def read_activity(
     named = {name: Units.of(each) if isinstance(each, SAE) else each for name, each in units.items()}
     corpus = _corpus(model, texts, key)
     head, found = Head(model, [each.hook_name for each in named.values()]), {name: _Reading(each) for name, each in named.items()}
-    start = start_of(model)
     with tqdm(total=len(corpus.ids), desc="reading texts", unit="token", unit_scale=True, disable=not progress, delay=2) as bar:
         for some in batches(np.diff(corpus.bounds).tolist(), N_TOKENS):
             rows = [corpus.ids[corpus.bounds[i] : corpus.bounds[i + 1]].tolist() for i in some]
-            tokens, _ = as_batch(model, [start + row for row in rows])
-            is_row = torch.zeros_like(tokens, dtype=torch.bool)
-            for i, row in enumerate(rows):
-                is_row[i, len(start) : len(start) + len(row)] = True
+            tokens, is_text = as_batch(model, [led(model, row) for row in rows])
             number = np.concatenate([np.arange(corpus.bounds[i], corpus.bounds[i + 1]) for i in some])
             acts = head(tokens)
             for reading in found.values():
-                reading.add(acts[reading.units.hook_name][is_row], number)
+                reading.add(acts[reading.units.hook_name][is_text], number)
             bar.update(len(number))
     return {name: Activity(corpus, reading.matrix(len(corpus.ids)), name) for name, reading in found.items()}
 
@@ -159,7 +156,8 @@ def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> Tagge
     if not len(texts):
         raise ValueError("there is no text to read")
     options: dict[str, Any] = dict(add_special_tokens=False, return_offsets_mapping=True, truncation=True)
-    read = model.tokenizer([str(text) for text in texts], max_length=model.cfg.n_ctx - len(start_of(model)), **options)
+    longest = model.cfg.n_ctx - len(start_token(model).ids)
+    read = model.tokenizer([without_surrogates(str(text)) for text in texts], max_length=longest, **options)
     bounds = np.append(0, np.cumsum([len(row) for row in read["input_ids"]]))
     tags: list[Collection[str]] = []
     for text, row in zip(texts, read["offset_mapping"], strict=True):
@@ -183,7 +181,7 @@ class _Reading:
         self.units, self.n_units, self.entries = units, 0, Entries()
 
     def add(self, x: Activations, number: np.ndarray) -> None:
-        n = max(64, N_ACTS // (self.n_units or 2**14))
+        n = max(64, ELEMENTS.get(x.device.type, 2**22) // (self.n_units or 2**14))
         for first in range(0, len(x), n):
             acts = self.units.encode(x[first : first + n])
             self.n_units = acts.shape[1]

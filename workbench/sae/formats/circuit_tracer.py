@@ -21,10 +21,10 @@ from typing import Any
 import torch
 import yaml
 
+from workbench.sae.config import SAEError
 from workbench.sae.formats.files import CIRCUIT_TRACER_FILE as CONFIG
 from workbench.sae.formats.files import SAEFiles, fetch_all, hub_id, read_tensors
 from workbench.sae.formats.foreign import Foreign, Weights
-from workbench.sae.sae import SAEError
 
 SET, CLT = "transcoder_set", "cross_layer_transcoder"
 CLT_WITH_SKIP = "cross_layer_transcoder_with_skip"  # ours: circuit-tracer 0.5 loses a CLT's skip on saving, so it must not open these

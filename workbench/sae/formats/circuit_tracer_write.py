@@ -9,13 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.files import write_text, write_whole
-from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.config import SAEError
 from workbench.sae.formats.circuit_tracer import CLT, CLT_WITH_SKIP, CONFIG, SET
-from workbench.sae.sae import SAEError
-from workbench.sae.transcoder import Transcoder
 
 
-def write_set(transcoders: Mapping[int, Transcoder], folder: str | Path) -> None:
+def write_set(transcoders: Mapping[int, Any], folder: str | Path) -> None:
     """ReLU and JumpReLU transcoders of layers 0, 1, …, of one width, reading and writing at the same places of each block.
 
     Raises SAEError for what the folder cannot hold: a layer missing, TopK, several widths, places outside of their block.
@@ -37,7 +35,7 @@ def write_set(transcoders: Mapping[int, Transcoder], folder: str | Path) -> None
     _write_config(folder, SET, transcoders[0].cfg.model_name, hook_in, hook_out)
 
 
-def write_cross_layer(clt: CrossLayerTranscoder, folder: Path) -> None:
+def write_cross_layer(clt: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for layer in range(clt.cfg.n_layers):
         encoder = {"W_enc": clt.W_enc[layer].T, "b_enc": clt.b_enc[layer], "b_dec": clt.b_dec[layer]}
@@ -49,7 +47,7 @@ def write_cross_layer(clt: CrossLayerTranscoder, folder: Path) -> None:
     _write_config(folder, CLT_WITH_SKIP if cfg.has_skip else CLT, cfg.model_name, cfg.hook_in, cfg.hook_out)
 
 
-def _layer(transcoder: Transcoder) -> dict[str, Tensor]:
+def _layer(transcoder: Any) -> dict[str, Tensor]:
     weights = {"W_enc": transcoder.W_enc.T, "W_dec": transcoder.W_dec, "b_enc": transcoder.b_enc, "b_dec": transcoder.b_dec}
     if transcoder.threshold is not None:
         weights["activation_function.threshold"] = transcoder.threshold
@@ -58,7 +56,7 @@ def _layer(transcoder: Transcoder) -> dict[str, Tensor]:
     return weights
 
 
-def _inside(transcoder: Transcoder, layer: int) -> tuple[str, str]:
+def _inside(transcoder: Any, layer: int) -> tuple[str, str]:
     """The two places as named inside their block."""
     cfg, block = transcoder.cfg, f"blocks.{layer}."
     if not (cfg.hook_name_in.startswith(block) and cfg.hook_name_out.startswith(block)):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from workbench.sae.config import SAEError
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, flag, whole
-from workbench.sae.sae import SAEError
 
 PARTS = {"resid_post": "hook_resid_post", "resid_out": "hook_resid_post", "mlp_out": "hook_mlp_out", "attn_out": "hook_attn_out"}
 BY_BATCH = ("BatchTopKSAE", "MatryoshkaBatchTopKSAE")

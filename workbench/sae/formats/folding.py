@@ -10,23 +10,24 @@ in float32 or better, whatever the file is in: half precision would round what i
 again: weights that are no real numbers, a scale that is not above 0, NaN before or after folding are refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from workbench.sae.config import SAEConfig, SAEError
 from workbench.sae.formats.foreign import Foreign, Weights
-from workbench.sae.sae import SAE, SAEConfig, SAEError
 
 UNIT = 1e-3  # decoder norms this close to 1 are 1 rounded to 16 bits: such rows stay as the file has them
 COLUMNS = 65_536  # of W_enc taken to float64 at a time
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def assemble(foreign: Foreign, path: Path) -> SAE:
+def assemble(kind: Callable[[SAEConfig], Any], foreign: Foreign, path: Path) -> Any:
     """A frozen SAE in float32 with everything folded. Raises SAEError for what is missing, contradictory or not a number."""
     if foreign.is_transcoder:
         raise SAEError(f"{path} ({foreign.format}) is a transcoder, not an SAE{_places(foreign)}: wb.Transcoder.load reads it")
@@ -40,7 +41,7 @@ def assemble(foreign: Foreign, path: Path) -> SAE:
     if foreign.scale is None or not (isfinite(foreign.scale) and foreign.scale > 0):
         raise SAEError(f"{path} ({foreign.format}): activations cannot be scaled by {foreign.scale}; expected a number above 0")
     said = {name: getattr(foreign, name) for name in ("hook_name", "model_name", "architecture", "k", "centers_input", "metadata")}
-    sae = SAE(SAEConfig(d_in, d_sae, **said)).requires_grad_(False).eval()
+    sae = kind(SAEConfig(d_in, d_sae, **said)).requires_grad_(False).eval()
     for name, weight in folded(foreign).items():
         sae.get_parameter(name).copy_(weight)
     if foreign.scale != 1:

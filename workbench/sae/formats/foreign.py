@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workbench.sae.sae import SAEError
+from workbench.sae.config import SAEError
 
 Weights = dict[str, Tensor]
 JSON = dict[str, Any]

@@ -15,8 +15,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from workbench.sae.config import SAEError
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, flag
-from workbench.sae.sae import SAEError
 
 SCOPE_1 = re.compile(r"gemma-scope-(?P<size>2b|9b|27b)-(?P<tuned>pt|it)-(?P<site>res|mlp|att|transcoders)(/|$)")
 SCOPE_2 = re.compile(r"gemma-scope-2-(?P<model>[\w.]+-(pt|it))/(?P<inside>.*)")

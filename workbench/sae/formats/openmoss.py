@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from workbench.sae.config import SAEError
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, flag, number, whole
-from workbench.sae.sae import SAEError
 
 NORMS = "dataset_average_activation_norm"
 THRESHOLD = "log_jumprelu_threshold"

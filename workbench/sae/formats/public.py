@@ -13,8 +13,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from workbench.sae.config import SAEError
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, whole
-from workbench.sae.sae import SAEError
 
 QWEN_SCOPE = re.compile(r"SAE-Res-(?P<model>Qwen[\w.-]+?)-W\d+K-L0_(?P<k>\d+)(?:/|$)")
 QWEN_LAYER = re.compile(r"layer(\d+)\.sae\.pt$")

@@ -6,11 +6,14 @@ only the name of a public repository tells (public.py, gemma.py) is taken from i
 the hook point, the caller gives. What cannot be known is refused, saying what it looks like.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from workbench.sae.config import CFG_FILE, SAEConfig, SAEError
 from workbench.sae.formats.circuit_tracer import is_layer_file, layer_file
 from workbench.sae.formats.dictionaries import batchtopk_repository, dictionary_learning
 from workbench.sae.formats.files import SAEFiles, locate, read_tensors
@@ -21,7 +24,6 @@ from workbench.sae.formats.openmoss import openmoss
 from workbench.sae.formats.public import connor_rob, openai, qwen_scope, with_known
 from workbench.sae.formats.saelens import check_architecture, saelens
 from workbench.sae.formats.sparsify import sparsify
-from workbench.sae.sae import CFG_FILE, SAE, SAEError
 
 OUR_NAMES = {
     **{"w_enc": "W_enc", "w_dec": "W_dec", "encoder.weight": "W_enc", "decoder.weight": "W_dec", "decoder.linear.weight": "W_dec"},
@@ -34,6 +36,7 @@ TRANSPOSED = ("encoder.weight", "decoder.weight", "encoder_linear.weight", "deco
 
 
 def read(
+    kind: Callable[[SAEConfig], Any],
     source: str | Path,
     device: str | torch.device = "cpu",
     *,
@@ -41,12 +44,12 @@ def read(
     model_name: str | None = None,
     centers_input: bool | None = None,
     scale: float | None = None,
-) -> SAE:
-    """The SAE in a folder, a file or a hub repository; see SAE.load."""
+) -> Any:
+    """The SAE in a folder, a file or a hub repository; see SAE.load. kind: the class that holds it, handed in by what stands above."""
     files = locate(source)
     given = dict(hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
     given = {name: value for name, value in given.items() if value is not None}
-    return assemble(replace(open_files(files), **given), files.weights).to(device)
+    return assemble(kind, replace(open_files(files), **given), files.weights).to(device)
 
 
 def open_files(files: SAEFiles) -> Foreign:

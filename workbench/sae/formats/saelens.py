@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from workbench.sae.architectures import ARCHITECTURES
+from workbench.sae.config import SAEError
 from workbench.sae.formats.files import WHITENING_FILE, SAEFiles, read_tensors
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, Whitening, flag, number, whole
-from workbench.sae.sae import ARCHITECTURES, SAEError
 
 SAES = (*ARCHITECTURES, "gated", "matryoshka_batchtopk")
 TRANSCODERS = {f"{kind}{skip}transcoder" for kind in ("", "jumprelu_", "topk_", "batchtopk_") for skip in ("", "skip_")}
@@ -41,6 +42,8 @@ def saelens(weights: Weights, files: SAEFiles) -> Foreign:
     kwargs = metadata.get("model_from_pretrained_kwargs") or cfg.get("model_from_pretrained_kwargs") or {}
     if kwargs == {"center_writing_weights": True}:
         metadata.pop("model_from_pretrained_kwargs", None)  # centers_input says it
+    if isinstance(cfg.get("prepend_bos"), bool):  # SAELens 5 has it beside the rest
+        metadata.setdefault("prepend_bos", cfg["prepend_bos"])
     takes_k = architecture.startswith(("topk", "batchtopk"))
     k = whole(cfg, "k", path) if takes_k else None
     foreign = Foreign(

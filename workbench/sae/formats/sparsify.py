@@ -10,12 +10,12 @@ Versions 1.3.3 and the repository's history since May 2024.
 
 import re
 from pathlib import Path
+from typing import Any
 
 from workbench.files import write_json, write_whole
+from workbench.sae.config import SAEError
 from workbench.sae.formats.files import read_json
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, flag, whole
-from workbench.sae.sae import SAEError
-from workbench.sae.transcoder import Transcoder
 
 WEIGHTS, CFG, RUN = "sae.safetensors", "cfg.json", "config.json"
 MODULE = re.compile(r"(?:.*\.)?(?:layers|h)[._](\d+)(\.mlp)?")
@@ -62,7 +62,7 @@ def _places(module: re.Match | None, is_transcoder: bool) -> tuple[str | None, s
     return f"{block}.{'mlp.hook_out' if is_mlp else 'hook_resid_post'}", None
 
 
-def write_sparsify(transcoder: Transcoder, folder: Path) -> None:
+def write_sparsify(transcoder: Any, folder: Path) -> None:
     """A TopK transcoder as sparsify writes it. Raises SAEError for what its folder cannot hold: ReLU, d_out other than d_in."""
     from safetensors.torch import save_file
 

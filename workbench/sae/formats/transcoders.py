@@ -1,39 +1,43 @@
 """Transcoders of any library, alone or one a layer, and cross-layer ones. What is an SAE is refused, naming who reads it.
 
     read_transcoder("folder" | "file" | "owner/repo:subfolder")      → Transcoder
-    load_transcoders("circuit-tracer's folder" | "folder of folders") → {layer: Transcoder}
-    read_cross_layer_transcoder("circuit-tracer's folder")            → CrossLayerTranscoder
+    read_set("circuit-tracer's folder" | "folder of folders")        → {layer: Transcoder}
+    read_cross_layer("circuit-tracer's folder")                      → CrossLayerTranscoder
 
 Scales of input and output are folded into the weights; decoder norms are not (transcoder.py says why).
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from workbench.sae.cross_layer import CrossLayerConfig, CrossLayerTranscoder
+from workbench.sae.config import CrossLayerConfig, SAEError, TranscoderConfig
 from workbench.sae.formats import circuit_tracer
 from workbench.sae.formats.files import locate
 from workbench.sae.formats.folding import check_finite, checked_widths, folded, without_gate
 from workbench.sae.formats.foreign import Foreign
 from workbench.sae.formats.read import open_files
-from workbench.sae.sae import SAEError
-from workbench.sae.transcoder import Transcoder, TranscoderConfig
 
 HF_FILE = re.compile(r"hf://(?P<repo>[^/]+/[^/]+)/(?P<folder>.+)/[^/]+\.(npz|safetensors)(\?.*)?")
 GIVE = "give hook_name_in= and hook_name_out= ('blocks.6.mlp.hook_in', 'blocks.6.hook_mlp_out')"
 
 
+Kind = Callable[[TranscoderConfig], Any]  # the class that holds one, handed in by what stands above
+
+
 def read_transcoder(
+    kind: Kind,
     source: str | Path,
     device: str | torch.device = "cpu",
     *,
     hook_name_in: str | None = None,
     hook_name_out: str | None = None,
     model_name: str | None = None,
-) -> Transcoder:
+) -> Any:
     """The transcoder in a folder, a file or a hub repository; see Transcoder.load."""
     files = locate(source)
     foreign = open_files(files)
@@ -41,10 +45,10 @@ def read_transcoder(
         foreign = replace(foreign, is_transcoder=True)
     given = dict(hook_name=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
     foreign = replace(foreign, **{name: value for name, value in given.items() if value is not None})
-    return assemble_transcoder(foreign, files.weights).to(device)
+    return assemble_transcoder(kind, foreign, files.weights).to(device)
 
 
-def assemble_transcoder(foreign: Foreign, path: Path) -> Transcoder:
+def assemble_transcoder(kind: Kind, foreign: Foreign, path: Path) -> Any:
     """A frozen transcoder in float32 with its scales folded in."""
     if foreign.is_transcoder is None:
         raise SAEError(f"{path} ({foreign.format}) may be an SAE or a transcoder, its files do not say: if it is a transcoder, {GIVE}")
@@ -62,7 +66,7 @@ def assemble_transcoder(foreign: Foreign, path: Path) -> Transcoder:
     said = {name: getattr(foreign, name) for name in ("model_name", "architecture", "k", "metadata")}
     has_skip = "W_skip" in weights
     cfg = TranscoderConfig(d_in, d_out, d_sae, foreign.hook_name, foreign.hook_name_out, has_skip=has_skip, **said)
-    transcoder = Transcoder(cfg).requires_grad_(False).eval()
+    transcoder = kind(cfg).requires_grad_(False).eval()
     for name, weight in weights.items():
         transcoder.get_parameter(name).copy_(weight)
     if foreign.scale is None:
@@ -76,41 +80,41 @@ def assemble_transcoder(foreign: Foreign, path: Path) -> Transcoder:
     return transcoder
 
 
-def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:
+def read_set(kind: Kind, source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Any]:
     """Layer → transcoder, from circuit-tracer's folder (or a hub id of one), or from a folder of transcoders' folders.
 
     Raises SAEError where a layer is missing, two are of the same layer, or they are of several models.
     """
     folder = Path(source).expanduser()
     if folder.is_dir() and not circuit_tracer.is_folder(folder):
-        found = _in_subfolders(folder, device, model_name)
+        found = _in_subfolders(kind, folder, device, model_name)
     else:
         folder, config = circuit_tracer.open_folder(source, circuit_tracer.SET)
         if config.files:
-            found = {layer: _elsewhere(file, config, layer, device) for layer, file in enumerate(config.files)}
+            found = {layer: _elsewhere(kind, file, config, layer, device) for layer, file in enumerate(config.files)}
         else:
             files = circuit_tracer.numbered(folder, circuit_tracer.LAYER)
-            found = {layer: read_transcoder(file, device, model_name=model_name) for layer, file in enumerate(files)}
+            found = {layer: read_transcoder(kind, file, device, model_name=model_name) for layer, file in enumerate(files)}
     names = {transcoder.cfg.model_name for transcoder in found.values()}
     if len(names) > 1:
         raise SAEError(f"{folder} holds transcoders of several models: {', '.join(sorted(names))}")
     return found
 
 
-def _elsewhere(file: str, config: circuit_tracer.Config, layer: int, device: str | torch.device) -> Transcoder:
+def _elsewhere(file: str, config: circuit_tracer.Config, layer: int, device: str | torch.device) -> Any:
     """A layer whose weights are another repository's: hf://google/gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76/params.npz"""
     address = HF_FILE.fullmatch(file)
     if not address and not Path(file).exists():
         raise SAEError(f"{file!r} in {circuit_tracer.CONFIG} is neither a file here nor hf://owner/repo/folder/file")
     place_in, place_out = config.places(layer)
     source = f"{address['repo']}:{address['folder']}" if address else file
-    return read_transcoder(source, device, hook_name_in=place_in, hook_name_out=place_out, model_name=config.model_name)
+    return read_transcoder(kind, source, device, hook_name_in=place_in, hook_name_out=place_out, model_name=config.model_name)
 
 
-def _in_subfolders(folder: Path, device: str | torch.device, model_name: str | None) -> dict[int, Transcoder]:
-    found: dict[int, Transcoder] = {}
+def _in_subfolders(kind: Kind, folder: Path, device: str | torch.device, model_name: str | None) -> dict[int, Any]:
+    found: dict[int, Any] = {}
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        transcoder = read_transcoder(inner, device, model_name=model_name)
+        transcoder = read_transcoder(kind, inner, device, model_name=model_name)
         block = re.match(r"blocks\.(\d+)\.", transcoder.cfg.hook_name_in)
         if not block:
             raise SAEError(f"{inner} reads {transcoder.cfg.hook_name_in}, which is in no block: a set has one transcoder a layer")
@@ -122,9 +126,9 @@ def _in_subfolders(folder: Path, device: str | torch.device, model_name: str | N
     return dict(sorted(found.items()))
 
 
-def read_cross_layer_transcoder(
-    source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None
-) -> CrossLayerTranscoder:
+def read_cross_layer(
+    kind: Callable[[CrossLayerConfig], Any], source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None
+) -> Any:
     folder, config = circuit_tracer.open_folder(source, circuit_tracer.CLT, circuit_tracer.CLT_WITH_SKIP)
     found = circuit_tracer.read_cross_layer(folder, config)
     n, (d_in, d_sae), d_out = len(found["W_enc"]), found["W_enc"][0].shape, found["b_dec"][0].shape[-1]
@@ -140,7 +144,7 @@ def read_cross_layer_transcoder(
     architecture = "jumprelu" if "threshold" in found else "standard"
     cfg = CrossLayerConfig(n, d_in, d_out, d_sae, config.hook_in, config.hook_out, model_name or config.model_name)
     cfg = replace(cfg, architecture=architecture, has_skip="W_skip" in found, metadata={"scan": config.scan} if config.scan else {})
-    clt = CrossLayerTranscoder(cfg).requires_grad_(False).eval()
+    clt = kind(cfg).requires_grad_(False).eval()
     for name, tensors in found.items():
         for own, tensor in zip(getattr(clt, name), tensors, strict=True):
             own.copy_(tensor)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from workbench.model.memory import free_memory
 from workbench.sae.scaling.power_law import Interval
 from workbench.sae.scaling.sweep import BENT, ScalingLaws, bend_sentence
-from workbench.sae.training.budget import Budget, budget, free_memory, product_rate
+from workbench.sae.training.budget import Budget, budget, product_rate
 
 ATLAS_RUNS = Path(__file__).parent / "atlas_runs.jsonl"
 BATCH = 4096  # tokens; the paper's

@@ -5,13 +5,11 @@
     FLOPs        12 · batch · d_in · d_sae a step: three products forward and backward for each of encoder and decoder ("dense-equivalent":
                  the gradient to x, which nobody needs, is counted as everybody counts it)
 
-Pure arithmetic; only `free_memory` and `product_rate` look at the machine.
+Pure arithmetic; only `product_rate` looks at the machine.
 """
 
-import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -55,15 +53,6 @@ def budget(d_in: int, d_sae: int, n_steps: int, batch: int, n_ranks: int = 1) ->
     weights = BYTES * (2 * d_in * n_features + n_features + d_in)
     activations = BYTES * batch * (4 * n_features + 3 * d_in)
     return Budget(weights, weights, 2 * weights, activations, 12.0 * d_in * n_features * batch * n_steps)
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had on the device; None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
-    return 1024 * int(found[1]) if found else None
 
 
 def product_rate(d_in: int, d_sae: int, batch: int, device: torch.device) -> float:

@@ -20,8 +20,10 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.sae.sae import CFG_FILE, SAE
-from workbench.sae.training.budget import budget, free_memory, product_rate
+from workbench.model.memory import free_memory
+from workbench.sae.config import CFG_FILE
+from workbench.sae.sae import SAE
+from workbench.sae.training.budget import budget, product_rate
 from workbench.sae.training.checkpoint import Checkpoint, check_same_run, describe
 from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
 from workbench.sae.training.monitor import Monitor
@@ -106,6 +108,8 @@ def train_many(
     first, batches = first_of(stream)
     learners = [Learner(source, cfg, new_sae(source, cfg, first.device)) for source, cfg in zip(sources, configs, strict=True)]
     check_memory(learners, first, progress)
+    if progress and (note := getattr(stream, "note", "")):
+        tqdm.write(note, file=sys.stderr)
     if checkpoint and n_done:
         checkpoint.restore(learners)
     n_steps = max(cfg.n_steps for cfg in configs)
@@ -155,12 +159,13 @@ def source_of(stream: Stream | Streams, cfg: TrainConfig) -> Source:
     if isinstance(stream, Stream):
         if cfg.hook_name not in ("", stream.hook_name):
             raise TrainingError(f"the config is for {cfg.hook_name}, the stream reads {stream.hook_name}")
-        return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale)
+        return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale, getattr(stream, "start_token", None))
     if not isinstance(stream, Streams):
         raise TrainingError(f"{stream!r} is no stream of activations: expected ActivationStream(model, texts, hook_name)")
     if cfg.hook_name not in stream.d_in:
         raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}; the stream reads {', '.join(stream.d_in)}")
-    return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name])
+    start = getattr(stream, "start_token", None)
+    return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name], start)
 
 
 def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
