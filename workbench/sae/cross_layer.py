@@ -42,7 +42,9 @@ class CrossLayerTranscoder(nn.Module):
         cfg = self.cfg
         skip = ", with a skip" if cfg.has_skip else ""
         widths = f"{cfg.d_in:,} → {cfg.d_sae:,} features → {cfg.d_out:,}"
-        return f"{cfg.architecture}{skip}, {cfg.n_layers} layers, {widths}, {cfg.hook_in} → {cfg.hook_out} of this and every later layer"
+        assumed = f"; assumed: {cfg.metadata['assumed']}" if "assumed" in cfg.metadata else ""
+        places = f"{cfg.hook_in} → {cfg.hook_out} of this and every later layer"
+        return f"{cfg.architecture}{skip}, {cfg.n_layers} layers, {widths}, {places}{assumed}"
 
     def encode(self, x: LayerInputs) -> LayerActs:
         """Raw activations at hook_names_in, layer first → feature activations of every layer."""
@@ -73,6 +75,15 @@ class CrossLayerTranscoder(nn.Module):
         write_cross_layer(self, Path(folder))
 
     @classmethod
-    def load(cls, source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> "CrossLayerTranscoder":
-        """Read circuit-tracer's folder of a cross-layer transcoder, or a hub id. Frozen, float32. Raises SAEError."""
-        return read_cross_layer(cls, source, device, model_name=model_name)
+    def load(
+        cls,
+        source: str | Path,
+        device: str | torch.device = "cpu",
+        *,
+        hook_in: str | None = None,
+        hook_out: str | None = None,
+        model_name: str | None = None,
+    ) -> "CrossLayerTranscoder":
+        """Read circuit-tracer's folder of a cross-layer transcoder, Gemma Scope 2's (params_layer_0.safetensors …), or a hub id of either.
+        Frozen, float32. The names given, inside of a block, win over what the files say. Raises SAEError."""
+        return read_cross_layer(cls, source, device, hook_in=hook_in, hook_out=hook_out, model_name=model_name)

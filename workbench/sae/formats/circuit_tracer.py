@@ -29,6 +29,7 @@ from workbench.sae.formats.foreign import Foreign, Weights
 SET, CLT = "transcoder_set", "cross_layer_transcoder"
 CLT_WITH_SKIP = "cross_layer_transcoder_with_skip"  # ours: circuit-tracer 0.5 loses a CLT's skip on saving, so it must not open these
 LAYER = re.compile(r"layer_(\d+)\.safetensors")
+GEMMA_LAYER = re.compile(r"params_layer_(\d+)\.safetensors")
 KINDS = {SET: "wb.load_transcoders", CLT: "wb.CrossLayerTranscoder.load", CLT_WITH_SKIP: "wb.CrossLayerTranscoder.load"}
 
 
@@ -40,6 +41,7 @@ class Config:
     hook_out: str
     scan: Any = None
     files: tuple[str, ...] = ()  # hf:// addresses, one a layer, where the weights are another repository's
+    assumed: str = ""  # what only a repository's name told
 
     def places(self, layer: int) -> tuple[str, str]:
         return f"blocks.{layer}.{self.hook_in}", f"blocks.{layer}.{self.hook_out}"
@@ -127,7 +129,7 @@ def layer_file(tensors: Weights, path: Path) -> Foreign:
     )
 
 
-def read_cross_layer(folder: Path, config: Config) -> dict[str, list[torch.Tensor]]:
+def read_layers(folder: Path, config: Config) -> dict[str, list[torch.Tensor]]:
     """W_enc (d_in, d_sae), W_dec (d_sae, n_layers − layer, d_out), b_enc, b_dec, threshold, W_skip (d_in, d_out), one of each per layer."""
     encoders = numbered(folder, re.compile(r"W_enc_(\d+)\.safetensors"))
     decoders = numbered(folder, re.compile(r"W_dec_(\d+)\.safetensors"))
@@ -141,6 +143,19 @@ def read_cross_layer(folder: Path, config: Config) -> dict[str, list[torch.Tenso
     wanted = {"W_enc", "W_dec", "b_enc", "b_dec"} | ({"W_skip"} if config.kind == CLT_WITH_SKIP else set())
     if not wanted <= set(found) <= wanted | {"threshold"}:
         raise SAEError(f"{folder} holds {', '.join(sorted(found))} of each layer; expected {', '.join(sorted(wanted))}, maybe threshold")
+    return found
+
+
+def read_gemma_layers(folder: Path) -> dict[str, list[torch.Tensor]]:
+    """The same of Gemma Scope 2's params_layer_0.safetensors …: w_enc (d_in, d_sae), w_dec (d_sae, n_layers, d_out), what a feature writes
+    into earlier layers left out, affine_skip_connection (d_in, d_out)."""
+    names = {"w_enc": "W_enc", "w_dec": "W_dec", "affine_skip_connection": "W_skip"}
+    found: dict[str, list[torch.Tensor]] = {}
+    for layer, file in enumerate(numbered(folder, GEMMA_LAYER)):
+        for name, tensor in read_tensors(file)[0].items():
+            found.setdefault(names.get(name, name), []).append(tensor[:, layer:] if name == "w_dec" else tensor)
+    if not {"W_enc", "W_dec", "b_enc", "b_dec"} <= set(found) <= {"W_enc", "W_dec", "b_enc", "b_dec", "threshold", "W_skip"}:
+        raise SAEError(f"{folder} holds {', '.join(sorted(found))} of each layer; expected w_enc, w_dec, b_enc, b_dec, threshold")
     return found
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.sae.config import SAEError
+from workbench.sae.formats.circuit_tracer import CLT, Config
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, flag
 
 SCOPE_1 = re.compile(r"gemma-scope-(?P<size>2b|9b|27b)-(?P<tuned>pt|it)-(?P<site>res|mlp|att|transcoders)(/|$)")
@@ -80,6 +81,14 @@ def gemma_scope_2(weights: Weights, cfg: JSON, path: Path, place: str) -> Foreig
         model_name=cfg.get("model_name", ""),
         said={"d_sae": cfg.get("width")},
     )
+
+
+def clt_config(place: str) -> Config:
+    """Where Gemma Scope 2's cross-layer transcoders read and write: as its other transcoders do. Their files say nothing."""
+    reads, writes = KINDS_2["transcoder"]
+    name = SCOPE_2.search(f"{place}/")
+    model_name = f"google/gemma-3-{name['model']}".replace("270m-pt", "270m") if name else ""
+    return Config(model_name, CLT, reads, writes or "", assumed=f"{reads} → {writes}, as Gemma Scope 2's other transcoders")
 
 
 def _by_name(foreign: Foreign, place: str) -> Foreign:

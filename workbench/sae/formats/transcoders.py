@@ -17,9 +17,10 @@ import torch
 
 from workbench.sae.config import CrossLayerConfig, SAEError, TranscoderConfig
 from workbench.sae.formats import circuit_tracer
-from workbench.sae.formats.files import locate
+from workbench.sae.formats.files import fetch_all, hub_id, locate, named_place
 from workbench.sae.formats.folding import check_finite, checked_widths, folded, without_gate
 from workbench.sae.formats.foreign import Foreign
+from workbench.sae.formats.gemma import clt_config
 from workbench.sae.formats.read import open_files
 
 HF_FILE = re.compile(r"hf://(?P<repo>[^/]+/[^/]+)/(?P<folder>.+)/[^/]+\.(npz|safetensors)(\?.*)?")
@@ -127,10 +128,17 @@ def _in_subfolders(kind: Kind, folder: Path, device: str | torch.device, model_n
 
 
 def read_cross_layer(
-    kind: Callable[[CrossLayerConfig], Any], source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None
+    kind: Callable[[CrossLayerConfig], Any],
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    hook_in: str | None = None,
+    hook_out: str | None = None,
+    model_name: str | None = None,
 ) -> Any:
-    folder, config = circuit_tracer.open_folder(source, circuit_tracer.CLT, circuit_tracer.CLT_WITH_SKIP)
-    found = circuit_tracer.read_cross_layer(folder, config)
+    """circuit-tracer's folder of a cross-layer transcoder, or Gemma Scope 2's; see CrossLayerTranscoder.load."""
+    config, found, folder = _cross_layer_parts(source)
+    config = replace(config, hook_in=hook_in or config.hook_in, hook_out=hook_out or config.hook_out)
     n, (d_in, d_sae), d_out = len(found["W_enc"]), found["W_enc"][0].shape, found["b_dec"][0].shape[-1]
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "b_dec": (d_out,), "threshold": (d_sae,), "W_skip": (d_in, d_out)}
     for name, tensors in found.items():
@@ -143,9 +151,27 @@ def read_cross_layer(
         check_finite({f"{name}_{layer}": tensor for layer, tensor in enumerate(tensors)}, folder)
     architecture = "jumprelu" if "threshold" in found else "standard"
     cfg = CrossLayerConfig(n, d_in, d_out, d_sae, config.hook_in, config.hook_out, model_name or config.model_name)
-    cfg = replace(cfg, architecture=architecture, has_skip="W_skip" in found, metadata={"scan": config.scan} if config.scan else {})
-    clt = kind(cfg).requires_grad_(False).eval()
+    metadata = {name: value for name, value in (("scan", config.scan), ("assumed", config.assumed)) if value}
+    clt = kind(replace(cfg, architecture=architecture, has_skip="W_skip" in found, metadata=metadata)).requires_grad_(False).eval()
     for name, tensors in found.items():
         for own, tensor in zip(getattr(clt, name), tensors, strict=True):
             own.copy_(tensor)
     return clt.to(device)
+
+
+def _cross_layer_parts(source: str | Path) -> tuple[circuit_tracer.Config, dict[str, list[torch.Tensor]], Path]:
+    """(what is said of it, its weights by layer, its folder)"""
+    folder = Path(source).expanduser()
+    if not folder.exists() and (address := hub_id(source)) and "gemma-scope-2" in address[0]:
+        folder = fetch_all(*address, ("params_layer_*.safetensors",))
+    if folder.is_dir() and any(circuit_tracer.GEMMA_LAYER.fullmatch(path.name) for path in folder.iterdir()):
+        return clt_config(named_place(folder)), circuit_tracer.read_gemma_layers(folder), folder
+    folder, config = circuit_tracer.open_folder(source, circuit_tracer.CLT, circuit_tracer.CLT_WITH_SKIP)
+    if not config.files:
+        return config, circuit_tracer.read_layers(folder, config), folder
+    places = {(match["repo"], match["folder"]) if (match := HF_FILE.fullmatch(file)) else None for file in config.files}
+    if None in places or len(places) > 1:
+        raise SAEError(f"{folder}: the layers named in {circuit_tracer.CONFIG} are not files of one folder, hf://owner/repo/folder/file")
+    ((repo, inside),) = (place for place in places if place)
+    there = fetch_all(repo, inside, ("params_layer_*.safetensors",))
+    return config, circuit_tracer.read_gemma_layers(there), there
