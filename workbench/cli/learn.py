@@ -141,25 +141,25 @@ def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataF
 def convert(
     source: Annotated[str, typer.Argument(help="A folder, a file or a hub id, owner/repo:subfolder, in any library's format.")],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    hook_name: Annotated[str | None, typer.Option(help="Where the SAE reads, if its files do not say: blocks.6.hook_resid_post.")] = None,
+    hook_name: Annotated[str | None, typer.Option(help="Where it reads, if its files do not say: blocks.6.hook_resid_post.")] = None,
+    hook_name_out: Annotated[str | None, typer.Option(help="Where a transcoder writes, if its files do not say.")] = None,
     model_name: Annotated[str | None, typer.Option(help="The model it was trained on, if its files do not say.")] = None,
     scale: Annotated[
         float | None, typer.Option(help="The factor that training multiplied activations by, if its files do not say.")
     ] = None,
     centers_input: Annotated[bool | None, typer.Option(help="It was trained on a model whose weights were centered.")] = None,
+    to: Annotated[str | None, typer.Option(help="saelens, sparsify or circuit-tracer (transcoders of every layer).")] = None,
 ) -> None:
-    """Write an SAE of any library as SAELens' folder, reading raw activations and giving raw ones."""
-    from workbench.sae.config import CFG_FILE
-    from workbench.sae.sae import SAE
+    """Write an SAE or transcoders of any library as SAELens' folder, transcoders also as sparsify's or circuit-tracer's."""
+    from workbench.sae.convert import convert as write
 
-    if (out / CFG_FILE).exists():
-        raise ValueError(f"{out} already holds an SAE: name another folder")
-    sae = SAE.load(source, hook_name=hook_name, model_name=model_name, scale=scale, centers_input=centers_input)
-    sae.save(out)
-    cfg = sae.cfg
-    print(
-        f"{out}: {cfg.d_sae:,} features of width {cfg.d_in:,}, {cfg.architecture}, at {cfg.hook_name} of {cfg.model_name or 'some model'}"
-    )
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} already holds something: name another folder")
+    given = dict(hook_name=hook_name, hook_name_out=hook_name_out, model_name=model_name, scale=scale, centers_input=centers_input)
+    written = write(source, out, to, **given)
+    found = written.values() if isinstance(written, dict) else [written]
+    for dictionary in found:
+        print(f"{out}: {dictionary.extra_repr()} of {dictionary.cfg.model_name or 'some model'}")
 
 
 def scaling(

@@ -49,7 +49,8 @@ class SAE(nn.Module):
 
     def extra_repr(self) -> str:
         """What stands in the brackets of repr(sae)."""
-        return f"{self.cfg.architecture}, {self.cfg.d_in:,} → {self.cfg.d_sae:,} features at {self.cfg.hook_name}"
+        assumed = f"; assumed: {self.cfg.metadata['assumed']}" if "assumed" in self.cfg.metadata else ""
+        return f"{self.cfg.architecture}, {self.cfg.d_in:,} → {self.cfg.d_sae:,} features at {self.cfg.hook_name}{assumed}"
 
     def encode(self, x: Activations) -> FeatureActs:
         """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
