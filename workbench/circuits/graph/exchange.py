@@ -40,8 +40,7 @@ def graph_json(circuit: "Circuit") -> str:
             "sg_pos": "",
         },
         "nodes": [
-            _node(row, ids[row["node"]], float(value), circuit, last)
-            for row, value in zip(nodes.to_dict("records"), share, strict=True)
+            _node(row, ids[row["node"]], float(value), circuit, last) for row, value in zip(nodes.to_dict("records"), share, strict=True)
         ],
         "links": [
             {"source": ids[row.source], "target": ids[row.target], "weight": row.weight}  # pyright: ignore

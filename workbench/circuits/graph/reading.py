@@ -60,7 +60,9 @@ def read_graph(path: str | Path) -> "Circuit":
 
 def _content(path: Path) -> dict[str, Any]:
     if path.suffix.lower() in PICKLED:
-        raise ValueError(f"{path.name} is a pickle, which can run code when it is read: save the graph as JSON (create_graph_files) and load that")
+        raise ValueError(
+            f"{path.name} is a pickle, which can run code when it is read: save the graph as JSON (create_graph_files) and load that"
+        )
     if not path.is_file():
         raise ValueError(f"{path} is no file: expected the JSON of an attribution graph")
     if path.stat().st_size > MOST_BYTES:
@@ -153,7 +155,9 @@ def _edges(content: dict[str, Any], nodes: pd.DataFrame, name_of: dict[str, list
         if len(choices) > 1:
             u = _which(choices, v, layer, order, before.get(target, -1), after[number], times[source, target], seen[source, target])
             if u is None:
-                raise ValueError(f"{path}: {source!r} is the id of a feature and of an error node, and its link to {target!r} could be of either")
+                raise ValueError(
+                    f"{path}: {source!r} is the id of a feature and of an error node, and its link to {target!r} could be of either"
+                )
         else:
             u = choices[0]
         seen[source, target] += 1
@@ -200,7 +204,12 @@ def _link(link: Any, number: int, name_of: dict[str, list[str]], path: Any) -> t
     weight = link.get("weight")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ValueError(f"{path}: the link from {link['source']!r} to {link['target']!r} weighs {weight!r}, expected a finite number")
-    return link["source"], link["target"], float(weight), {name: _number(link.get(name)) for name in ("change", "attributed", "weight_mean")}
+    return (
+        link["source"],
+        link["target"],
+        float(weight),
+        {name: _number(link.get(name)) for name in ("change", "attributed", "weight_mean")},
+    )
 
 
 def _wanted(content: dict[str, Any], name_of: dict[str, list[str]]) -> dict[str, float]:
@@ -242,6 +251,6 @@ def _check_acyclic(nodes: pd.DataFrame, edges: pd.DataFrame, path: Any) -> None:
         raise ValueError(f"{path}: the graph has a cycle ({some!r} is on it or behind it); expected links from earlier to later nodes only")
 
 
-def _number(value: Any, otherwise: float = float("nan")) -> float:
+def _number(value: Any, otherwise: float | int = float("nan")) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if is_number else otherwise
