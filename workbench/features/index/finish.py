@@ -70,6 +70,7 @@ def rows_with_peaks(shards: Iterable[Path]) -> np.ndarray:
 
 
 def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int) -> pa.Table:
+    """One row per feature: how often and how strongly it is active, what it promotes and suppresses, what is near it."""
     sae, n = saes[name], len(summary.n_active)
     columns: dict[str, Any] = {"sae": [name] * n, **{field: summary.stats()[field] for field in ("feature", "n_active", "max_act")}}
     columns["density"] = summary.n_active / n_tokens
@@ -85,6 +86,7 @@ def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: st
 
 
 def examples_table(name: str, summary: Summary) -> pa.Table:
+    """One row per window, ranked within its feature and interval, the best first."""
     windows = summary.windows
     group = windows["feature"].to_numpy().astype(np.int64) * 32 + windows["interval"].to_numpy()
     rank = pa.array(rank_within(group).astype(np.int8))

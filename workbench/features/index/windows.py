@@ -79,6 +79,7 @@ class Summary:
     peaks: pa.Table
 
     def stats(self) -> pa.Table:
+        """What is kept of it beside windows and peaks: one row per feature."""
         histogram = pa.ListArray.from_arrays(np.arange(len(self.n_active) + 1, dtype=np.int32) * N_BINS, self.histogram.ravel())
         feature = np.arange(self.first, self.first + len(self.n_active), dtype=np.int32)
         return pa.table([feature, self.n_active, self.max_act, histogram], schema=STATS)

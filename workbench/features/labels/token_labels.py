@@ -26,6 +26,7 @@ class At(Rule):
     tokens: tuple[str, ...]
 
     def where(self, str_tokens: Sequence[str]) -> np.ndarray:
+        """(n_tokens) bool."""
         return np.array([token in self.tokens for token in str_tokens], dtype=bool)
 
 
@@ -34,6 +35,7 @@ class After(At):
     """From the first of these tokens on."""
 
     def where(self, str_tokens: Sequence[str]) -> np.ndarray:
+        """(n_tokens) bool."""
         return np.maximum.accumulate(super().where(str_tokens))
 
 
