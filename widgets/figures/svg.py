@@ -59,6 +59,8 @@ def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt
 
 
 class Line(NamedTuple):
+    """A curve or some points: x and y of one length, in the units of the axes."""
+
     x: np.ndarray
     y: np.ndarray
     color: str

@@ -66,6 +66,8 @@ def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", 
 
 
 class Explorer(Pane):
+    """The whole workbench on one screen: every pane follows the feature that is chosen in any."""
+
     _esm = module("shared/copy", "explorer/explorer")
     _css = style("explorer/explorer")
 

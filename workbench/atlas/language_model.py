@@ -29,6 +29,8 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class ModelRecipe:
+    """The atlas's language model: widths, steps and learning rate; the defaults are the bundled one's."""
+
     d_vocab: int = 3840
     n_ctx: int = 96
     d_model: int = 160

@@ -79,6 +79,7 @@ def commands(error: typer.TyperException) -> str:
 
 
 def print_version(is_asked: bool) -> bool:
+    """For --version: the version, and nothing else is done."""
     if is_asked:
         print(f"workbench {importlib.metadata.version('circuit-workbench')}")
         raise typer.Exit

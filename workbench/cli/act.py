@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class Order(StrEnum):
+    """What a ranking is sorted by."""
+
     effect = "effect"
     attribution = "attribution"
     activation = "activation"
@@ -72,6 +74,7 @@ def ranking_json(ranking: "FeatureRanking", top: int | None, by: Order) -> dict[
 
 
 def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -> None:
+    """A table for each order on stdout, cut to the width of the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -159,6 +162,7 @@ def steering_json(steering: "Steering") -> dict[str, Any]:
 
 
 def print_texts(steering: "Steering") -> None:
+    """The unsteered continuation and the steered ones on stdout."""
     from rich.console import Console
     from rich.text import Text
 

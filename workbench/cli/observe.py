@@ -96,12 +96,14 @@ def find(
 
 
 def found_json(found: "Found") -> str:
+    """What a search found, as JSON: numbers in full, what was removed, one object a row."""
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     about = {"wants": found.wants, "note": found.note, "removed": [each._asdict() for each in found.removed], "n_passed": found.n_passed}
     return json.dumps(about | {"rows": rows}, ensure_ascii=False, allow_nan=False, indent=1)
 
 
 def found_page(found: "Found") -> str:
+    """What a search found, as one page that opens offline."""
     head = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Features found</title>'
     style = "<style>body{font-family:system-ui,sans-serif;margin:24px}:root{color-scheme:light dark}</style>"
     return f"{head}{style}</head><body>{found._repr_html_()}</body></html>"

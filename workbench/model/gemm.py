@@ -17,11 +17,13 @@ from torch.overrides import TorchFunctionMode
 SMALLEST = 2_000_000  # multiply-adds: smaller products take less time than oneDNN's 15 µs of preparation
 FEWEST_ROWS = 8  # of x: with fewer the product only waits for the weights
 
-
 MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
 class machine_rate(TorchFunctionMode):
+    """Inside `with machine_rate():` products of frozen weights, large enough to gain by it, are oneDNN's. Same shapes, dtypes and
+    gradients to x; only the order of sums differs."""
+
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         operands = None
         if func is F.linear:

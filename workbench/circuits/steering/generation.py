@@ -54,11 +54,14 @@ class Decoding:
 
     @property
     def seeds(self) -> list[int]:
+        """One for each sample."""
         return [self.seed + i for i in range(self.n_samples)]
 
 
 @dataclass(frozen=True)
 class Generated:
+    """Continuations of one prompt, and the logits of its first new token."""
+
     tokens: Tokens  # (row, new tokens), a row's end filled up with the end token
     is_text: Bool[Tensor, "n_rows n_new"]  # True up to a row's end token, which is not part of the text
     next_logits: LastLogits  # right after the prompt
@@ -118,6 +121,7 @@ class Noise:
         self.generators = {seed: torch.Generator().manual_seed(seed) for seed in dict.fromkeys(self.seeds)}
 
     def choose(self, logits: LastLogits) -> Tensor:
+        """The next token of each row: the largest logit, or, at a temperature, a draw by Gumbel's noise, the same for the same seed."""
         logits = logits.float()
         if not self.temperature:
             return logits.argmax(-1)

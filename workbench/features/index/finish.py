@@ -84,6 +84,7 @@ def _some_rows(model: "TransformerBridge", shards: Iterable[Path]) -> list[Row]:
 def features_table(
     model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int, is_predicted: Any
 ) -> pa.Table:
+    """One row per feature: how often and how strongly it is active, what it promotes and suppresses, what is near it."""
     sae, n = saes[name], len(summary.n_active)
     columns: dict[str, Any] = {"sae": [name] * n, **{field: summary.stats()[field] for field in ("feature", "n_active", "max_act")}}
     columns["density"] = summary.n_active / n_tokens
@@ -99,6 +100,7 @@ def features_table(
 
 
 def examples_table(name: str, summary: Summary) -> pa.Table:
+    """One row per window, ranked within its feature and interval, the best first."""
     windows = summary.windows
     group = windows["feature"].to_numpy().astype(np.int64) * 32 + windows["interval"].to_numpy()
     rank = pa.array(rank_within(group).astype(np.int8))

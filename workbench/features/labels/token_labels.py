@@ -48,6 +48,7 @@ class At(Rule):
         return cls(f"{cls.__name__.lower()} {', '.join(map(repr, parts))}", parts)
 
     def where(self, str_tokens: Sequence[str]) -> np.ndarray:
+        """(n_tokens) bool."""
         return np.array([token in self.tokens for token in str_tokens], dtype=bool)
 
 
@@ -56,6 +57,7 @@ class After(At):
     """From the first of these tokens on."""
 
     def where(self, str_tokens: Sequence[str]) -> np.ndarray:
+        """(n_tokens) bool."""
         return np.maximum.accumulate(super().where(str_tokens))
 
 

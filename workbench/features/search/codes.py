@@ -60,6 +60,7 @@ class Codes:
 
     @cached_property
     def bounds(self) -> np.ndarray:
+        """(n_prompts + 1) where each prompt's tokens begin in `acts`."""
         return np.cumsum([0, *map(len, self.str_tokens)])
 
     def of(self, prompt: int) -> sparse.csr_array:
@@ -77,6 +78,7 @@ class Codes:
 
     @cached_property
     def peaks(self) -> Peaks:
+        """Each feature's largest activation on each prompt; the first token where several are equal."""
         entries = self.acts.tocoo()
         prompt = np.searchsorted(self.bounds, entries.row, side="right") - 1
         order = np.lexsort((entries.row, -entries.data, entries.col, prompt))

@@ -38,6 +38,8 @@ LEAST_RARE = 5 / 8  # of the positive prompts: the rest may be as strong as they
 
 @dataclass(frozen=True)
 class Filters:
+    """What a feature must pass to be found. Raises ValueError for bounds that nothing can pass."""
+
     share: float = 0.75  # of the positive prompts that a feature has to be active on
     margin: float = 2.0  # activation allowed on negative prompts, as a share of the mean over the positive ones; 0: silence
     max_density: float = 0.1  # share of the corpus's tokens
@@ -100,6 +102,7 @@ def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> F
 
 
 def what_the_score_is(codes: Codes, n_positive: int, known: Known) -> str:
+    """A sentence: what the column `score` is here, and over how many texts."""
     if known.rarity is None:
         return "without an index: the score is the mean activation, and how rare a feature is elsewhere is not known"
     n_alike, n_texts = int(alike(codes, n_positive, known.rarity).sum()), known.rarity.n_texts

@@ -102,14 +102,14 @@ def _floor(sae: SAE) -> Float[Tensor, "d_sae"] | float:
 
 def _widened_x(x: Rows, dtype: torch.dtype) -> Tensor:
     u, d_in = torch.finfo(dtype).eps / 2, x.shape[1]
-    bound = 2 * u + u**2 + d_in * 2**-23
+    bound = 2 * u + u**2 + d_in * 2**-23  # float32's sum: less than its eps for each term, in any order
     return torch.cat([x, torch.ones_like(x[:, :1]).expand(-1, 3), bound * _enlarged(x.norm(dim=1, keepdim=True), dtype)], 1).to(dtype)
 
 
 def _widen_weights(weights: Weights, bias: Float[Tensor, "d_sae"], out: Tensor) -> None:
     d_in = weights.shape[1]
     out[:, :d_in] = weights
-    for column in range(d_in, d_in + 3):
+    for column in range(d_in, d_in + 3):  # three times bf16's 8 bits are float32's 24: what each column's rounding left goes to the next
         out[:, column] = bias
         bias = bias - out[:, column]
     out[:, -1] = _enlarged(weights.norm(dim=1), out.dtype)
@@ -139,6 +139,7 @@ class _Largest:
         if not self.k or not n:
             return
         upper = bits[:n].view(-1, self.group, bits.shape[1]).amax(1).view(self.dtype).float()
+        # the entry of a group's largest upper bound has at most its largest norm: `lower` is at most that entry's own
         norms = norms[:n].view(-1, self.group).amax(1).float()
         lower = upper * (1 - torch.finfo(self.dtype).eps) - 2 * norms[:, None] * self.margins
         self.found = _k_largest(torch.cat([self.found, lower.T.reshape(len(self.found), -1)], 1), self.k)

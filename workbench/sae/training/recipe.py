@@ -24,6 +24,8 @@ ROWS_AT_ONCE = 4096  # random rows drawn together
 
 @dataclass(frozen=True)
 class TrainConfig:
+    """How an SAE is trained. Raises ValueError where options do not fit together."""
+
     d_sae: int
     n_steps: int = 6000
     lr: float = 1e-3

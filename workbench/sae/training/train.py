@@ -63,7 +63,9 @@ class KeptState(Protocol):
 
     every: int
 
-    def save(self, learners: Sequence[Learner], n_done: int) -> None: ...
+    def save(self, learners: Sequence[Learner], n_done: int) -> None:
+        """All learners after n_done steps, whole or not at all."""
+        ...
 
 
 def train(
