@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from workbench.model.cache import kv_cache
 from workbench.model.causal import check_causal, check_config
 from workbench.model.start import decide
 from workbench.model.start import start_token as decided
@@ -62,6 +63,7 @@ def _loaded(model: Any, device: str | torch.device | None, dtype: torch.dtype | 
         raise ValueError(f"a {type(model).__name__} is not a model: expected a name, a folder, a Hugging Face model or a TransformerBridge")
     _freeze(bridge)
     check_causal(bridge.eval(), is_made_here)
+    kv_cache(bridge)  # measured, and mended where a release of transformers has renamed it
     return bridge
 
 

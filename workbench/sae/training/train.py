@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
 from workbench.sae.sae import SAE
@@ -222,7 +223,8 @@ def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None
     if progress:
         sae = learners[0].sae
         minutes = whole.seconds(product_rate(x.shape[-1], sae.cfg.d_sae, len(x), x.device)) / 60
-        tqdm.write(f"Training will take {whole}: {minutes:.1f} min if every step is dense, beside harvesting", file=sys.stderr)
+        dense = f"{minutes:.1f} min if every step is dense, beside harvesting"
+        tqdm.write(f"Training will take {whole}: {dense}; {product_sentence(x.device.type)}", file=sys.stderr)
 
 
 @contextmanager
