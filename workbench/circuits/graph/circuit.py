@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.circuits.graph.exchange import graph_json
+from workbench.circuits.graph.groups import members, with_group
 from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of
+from workbench.circuits.graph.reading import read_graph
 from workbench.files import checked_file, write_text
 
 Group = str | Sequence[str]  # a group's name, a label, a node, or several nodes
@@ -94,14 +97,10 @@ class Circuit:
 
     def members(self, group: Group) -> tuple[str, ...]:
         """The nodes of a group: its name, a label, a node, or several of these. Raises ValueError for what is none, or empty."""
-        from workbench.circuits.graph.groups import members
-
         return members(self, group)
 
     def group(self, name: str, nodes: Group) -> "Circuit":
         """The circuit with one more group (or one made anew); a node is in one group at most, so others let go of it."""
-        from workbench.circuits.graph.groups import with_group
-
         return with_group(self, name, nodes)
 
     def ungroup(self, name: str) -> "Circuit":
@@ -135,8 +134,6 @@ class Circuit:
 
     def to_json(self, path: str | Path) -> Path:
         """In the schema of the public attribution-graph viewers: groups, names and pins included."""
-        from workbench.circuits.graph.exchange import graph_json
-
         path = checked_file(path)
         write_text(path, graph_json(self))
         return path
@@ -144,9 +141,7 @@ class Circuit:
     @classmethod
     def load(cls, path: str | Path) -> "Circuit":
         """A circuit from a JSON file in that schema, ours or anybody's. Raises ValueError, in one sentence, for what is no graph."""
-        from workbench.circuits.graph.reading import read_graph
-
-        return read_graph(path)
+        return read_graph(cls, path)
 
     def to_html(self, path: str | Path) -> Path:
         """One page that needs nothing else: the picture, and the list that says the same in words."""
