@@ -17,6 +17,7 @@ import traitlets
 from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
+from workbench import atlas
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.measurement import Measurement
 from workbench.circuits.ranking.ranking import as_ranking
@@ -40,6 +41,8 @@ class Question(NamedTuple):
 
 
 class PromptPane(WorkingPane):
+    """A prompt, its tokens and the model's next tokens as they are typed; Enter ranks its features, effects as they are measured."""
+
     _esm = module("prompt/prompt")
     _css = style("prompt/prompt")
 
@@ -55,6 +58,7 @@ class PromptPane(WorkingPane):
     ranking = traitlets.Any(None, help="a FeatureRanking, or None")
     ranked = traitlets.Dict(read_only=True, help="the question that `ranking` answers").tag(sync=True)
     standing = traitlets.Dict(read_only=True, help="where the answer stands in what the model would say itself").tag(sync=True)
+    examples = traitlets.List(read_only=True, help="questions to begin with: what about, prompt, answer, baseline").tag(sync=True)
     asked = traitlets.List(read_only=True, help="questions that were ranked, the newest first").tag(sync=True)
 
     kept = ("sae", "prompt", "answer", "baseline", "feature")
@@ -70,6 +74,7 @@ class PromptPane(WorkingPane):
         names = dict(bench.saes) or {bench.sae_name: bench.sae}
         self.set_trait("saes", [[name, f"{sae.cfg.d_sae:,} features at {sae.cfg.hook_name}"] for name, sae in names.items()])
         self.sae = self.sae or bench.sae_name
+        self.set_trait("examples", [each._asdict() for each in atlas.examples()] if bench.name == "atlas" else [])
 
     @traitlets.observe("prompt")
     def _read(self, change: Any = None) -> None:
@@ -170,11 +175,15 @@ class PromptPane(WorkingPane):
             self.ranking = self.ranking.relabeled(self.bench.labels)
 
     def _hear(self, _: Any, content: Any, buffers: Any) -> None:
-        if isinstance(content, dict) and content.get("do") == "recall":
-            at = content.get("at")
-            if isinstance(at, int) and 0 <= at < len(self.asked):
-                with SETTING:
-                    self.recall(Question(**self.asked[at]))
+        at = content.get("at") if isinstance(content, dict) else None
+        if isinstance(at, int) and content.get("do") == "recall" and 0 <= at < len(self.asked):
+            with SETTING:
+                self.recall(Question(**self.asked[at]))
+        elif isinstance(at, int) and content.get("do") == "try" and 0 <= at < len(self.examples):
+            with SETTING:
+                self.recall(Question(self.sae, *(self.examples[at][name] for name in ("prompt", "answer", "baseline"))))
+                if not self.ranked or Question(**self.ranked) != self.question:
+                    self.run()
         else:
             super()._hear(_, content, buffers)
 

@@ -4,6 +4,7 @@ Its model was trained on generated texts in which every token's concepts are kno
 
 bench = atlas.load()                      model, SAEs, labels from the answer key: a Workbench
 atlas.questions(held_out=True)            questions that need several steps, with the steps
+atlas.examples()                          a few to begin with, of every kind
 atlas.texts(seed, n)                      texts that training never drew
 atlas.concepts(text)                      what is in play at each token of such a text
 atlas.features_of(concepts)               the features that mean a concept, at every layer
@@ -16,14 +17,14 @@ from tokenizers import Tokenizer
 
 from workbench.atlas.corpus import texts
 from workbench.atlas.layers import WEIGHTS, Layers, features_of, layer_labels
-from workbench.atlas.questions import Question, questions
+from workbench.atlas.questions import Example, Question, examples, questions
 from workbench.atlas.text import Text
 from workbench.bench import Workbench
 from workbench.features.index.index import FeatureIndex
 from workbench.model.model import load_model
 from workbench.sae.sae import SAE
 
-__all__ = ["Question", "Text", "concepts", "features_of", "layer_labels", "load", "questions", "texts"]
+__all__ = ["Example", "Question", "Text", "concepts", "examples", "features_of", "layer_labels", "load", "questions", "texts"]
 DEFAULT_SAE = "2k"
 
 

@@ -14,6 +14,8 @@ class SAEError(ValueError):
 
 @dataclass(frozen=True)
 class SAEConfig:
+    """Widths, place and architecture. Raises SAEError where k and the architecture do not fit."""
+
     d_in: int
     d_sae: int
     hook_name: str  # where in the model x comes from, such as "blocks.3.hook_resid_pre"

@@ -155,4 +155,4 @@ async function arrived(host, reference, el, signal) {
   }
 }
 
-export default { render };
+export default { render: named(render) };

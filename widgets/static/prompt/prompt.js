@@ -16,11 +16,11 @@ function render({ model, el }) {
   const status = node("span", { class: "wbp-faint wbq-status", role: "status" });
   const wrong = node("div", { class: "wbq-wrong wbp-wrong", role: "alert" });
   const flag = node("div", { class: "wbq-flag", role: "status", "aria-label": "What the model says itself" });
-  const asked = node("select", { "aria-label": "Earlier questions", title: "return to a question, with what was measured of it" });
+  const asked = node("select", { "aria-label": "Questions asked before, and to begin with", title: "return to a question, with what was measured of it; or begin with one" });
   root.append(
-    node("div", { class: "wbq-line" }, prompt),
+    node("div", { class: "wbq-line wbq-asking" }, prompt, asked),
     tokens,
-    node("div", { class: "wbq-line" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), run, status, node("span", { class: "wbp-push wbq-picks" }, asked, node("label", {}, "SAE ", sae))),
+    node("div", { class: "wbq-line" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), run, status, node("label", { class: "wbp-push" }, "SAE ", sae)),
     offered,
     flag,
     bar,
@@ -108,9 +108,13 @@ function render({ model, el }) {
   }
 
   function drawAsked() {
-    const known = model.get("asked");
-    asked.hidden = known.length < 2;
-    asked.replaceChildren(node("option", { value: "" }, "earlier questions"), ...known.map(({ sae: name, prompt: text, answer: why, baseline: than }, i) => node("option", { value: i }, `${visible(text).slice(-60)} · ${visible(why) || "its first"}${than ? ` / ${visible(than)}` : ""} · ${name}`)));
+    const [known, examples] = [model.get("asked"), model.get("examples")];
+    asked.hidden = known.length < 2 && !examples.length;
+    const said = ({ prompt: text, answer: why, baseline: than, sae: name }) => `${visible(text).slice(-60)} · ${visible(why) || "its first"}${than ? ` / ${visible(than)}` : ""} · ${name}`;
+    const group = (label, ...options) => node("optgroup", { label }, ...options);
+    const earlier = known.map((each, i) => node("option", { value: `recall ${i}` }, said(each)));
+    const first = examples.map(({ about, prompt: text }, i) => node("option", { value: `try ${i}`, title: text }, about));
+    asked.replaceChildren(node("option", { value: "" }, "questions …"), ...(earlier.length ? [group("asked before", ...earlier)] : []), ...(first.length ? [group("to begin with", ...first)] : []));
     asked.value = "";
   }
 
@@ -131,7 +135,11 @@ function render({ model, el }) {
     change(model, { sae: sae.value });
     model.send({ do: "rank" });
   };
-  asked.onchange = () => asked.value !== "" && model.send({ do: "recall", at: Number(asked.value) });
+  asked.onchange = () => {
+    const [way, at] = asked.value.split(" ");
+    if (at != null) model.send({ do: way, at: Number(at) });
+    asked.value = "";
+  };
   root.onkeydown = (event) => {
     if (event.key !== "Enter" || event.shiftKey || model.isSaved || ![prompt, answer, baseline].includes(event.target)) return;
     event.preventDefault();
@@ -156,9 +164,9 @@ function render({ model, el }) {
     [["problems"], drawProblems],
     [["progress"], drawProgress],
     [["saes", "sae"], drawSaes],
-    [["asked"], drawAsked],
+    [["asked", "examples"], drawAsked],
     [["standing"], drawFlag],
   ]);
 }
 
-export default { render };
+export default { render: named(render) };

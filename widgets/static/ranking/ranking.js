@@ -185,7 +185,7 @@ function render({ model, el }) {
     what.hidden = metric == null;
     if (metric == null) return;
     const other = baseline ? node("span", {}, "logit(", node("code", {}, baseline), ")") : "mean logit";
-    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, number(metric)), node("span", { class: "wbp-faint" }, " · effects are what of it is lost"), caveat ? node("div", { class: "wbr-caveat" }, `⚠ ${caveat}`) : "");
+    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, number(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), caveat ? node("div", { class: "wbr-caveat" }, `⚠ ${caveat}`) : "");
   }
   function drawStale() {
     const of = model.get("stale");
@@ -290,4 +290,4 @@ function render({ model, el }) {
   ]);
 }
 
-export default { render };
+export default { render: named(render) };

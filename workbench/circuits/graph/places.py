@@ -25,8 +25,8 @@ from workbench.model.between import STREAM
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.model import BAR_DELAY
+from workbench.model.reading import Columns
 from workbench.model.replay import Replay
-from workbench.model.tail import Columns
 from workbench.model.tokens import is_start_token
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex, Tokens

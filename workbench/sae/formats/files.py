@@ -37,6 +37,8 @@ A_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<subfolder>[\w.
 
 @dataclass(frozen=True)
 class SAEFiles:
+    """The files of one SAE: where its weights are, and what stands beside them."""
+
     weights: Path
     cfg: dict[str, Any]  # empty where there is none
     scaler: dict[str, Any]  # SAELens' own file for the scale of activations; mostly empty
@@ -167,6 +169,7 @@ def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file. Raises SAEError, naming the file, for anything else."""
     try:
         raw = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
