@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbench.circuits.graph.exchange import graph_json
 from workbench.circuits.graph.groups import members, with_group
-from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of
+from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of, strongest
 from workbench.circuits.graph.reading import read_graph
 from workbench.files import checked_file, write_text
 
@@ -51,6 +51,14 @@ class Circuit:
         Tokens and logits stay, and what is pinned. features: of the feature nodes at most so many, the most influential ones.
         """
         return self.only(*cut(self.nodes, self.edges, self.wanted, nodes, edges, features, self.pinned))
+
+    def strongest(self, features: int = 30, share: float = 0.05) -> "Circuit":
+        """The features of largest |effect|, on the metric or on the answer against the mean, whichever is larger (attributions where nothing
+        was measured), and the edges that are at least `share` of what their target is made of among them. Tokens, logits and pins stay.
+
+        What speaks for every answer of the kind, the relation that is asked for, has its effect against the mean only.
+        """
+        return self.only(*strongest(self.nodes, self.edges, features, share, self.pinned))
 
     def only(self, nodes: Iterable[str], is_edge_kept: np.ndarray | None = None) -> "Circuit":
         """Some of the nodes, and the (kept) edges between them."""
