@@ -2,16 +2,18 @@
 
     python benchmarks/architectures.py [--only NAME …] [--seconds 240]
 
-Each checkpoint is written to a folder as a user would have it and read by `load_model`. The reference is the Hugging Face model of the same
-folder with one forward hook of torch's own and one whole pass for every edit: nothing of the bridge, nothing of ours. Figures are the largest
-difference, in parts of the largest effect (rank), of the largest change that the edit makes (clamp), of the median norm (stream), of the
-largest gradient (attribution). An architecture is exact where all are below LIMIT and steering writes the same tokens with the KV cache as
-without; refused where `load_model` or the first question says in a ValueError what it does not do; anything else is a fault.
+Each checkpoint is written to a folder as a user would have it and read by `load_model`. The reference is the Hugging Face model of the
+same folder with one forward hook of torch's own and one whole pass for every edit: nothing of the bridge, nothing of ours. Figures are
+the largest difference, in parts of the largest effect (rank), of the largest change that the edits make (clamp), of the median norm
+(stream), of the largest gradient (attribution), of the largest logit. An architecture is exact where all are below LIMIT and steering
+writes the same tokens with the KV cache as without; refused where `load_model` or the first question says in a ValueError what it does
+not do; anything else is a fault.
 
 Each runs in a process of its own with a time limit, so that none stops the others. The whole table takes about 20 minutes of one core.
 """
 
 import argparse
+import importlib
 import multiprocessing
 import tempfile
 import time
@@ -124,6 +126,8 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     from workbench.sae.sae import SAE, SAEConfig
 
     model = load_model(folder)
+    if type(hf_model) is not type(model.original_model):  # BloomModel: the class of its checkpoints that have a head
+        hf_model = type(model.original_model).from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
     torch.manual_seed(1)
     tokens = torch.cat([torch.zeros(1, 1, dtype=torch.long), torch.randint(2, 200, (1, N_TOKENS))], dim=1)
     sae = SAE(SAEConfig(D_MODEL, D_SAE, HOOK_NAME))
@@ -289,8 +293,8 @@ def in_a_process(architecture: str, variant: str, seconds: float) -> Trial:
 def main() -> None:
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
-    import workbench.bench
-    import workbench.circuits.graph.heads  # noqa: F401
+    for name in ("workbench.bench", "workbench.circuits.graph.heads"):  # once, before the forks
+        importlib.import_module(name)
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", default=list(SUPPORTED_ARCHITECTURES), help="architectures by name")

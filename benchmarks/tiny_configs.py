@@ -1,7 +1,7 @@
 """Tiny configurations of any architecture that transformers knows: its own defaults, with every size cut down.
 
-Sizes are found by the names that configurations give them, also inside nested ones (the text part of a multimodal model). SPECIAL holds what
-a family needs besides, VARIANTS other settings of a family under which its arithmetic differs.
+Sizes are found by the names that configurations give them, also inside nested ones (the text part of a multimodal model). SPECIAL holds
+what a family needs besides, VARIANTS other settings of a family under which its arithmetic differs.
 """
 
 from typing import Any

@@ -65,6 +65,7 @@ def highlights_html(str_tokens: Sequence[str], values: Mapping[int, float], scal
 
 
 def shade_style(value: float, scale: float, is_signed: bool) -> str:
+    """CSS of a token's background and underline: how dark by |value| / scale; signed: orange and solid for, purple and dashed against."""
     color, line = (BLUE, "none") if not is_signed else (ORANGE, "solid") if value > 0 else (PURPLE, "dashed")
     shade = 0.06 + 0.5 * (min(abs(value) / scale, 1.0) if scale > 0 else 0)
     return f"background-color:rgba({color},{shade:.2f});border-bottom:2px {line} rgba({color},{min(shade + 0.3, 1):.2f});padding:1px 0"
@@ -79,6 +80,7 @@ def bar_html(value: float, scale: float, is_signed: bool = True) -> str:
 
 
 def heading_html(text: str, note: str) -> str:
+    """A heading with a note in small print. Both are markup: escape what comes from data."""
     return f'<div style="margin:20px 0 6px"><b style="font-size:14px">{text}</b> <span style="{FAINT};font-size:12px">{note}</span></div>'
 
 
@@ -93,11 +95,13 @@ def legend_html(styles: Mapping[str, tuple[str, str]]) -> str:
 
 
 def cell_html(content: str, style: str = "", tag: str = "td", title: str = "") -> str:
+    """A table's cell. `content` and `title` are markup: escape what comes from data."""
     about = f' title="{title}"' if title else ""
     return f'<{tag}{about} style="padding:4px 8px 4px 0;border:0;text-align:left;vertical-align:top;{style}">{content}</{tag}>'
 
 
 def table_html(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """A table of cells that `cell_html` made."""
     line = f'<tr style="background:none;border-bottom:{RULE}">'
     body = "".join(f"{line}{''.join(cells)}</tr>" for cells in [head, *rows] if cells)
     return f'<table style="border-collapse:collapse;border:0;margin:0;font-size:12px">{body}</table>'

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.index.index import FeatureIndex, build_index
-    from workbench.sae.config import SAEConfig
+    from workbench.sae.config import SAEConfig, TranscoderConfig
+    from workbench.sae.cross_layer import CrossLayerTranscoder
     from workbench.sae.evaluate import decoder_cosine, evaluate
     from workbench.sae.sae import SAE
     from workbench.sae.scaling.plan import plan
     from workbench.sae.scaling.sweep import ScalingLaws
     from workbench.sae.training.monitor import TrainingHistory
     from workbench.sae.training.train import TrainConfig, train, train_many
+    from workbench.sae.transcoder import Transcoder, load_transcoders
 
 _HOMES = {
     "ActivationStream": "workbench.activations.stream",
@@ -43,6 +45,10 @@ _HOMES = {
     "FeatureIndex": "workbench.features.index.index",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
+    "Transcoder": "workbench.sae.transcoder",
+    "TranscoderConfig": "workbench.sae.config",
+    "CrossLayerTranscoder": "workbench.sae.cross_layer",
+    "load_transcoders": "workbench.sae.transcoder",
     "decoder_cosine": "workbench.sae.evaluate",
     "evaluate": "workbench.sae.evaluate",
     "TrainConfig": "workbench.sae.training.train",
@@ -57,11 +63,14 @@ __all__ = [
     "ActivationStream",
     "ActivationStreams",
     "Circuit",
+    "CrossLayerTranscoder",
     "FeatureIndex",
     "SAEConfig",
     "ScalingLaws",
     "TrainConfig",
     "TrainingHistory",
+    "Transcoder",
+    "TranscoderConfig",
     "Workbench",
     "atlas",
     "build_index",
@@ -69,6 +78,7 @@ __all__ = [
     "decoder_cosine",
     "evaluate",
     "load",
+    "load_transcoders",
     "logit_diff",
     "plan",
     "rank",

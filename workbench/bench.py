@@ -138,16 +138,17 @@ class Workbench:
         margin: float = 2.0,
         max_density: float = 0.1,
         top: int = 20,
+        at_last: bool = False,
     ) -> Found:
         """The features that are active on the positive prompts, and on the negative ones hardly or not at all.
 
         share: of the positive prompts that suffices. margin: activation allowed on negative prompts, as a share of the mean over the
         positive ones; 0 asks for silence, which a feature that means the thing seldom keeps on what is near it. max_density: leave out
-        what is active on a larger share of the index's tokens. The score is in features/search.py.
+        what is active on a larger share of the index's tokens. at_last: count only what features do at each prompt's last token, where the
+        model is about to go on. The score is in features/search.py.
         """
-        return find(
-            self.model, self.sae, self._texts(positive), self._texts(negative), Filters(share, margin, max_density, top), self._known_beside
-        )
+        filters = Filters(share, margin, max_density, top)
+        return find(self.model, self.sae, self._texts(positive), self._texts(negative), filters, self._known_beside, at_last)
 
     def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20) -> Found:
         """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""

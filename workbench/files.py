@@ -61,4 +61,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """As `write_text`: whole or not at all."""
     write_text(path, json.dumps(content, indent=1) + "\n")

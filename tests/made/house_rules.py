@@ -13,7 +13,9 @@ LAYERS = "shapes files model activations sae features circuits compare bench atl
 VIEWS = ["marks", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,
-    "workbench/sae": "architectures config formats sae neighborhoods evaluation evaluate kernels training scaling".split(),
+    "workbench/sae": (
+        "architectures config formats sae transcoder cross_layer convert neighborhoods evaluation evaluate kernels training scaling".split()
+    ),
     "workbench/features": ["index", "search", "labels", "survey"],
     "workbench/circuits": ["metrics", "intervene", "ranking", "evidence", "steering", "graph"],
     "widgets": VIEWS,

@@ -59,6 +59,8 @@ def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt
 
 
 class Line(NamedTuple):
+    """A curve or some points: x and y of one length, in the units of the axes."""
+
     x: np.ndarray
     y: np.ndarray
     color: str
@@ -112,12 +114,15 @@ def _shade(share: float) -> tuple[str, float]:
 
 def svg_img(body: str, width: int, height: int, alt: str) -> str:
     """An SVG body as an <img> with a data URI: the only picture that survives an untrusted notebook."""
-    svg = (
+    uri = "data:image/svg+xml;base64," + base64.b64encode(svg_text(body, width, height).encode()).decode()
+    return f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}" style="max-width:100%">'
+
+
+def svg_text(body: str, width: int, height: int) -> str:
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="system-ui,sans-serif" font-size="11">{body}</svg>'
     )
-    uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}" style="max-width:100%">'
 
 
 def nice_ticks(values: np.ndarray, n: int = 4) -> np.ndarray:

@@ -29,6 +29,8 @@ MOST_TOKENS = 160  # of a pattern that CircuitsVis draws: a cell each
 
 
 class AttentionPane(WorkingPane):
+    """Which heads carry a feature at a prompt's token, and their attention patterns. Takes a bench."""
+
     _esm = module("attention/attention")
     _css = style("attention/attention")
     _offline = STATIC / "attention/attention_offline.js"
@@ -80,9 +82,11 @@ class AttentionPane(WorkingPane):
             self.set_trait("view", heads_view(heads) | {"chosen": chosen, "answer": visible(answer)})
 
     def send_bundle(self) -> None:
+        """CircuitsVis' script, for a page that asks for it."""
         self.set_trait("bundle", bundle_text())
 
     def offline(self) -> dict[str, Any]:
+        """What a saved page needs beside the traits."""
         return {"bundle": bundle_text()} if self.patterns else {}
 
     def _likeliest(self, prompt: str) -> str:

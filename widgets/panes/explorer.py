@@ -11,6 +11,7 @@ Each SAE of the bench has panes of its own, which stay as they are while another
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -31,6 +32,7 @@ from widgets.panes.prompt import PromptPane
 from widgets.panes.ranking import RankingTable
 from widgets.panes.steering import SteeringPane
 from workbench.features.index.own_labels import watch
+from workbench.model.start import start_token
 from workbench.sae.sae import checked_feature
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
@@ -66,6 +68,8 @@ def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", 
 
 
 class Explorer(Pane):
+    """The whole workbench on one screen: every pane follows the feature that is chosen in any."""
+
     _esm = module("shared/copy", "explorer/explorer")
     _css = style("explorer/explorer")
 
@@ -335,12 +339,20 @@ class Explorer(Pane):
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        model = self.bench.name or str(self.bench.model.cfg.model_name)
-        sae = repr(self.bench.sae_name) if model == "atlas" else "the folder of its SAE"
         steps = [self.pane[name].to_python() for name in ("prompt", "card", "group")]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].positive else []
-        imports = "import workbench as wb\nfrom widgets import explore"
-        lines = [imports, "", f"bench = wb.load({model!r}, sae={sae})", *filter(None, steps), "", "explorer = explore(bench)"]
+        loading = _loading(self.bench)
+        needed = ["import dataclasses"] if "dataclasses" in loading[-1] else []
+        lines = [
+            *needed,
+            "import workbench as wb",
+            "from widgets import explore",
+            "",
+            *loading,
+            *filter(None, steps),
+            "",
+            "explorer = explore(bench)",
+        ]
         return "\n".join([*lines, f"explorer.restore({self.state()!r})"])
 
     def _ranked_features(self) -> list[int]:
@@ -370,6 +382,29 @@ class Explorer(Pane):
     def __repr__(self) -> str:
         chosen = "no feature" if self.feature is None else f"feature {self.feature}"
         return f"Explorer: {self.pane['prompt'].prompt!r}, {chosen}"
+
+
+def _loading(bench: Any) -> list[str]:
+    """Code that loads a bench from where its parts came from; what was made in this session is taken by its name there."""
+    name, start = bench.name or _folder_of(bench.model), start_token(bench.model)
+    source = repr(bench.sae_name) if name == "atlas" else repr(bench.sae.source) if bench.sae.source else ""
+    if not name or not source:
+        return ["bench = wb.Workbench(model=model, sae=sae)  # as you made them: they came from no file"]
+    device = str(bench.model.cfg.device)
+    said = [f", device={device!r}"] if device != "cpu" else []
+    said += [f", start_token={start.text or None!r}"] if start.is_given else []
+    lines = [f"bench = wb.load({name!r}, sae={source}{''.join(said)})"]
+    if bench.index is not None and name != "atlas":
+        labels = ", labels=index.label_texts()" if bench.labels else ""
+        lines.append(f"index = wb.FeatureIndex.open({str(bench.index.folder)!r}, {bench.index.sae_name!r})")
+        lines.append(f"bench = dataclasses.replace(bench, index=index{labels})")
+    return lines
+
+
+def _folder_of(model: Any) -> str:
+    """Where its weights came from, if that is a folder here."""
+    name = str(getattr(model.original_model.config, "_name_or_path", ""))
+    return name if name and Path(name).is_dir() else ""
 
 
 def _reference(pane: dict[str, Any]) -> dict[str, Any]:

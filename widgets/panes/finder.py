@@ -24,6 +24,8 @@ MEASURES = ("score", "min_activation", "mean_activation", "max_negative", "n_pos
 
 
 class Finder(WorkingPane):
+    """A search by positive and negative prompts, as they are typed."""
+
     _esm = module("shared/copy", "shared/prompt_list", "finder/finder")
     _css = style("finder/finder")
     kept = ("feature", "positive", "negative", "share", "margin", "max_density", "top")

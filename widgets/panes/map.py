@@ -88,6 +88,7 @@ class FeatureMap(Pane):
 
     @property
     def lassoed_features(self) -> pd.DataFrame:
+        """The rows of `table` inside the lasso."""
         return self.table.iloc[self.lassoed]
 
     def show_scores(self, scores: Mapping[int, float] | pd.DataFrame) -> None:
@@ -118,6 +119,7 @@ class FeatureMap(Pane):
 
 
 def checked(table: pd.DataFrame) -> pd.DataFrame:
+    """The table. Raises ValueError for a missing column or a point without a place."""
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(f"a map needs the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")

@@ -22,6 +22,7 @@ def module(*names: str) -> str:
 
 
 def style(name: str) -> str:
+    """What all panes share, then this one's CSS."""
     return (STATIC / "shared" / "pane.css").read_text() + (STATIC / f"{name}.css").read_text()
 
 
@@ -97,10 +98,12 @@ class WorkingPane(Pane):
         return self._job
 
     def cancel(self) -> None:
+        """Ask what runs to stop."""
         if self._job is not None:
             self._job.cancel()
 
     def work(self, job: Job) -> None:
+        """What the pane computes, on a thread of its own; `job` says whether to go on."""
         raise NotImplementedError
 
     def close(self) -> None:

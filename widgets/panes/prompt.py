@@ -41,6 +41,8 @@ class Question(NamedTuple):
 
 
 class PromptPane(WorkingPane):
+    """A prompt, its tokens and the model's next tokens as they are typed; Enter ranks its features, effects as they are measured."""
+
     _esm = module("prompt/prompt")
     _css = style("prompt/prompt")
 

@@ -35,10 +35,12 @@ class RankedRows:
 
     @cached_property
     def pairs(self) -> Rows:
+        """A row per (feature, position)."""
         return Rows(self.ranking.table)
 
     @cached_property
     def summed(self) -> Rows:
+        """A row per feature."""
         return Rows(self.ranking.by_feature())
 
     def found(self, rows: Rows, sort_by: str, is_descending: bool, query: str) -> np.ndarray:
@@ -51,6 +53,8 @@ class RankedRows:
 
 
 class RankingTable(Pane):
+    """A ranking that sorts, filters and scrolls, however long; a click chooses a feature."""
+
     _esm = module("shared/copy", "ranking/ranking_views", "ranking/ranking")
     _css = style("ranking/ranking")
     _offline = STATIC / "ranking/ranking_offline.js"
@@ -95,6 +99,7 @@ class RankingTable(Pane):
 
     @property
     def rows(self) -> Rows:
+        """Those that are shown."""
         return self._rows.summed if self.is_summed else self._rows.pairs
 
     @traitlets.observe("ranking")

@@ -27,6 +27,8 @@ FIRST = 1.0  # strength of a slider until more is known: the feature's own large
 
 
 class SteeringPane(WorkingPane):
+    """Sliders of strength, and the text under them beside the unsteered one."""
+
     _esm = module("steering/steering")
     _css = style("steering/steering")
     actions = ("run", "cancel", "add")

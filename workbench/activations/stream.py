@@ -120,6 +120,7 @@ class ActivationStreams:
         held = next(iter(self._buffers.values()))
         return torch.randperm(self._n_held, generator=rng).to(held.device)
 
+    @torch.inference_mode(False)  # else a buffer made in a cell of that mode could not be filled anew outside of it
     def _fill(self) -> None:
         """Rows until they hold a buffer of tokens, harvested in order of length (little padding), in place of the buffer before."""
         self._began, rows, n_tokens = self._rows.at, [], 0

@@ -13,6 +13,8 @@ from workbench.atlas.world import LEVELS, RELATIONS, Entity, world
 
 
 class Question(NamedTuple):
+    """A prompt of which the answer and every step to it are known."""
+
     prompt: Text
     answer: str  # one token, with its leading space
     baseline: str  # what another team, city or state would have made of it

@@ -4,7 +4,7 @@ Everything here explains the next token: positions after an edit change, those b
 computed for a prefix serves every continuation. On a model that looks both ways each of these is wrong without a word, so it is refused.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import torch
@@ -21,17 +21,27 @@ NOTICEABLE = 1e-3  # of the largest logit, and more in half precision: far above
 _CHECKED: "WeakSet[TransformerBridge]" = WeakSet()
 
 
+def check_config(config: dict[str, Any]) -> None:
+    """The same for what a folder's config.json says by itself, before the weights are read."""
+    if config.get("is_encoder_decoder"):
+        raise ValueError(_two_texts(str((config.get("architectures") or [config.get("model_type")])[0])))
+
+
+def _two_texts(kind: str) -> str:
+    return f"{kind} reads one text with an encoder and writes another with a decoder: {ABOUT}"
+
+
 @torch.no_grad()
 def check_causal(model: "TransformerBridge", is_wrapped_here: bool) -> None:
-    """Raises ValueError, in one sentence, for a model that the workbench cannot be right on. is_wrapped_here: the bridge is as it was booted,
-    so that its logits must be those of the Hugging Face model inside."""
+    """Raises ValueError, in one sentence, for a model that the workbench cannot be right on. is_wrapped_here: the bridge is as it was
+    booted, so that its logits must be those of the Hugging Face model inside."""
     if model in _CHECKED:
         return
     kind = type(model.original_model).__name__
     if getattr(model.cfg, "is_audio_model", False) or getattr(model.cfg, "is_visual_model", False):
         raise ValueError(f"{kind} reads {'sound' if getattr(model.cfg, 'is_audio_model', False) else 'images'}, not text: {ABOUT}")
     if getattr(model.original_model.config, "is_encoder_decoder", False):
-        raise ValueError(f"{kind} reads one text with an encoder and writes another with a decoder: {ABOUT}")
+        raise ValueError(_two_texts(kind))
     if not len(getattr(model, "blocks", ())):
         raise ValueError(f"TransformerLens finds no stack of blocks in {kind}, and hook points are named by them: {ABOUT}")
     tokens = probe_tokens(model)

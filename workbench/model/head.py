@@ -112,6 +112,7 @@ class PlainBlocks:
             self.points[name] = module, end
 
     def run(self, tokens: Tokens) -> Found:
+        """The activations at every point; the blocks after the last one do not run."""
         caught: dict[str, Tensor] = {}
         with machine_rate(), ExitStack() as stack:
             for name, (module, end) in self.points.items():

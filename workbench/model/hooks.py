@@ -29,20 +29,46 @@ def check_hook_name(model: "TransformerBridge", hook_name: str) -> None:
 
 def check_sae(model: "TransformerBridge", sae: Any) -> None:
     """Raises ValueError unless the SAE can read this model: its hook point exists, has its width, no weight is NaN, the names agree."""
-    check_hook_name(model, sae.cfg.hook_name)
-    check_point(model, sae.cfg.hook_name)
-    width = point(model, sae.cfg.hook_name).width
-    if width != sae.cfg.d_in:
+    if hasattr(sae.cfg, "hook_name_out"):
         raise ValueError(
-            f"this SAE reads {sae.cfg.d_in} numbers, but {sae.cfg.hook_name} of this model has {width}: an SAE for another model?"
+            f"this reads {sae.cfg.hook_name_in} and predicts {sae.cfg.hook_name_out}: a transcoder, not an SAE. "
+            "What ranks, indexes, clamps, steers or evaluates features of one place does not take it"
         )
+    _check_place(model, sae.cfg.hook_name, sae.cfg.d_in, "SAE reads")
+    _check_weights(model, sae, "SAE")
+
+
+def check_transcoder(model: "TransformerBridge", transcoder: Any) -> None:
+    """Raises ValueError unless the transcoder fits this model: both hook points exist and have its widths, no weight is NaN, the names
+    agree."""
+    cfg = transcoder.cfg
+    if not hasattr(cfg, "hook_name_out"):
+        raise ValueError(
+            f"what reads {getattr(cfg, 'hook_name', 'no one place')} is an SAE, not a transcoder: wb.Transcoder.load reads those"
+        )
+    _check_place(model, cfg.hook_name_in, cfg.d_in, "transcoder reads")
+    _check_place(model, cfg.hook_name_out, cfg.d_out, "transcoder writes")
+    _check_weights(model, transcoder, "transcoder")
+
+
+def _check_place(model: "TransformerBridge", hook_name: str, width: int, who: str) -> None:
+    check_hook_name(model, hook_name)
+    check_point(model, hook_name)
+    there = point(model, hook_name).width
+    if there != width:
+        other = "an SAE" if who.startswith("SAE") else "a transcoder"
+        raise ValueError(f"this {who} {width} numbers, but {hook_name} of this model has {there}: {other} for another model?")
+
+
+def _check_weights(model: "TransformerBridge", sae: Any, what: str) -> None:
+    """No weight is NaN, and the model's name is the one that it was trained on, as far as both are names."""
     for name, weight in sae.named_parameters():
         if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():  # the sum first: 20 × cheaper, and NaN spreads to it
-            raise ValueError(f"the SAE's {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")
+            raise ValueError(f"the {what}'s {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")
     theirs, ours = _family(sae.cfg.model_name), _family(str(model.cfg.model_name))
     is_named = theirs and ours and not Path(str(model.cfg.model_name)).exists() and not Path(sae.cfg.model_name).exists()
     if is_named and not (theirs.startswith(ours) or ours.startswith(theirs)):  # gpt2 / gpt2-small, gemma-2-2b / gemma-2-2b-it
-        raise ValueError(f"this SAE was trained on {sae.cfg.model_name!r}, the model is {model.cfg.model_name!r}")
+        raise ValueError(f"this {what} was trained on {sae.cfg.model_name!r}, the model is {model.cfg.model_name!r}")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from torch.autograd import forward_ad
 from workbench.model.between import Between
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
-from workbench.model.tail import CACHE_NAMES, POS_AXIS, _Cache, _KeysKnown
+from workbench.model.tail import POS_AXIS, _Cache, _KeysKnown
 
 PosU, PosV = Int[Tensor, "n_tangents"], Int[Tensor, "n_cotangents"]
 Tangents, Cotangents = Float[Tensor, "n_tangents d_first"], Float[Tensor, "n_cotangents d_then"]
@@ -150,10 +150,8 @@ class Jacobian:
 
     def _at(self, q: int, x: Tensor, cache: _Cache, n_keys: int) -> Tensor:
         """The block at position q alone, which attends to the first n_keys positions."""
-        kwargs = {
-            name: cache if name in CACHE_NAMES else _at_position(name, value, q, n_keys)
-            for name, value in self.between._kwargs[self.block].items()
-        }
+        kwargs = {name: _at_position(name, value, q, n_keys) for name, value in self.between._kwargs[self.block].items()}
+        kwargs[self.between._cache_names[self.block]] = cache
         y = self.between.model.blocks[self.block](x, **kwargs)
         return y[0] if isinstance(y, tuple) else y
 

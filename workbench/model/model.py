@@ -4,6 +4,7 @@ A `model` is a TransformerBridge of TransformerLens 4: any Hugging Face decoder 
 mode, so gradients flow to activations only, and its weights are the checkpoint's own (no folding: an SAE belongs to one basis).
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.model.causal import check_causal
+from workbench.model.cache import kv_cache
+from workbench.model.causal import check_causal, check_config
 from workbench.model.start import decide
 from workbench.model.start import start_token as decided
 
@@ -61,6 +63,7 @@ def _loaded(model: Any, device: str | torch.device | None, dtype: torch.dtype | 
         raise ValueError(f"a {type(model).__name__} is not a model: expected a name, a folder, a Hugging Face model or a TransformerBridge")
     _freeze(bridge)
     check_causal(bridge.eval(), is_made_here)
+    kv_cache(bridge)  # measured, and mended where a release of transformers has renamed it
     return bridge
 
 
@@ -100,7 +103,9 @@ def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dty
     if looks_local and not (folder / "config.json").is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise ValueError(f"{folder} is not a Hugging Face model: config.json is missing (found: {there or 'an empty folder'})")
-    if not looks_local:
+    if looks_local:
+        check_config(json.loads((folder / "config.json").read_text()))
+    else:
         _check_hub(name)
     with _bars_only_where_it_takes_long(), _text_only(), _said_in_a_line(name):
         return TransformerBridge.boot_transformers(str(folder) if looks_local else name, device=str(device), dtype=dtype)
@@ -122,8 +127,8 @@ def _said_in_a_line(name: str) -> Iterator[None]:
 
 @contextmanager
 def _text_only() -> Iterator[None]:
-    """No processor of images or sound is loaded: text needs none. Where one does not load, TransformerLens 4.3 runs `pip install torchvision`
-    in the environment it stands in, and what that brings along replaced torch itself."""
+    """No processor of images or sound is loaded: text needs none. Where one does not load, TransformerLens 4.3 runs `pip install
+    torchvision` in the environment it stands in, and what that brought along was another torch."""
     from transformer_lens.model_bridge.sources.transformers import source
 
     before = source.load_modality_processor

@@ -6,6 +6,7 @@ there. Whoever reads or intervenes asks here first; an edit that is not obeyed w
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -92,7 +93,10 @@ def point(model: "TransformerBridge", hook_name: str) -> Point:
     known = _POINTS.setdefault(model, {})
     if name not in known:
         shapes: list[tuple[int, ...]] = []
-        _pass(model, name, lambda x: shapes.append(tuple(x.shape)))
+        try:
+            _pass(model, hook_name, lambda x: shapes.append(tuple(x.shape)))
+        except ValueError as error:  # a hook point that a switch of TransformerLens's has to turn on: it says which
+            raise HookPointError(str(error)) from None
         known[name] = Point(len(shapes), shapes[-1] if shapes else ())
     return known[name]
 
@@ -111,12 +115,15 @@ def check_point(model: "TransformerBridge", hook_name: str) -> None:
 
 
 def obeyed(model: "TransformerBridge", hook_name: str) -> bool:
-    """Does the model go on with what is put there? Noise as large as the activation itself must change a logit."""
+    """Does the model go on with what is put there? NaN must reach the logits: it does so through weights that are 0, too."""
     name = hook_name_of(model, hook_name)
     known = _OBEYED.setdefault(model, {})
     if name not in known:
-        clean, changed = _pass(model, name, lambda x: None), _pass(model, name, _noisy)
-        known[name] = bool((clean - changed).abs().max() > torch.finfo(clean.dtype).eps * clean.abs().max())
+        try:
+            logits = _pass(model, hook_name, lambda x: torch.full_like(x, torch.nan))
+            known[name] = bool(logits.isnan().any())
+        except (RuntimeError, ValueError, IndexError):  # something could not go on with it
+            known[name] = True
     return known[name]
 
 
@@ -124,8 +131,8 @@ def check_obeyed(model: "TransformerBridge", hook_name: str) -> None:
     """Raises HookPointError where an edit would be ignored."""
     if not obeyed(model, hook_name):
         raise HookPointError(
-            f"this model ignores what is put at {hook_name}: no logit changes, whatever stands there, so that nothing can be intervened on "
-            f"there{_instead(model, hook_name)}"
+            f"this model ignores what is put at {hook_name}: its logits stay as they are, whatever stands there, so that no effect can be "
+            f"measured there{_instead(model, hook_name)}"
         )
 
 
@@ -133,16 +140,19 @@ def probe_tokens(model: "TransformerBridge") -> Tokens:
     """(N_ROWS, N_POS) ordinary tokens: none that stands for an image, a sound or the end of something."""
     config = model.original_model.config
     configs = [config, *(part for part in vars(config).values() if hasattr(part, "to_dict"))]
-    named = {value for some in configs for name, value in vars(some).items() if name.endswith(("token_id", "token_index"))}
-    special = named | set(getattr(model.tokenizer, "all_special_ids", None) or ())
+    named = [value for some in configs for name, value in vars(some).items() if name.endswith(("token_id", "token_index"))]
+    flat = [token for value in named for token in (value if isinstance(value, list) else [value])]
+    special = {*flat, *(getattr(model.tokenizer, "all_special_ids", None) or ())}
     plain = [token for token in range(min(model.cfg.d_vocab, 64)) if token not in special] or [0]
     rows = [[plain[(7 * row + 3 * pos) % len(plain)] for pos in range(N_POS)] for row in range(N_ROWS)]
     return torch.tensor(rows, device=model.cfg.device)
 
 
 @torch.no_grad()
-def _pass(model: "TransformerBridge", name: str, replace: Callable[[Tensor], Tensor | None]) -> Tensor:
-    with unwatched(model), model.hooks(fwd_hooks=[(name, as_hook(name, replace))]):
+def _pass(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> Tensor:
+    """The logits of a pass that nobody sees."""
+    hook = hook_name_of(model, hook_name), as_hook(hook_name, replace)
+    with warnings.catch_warnings(action="ignore"), unwatched(model), model.hooks(fwd_hooks=[hook]):
         return model(probe_tokens(model))
 
 
@@ -160,12 +170,6 @@ def unwatched(model: "TransformerBridge") -> Iterator[None]:
         finally:
             for place, kind, hooks in before:
                 setattr(place, kind, hooks)
-
-
-def _noisy(x: Tensor) -> Tensor:
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x.device, torch.float32)
-    seen = x.float()
-    return (seen + noise * (seen[seen.isfinite()].std() + 1e-3)).to(x.dtype)
 
 
 INSTEAD = ("hook_resid_pre", "hook_resid_post", "hook_mlp_out", "hook_attn_out", "attn.hook_z")

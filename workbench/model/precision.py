@@ -105,7 +105,7 @@ def _is_bridged(module: nn.Module) -> bool:
 
 
 def _units(module: nn.Module) -> Iterator[nn.Module]:
-    """The bridge's outermost components (they read the weights of what they wrap), and every module between them with weights of its own."""
+    """The bridge's outermost components (they read the weights of what they wrap), and what stands between them with weights of its own."""
     if _is_bridged(module):
         yield module
         return

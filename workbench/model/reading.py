@@ -2,8 +2,8 @@
 
     logits = cap · tanh(scale · (ln_final(y) @ W_U + b_U) / cap)          the needed columns of W_U, and its mean
 
-scale is measured on the clean run (Cohere, Granite and Falcon-H1 multiply their logits), cap is Gemma 2's. Where that is not what a model does
-(several streams, a projection), the model's own code turns y into all logits: its blocks are passed by, the last one gives y.
+scale is measured on the clean run (Cohere, Granite and Falcon-H1 multiply their logits), cap is Gemma 2's. Where a model does
+something else (a projection, a dense layer), its own code turns y into all logits: its blocks are passed by, the last one gives y.
 """
 
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 WAYS = ("forward", "whole", "prefix")
-CPU_TOKENS = 256  # per batch at least
+CPU_TOKENS = 256  # per batch at least: the more rows share a read of the weights, the less a product waits for it
 CPU_FLOATS = 3_000_000  # per hidden activation of an MLP: buffers beyond 20 MB are given back and faulted in anew, a fifth of the time
 CUDA_FLOATS = 2**29  # per tensor of a batch, in an MLP or of attention scores: a hundred times what fills a GPU
 CALL_SECONDS, FLOPS = 1e-3, {"cpu": 2e11, "cuda": 5e13}  # the Python of one block call, and what the device could do meanwhile
@@ -68,7 +68,7 @@ class Replay:
 
         Row i has x[i] at pos[i]. Where rows are changed at several positions, row[i] (0, 1, … ascending, none left out) says whose x[i] is.
         """
-        row = torch.arange(len(pos), device=pos.device) if row is None else row
+        row = torch.arange(len(pos), device=pos.device) if row is None else row  # mostly: each row is changed at one position
         n_rows = int(row[-1]) + 1
         try:
             with machine_rate(), self._in_float32:
@@ -84,6 +84,7 @@ class Replay:
     def batches(self, pos: RowIndex) -> Iterator[RowIndex]:
         """Which rows to give `logits` together: of like positions (a row's first changed one), to share their clean prefix; as many as
         the machine takes well."""
+        # a token through a block takes about 24 · d_model² floating-point operations: 12 · d_model² weights, a multiply and an add each
         overhead = CALL_SECONDS * FLOPS.get(pos.device.type, 1e14) / (24 * self.model.cfg.d_model**2)  # in tokens through a block
         group: list[Tensor] = []
         start = 0
@@ -130,6 +131,7 @@ class Replay:
         rows = Perturbed(row, pos, self.clean[pos].flip(-1), n_rows=2)
         columns = Columns((0, self.clean_logits.shape[-1] - 1), has_mean=True)
         expected, clean = self._tail.note_batch(lambda: self._finish("forward", rows, columns)), columns.of(self.clean_logits)
+        # Rounding errors of n_layers blocks add up as the steps of a random walk; four times that is no difference.
         rounding = 4 * self.model.cfg.n_layers**0.5 * torch.finfo(self.clean.dtype).eps * expected.abs().max()
         for way in ways:
             try:
@@ -143,6 +145,7 @@ class Replay:
                     raise
                 self.why_not = f"{way}: {type(error).__name__}: {error}"
                 return
+            # An exact way differs by rounding alone, a wrong one by about what the perturbation does: a thousandth of it lies between.
             if difference > 1e-3 * (expected - clean).abs().max() + rounding:
                 self.why_not = f"{way}: logits differ by {difference:.2g} of {expected.abs().max():.2g}"
                 return

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+GIVEN = "as asked for"
 PROBES = ("a", "the", "A", "1")  # the first of them that the tokenizer reads as something shows what it puts in front
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json", "vocab.json")  # small ones first
 
@@ -31,6 +32,11 @@ class StartToken:
     ids: tuple[int, ...]  # one; none; the tokenizer may put several in front
     text: str  # "" where there is none
     why: str
+
+    @property
+    def is_given(self) -> bool:
+        """Did whoever loaded the model say it?"""
+        return self.why == GIVEN
 
     def __str__(self) -> str:
         return f"{self.text!r} leads every text: {self.why}" if self.ids else f"none: {self.why}"
@@ -59,7 +65,7 @@ def decide(model: "TransformerBridge", given: str | None | EllipsisType = ..., r
     if given is ...:
         found = _by_files(model, raw)
     elif given is None:
-        found = StartToken((), "", "as asked for")
+        found = StartToken((), "", GIVEN)
     else:
         found = _given(model, given, raw)
     end = getattr(model.tokenizer if raw is None else raw, "eos_token_id", None)
@@ -135,7 +141,7 @@ def _given(model: "TransformerBridge", text: str, raw: Any) -> StartToken:
         )
     if max(ids) >= n_embedded(model):
         raise ValueError(f"start_token={text!r} is token {max(ids)}, but the model's embedding has {n_embedded(model)} rows")
-    return StartToken(tuple(ids), text, "as asked for")
+    return StartToken(tuple(ids), text, GIVEN)
 
 
 def _own_prefix(tokenizer: Any) -> tuple[int, ...]:
@@ -163,7 +169,7 @@ def _from_files(tokenizer: Any) -> Any:
 
 def _is_in_files(raw: Any, text: str) -> bool:
     """Some tokenizer classes have a start token by default, and add it to a vocabulary that lacks it."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     name = raw.name_or_path or ""
     if not name or raw.bos_token_id < raw.vocab_size:  # made in memory; or a token of the vocabulary itself

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.model.cache import kv_cache
 from workbench.model.hooks import hooked, last_logits, seen
 from workbench.model.points import alone
 from workbench.model.reading import LastResidual
@@ -28,7 +29,6 @@ from workbench.shapes import RowIndex, Tokens
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-CACHE_NAMES = ("past_key_values", "layer_past", "past_key_value")
 # Which axis of a block's other keyword arguments counts the positions it computes; of one that is not named here, the first that is as long
 # as the prompt. ALiBi's counts those that are attended to, which stay.
 POS_AXIS = {"attention_mask": -2, "position_embeddings": -2, "position_ids": -1, "cache_position": -1, "alibi": None}
@@ -59,6 +59,7 @@ class Tail:
         self.first_whole = self.first_block + self.is_inner
         self._kwargs: dict[int, dict[str, Any]] = {}
         self._repeats: dict[int, dict[str, Any]] = {}  # of each keyword argument, the axis along which a batch has more of it
+        self._cache_names = kv_cache(model).names
         self._keys_values: dict[int, tuple[Tensor, Tensor]] = {}
         self.residual, self.clean, self.clean_logits = self._run_clean(tokens)
 
@@ -70,7 +71,10 @@ class Tail:
         return y[:, -1]
 
     def after_prefix(self, rows: Perturbed) -> LastResidual:
-        """The same at positions from the first perturbed one on: earlier ones are clean and serve their keys and values."""
+        """The same at positions from the first perturbed one on: earlier ones are clean and serve their keys and values.
+
+        Measured at 32 tokens of GPT-2-small's shape: 35 → 17.5 ms an ablation, and 15.9 with the last block's last query only.
+        """
         start, last_block = int(rows.pos.min()), self.n_layers - 1
         prefixed = _Cache(lambda k, v, layer: self._prefixed(k, v, layer, start))
         y = self._enter(rows, start, prefixed)
@@ -118,10 +122,11 @@ class Tail:
 
     def _block(self, k: int, y: Tensor, start: int, cache: "_Cache | None" = None) -> Tensor:
         """Block k on positions start, start + 1, …"""
-        kwargs = {name: from_position(name, value, start, self.n_pos) for name, value in self._kwargs[k].items() if name not in CACHE_NAMES}
+        kwargs = {name: from_position(name, value, start, self.n_pos) for name, value in self._kwargs[k].items()}
         kwargs = {name: repeated(value, self._repeats.get(k, {}).get(name), len(y)) for name, value in kwargs.items()}
         if cache is not None:
-            kwargs |= {name: cache for name in CACHE_NAMES if name in self._kwargs[k]}
+            assert k in self._cache_names, f"block {k} is handed no cache"
+            kwargs[self._cache_names[k]] = cache
         y = self.model.blocks[k](y, **kwargs)
         return y[0] if isinstance(y, tuple) else y
 
@@ -157,7 +162,8 @@ class Tail:
 
         def see(k: int, block: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             names = list(inspect.signature(block.original_component.forward).parameters)
-            given: dict[str, Any] = dict.fromkeys(set(CACHE_NAMES) & set(names)) | dict(zip(names, args, strict=False)) | kwargs
+            given: dict[str, Any] = dict(zip(names, args, strict=False)) | kwargs
+            given.pop(self._cache_names.get(k, ""), None)
             note(k, {RESIDUAL: given.pop(names[0])} | given)
 
         blocks = range(max(0, self.first_block), self.n_layers)

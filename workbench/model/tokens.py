@@ -114,7 +114,7 @@ def _shown(token: int, text: str, raw: str | None, joins: str) -> str:
 def _continuing(model: "TransformerBridge") -> str:
     """How WordPiece marks that a token goes on with the word before it, `##`; "" for every other tokenizer."""
     decoder = getattr(getattr(model.tokenizer, "backend_tokenizer", None), "decoder", None)
-    return decoder.prefix if type(decoder).__name__ == "WordPiece" else ""
+    return str(getattr(decoder, "prefix", "")) if type(decoder).__name__ == "WordPiece" else ""
 
 
 def is_start_token(model: "TransformerBridge", tokens: Tokens) -> TokenMask:

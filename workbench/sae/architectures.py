@@ -42,6 +42,7 @@ def select(architecture: str, pre_acts: FeatureActs, *, k: int | None = None, th
 
 
 def relu(pre_acts: FeatureActs) -> FeatureActs:
+    """pre_acts where they are positive, else 0."""
     return torch.relu(pre_acts)
 
 

@@ -40,6 +40,7 @@ class SAE(nn.Module):
     def __init__(self, cfg: SAEConfig):
         super().__init__()
         self.cfg = cfg
+        self.source = ""  # the folder or hub id that it was read from
         self.W_enc = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
         self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in))
@@ -48,7 +49,8 @@ class SAE(nn.Module):
 
     def extra_repr(self) -> str:
         """What stands in the brackets of repr(sae)."""
-        return f"{self.cfg.architecture}, {self.cfg.d_in:,} → {self.cfg.d_sae:,} features at {self.cfg.hook_name}"
+        assumed = f"; assumed: {self.cfg.metadata['assumed']}" if "assumed" in self.cfg.metadata else ""
+        return f"{self.cfg.architecture}, {self.cfg.d_in:,} → {self.cfg.d_sae:,} features at {self.cfg.hook_name}{assumed}"
 
     def encode(self, x: Activations) -> FeatureActs:
         """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
@@ -133,7 +135,9 @@ class SAE(nn.Module):
         hook_name, model_name, centers_input and scale (training multiplied x by it) say what a file leaves out, and win over what it says.
         A path that exists never touches the network. Raises SAEError, saying which file is wrong and how.
         """
-        return read(cls, source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
+        sae = read(cls, source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
+        sae.source = str(source)
+        return sae
 
 
 def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:

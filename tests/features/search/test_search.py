@@ -187,3 +187,21 @@ def test_hostile_prompts_and_labels_are_shown_as_text(model, sae):
     html = found._repr_html_()
     assert len(found.table) and "alert(1)" in html
     assert not {"<script", "<img", "\u202e", "</td></td>"} & {part for part in ("<script", "<img", "\u202e", "</td></td>") if part in html}
+
+
+def test_a_search_at_the_last_tokens_counts_nothing_else(bench: Workbench):
+    prompts = ["the cat sat on the", "the dog ran to"]
+    found = bench.find(prompts, at_last=True, top=1000)
+    acts = [dense(bench, prompt)[-1] for prompt in prompts]
+    active = set(torch.stack(acts).gt(0).sum(0).ge(2).nonzero()[:, 0].tolist())
+    assert set(found.table["feature"]) == active and "at the last token of each" in found.wants
+    expected = {feature: float(np.mean([act[feature].item() for act in acts])) for feature in active}
+    assert dict(zip(found.table["feature"], found.table["mean_activation"], strict=True)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_fewer_than_ten_texts_like_the_prompts_are_said_to_be_few(bench: Workbench, tmp_path: Path):
+    texts = [*POSITIVE, *NEGATIVE, *(f"the dog {'ran ' * n}" for n in range(1, 20))]
+    index = build_index(bench.model, bench.sae, texts, tmp_path, progress=False)
+    note = Workbench(model=bench.model, sae=bench.sae, index=index).find(POSITIVE, NEGATIVE).note
+    n = int(re.search(r"the (\d+) of the index's", note)[1])
+    assert n < 10 and f": {n} are few to tell features apart by" in note

@@ -13,8 +13,8 @@ from foreign_saes import D_IN, EVERY, HOOK, LLAMA_CFG, Case, Parts, dictionary, 
 from safetensors.torch import load_file, save_file
 
 from workbench.sae.config import SAEError
-from workbench.sae.formats.layouts import Foreign
-from workbench.sae.formats.read import assemble
+from workbench.sae.formats.folding import assemble
+from workbench.sae.formats.foreign import Foreign
 from workbench.sae.sae import SAE
 
 
@@ -191,7 +191,7 @@ def test_a_transcoder_is_not_taken_for_an_sae(tmp_path: Path):
     _edit(sparse / "cfg.json", skip_connection=True)
     with pytest.raises(SAEError, match="reads blocks.3.hook_resid_post and writes blocks.3.hook_mlp_out"):
         SAE.load(llama)
-    with pytest.raises(SAEError, match="skip_connection adds what"):
+    with pytest.raises(SAEError, match="skip_connection is True in the JSON, but W_skip is not there"):
         SAE.load(sparse, hook_name=HOOK)
 
 

@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from made_models import TEXT, random_sae
 from widgets import CardPane, Explorer, PromptPane, explore
 from widgets.panes.jobs import turn_of
 from workbench.bench import Workbench
+from workbench.benches import load
 from workbench.circuits.metrics import logit_diff
 from workbench.features.index.index import FeatureIndex, build_index
 
@@ -172,7 +174,24 @@ def test_the_code_is_python_that_ranks_and_restores(explorer: Explorer):
     explorer.feature = 3
     for line in ("ranking = bench.rank('the cat sat on the', wb.logit_diff(' mat', ' dog'))", "bench.feature(3)", "explorer.restore({"):
         assert line in explorer.code
-    compile(explorer.code.replace("the folder of its SAE", "''"), "code", "exec")
+    assert "bench = wb.Workbench(model=model, sae=sae)  # as you made them" in explorer.code
+    compile(explorer.code, "code", "exec")
+
+
+def test_the_code_runs_for_a_model_of_ones_own(folders: tuple[Path, Path], tmp_path: Path):
+    texts = ["Fact: The capital of the state", "Kobe Bryant played basketball"]
+    made = load(str(folders[0]), sae=folders[1], start_token=None)
+    index = build_index(made.model, made.sae, texts, tmp_path / "index", progress=False)
+    explorer = Explorer(replace(made, index=index))
+    explorer.pane["prompt"].prompt = "Fact: The capital of the"
+    explorer.pane["prompt"].answer = " state"
+    explorer.pane["prompt"].run().wait(60)
+    known: dict[str, Any] = {}
+    exec(explorer.to_python(), known)
+    assert known["bench"].index.folder == index.folder and known["ranking"].start_token == ""
+    assert known["ranking"].table.equals(explorer.pane["ranking"].ranking.table)
+    known["explorer"].close()
+    explorer.close()
 
 
 def test_another_sae_gives_the_panes_of_its_own(explorer: Explorer, bench: Workbench):

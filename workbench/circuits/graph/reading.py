@@ -251,6 +251,6 @@ def _check_acyclic(nodes: pd.DataFrame, edges: pd.DataFrame, path: Any) -> None:
         raise ValueError(f"{path}: the graph has a cycle ({some!r} is on it or behind it); expected links from earlier to later nodes only")
 
 
-def _number(value: Any, otherwise: float = float("nan")) -> float:
+def _number(value: Any, otherwise: float | int = float("nan")) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if is_number else otherwise

@@ -78,6 +78,8 @@ def integrate(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metr
 
 @dataclass(frozen=True)
 class Gradient:
+    """What one backward pass to a hook point found."""
+
     x: Float[Tensor, "batch pos d_in"]  # the activation at the hook point
     gradient: Float[Tensor, "batch pos d_in"]  # ∂metric/∂x
     metric: Rows  # of each prompt

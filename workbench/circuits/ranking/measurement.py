@@ -38,6 +38,7 @@ class Standing(NamedTuple):
 
 
 def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | int) -> Standing:
+    """From the logits of one next token (d_vocab)."""
     probabilities, token = logits.double().softmax(-1), answer_token(model, answer)
     best = probabilities.topk(min(N_NEXT, len(probabilities)))
     likeliest = dict(zip(to_str_tokens(model, best.indices), best.values.tolist(), strict=True))
@@ -45,6 +46,9 @@ def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"],
 
 
 class Measurement:
+    """`pairs` (n_pairs, 2) of (pos, feature), largest |attribution| first, and `effects` (n_pairs), in logits, NaN where not yet measured;
+    positive supports the answer."""
+
     def __init__(self, model: "TransformerBridge", sae: SAE, prompt: str | Chat, metric: Metric, include_start: bool = False):
         """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active."""
         self.model, self.sae, self.metric = model, sae, metric

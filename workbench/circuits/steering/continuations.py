@@ -69,6 +69,7 @@ class Steering:
     hook_name: str = ""
     model_name: str = ""
     sae_name: str = ""
+    why_no_cache: str = ""  # why the texts were written without a KV cache, each token by a pass over the whole text
 
     @property
     def table(self) -> pd.DataFrame:
@@ -103,9 +104,9 @@ class Steering:
 
     @property
     def notes(self) -> list[str]:
-        """Strengths at which texts usually turn into nonsense: beyond ±10, or where the feature outweighs the whole activation; and
-        texts that did: many times as unlikely as the unsteered one."""
-        found = []
+        """Strengths at which texts usually turn into nonsense: beyond ±10, or where the feature outweighs the whole activation; texts that
+        did: many times as unlikely as the unsteered one; and why writing took long, if it was without a cache."""
+        found = [f"written without a KV cache, which is slower: {self.why_no_cache}"] if self.why_no_cache else []
         for feature, most in self.max_act.items():
             sane = safe_strength(self.x_norm, most)
             strengths = {each.setting.strengths.get(feature, 0.0) for each in self.continuations}

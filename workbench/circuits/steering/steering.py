@@ -21,6 +21,7 @@ from workbench.circuits.intervene import Edit, check_features, editing
 from workbench.circuits.steering.continuations import Continuation, Setting, Steering
 from workbench.circuits.steering.generation import Decoding, Generated, Reading, generate, prompt_tokens, read
 from workbench.circuits.steering.vectors import SteeringVector, largest_scale
+from workbench.model.cache import kv_cache
 from workbench.model.tokens import answer_token, distinct_str_tokens, is_start_token, to_str_tokens
 from workbench.shapes import FeatureActs, Tokens
 
@@ -73,6 +74,7 @@ def steer(
         hook_name=sae.cfg.hook_name,
         model_name=bench.name or str(model.cfg.model_name),
         sae_name=bench.sae_name,
+        why_no_cache=kv_cache(model).why_not,
     )
 
 

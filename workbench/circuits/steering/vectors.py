@@ -30,6 +30,8 @@ AT_ONCE = 32  # prompts in a forward pass
 
 @dataclass(frozen=True)
 class SteeringVector:
+    """A direction at a hook point, in units of x, that is added to every position; `scale` times it."""
+
     direction: Float[Tensor, "d_in"]
     hook_name: str
     scale: float | None = None  # None: `steer` finds it by binary search

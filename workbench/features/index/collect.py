@@ -44,6 +44,8 @@ MOST_PARTS = 16  # files open at once
 
 
 class TokenRow(NamedTuple):
+    """A row of tokens that the model reads at once: a text, or a part of a long one."""
+
     number: int
     ids: list[int]  # without the start token that the model reads before them
     goes_on: bool  # does the text, in the next row?
@@ -112,6 +114,7 @@ class Entries:
         self.n = 0
 
     def add(self, token: np.ndarray, feature: np.ndarray, act: np.ndarray) -> None:
+        """Some more entries: their token, feature and activation, arrays of one length."""
         n = self.n + len(act)
         while n > len(self.columns[0]):
             self.columns = [np.concatenate([column, np.empty_like(column)]) for column in self.columns]
@@ -120,6 +123,7 @@ class Entries:
         self.n = n
 
     def filled(self) -> list[np.ndarray]:
+        """[token, feature, act], views of what was added so far."""
         return [column[: self.n] for column in self.columns]
 
 
@@ -133,6 +137,7 @@ class Pending:
 
     @property
     def n_entries(self) -> int:
+        """Of all SAEs together."""
         return sum(entries.n for entries in self.entries.values())
 
     def read(self, head: Head, saes: Mapping[str, SAE], rows: list[list[int]]) -> int:
@@ -156,6 +161,7 @@ class Pending:
             self.entries[name].add(number[first + token], feature, act)
 
     def run(self) -> Run:
+        """The rows that were read, as `summarize` takes them."""
         numbers, hashes, is_new, keeps_peaks, lengths = (np.array(column) for column in zip(*self.rows, strict=True))
         return Run(np.append(0, np.cumsum(lengths)), numbers.astype(np.int64), hashes.astype(np.uint64), is_new, keeps_peaks)
 
@@ -183,6 +189,7 @@ class Parts:
         self.n_made = 0
 
     def add(self, pending: Pending) -> None:
+        """Summarize what is pending and write it, a summary for each range of features; many parts become one."""
         if not pending.n_tokens:
             return
         run, folder = pending.run(), self._new()

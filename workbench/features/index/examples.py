@@ -22,6 +22,7 @@ class Examples:
 
     @cached_property
     def index(self) -> FeatureIndex:
+        """The small index, in a folder that goes with the object; built at the first call."""
         self._folder = tempfile.TemporaryDirectory(prefix="workbench-examples-")
         return build_index(self.model, self.sae, self.texts, self._folder.name, progress=False)
 

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 import torch
 from tqdm.auto import tqdm
 
+from workbench.activations.rows import Row, led
 from workbench.features.index.collect import PEAK_TOKENS
 from workbench.features.index.draws import drawn
-from workbench.features.index.logits import is_in_stream, token_logits
+from workbench.features.index.logits import ENOUGH, SMALL, is_in_stream, predicted_tokens, token_logits
 from workbench.features.index.shards import Summaries, ranges, write_table
 from workbench.features.index.windows import Summary, interval_of, merge, rank_within
 from workbench.files import write_json
@@ -43,7 +44,7 @@ def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, fa
     n_tokens, read = sum(sizes), [shard for shard, size in zip(shards, sizes, strict=True) if size]
     if not n_tokens:
         raise ValueError(f"the {facts['corpus']['n_texts']:,} texts hold no tokens but start tokens: there is nothing to read")
-    rows = rows_with_peaks(read)
+    rows, is_predicted = rows_with_peaks(read), predicted_tokens(model, _some_rows(model, read))
     bar = tqdm(total=sum(sae.cfg.d_sae for sae in saes.values()), desc="tokens and neighbors", unit="feature", disable=not progress)
     for name, sae in saes.items():
         parts = [Summaries(shard, name) for shard in read]
@@ -52,7 +53,7 @@ def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, fa
             if not all(file.exists() for file in files):
                 summary = merge([part.read(n) for part in parts])
                 write_table(files[0], examples_table(name, summary))
-                write_table(files[1], features_table(model, saes, name, summary, n_tokens))
+                write_table(files[1], features_table(model, saes, name, summary, n_tokens, is_predicted))
                 write_table(files[2], peaks_table(name, summary, rows), ascending="texts")
             bar.update(n_features)
     bar.close()
@@ -69,13 +70,27 @@ def rows_with_peaks(shards: Iterable[Path]) -> np.ndarray:
     return np.sort(rows[drawn(rows, lengths, PEAK_TOKENS)])
 
 
-def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int) -> pa.Table:
+def _some_rows(model: "TransformerBridge", shards: Iterable[Path]) -> list[Row]:
+    """The first rows of the texts, as many as show what a model of a small vocabulary predicts."""
+    found, n = [], 0
+    for shard in shards if model.cfg.d_vocab <= SMALL else ():
+        for ids in pq.read_table(shard / "texts.parquet")["tokens"].to_pylist():
+            if ids and n <= 2 * ENOUGH * SMALL:
+                found.append(led(model, ids))
+                n += len(ids)
+    return found
+
+
+def features_table(
+    model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int, is_predicted: Any
+) -> pa.Table:
+    """One row per feature: how often and how strongly it is active, what it promotes and suppresses, what is near it."""
     sae, n = saes[name], len(summary.n_active)
     columns: dict[str, Any] = {"sae": [name] * n, **{field: summary.stats()[field] for field in ("feature", "n_active", "max_act")}}
     columns["density"] = summary.n_active / n_tokens
     columns["histogram"] = summary.stats()["histogram"]
     if is_in_stream(sae.cfg.hook_name):
-        found = token_logits(model, sae.W_dec[summary.first : summary.first + n])
+        found = token_logits(model, sae.W_dec[summary.first : summary.first + n], is_predicted=is_predicted)
         columns |= {field: pa.array(list(values)) for field, values in vars(found).items()}
     else:
         columns |= {field: pa.nulls(n, pa.list_(pa.int32())) for field in ("promoted", "suppressed")}
@@ -85,6 +100,7 @@ def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: st
 
 
 def examples_table(name: str, summary: Summary) -> pa.Table:
+    """One row per window, ranked within its feature and interval, the best first."""
     windows = summary.windows
     group = windows["feature"].to_numpy().astype(np.int64) * 32 + windows["interval"].to_numpy()
     rank = pa.array(rank_within(group).astype(np.int8))

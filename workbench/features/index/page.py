@@ -40,6 +40,7 @@ class FeaturePage:
 
     @property
     def table(self) -> pd.DataFrame:
+        """group ("top" or the interval), activation, token, window, text (its place in the corpus)."""
         groups = [("top", self.top), *((f"{i.low:.3g} – {i.high:.3g}", i.examples) for i in self.intervals)]
         rows = [(name, e.activation, e.str_tokens[e.peak], "".join(e.str_tokens), e.text) for name, examples in groups for e in examples]
         return pd.DataFrame(rows, columns=["group", "activation", "token", "window", "text"])
@@ -72,6 +73,7 @@ class FeaturePages:
 
     @property
     def table(self) -> pd.DataFrame:
+        """feature, sae_name, density, n_active, max_act, label."""
         columns = ("feature", "sae_name", "density", "n_active", "max_act")
         rows = [{name: getattr(page, name) for name in columns} | {"label": page.label.text} for page in self.pages]
         return pd.DataFrame(rows, columns=[*columns, "label"])

@@ -18,10 +18,13 @@ class Example:
 
     @property
     def activation(self) -> float:
+        """The feature's at the peak, in units of x."""
         return self.activations[self.peak]
 
 
 class Label(NamedTuple):
+    """What a feature means, as somebody or something says."""
+
     text: str
     score: float | None = None  # how well it fits, by its origin's own measure
     origin: str = ""  # "answer key", "token statistics", the name of a model, "a person"
@@ -37,22 +40,30 @@ class Label(NamedTuple):
 
 
 class TokenLogit(NamedTuple):
+    """A token, and what a feature's decoder row adds to its logit, one unit of activation."""
+
     token: str
     logit: float
 
 
 class Neighbor(NamedTuple):
+    """A feature whose decoder row points nearly the same way."""
+
     feature: int
     cosine: float  # of the decoder directions
     label: str
 
 
 class Correlate(NamedTuple):
+    """A neuron whose activation goes with a feature's, over tokens."""
+
     neuron: str  # "blocks.2.mlp 113"
     correlation: float  # Pearson
 
 
 class Interval(NamedTuple):
+    """A slice of a feature's range of activations, in units of x: [low, high)."""
+
     low: float
     high: float
     n_active: int  # tokens at which the activation lies in it

@@ -36,6 +36,7 @@ class Tables:
         self._range = lru_cache(RANGES_KEPT)(self._read_range)
 
     def sql(self, query: str, *parameters: Any) -> pd.DataFrame:
+        """A query's rows; ? in it stand for the parameters."""
         return self.connection.cursor().execute(query, parameters).df()  # a cursor of its own: threads do not take each other's results
 
     def _row(self, sae_name: str, feature: int) -> dict[str, Any]:

@@ -30,6 +30,8 @@ COLUMNS = ("feature", "label", "score", "detection", "fuzzing", "n_held_out")
 
 @runtime_checkable
 class Labeller(Protocol):
+    """What `label_features` needs of whoever proposes labels."""
+
     @property
     def origin(self) -> str:
         """What a label says it is by."""

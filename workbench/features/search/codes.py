@@ -7,7 +7,7 @@ token: theirs once for every few tokens). Features do nothing at start tokens he
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,7 @@ class Codes:
 
     @cached_property
     def bounds(self) -> np.ndarray:
+        """(n_prompts + 1) where each prompt's tokens begin in `acts`."""
         return np.cumsum([0, *map(len, self.str_tokens)])
 
     def of(self, prompt: int) -> sparse.csr_array:
@@ -70,8 +71,14 @@ class Codes:
         """One feature's, at every token."""
         return self.of(prompt)[:, [feature]].toarray()[:, 0].tolist()
 
+    def at_last(self) -> "Codes":
+        """The same with what features do at each prompt's last token only."""
+        is_last = np.isin(np.arange(self.acts.shape[0]), self.bounds[1:] - 1)
+        return replace(self, acts=sparse.csr_array(sparse.diags_array(is_last.astype(self.acts.dtype)) @ self.acts))
+
     @cached_property
     def peaks(self) -> Peaks:
+        """Each feature's largest activation on each prompt; the first token where several are equal."""
         entries = self.acts.tocoo()
         prompt = np.searchsorted(self.bounds, entries.row, side="right") - 1
         order = np.lexsort((entries.row, -entries.data, entries.col, prompt))

@@ -29,6 +29,7 @@ class Rarity:
 
     @classmethod
     def of(cls, index: FeatureIndex) -> "Rarity":
+        """Read from an index, of the SAE that it is seen through."""
         features = index.sql("SELECT density, max_act FROM features WHERE sae = ? ORDER BY feature", index.sae_name)
         peaks = index.sql("SELECT texts, intervals FROM peaks WHERE sae = ? ORDER BY feature", index.sae_name)
         ends = np.append(0, np.cumsum(peaks["texts"].map(len)))
@@ -38,6 +39,7 @@ class Rarity:
 
     @property
     def n_texts(self) -> int:
+        """Those whose peaks the index holds."""
         return self.by_text.shape[0]
 
     def dense(self, max_density: float) -> Bits:

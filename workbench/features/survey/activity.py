@@ -43,6 +43,7 @@ class Units(NamedTuple):
 
     @classmethod
     def of(cls, sae: SAE) -> "Units":
+        """An SAE's features."""
         return cls(sae.cfg.hook_name, sae.encode)
 
 
@@ -58,6 +59,7 @@ class TaggedTexts:
 
     @property
     def n_texts(self) -> int:
+        """How many texts there are."""
         return len(self.bounds) - 1
 
     @cached_property
@@ -98,10 +100,12 @@ class Activity:
 
     @cached_property
     def max_act(self) -> np.ndarray:
+        """(n_units) the largest activation of each."""
         return np.asarray(self.acts.max(axis=0).todense()).ravel()
 
     @cached_property
     def n_active(self) -> np.ndarray:
+        """(n_units) tokens at which each is active."""
         return np.diff(self.acts.indptr)
 
     @property

@@ -53,6 +53,7 @@ class NeuronCorrelations:
 
     @property
     def table(self) -> pd.DataFrame:
+        """One row per feature: its most correlated neuron, the Pearson correlation, the neuron's layer."""
         rows = [(feature, each[0].neuron, each[0].correlation) for feature, each in self.kept.items() if each]
         table = pd.DataFrame(rows, columns=["feature", "neuron", "correlation"])
         return table.assign(layer=[int(name.split(".")[1]) for name in table["neuron"]])

@@ -43,6 +43,7 @@ class Source:
 
 
 def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> SAE:
+    """An SAE as training starts with it, from the recipe's seed: the same on every device."""
     sae_cfg = SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, architecture=cfg.architecture, k=cfg.k)
     return initialize(SAE(sae_cfg), cfg.seed).to(device)
 
@@ -72,6 +73,7 @@ class Learner:
 
     @property
     def is_done(self) -> bool:
+        """Has it taken its last step?"""
         return self.n_done >= self.cfg.n_steps
 
     @property
@@ -82,6 +84,7 @@ class Learner:
 
     @property
     def dead(self) -> Tensor:
+        """(d_sae) bool: features that no row activated for the last `dead_tokens` tokens."""
         return self.since_fired >= self.dead_tokens
 
     def step(self, batch: Activations) -> None:

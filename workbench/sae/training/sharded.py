@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from workbench.model.gemm import product_dtype
 from workbench.sae.architectures import select
 from workbench.sae.config import SAEConfig
 from workbench.sae.kernels import step as kernels
@@ -134,7 +135,7 @@ def engine(cfg: TrainConfig) -> Engine:
     plain = partial(plain_step, selected=selected, total=total)
 
     def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
-        if cfg.precision == "bfloat16":
+        if cfg.precision == "bfloat16" and product_dtype(x.device.type) == torch.bfloat16:
             with torch.autocast(x.device.type, torch.bfloat16):
                 return plain(sae, x, l1)
         if cfg.is_plain or density > kernels.DENSEST:
