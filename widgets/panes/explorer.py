@@ -31,7 +31,7 @@ from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane
 from widgets.panes.ranking import RankingTable
 from widgets.panes.steering import SteeringPane
-from workbench.features.index.own_labels import watch
+from workbench.features.index.own_labels import unwatch, watch
 from workbench.model.start import start_token
 from workbench.sae.sae import checked_feature
 
@@ -220,9 +220,11 @@ class Explorer(Pane):
         self.set_trait("can_go", list(self._history.can_go))
 
     def back(self) -> None:
+        """go(−1), for the page."""
         self.go(-1)
 
     def forward(self) -> None:
+        """go(1), for the page."""
         self.go(1)
 
     @traitlets.observe("feature")
@@ -369,6 +371,7 @@ class Explorer(Pane):
             getattr(self, content["do"])()
 
     def close(self) -> None:
+        unwatch(self._relabel)
         if self._drawing is not None:
             self._drawing.cancel()
         for widget in [*self.pane.values(), *(each for room in self._rooms.values() for each in room.values() if isinstance(each, Pane))]:

@@ -26,6 +26,8 @@ N_COPIES = 8  # groups of near copies offered
 
 
 class GroupPane(WorkingPane):
+    """Marked rows and named groups of a ranking, and what each is worth together."""
+
     _esm = module("shared/copy", "group/group")
     _css = style("group/group")
     kept = ("feature", "marked", "groups")
@@ -59,6 +61,7 @@ class GroupPane(WorkingPane):
         self.set_trait("names", {str(feature): visible(labels.get(feature, "")) for feature, _ in pairs})
 
     def relabel(self) -> None:
+        """What is grouped, called as it is now."""
         self._name()
 
     def work(self, job: Job) -> None:
