@@ -8,6 +8,7 @@ What does not fit together (widths, hook names, NaN weights) is said when it is 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -21,6 +22,7 @@ from workbench.circuits.graph.layers import SAEs
 from workbench.circuits.graph.swap import Members, Swap, swap
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import attribute
+from workbench.circuits.ranking.batch import RankingBatch, rank_many
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
 from workbench.circuits.steering.continuations import Steering
 from workbench.circuits.steering.generation import Decoding
@@ -85,6 +87,15 @@ class Workbench:
         ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
         """
         return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
+
+    def rank_many(
+        self, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, *, progress: bool = True
+    ) -> RankingBatch:
+        """Many prompts ranked together: each feature's mean effect with its interval, and on how many prompts it is active.
+
+        prompts: texts, or the path of a file with one a line. metric: one for all, or one for each.
+        """
+        return rank_many(self, prompts, metric, ablate, progress)
 
     def circuit(  # noqa: PLR0913 a notebook's call
         self,
