@@ -181,7 +181,6 @@ def active(feature_acts: FeatureActs) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return *np.divmod(flat.cpu().numpy(), feature_acts.shape[1]), act.float().cpu().numpy()
 
 
-
 class Parts:
     """A shard's summaries in several folders, merged as soon as they are many."""
 
