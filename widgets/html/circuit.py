@@ -22,7 +22,8 @@ def circuit_html(circuit: Any) -> str:
     return (
         '<div style="max-width:1080px;font-size:13px;line-height:1.45">'
         f'<div style="font-size:20px;font-weight:600;line-height:1.3">{title}</div>{_about(circuit)}{notes}'
-        f'<div style="margin-top:10px;overflow-x:auto">{plot_circuit(circuit)}</div>{_list(circuit)}{_groups(circuit)}{_footnote(circuit)}</div>'
+        f'<div style="margin-top:10px;overflow-x:auto">{plot_circuit(circuit)}</div>'
+        f"{_list(circuit)}{_groups(circuit)}{_footnote(circuit)}</div>"
     )
 
 

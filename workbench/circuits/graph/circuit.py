@@ -53,8 +53,8 @@ class Circuit:
         return self.only(*cut(self.nodes, self.edges, self.wanted, nodes, edges, features, self.pinned))
 
     def strongest(self, features: int = 30, share: float = 0.05) -> "Circuit":
-        """The features of largest |effect|, on the metric or on the answer against the mean, whichever is larger (attributions where nothing
-        was measured), and the edges that are at least `share` of what their target is made of among them. Tokens, logits and pins stay.
+        """The features of largest |effect|, on the metric or on the answer against the mean, whichever is larger (attributions where
+        nothing was measured), and the edges that are at least `share` of what their target is made of among them. Tokens, logits and pins stay.
 
         What speaks for every answer of the kind, the relation that is asked for, has its effect against the mean only.
         """
@@ -112,6 +112,7 @@ class Circuit:
         return with_group(self, name, nodes)
 
     def ungroup(self, name: str) -> "Circuit":
+        """Without that group; its nodes stay. Raises ValueError for a name that no group has."""
         if name not in self.groups:
             raise ValueError(f"no group is called {name!r}; there is {', '.join(map(repr, self.groups)) or 'none'}")
         return replace(self, groups={other: nodes for other, nodes in self.groups.items() if other != name})
@@ -160,6 +161,7 @@ class Circuit:
         return path
 
     def to_svg(self, path: str | Path) -> Path:
+        """The picture alone, as a file."""
         from widgets.figures.circuit import circuit_svg
 
         path = checked_file(path)
