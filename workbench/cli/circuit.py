@@ -18,7 +18,7 @@ class Edges(StrEnum):
     both = "both"
 
 
-def circuit(  # noqa: PLR0913 a shell's options
+def circuit(
     prompt: Annotated[str, typer.Argument(help="What the model reads, up to the answer.")],
     answer: Annotated[str, typer.Option(help='One token, usually with a leading space: " Sacramento".')],
     baseline: Annotated[str | None, typer.Option(help="The token to compare with; without it, the mean logit of the vocabulary.")] = None,
