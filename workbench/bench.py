@@ -133,8 +133,8 @@ class Workbench:
     ) -> Swap:
         """Switch one thing off and another on, at each place alone: does the model answer for the other?
 
-        swap(prompt, off="state:California", on="state:Texas", source="Fact: The capital of the state where Tony Romo …"): features by label
-        (of `layer_labels`), or as {hook name: features}. source: prompts whose last token has the "on" side's activations. wanted: the token
+        swap(prompt, off="state:California", on="state:Texas", source="Fact: The capital of the state where …"): features by label (of
+        `layer_labels`), or as {hook name: features}. source: prompts whose last token has the "on" side's activations. wanted: the token
         to follow; by default what the model says after source. pos: where; by default the last token.
         """
         asked = dict(wanted=wanted, source=source, pos=pos, labels=self.layer_labels, seed=seed)

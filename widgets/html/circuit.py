@@ -15,14 +15,14 @@ N_NODES, N_EDGES = 20, 4  # of the list; of each node's in- and outgoing edges
 
 def circuit_html(circuit: Any) -> str:
     """A Circuit as a block; it shows where no script runs."""
-    title = f"Which features make {token_html(circuit.answer)}" + (
-        f" rather than {token_html(circuit.baseline)}?" if circuit.baseline else "?"
-    )
+    rather = f" rather than {token_html(circuit.baseline)}" if circuit.baseline else ""
+    title = f"Which features make {token_html(circuit.answer)}{rather}?"
     notes = "".join(f'<div style="margin-top:4px">⚠ {escape(visible(note))}</div>' for note in circuit.notes)
     return (
         '<div style="max-width:1080px;font-size:13px;line-height:1.45">'
         f'<div style="font-size:20px;font-weight:600;line-height:1.3">{title}</div>{_about(circuit)}{notes}'
-        f'<div style="margin-top:10px;overflow-x:auto">{plot_circuit(circuit)}</div>{_list(circuit)}{_groups(circuit)}{_footnote(circuit)}</div>'
+        f'<div style="margin-top:10px;overflow-x:auto">{plot_circuit(circuit)}</div>'
+        f"{_list(circuit)}{_groups(circuit)}{_footnote(circuit)}</div>"
     )
 
 
