@@ -21,7 +21,7 @@ demo: .venv/.installed
 
 test: lint
 	$(PYTEST) -n 2 --dist loadscope tests
-	$(PYTEST) -n 2 --dist loadscope --nbval-lax --nbval-current-env notebooks
+	$(PYTEST) -n 2 --dist loadscope --nbval --nbval-current-env notebooks
 
 check: lint
 	$(PYTEST) -n 2 --dist loadscope -m "not slow and not browser and not notebook" tests

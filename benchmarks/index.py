@@ -23,15 +23,17 @@ from setting import take_turns
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from workbench.activations.rows import as_batch, batches
-from workbench.features.index.collect import BATCH, collect, start_of, token_rows
+from workbench.activations.rows import as_batch, batches, led
+from workbench.features.index.collect import BATCH, collect, token_rows
 from workbench.features.index.finish import finish
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.shards import Shard
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.model import load_model
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.model.tokens import text_ids
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 N_ACTIVE, START, LENGTH = 64, "<|endoftext|>", 127
 CHUNK = 256  # tokens of the bare product at once: larger results only cost page faults
@@ -46,9 +48,9 @@ class Setting:
 
     def inputs(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(tokens, which of them are encoded), in the batches that the pass makes."""
-        rows = token_rows(self.model, Shard(0, 0, self.texts))
+        rows = token_rows(self.model, Shard(0, 0, self.texts), text_ids(self.model, self.texts))
         for batch in batches([len(row.ids) for row in rows], BATCH[self.sae.W_dec.device.type]):
-            yield as_batch(self.model, [start_of(self.model) + rows[i].ids for i in batch])
+            yield as_batch(self.model, [led(self.model, rows[i].ids) for i in batch])
 
     def baseline(self) -> None:
         for tokens, is_text in self.inputs():

@@ -1,5 +1,6 @@
 """Tiny random models of five families, saved as Hugging Face folders and loaded by load_model, and an SAE that many features fire in."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,40 @@ import pytest
 import torch
 from made_folders import made_folders
 from made_models import N_VOCAB, TEXT, n_hooks, random_hf_model, random_sae
+from skipped import in_one_line
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.bench import Workbench, load
+from workbench.bench import Workbench
+from workbench.benches import load
 from workbench.model.model import load_model
 from workbench.sae.sae import SAE
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last line: what did not run here. From the reports, which come from all workers."""
+    line = in_one_line(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    if line:
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_labels_of_yours(tmp_path_factory: pytest.TempPathFactory):
+    """A person's labels stay out of tests, and tests out of the person's folder."""
+    os.environ["WORKBENCH_LABELS"] = str(tmp_path_factory.mktemp("labels") / "labels.json")
+
+
+@pytest.fixture(autouse=True)
+def own_labels(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a test's own."""
+    path = tmp_path_factory.mktemp("labels") / "labels.json"
+    monkeypatch.setenv("WORKBENCH_LABELS", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")

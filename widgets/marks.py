@@ -25,6 +25,11 @@ def visible(token: str) -> str:
     return "".join(shown.get(c) or (f"\\u{ord(c):04x}" if unicodedata.category(c) in hidden else c) for c in token)
 
 
+def in_lines(token: str) -> str:
+    """The same where text flows: code keeps its lines."""
+    return visible(token).replace("⏎", "⏎\n")
+
+
 def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     """As many decimals as a column whose largest value is `scale` needs, two at least; a true minus sign; – where nothing was measured."""
     if not math.isfinite(value):
@@ -32,6 +37,11 @@ def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     digits = 2 if scale >= 1 or scale <= 0 else min(2 - math.floor(math.log10(scale)), 9)
     text = f"{value:+,.{digits}f}" if is_signed else f"{value:,.{digits}f}"
     return text.replace("-", "−")
+
+
+def share(p: float) -> str:
+    """A probability in words that fit a chip."""
+    return "> 99 %" if p >= 0.995 else f"{100 * p:.0f} %" if p >= 0.01 else "< 1 %"
 
 
 def token_html(token: str) -> str:
@@ -46,7 +56,7 @@ def highlights_html(str_tokens: Sequence[str], values: Mapping[int, float], scal
     """The prompt from position `first` on, with the tokens of `values` (position → number) shaded up to `scale`."""
     spans = []
     for pos, token in list(enumerate(str_tokens))[first:]:
-        text, value = escape(visible(token)), values.get(pos, math.nan)
+        text, value = escape(in_lines(token)), values.get(pos, math.nan)
         if math.isfinite(value):
             title = f"position {pos}: {number(value, is_signed, scale)}"
             text = f'<span style="{shade_style(value, scale, is_signed)}" title="{title}">{text}</span>'
@@ -55,6 +65,7 @@ def highlights_html(str_tokens: Sequence[str], values: Mapping[int, float], scal
 
 
 def shade_style(value: float, scale: float, is_signed: bool) -> str:
+    """CSS of a token's background and underline: how dark by |value| / scale; signed: orange and solid for, purple and dashed against."""
     color, line = (BLUE, "none") if not is_signed else (ORANGE, "solid") if value > 0 else (PURPLE, "dashed")
     shade = 0.06 + 0.5 * (min(abs(value) / scale, 1.0) if scale > 0 else 0)
     return f"background-color:rgba({color},{shade:.2f});border-bottom:2px {line} rgba({color},{min(shade + 0.3, 1):.2f});padding:1px 0"
@@ -69,6 +80,7 @@ def bar_html(value: float, scale: float, is_signed: bool = True) -> str:
 
 
 def heading_html(text: str, note: str) -> str:
+    """A heading with a note in small print. Both are markup: escape what comes from data."""
     return f'<div style="margin:20px 0 6px"><b style="font-size:14px">{text}</b> <span style="{FAINT};font-size:12px">{note}</span></div>'
 
 
@@ -83,11 +95,13 @@ def legend_html(styles: Mapping[str, tuple[str, str]]) -> str:
 
 
 def cell_html(content: str, style: str = "", tag: str = "td", title: str = "") -> str:
+    """A table's cell. `content` and `title` are markup: escape what comes from data."""
     about = f' title="{title}"' if title else ""
     return f'<{tag}{about} style="padding:4px 8px 4px 0;border:0;text-align:left;vertical-align:top;{style}">{content}</{tag}>'
 
 
 def table_html(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """A table of cells that `cell_html` made."""
     line = f'<tr style="background:none;border-bottom:{RULE}">'
     body = "".join(f"{line}{''.join(cells)}</tr>" for cells in [head, *rows] if cells)
     return f'<table style="border-collapse:collapse;border:0;margin:0;font-size:12px">{body}</table>'

@@ -15,23 +15,29 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from workbench import atlas
     from workbench.activations.stream import ActivationStream, ActivationStreams
-    from workbench.bench import Workbench, load
+    from workbench.bench import Workbench
+    from workbench.benches import load
+    from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.index.index import FeatureIndex, build_index
+    from workbench.sae.config import SAEConfig, TranscoderConfig
+    from workbench.sae.cross_layer import CrossLayerTranscoder
     from workbench.sae.evaluate import decoder_cosine, evaluate
-    from workbench.sae.sae import SAE, SAEConfig
+    from workbench.sae.sae import SAE
     from workbench.sae.scaling.plan import plan
     from workbench.sae.scaling.sweep import ScalingLaws
     from workbench.sae.training.monitor import TrainingHistory
     from workbench.sae.training.train import TrainConfig, train, train_many
+    from workbench.sae.transcoder import Transcoder, load_transcoders
 
 _HOMES = {
     "ActivationStream": "workbench.activations.stream",
     "ActivationStreams": "workbench.activations.stream",
-    "load": "workbench.bench",
+    "load": "workbench.benches",
     "Workbench": "workbench.bench",
+    "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking.ranking",
     "clamp": "workbench.circuits.intervene",
@@ -39,6 +45,10 @@ _HOMES = {
     "FeatureIndex": "workbench.features.index.index",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
+    "Transcoder": "workbench.sae.transcoder",
+    "TranscoderConfig": "workbench.sae.config",
+    "CrossLayerTranscoder": "workbench.sae.cross_layer",
+    "load_transcoders": "workbench.sae.transcoder",
     "decoder_cosine": "workbench.sae.evaluate",
     "evaluate": "workbench.sae.evaluate",
     "TrainConfig": "workbench.sae.training.train",
@@ -52,11 +62,15 @@ __all__ = [
     "SAE",
     "ActivationStream",
     "ActivationStreams",
+    "Circuit",
+    "CrossLayerTranscoder",
     "FeatureIndex",
     "SAEConfig",
     "ScalingLaws",
     "TrainConfig",
     "TrainingHistory",
+    "Transcoder",
+    "TranscoderConfig",
     "Workbench",
     "atlas",
     "build_index",
@@ -64,6 +78,7 @@ __all__ = [
     "decoder_cosine",
     "evaluate",
     "load",
+    "load_transcoders",
     "logit_diff",
     "plan",
     "rank",

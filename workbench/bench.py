@@ -1,23 +1,23 @@
 """The object that a notebook holds: a model, a sparse autoencoder that reads it, and what is known about the features.
 
-    bench = load("atlas")                                   the bundled world
-    bench = load("gpt2", sae="path/to/folder")              any model TransformerBridge boots: a hub name or a local folder
-    bench = Workbench(model=model, sae=sae)                 or the parts
+    bench = Workbench(model=model, sae=sae)                 from its parts; benches.py loads one from names
 
 What does not fit together (widths, hook names, NaN weights) is said when it is put together.
 """
 
-import difflib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cached_property
+from threading import Event
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.circuits.graph.build import build_circuit
+from workbench.circuits.graph.circuit import Circuit
+from workbench.circuits.graph.layers import SAEs
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import attribute
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
@@ -27,16 +27,20 @@ from workbench.circuits.steering.steering import Strengths, steer
 from workbench.circuits.steering.vectors import SteeringVector
 from workbench.features.index.examples import Examples
 from workbench.features.index.index import FeatureIndex
-from workbench.features.index.page import FeaturePage, FeaturePages, Label
+from workbench.features.index.own_labels import A_PERSON, LaidOver, OwnLabels
+from workbench.features.index.page import FeaturePage, FeaturePages
+from workbench.features.index.parts import Label
 from workbench.features.search import ways
 from workbench.features.search.found import Found
+from workbench.features.search.rarity import Rarity
 from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_sae
-from workbench.model.model import load_model
+from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
-from workbench.sae.sae import SAE
+from workbench.sae.sae import SAE, checked_feature
 
 PARTS = (
     ("model", TransformerBridge, 'workbench.model.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
@@ -57,6 +61,7 @@ class Workbench:
     examples: Callable[[int], list] | None = None  # feature → its top examples, each with str_tokens and activations
     saes: Mapping[str, SAE] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
     layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
+    layer_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # hook point → feature → what it means there
 
     def __post_init__(self):
         for name, kind, maker in PARTS:
@@ -67,19 +72,44 @@ class Workbench:
             check_sae(self.model, sae)
         if self.index is not None:
             object.__setattr__(self, "index", self.index.of(self.model, self.sae))
+        object.__setattr__(self, "labels", LaidOver(self.labels, self.sae.fingerprint))
 
     def rank(
-        self, prompt: str, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
+        self, prompt: str | Chat, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
     ) -> FeatureRanking:
         """Every active feature at every position of `prompt`, by activation, attribution and measured effect on `metric`.
 
+        prompt: a text, or messages, [{"role": "user", "content": …}]: written out by the model's chat template, with role and turn of
+        each token in the table.
         ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
         """
         return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
 
-    def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own
+    def circuit(  # noqa: PLR0913 a notebook's call
         self,
         prompt: str,
+        metric: Metric,
+        edges: str = "measured",
+        *,
+        saes: SAEs | None = None,
+        limit: int | None = None,
+        labels: Mapping[str, Mapping[int, str]] | None = None,
+        cancel: Event | None = None,
+        progress: bool = True,
+    ) -> Circuit:
+        """Which features make which, through all layers: a graph from the prompt's tokens to the answer, its edges measured.
+
+        edges: "measured" (each source switched off, every later feature read), "attributed" (first order) or "both". saes: an SAE at each
+        of two hook points or more; by default `layers`. limit: only so many features, of largest |attribution|. labels: hook name →
+        feature → label; by default `layer_labels`. cancel: once set, what is left is not measured.
+        """
+        known = self.layer_labels if labels is None else labels
+        asked = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress)
+        return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
+
+    def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own
+        self,
+        prompt: str | Chat,
         features: Strengths,
         max_new_tokens: int = 40,
         *,
@@ -97,33 +127,38 @@ class Workbench:
         are sane. temperature 0 is greedy. vector: `steering_vector(…)` set beside the features. tokens: whose probability to follow.
         """
         decoding = Decoding(max_new_tokens, temperature, n_samples, seed, progress=progress)
-        return steer(self, prompt, features, decoding, vector=vector, tokens=tokens, max_act=max_act)
+        return steer(self, written(self.model, prompt), features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
     def find(
         self,
-        positive: Iterable[str],
-        negative: Iterable[str] = (),
+        positive: Iterable[str] | Iterable[Chat],
+        negative: Iterable[str] | Iterable[Chat] = (),
         *,
         share: float = 0.75,
         margin: float = 2.0,
         max_density: float = 0.1,
         top: int = 20,
+        at_last: bool = False,
     ) -> Found:
         """The features that are active on the positive prompts, and on the negative ones hardly or not at all.
 
         share: of the positive prompts that suffices. margin: activation allowed on negative prompts, as a share of the mean over the
         positive ones; 0 asks for silence, which a feature that means the thing seldom keeps on what is near it. max_density: leave out
-        what is active on a larger share of the index's tokens. The score is in features/search.py.
+        what is active on a larger share of the index's tokens. at_last: count only what features do at each prompt's last token, where the
+        model is about to go on. The score is in features/search.py.
         """
-        return find(self.model, self.sae, positive, negative, Filters(share, margin, max_density, top), self._known_beside)
+        filters = Filters(share, margin, max_density, top)
+        return find(self.model, self.sae, self._texts(positive), self._texts(negative), filters, self._known_beside, at_last)
 
-    def find_at(self, prompt: str, token: str | int | None = None, *, top: int = 20) -> Found:
+    def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20) -> Found:
         """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""
-        return ways.at(self.model, self.sae, prompt, token, self._known_beside, top)
+        return ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top)
 
-    def find_by_classifier(self, positive: Iterable[str], negative: Iterable[str], *, top: int = 20) -> Found:
+    def find_by_classifier(
+        self, positive: Iterable[str] | Iterable[Chat], negative: Iterable[str] | Iterable[Chat], *, top: int = 20
+    ) -> Found:
         """The features by which a linear classifier tells the two sets of prompts apart, with its accuracy on prompts left out."""
-        return ways.classified(self.model, self.sae, positive, negative, self._known_beside, top)
+        return ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top)
 
     def find_near(self, target: int | Float[torch.Tensor, "d_in"], *, top: int = 20) -> Found:
         """The features whose directions are nearest to a feature's, or to any direction of the SAE's space."""
@@ -133,10 +168,11 @@ class Workbench:
         """The features whose label holds these words."""
         return ways.labeled(text, self._known_beside, top)
 
-    def find_by_attribution(self, prompt: str, metric: Metric, *, top: int = 20) -> Found:
+    def find_by_attribution(self, prompt: str | Chat, metric: Metric, *, top: int = 20) -> Found:
         """The features that support the metric most on this prompt, by attribution summed over its tokens. Nothing is ablated."""
-        found = attribute(self.model, self.sae, to_tokens(self.model, prompt), metric)
-        return ways.attributed(self.model, self.sae, prompt, found.attribution, self._known_beside, top)
+        text = written(self.model, prompt)
+        found = attribute(self.model, self.sae, to_tokens(self.model, text), metric)
+        return ways.attributed(self.model, self.sae, text, found.attribution, self._known_beside, top)
 
     def map(self) -> FeatureMapping:
         """All features of `saes` on one map; drawn once, kept beside the index."""
@@ -150,18 +186,46 @@ class Workbench:
         """What is known of a feature: when it is active, what it promotes, what is near it. From the index; without one, the example
         texts are read, at the first call."""
         page = self._known.feature(feature)
-        label = page.label if page.label.text else Label(self.labels.get(int(feature), ""))
+        own_labels = self.own_labels
+        own = own_labels.of(self.sae.fingerprint()) if self.index is None and own_labels.path.is_file() else {}  # an index knows them
+        label = own.get(int(feature)) or (page.label if page.label.text else Label(self.labels.get(int(feature), "")))
         neighbors = {self.sae_name if name == page.sae_name else name: found for name, found in page.neighbors.items()}
         named = dict(sae_name=self.sae_name, model_name=self.name or page.model_name, neighbors=neighbors)
         return replace(page, label=label, **named)
+
+    def label(self, feature: int, text: str) -> None:
+        """What you call a feature of this SAE, from now on, wherever it is shown; "" gives back what was there before. Kept in a file of
+        yours, `own_labels.path`, never beside the index or in the package."""
+        label = Label(text.strip(), None, A_PERSON)
+        self.own_labels.put(self.sae.fingerprint(), {checked_feature(feature, self.sae.cfg.d_sae): label})
+
+    def unlabel(self, feature: int) -> None:
+        """Takes back the last label that you gave the feature."""
+        self.own_labels.undo(self.sae.fingerprint(), checked_feature(feature, self.sae.cfg.d_sae))
+
+    @property
+    def own_labels(self) -> OwnLabels:
+        """Your labels, of all SAEs: .write("mine.json") to share them, .add("theirs.json") to take over others'."""
+        return OwnLabels()
 
     def features(self, features: Iterable[int]) -> FeaturePages:
         """The pages of several features, side by side."""
         return FeaturePages([self.feature(feature) for feature in features])
 
+    def _texts(self, prompts: Any) -> Any:
+        """Those that are conversations written out; what is no list of prompts is left for whoever checks them."""
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            return prompts
+        return [written(self.model, each) if isinstance(each, list | tuple | Mapping) else each for each in prompts]
+
     @property
     def _known_beside(self) -> Known:
-        return Known(self.labels, None if self.index is None else self.index.rarity)
+        return Known(self.labels, self._rarity)
+
+    @cached_property
+    def _rarity(self) -> Rarity | None:
+        """Read from the index once: 0.1 s for the atlas's."""
+        return None if self.index is None else Rarity.of(self.index)
 
     @property
     def _known(self) -> FeatureIndex:
@@ -196,10 +260,12 @@ class Workbench:
         others = [name for name, other in self.saes.items() if other is not self.sae]
         return {
             "model": f"{self.name or model.model_name}: {model.n_layers} layers, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
+            "start": str(start_token(self.model)),
             "SAE": f"{sae.d_sae:,} features at {sae.hook_name}" + (f" (also: {', '.join(others)})" if others else ""),
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
             "index": f"{self.index.manifest['n_tokens']:,} tokens" if self.index else "none",
+            **({"note": note} if (note := sae_note(self.model, self.sae)) else {}),
         }
 
     def __repr__(self) -> str:
@@ -209,35 +275,3 @@ class Workbench:
         from widgets.marks import facts_html
 
         return facts_html("Workbench", self.facts())
-
-
-def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: str | torch.device = "cpu") -> Workbench:
-    """A Workbench from names: load("atlas"), load("atlas", sae="16k") or load(a hub name or folder, sae=an SAE's folder).
-
-    model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object.
-    Raises ValueError or OSError, in one sentence, before anything is computed.
-    """
-    _check_device(device)
-    if isinstance(model, str) and model == "atlas":
-        from workbench import atlas
-
-        if sae is None or (isinstance(sae, str) and os.sep not in sae and not Path(sae).exists()):
-            return atlas.load(sae, device=device)
-        return Workbench(model=atlas.load(device=device).model, sae=_read(sae, device), name="atlas")
-    if sae is None:
-        near = "; did you mean 'atlas'?" if difflib.get_close_matches(str(model).lower(), ["atlas"]) else ""
-        raise ValueError(f"{model!r} needs an SAE trained on that model: name its folder (only 'atlas' brings its own){near}")
-    sae = _read(sae, device)  # before the model: cheaper, and as often what is wrong
-    name = str(model) if isinstance(model, str | Path) else ""
-    return Workbench(model=load_model(model, device=device), sae=sae, name=name)
-
-
-def _read(sae: SAE | str | Path, device: str | torch.device) -> SAE:
-    return sae if isinstance(sae, SAE) else SAE.load(sae, device)
-
-
-def _check_device(device: str | torch.device) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"cannot compute on device {str(device)!r}: {str(error).splitlines()[0]}") from None

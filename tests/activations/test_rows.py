@@ -1,12 +1,11 @@
 """Texts become rows of tokens: every token once, in order, start tokens where the docstring says."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from made_models import N_CTX
+from made_models import N_CTX, random_hf_model
 
-from workbench.activations.rows import Position, Rows, as_batch, padded
+from workbench.activations.rows import Position, Row, Rows, as_batch, padded
+from workbench.model.model import load_model
 
 TEXTS = ["the cat sat", "", "the dog ran to the mat and the cat sat on the dog " * 8, "and", "the mat"]
 START = 0
@@ -60,10 +59,24 @@ def test_other_texts_are_noticed(model):
         Rows(model, [*TEXTS[:4], "the mats"]).skip_to(read.at)
 
 
-def test_start_tokens_and_padding_are_not_the_texts_own(model):
-    tokens, is_text = as_batch(model, [[START, 5, START, 6], [START, 7]])
-    assert tokens.tolist() == [[START, 5, START, 6], [START, 7, START, START]]
-    assert is_text.tolist() == [[False, True, False, True], [False, True, False, False]]
+def test_start_tokens_and_padding_are_not_the_texts_own_and_the_same_token_inside_of_a_text_is(model):
+    tokens, is_text = as_batch(model, [Row([START, 5, START, 6], starts=[0]), Row([START, START, 7], starts=[0, 1])])
+    assert tokens.tolist() == [[START, 5, START, 6], [START, START, 7, START]]
+    assert is_text.tolist() == [[False, True, True, True], [False, False, True, False]]
+
+
+@pytest.mark.parametrize("context", [None, 16])
+def test_a_text_that_begins_with_the_start_token_gets_no_second_one_and_keeps_those_inside(model, context):
+    (row,) = Rows(model, ["<|start|>the cat<|start|>sat"], context)
+    inside = ids_of(model, "the cat<|start|>sat")
+    assert row == [START, *inside] and row.starts == (0,) and inside.count(START) == 1
+    _, is_text = as_batch(model, [row])
+    assert is_text[0].tolist() == [False] + [True] * len(inside)
+
+
+def test_halves_of_characters_are_read_as_one_sign_and_pairs_as_their_character(model):
+    rows = [list(Rows(model, [text]))[0] for text in ("the \ud83d cat", "the \ufffd cat", "a\ud83d\ude00", "a\U0001f600")]
+    assert rows[0] == rows[1] and rows[2] == rows[3]
 
 
 def test_padded_texts_are_cut_at_the_context_and_led_by_the_start_token(model):
@@ -73,17 +86,11 @@ def test_padded_texts_are_cut_at_the_context_and_led_by_the_start_token(model):
     assert tokens[0, is_text[0]].tolist() == ids_of(model, TEXTS[0])
 
 
-def test_a_model_without_a_start_token_gets_rows_of_text_only(model):
-    class Tokenizer:
-        bos_token_id = None
-
-        def __call__(self, texts, **options):
-            return model.tokenizer(texts, **options)
-
-    other = SimpleNamespace(tokenizer=Tokenizer(), cfg=model.cfg)
-    rows = list(Rows(other, ["the cat sat", "the mat"], context=3))
+def test_a_model_without_a_start_token_gets_rows_of_text_only(tokenizer):
+    model = load_model(random_hf_model("gpt2"), tokenizer=tokenizer, start_token=None)
+    rows = list(Rows(model, ["the cat sat", "the mat"], context=3))
     assert rows == [ids_of(model, "the cat sat"), ids_of(model, "the mat")]
-    tokens, is_text = as_batch(other, rows)
+    tokens, is_text = as_batch(model, rows)
     assert is_text.sum(1).tolist() == [3, 2] and torch.equal(tokens[is_text], torch.tensor(sum(rows, [])))
 
 

@@ -37,7 +37,7 @@ def open_page(page: Page, folder: Path, ranking=None) -> Page:
 def open_module(page: Page, folder: Path, table: RankingTable) -> Page:
     names = "sort_by is_descending query page page_size is_summed shows feature view detail picture chosen".split()
     state = json.dumps({name: getattr(table, name) for name in names}).replace("<", "\\u003c")
-    script = RankingTable._esm.replace("export default { render };", "")
+    script = RankingTable._esm.replace("export default { render: named(render) };", "")
     html = MODULE_PAGE.replace("@CSS@", RankingTable._css).replace("@JS@", script).replace("@STATE@", state)
     (folder / "module.html").write_text(html)
     page.goto((folder / "module.html").as_uri())

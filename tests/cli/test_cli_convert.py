@@ -7,6 +7,8 @@ import torch
 from foreign_saes import D_IN, HOOK, gemma_scope_1, saelens_5
 from made_folders import made_folders
 from made_runs import planted_runs
+from made_transcoders import circuit_tracer_folder
+from safetensors.torch import load_file
 
 from workbench import cli
 from workbench.sae.sae import SAE
@@ -17,7 +19,7 @@ def test_convert_writes_a_folder_that_needs_nothing_said_any_more(tmp_path: Path
     case = gemma_scope_1(tmp_path / "theirs")
     out = tmp_path / "ours"
     assert cli.main(["convert", str(case.source), str(out), "--hook-name", HOOK, "--model-name", "gemma-2-2b"]) == 0
-    assert f"24 features of width 8, jumprelu, at {HOOK} of gemma-2-2b" in " ".join(capsys.readouterr().out.split())
+    assert f"jumprelu, 8 → 24 features at {HOOK} of gemma-2-2b" in " ".join(capsys.readouterr().out.split())
     x = torch.randn(5, D_IN, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(SAE.load(out)(x), case.forward(x), atol=2e-5, rtol=1e-5)
 
@@ -35,7 +37,21 @@ def test_convert_takes_the_scale_that_the_files_leave_out(tmp_path: Path, capsys
 def test_convert_does_not_write_over_an_sae(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = str(saelens_5(tmp_path / "theirs").source)
     assert cli.main(["convert", source, source, "--scale", "1"]) == 2
-    assert "already holds an SAE" in capsys.readouterr().err
+    assert "already holds something" in capsys.readouterr().err
+
+
+def test_convert_goes_from_circuit_tracers_folder_to_folders_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = circuit_tracer_folder(tmp_path / "set", has_skip=True)
+    assert cli.main(["convert", str(source), str(tmp_path / "folders")]) == 0
+    assert "blocks.2.ln2.hook_normalized → blocks.2.hook_mlp_out of tiny" in " ".join(capsys.readouterr().out.split())
+    assert cli.main(["convert", str(tmp_path / "folders"), str(tmp_path / "back"), "--to", "circuit-tracer"]) == 0
+    for layer in range(3):
+        before, after = (load_file(folder / f"layer_{layer}.safetensors") for folder in (source, tmp_path / "back"))
+        assert set(before) == set(after) and all(torch.equal(before[name], after[name]) for name in before)
+    one = str(source / "layer_1.safetensors")
+    assert cli.main(["convert", one, str(tmp_path / "one"), "--to", "sparsify"]) == 2
+    assert "sparsify's transcoders are topk" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()
 
 
 # scaling, plan -----------------------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ WRONG = {
     "a feature that is no number": (["--feature", "Lakers=3"], "expected something like 1234=10"),
     "a feature that is not there": (["--feature", "64=3"], "feature 64 is out of range: this SAE has features 0 to 63"),
     "a strength past all floats": (["--feature", "3=1e40", "--max-act", "3=1"], "3 × 1e+40 is more than torch.float32 holds"),
-    "a largest activation that nobody knows": (["--feature", "3=3"], "give max_act={3: …}"),
+    "a largest activation that nobody knows": (["--feature", "3=3"], "give --max-act 3=…"),
     "no new token": (["--feature", "3=3", "--max-new-tokens", "0"], "--max-new-tokens"),
     "past the context": (["--feature", "3=3", "--max-act", "3=1", "--max-new-tokens", "100"], "that this model reads"),
     "samples that are all the same": (["--feature", "3=3", "--max-act", "3=1", "--samples", "2"], "give a temperature"),

@@ -46,7 +46,7 @@ def test_torch_is_pinned_to_a_version_of_any_build():
     assert re.fullmatch(r"\d+\.\d+\.\d+", pins()["torch"])  # 2.13.0, not 2.13.0+cpu: pip's settings choose the build
 
 
-CALLED = {"sklearn": "scikit-learn", "umap": "umap-learn"}  # packages whose module has another name
+CALLED = {"sklearn": "scikit-learn", "umap": "umap-learn", "yaml": "pyyaml"}  # packages whose module has another name
 
 
 def imported() -> set[str]:

@@ -83,3 +83,29 @@ def test_other_products_are_left_alone(x, weight, n_products):
         found = F.linear(x, weight)
     assert n_products == [0]
     assert torch.equal(found, F.linear(x, weight))
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [((1.0, 6.0), torch.float32), ((4.0, 1.0), torch.bfloat16)])
+def test_products_are_of_the_type_that_was_measured_to_be_faster(seconds, chosen, monkeypatch):
+    monkeypatch.delenv(gemm.SETTING, raising=False)
+    monkeypatch.setattr(gemm, "_seconds", lambda kind: dict(zip((torch.float32, torch.bfloat16), seconds, strict=True)))
+    assert gemm.product_dtype("cpu") == chosen
+    assert f"products in {str(chosen)[6:]}, {max(seconds):.1f} times as fast on this cpu" in gemm.product_sentence("cpu")
+
+
+def test_the_measurement_is_of_both_types_and_made_once():
+    measured = gemm._seconds("cpu")
+    assert set(measured) == {torch.float32, torch.bfloat16} and min(measured.values()) > 0
+    assert gemm._seconds("cpu") is measured
+
+
+@pytest.mark.parametrize("name", gemm.PRODUCT_DTYPES)
+def test_a_setting_forces_the_type_of_products(name, monkeypatch):
+    monkeypatch.setenv(gemm.SETTING, name)
+    assert gemm.product_dtype("cpu") == gemm.PRODUCT_DTYPES[name]
+
+
+def test_a_setting_that_is_no_type_of_product_is_refused(monkeypatch):
+    monkeypatch.setenv(gemm.SETTING, "float8")
+    with pytest.raises(ValueError, match="WORKBENCH_PRODUCTS=float8 is no type of product: expected float32 or bfloat16"):
+        gemm.product_dtype("cpu")

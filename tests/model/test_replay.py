@@ -5,8 +5,9 @@ import torch
 from made_models import D_MODEL, FAMILIES, N_VOCAB, n_hooks
 
 from workbench.model import gemm, replay, tail
+from workbench.model.reading import Columns
 from workbench.model.replay import WAYS, Replay
-from workbench.model.tail import Columns, from_position, place
+from workbench.model.tail import from_position, place
 
 HOOKS = [
     "hook_resid_pre",
@@ -157,17 +158,25 @@ def test_a_hook_outside_of_the_blocks_goes_through_whole_forward_passes(model, t
     torch.testing.assert_close(made.logits(pos, x, COLUMNS), one_at_a_time(model, "hook_embed", tokens, pos, x, COLUMNS))
 
 
-def test_a_model_whose_blocks_take_unknown_arguments_runs_whole_blocks(model, tokens, monkeypatch):
-    monkeypatch.setattr(tail, "POS_AXIS", {})
+def test_a_model_whose_arguments_count_positions_elsewhere_runs_whole_blocks(model, tokens, monkeypatch):
+    monkeypatch.setattr(tail, "POS_AXIS", {"attention_mask": -1})
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
-    assert made.way == "whole" and made.why_not.startswith("prefix: KeyError")
+    assert made.way == "whole" and made.why_not.startswith("prefix: ")
+    pos, x = perturbed(made)
+    torch.testing.assert_close(made.logits(pos, x, COLUMNS), one_at_a_time(model, made.hook_name, tokens, pos, x, COLUMNS))
+
+
+def test_a_model_that_does_something_else_with_its_last_residual_stream_reads_it_itself(model, tokens, monkeypatch):
+    """A wrong soft cap stands for whatever an unknown architecture does between its last block and its logits."""
+    monkeypatch.setattr(model.cfg, "output_logits_soft_cap", 0.1)
+    made = Replay(model, "blocks.1.hook_resid_pre", tokens)
+    assert (made.way, made.why_not) == ("prefix", "")
     pos, x = perturbed(made)
     torch.testing.assert_close(made.logits(pos, x, COLUMNS), one_at_a_time(model, made.hook_name, tokens, pos, x, COLUMNS))
 
 
 def test_a_way_that_gives_other_numbers_is_measured_and_not_taken(model, tokens, monkeypatch):
-    """A wrong soft cap stands for whatever an unknown architecture does between its last block and its logits."""
-    monkeypatch.setattr(model.cfg, "output_logits_soft_cap", 0.1)
+    monkeypatch.setattr(tail.Tail, "whole", lambda self, rows: 1.1 * self.residual[-1:].expand(rows.n_rows, -1))
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
     assert made.way == "forward" and "logits differ by" in made.why_not
 
@@ -265,13 +274,16 @@ def test_no_hook_is_left_when_a_run_is_interrupted(model, tokens, monkeypatch, w
 
 
 def test_block_arguments_are_those_of_the_positions_that_run():
+    n_pos = 4
     mask, ids = torch.arange(16.0).view(1, 1, 4, 4), torch.arange(4)[None]
-    assert torch.equal(from_position("attention_mask", mask, 3), mask[:, :, 3:])
-    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3), mask[:, :, :1]), "one row stands for all positions"
-    assert torch.equal(from_position("position_ids", ids, 3), ids[:, 3:])
-    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2)
+    assert torch.equal(from_position("attention_mask", mask, 3, n_pos), mask[:, :, 3:])
+    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3, n_pos), mask[:, :, :1]), "one row stands for all positions"
+    assert torch.equal(from_position("position_ids", ids, 3, n_pos), ids[:, 3:])
+    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2, n_pos)
     assert torch.equal(cos, mask[0][:, 2:]) and torch.equal(sin, mask[0][:, 2:] + 1)
-    assert from_position("output_attentions", True, 3) is True
+    assert from_position("output_attentions", True, 3, n_pos) is True
+    assert torch.equal(from_position("of another name", mask[0, 0], 3, n_pos), mask[0, 0, 3:]), "the first axis as long as the prompt"
+    assert torch.equal(from_position("alibi", mask[0, 0][:1], 3, n_pos), mask[0, 0][:1]), "it counts the positions attended to"
 
 
 def test_hook_names_say_where_to_start():

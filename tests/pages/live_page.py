@@ -64,6 +64,7 @@ async function show(name, el) {
 const began = performance.now();
 await show(Object.keys(parts)[0], document.getElementById("widget"));
 window.drawnIn = performance.now() - began;
+window.ask = ask; // for tests: what has changed in Python comes to the page
 ask({});
 window.isDrawn = true;
 """
@@ -94,7 +95,7 @@ class Behind:
         if widget.has_trait(name) and widget.trait_metadata(name, "sync") and not name.startswith("_") and name not in standalone.NOT_STATE:
             to_json = widget.trait_metadata(name, "to_json") or (lambda value, of: value)
             with self.lock:
-                self.changed.setdefault(widget.model_id, {})[name] = to_json(change["new"], widget)
+                self.changed.setdefault(widget.model_id, {})[name] = to_json(getattr(widget, name), widget)  # what it is by now
 
 
 def inside(widget: Any) -> list[Any]:

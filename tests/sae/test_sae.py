@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from workbench.sae import sae as sae_module
-from workbench.sae.sae import SAE, SAEConfig, SAEError
+from workbench.sae.config import SAEConfig, SAEError
+from workbench.sae.sae import SAE
 
 HOOK = "blocks.1.hook_resid_pre"
 
@@ -223,7 +224,7 @@ BROKEN = {
     "NaN weights": (lambda folder: _rewrite_weights(folder, b_enc=torch.full((32,), float("nan"))), "b_enc has 32 NaN or infinite values"),
     "another architecture": (
         lambda folder: _rewrite_cfg(folder, architecture="transcoder"),
-        "architecture 'transcoder' with relu is unknown",
+        "is a transcoder, not an SAE: wb.Transcoder.load reads it",
     ),
     "thresholds missing": (lambda folder: _rewrite_cfg(folder, architecture="jumprelu"), "expected .*threshold"),
     "k missing": (lambda folder: _rewrite_cfg(folder, architecture="topk"), "needs k from 1 to 32, not None"),

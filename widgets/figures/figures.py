@@ -41,8 +41,16 @@ def plot_agreement(table: pd.DataFrame) -> StillFigure:
         marker = dict(color=colors, symbol=symbols, size=7, opacity=0.75)
         points = go.Scatter(x=measured[by], y=measured["effect"], mode="markers", marker=marker, text=texts, hoverinfo="text")
         figure.add_trace(points, row=1, col=column)
+        if by == "attribution" and len(measured):
+            ends = [max(measured[by].min(), measured["effect"].min()), min(measured[by].max(), measured["effect"].max())]
+            line = dict(color="rgba(128,128,128,0.8)", dash="dash", width=1)
+            figure.add_shape(type="line", x0=ends[0], y0=ends[0], x1=ends[1], y1=ends[1], line=line, row=1, col=column)
         figure.update_xaxes(title_text=by, row=1, col=column)
-        stills.append(scatter_svg(measured[by].to_numpy(float), measured["effect"].to_numpy(float), by, "effect", f"effect against {by}"))
+        stills.append(
+            scatter_svg(
+                measured[by].to_numpy(float), measured["effect"].to_numpy(float), by, "effect", f"effect against {by}", by == "attribution"
+            )
+        )
     figure.update_yaxes(title_text="effect", row=1, col=1)
     figure._still = "".join(stills)
     return figure

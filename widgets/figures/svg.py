@@ -20,8 +20,8 @@ OPAQUE = 0.15  # of a heat map's scale: from here on a cell has a number and cov
 N_POINTS = 2_000  # the largest by |y|; more would neither be seen nor keep the notebook small
 
 
-def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str) -> str:
-    """Points (x, y) as an <img>; y > 0 orange dots, y ≤ 0 purple squares, the ten largest y drawn big."""
+def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str, has_diagonal: bool = False) -> str:
+    """Points (x, y) as an <img>; y > 0 orange dots, y ≤ 0 purple squares, the ten largest y drawn big. has_diagonal: the line y = x."""
     drawn = np.isfinite(x) & np.isfinite(y)
     x, y = x[drawn], y[drawn]
     kept = np.argsort(-np.abs(y), kind="stable")[:N_POINTS]
@@ -37,7 +37,8 @@ def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str
         _marks(px[is_top & (y > 0)], py[is_top & (y > 0)], ORANGE, "round", 8, 0.9),
         _marks(px[is_top & (y <= 0)], py[is_top & (y <= 0)], PURPLE, "square", 7, 0.9),
     ]
-    return svg_img("".join([*axes.drawn(x_name, y_name), *marks]), WIDTH, HEIGHT, alt)
+    diagonal = axes.diagonal() if has_diagonal else []
+    return svg_img("".join([*axes.drawn(x_name, y_name), *diagonal, *marks]), WIDTH, HEIGHT, alt)
 
 
 def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt: str) -> str:
@@ -58,6 +59,8 @@ def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt
 
 
 class Line(NamedTuple):
+    """A curve or some points: x and y of one length, in the units of the axes."""
+
     x: np.ndarray
     y: np.ndarray
     color: str
@@ -111,12 +114,15 @@ def _shade(share: float) -> tuple[str, float]:
 
 def svg_img(body: str, width: int, height: int, alt: str) -> str:
     """An SVG body as an <img> with a data URI: the only picture that survives an untrusted notebook."""
-    svg = (
+    uri = "data:image/svg+xml;base64," + base64.b64encode(svg_text(body, width, height).encode()).decode()
+    return f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}" style="max-width:100%">'
+
+
+def svg_text(body: str, width: int, height: int) -> str:
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="system-ui,sans-serif" font-size="11">{body}</svg>'
     )
-    uri = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}" style="max-width:100%">'
 
 
 def nice_ticks(values: np.ndarray, n: int = 4) -> np.ndarray:
@@ -145,6 +151,13 @@ class _Axes(NamedTuple):
         px = self.left + (x - self.x_ticks[0]) / (self.x_last - self.x_ticks[0]) * (WIDTH - RIGHT - self.left)
         py = HEIGHT - BOTTOM - (y - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
         return px, py
+
+    def diagonal(self) -> list[str]:
+        """The line y = x, as far as it lies within both axes."""
+        ends = np.array([max(self.x_ticks[0], self.y_ticks[0]), min(self.x_last, self.y_ticks[-1])])
+        (x1, x2), (y1, y2) = self.at(ends, ends)
+        line = f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{INK}" stroke-dasharray="4 3"/>'
+        return [line, _text(x2 - 4, y2 + 12, "y = x", "end")] if ends[0] < ends[1] else []
 
     def drawn(self, x_name: str, y_name: str) -> list[str]:
         right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM

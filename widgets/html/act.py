@@ -7,7 +7,7 @@ import math
 from html import escape
 from typing import Any
 
-from widgets.marks import FAINT, RULE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
+from widgets.marks import FAINT, RULE, bar_html, cell_html, heading_html, highlights_html, in_lines, number, table_html, token_html, visible
 
 N_TOKENS = 8  # rows of the next-token table
 N_COLUMNS = 8  # settings that it shows
@@ -43,7 +43,7 @@ def _panel(steering: Any, each: Any, longest: float) -> str:
     if each.activations:
         figures.append(f"own activation {number(each.activation, is_signed=False, scale=longest)}")
     sample = f" · sample {each.sample + 1}" if max(other.sample for other in steering.continuations) else ""
-    prompt = f'<span style="{FAINT};white-space:pre-wrap">{escape(visible(steering.prompt))}</span>'
+    prompt = f'<span style="{FAINT};white-space:pre-wrap">{escape(in_lines(steering.prompt))}</span>'
     written = highlights_html(each.str_tokens, dict(enumerate(_shown(each.activations))), longest, is_signed=False)
     if not each.str_tokens:
         written = f'<span style="{FAINT}">(the text ended here)</span>'

@@ -9,7 +9,20 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from widgets.marks import BLUE, FAINT, RULE, bar_html, cell_html, heading_html, number, shade_style, table_html, token_html, visible
+from widgets.marks import (
+    BLUE,
+    FAINT,
+    RULE,
+    bar_html,
+    cell_html,
+    heading_html,
+    in_lines,
+    number,
+    shade_style,
+    table_html,
+    token_html,
+    visible,
+)
 
 WIDTH, HEIGHT = 320, 84  # of the histogram
 MOST_CHARS = 300  # of a label; the rest is in its title
@@ -149,7 +162,7 @@ def examples_html(examples: Sequence[Any], scale: float) -> str:
 def _window(example: Any, scale: float) -> str:
     spans = []
     for i, (token, act) in enumerate(zip(example.str_tokens, example.activations, strict=True)):
-        text = escape(visible(token))
+        text = escape(in_lines(token))
         if act > 0:
             weight = ";font-weight:700" if i == example.peak else ""
             text = f'<span style="{shade_style(act, scale, False)}{weight}" title="{number(act, False, scale)}">{text}</span>'

@@ -13,6 +13,7 @@ SMALL = f"font-size:12px;{FAINT}"
 
 
 def evaluation_html(evaluation: Any) -> str:
+    """An Evaluation's measures as a table, with the histogram of densities."""
     losses = evaluation.losses
     rows = {
         "active features a token (l0)": f"{evaluation.l0:,.1f}",

@@ -13,9 +13,22 @@ import numpy as np
 import pandas as pd
 
 from widgets.figures.svg import scatter_svg, slopes_svg
-from widgets.html.ranking_data import picture
+from widgets.html.ranking_data import picture, question_of
 from widgets.html.standalone import Part, document
-from widgets.marks import FAINT, ORANGE, PURPLE, bar_html, cell_html, heading_html, highlights_html, number, table_html, token_html, visible
+from widgets.marks import (
+    FAINT,
+    ORANGE,
+    PURPLE,
+    bar_html,
+    cell_html,
+    heading_html,
+    highlights_html,
+    number,
+    share,
+    table_html,
+    token_html,
+    visible,
+)
 
 STATIC = Path(__file__).parents[1] / "static"
 N_TOP, N_SHADED = 10, 6
@@ -24,7 +37,18 @@ CUT = "max-width:150px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap
 SHORT = {"activation": "activ.", "attribution": "attrib.", "effect": "effect"}
 N_PAGE_ROWS = 5_000  # a page of more would be megabytes; the rest has the smallest effects
 TRAITS = dict(
-    sort_by="effect", is_descending=True, query="", page=0, page_size=12, is_summed=False, shows="table", view={}, detail={}, picture={}
+    sort_by="effect",
+    is_descending=True,
+    query="",
+    page=0,
+    page_size=12,
+    is_summed=False,
+    shows="table",
+    view={},
+    detail={},
+    picture={},
+    question={},
+    stale="",
 )  # a new table
 
 
@@ -52,6 +76,7 @@ def page_rows(ranking: Any) -> dict[str, Any]:
         "rows": {name: _json_column(table[name]) for name in ("feature", "label", "token", "pos", *ORDERS)},
         "n_left_out": len(ranking.table) - len(table),
         "is_start_included": ranking.is_start_included,
+        "question": question_of(ranking),
     }
 
 
@@ -122,16 +147,27 @@ def _question(ranking: Any) -> str:
     table = ranking.table
     n_measured, n_features = int(table["effect"].notna().sum()), table["feature"].nunique()
     other = f"logit({token_html(ranking.baseline)})" if ranking.baseline else "mean logit"
-    metric = f"logit({token_html(ranking.answer)}) − {other} = <b>{number(ranking.clean_metric)}</b>"
+    metric = f"logit({token_html(ranking.answer)}) − {other} = <b>{number(ranking.clean_metric)}</b>{_standing(ranking)}"
     measured = "every effect measured" if n_measured == len(table) else f"{n_measured:,} effects measured"
-    start = "start token included" if ranking.is_start_included else "start token left out"
+    start = escape(visible(ranking.start_words))
+    notes = "".join(f'<div style="margin-top:4px;font-size:12px">{escape(visible(note))}</div>' for note in ranking.notes)
     source = " · ".join(escape(visible(name)) for name in (ranking.model_name, ranking.sae_name, ranking.hook_name) if name)
     return (
         f'<div style="font-size:20px;font-weight:600;line-height:1.3">{escape(_why(ranking))}</div>'
         f'<div style="margin-top:4px">{metric}</div>'
         f'<div style="margin-top:4px;{FAINT};font-size:12px">{n_features:,} features active at {len(table):,} (feature, position) pairs · '
-        f"{measured} · {start}{' · ' if source else ''}{source}</div>"
+        f"{measured} · {start}{' · ' if source else ''}{source}</div>{notes}"
     )
+
+
+def _standing(ranking: Any) -> str:
+    """What the model would say itself; and a word where the answer is not that."""
+    standing = getattr(ranking, "standing", None)
+    if standing is None:
+        return ""
+    said = " ".join(f"{token_html(token)} {share(p)}" for token, p in standing.next_tokens.items())
+    caveat = f'<div style="margin-top:4px"><b>⚠ {escape(visible(ranking.caveat))}</b></div>' if ranking.caveat else ""
+    return f'<div style="margin-top:4px;font-size:12px">the model’s own next token: {said}</div>{caveat}'
 
 
 def _behind(ranking: Any) -> str:
@@ -154,20 +190,25 @@ def _shaded_prompts(ranking: Any, features: pd.DataFrame, longest: float) -> str
         prompt = highlights_html(ranking.str_tokens, values, scale, first=0 if ranking.is_start_included else 1)
         cells = [cell_html(bar_html(row.effect, longest), "width:64px"), cell_html(_name(row), "width:200px;padding-left:8px")]
         rows.append([*cells, cell_html(prompt)])
-    return table_html(rows)
+    return f'<div class="wb-shaded">{table_html(rows)}</div>'
 
 
 def _agreement(ranking: Any) -> str:
     agreement, table = ranking.agreement(), ranking.table
     panels = []
     for by in ("attribution", "activation"):
-        correlation, overlap = number(getattr(agreement, f"{by}_correlation"), is_signed=False), getattr(agreement, f"{by}_overlap")
-        says = f"<b>{overlap} of {agreement.n_top}</b> largest effects are among its top {agreement.n_top}"
+        names = (f"{by}_rank_correlation", f"{by}_correlation")
+        (figure, plain), overlap = (
+            (number(getattr(agreement, name), is_signed=False) for name in names),
+            getattr(agreement, f"{by}_overlap"),
+        )
+        says = f"<b>{overlap} of {agreement.n_top}</b> largest effects are among its top {agreement.n_top}<br>"
+        says += _linear(ranking, agreement, plain) if by == "attribution" else f"linear correlation {plain}"
         if agreement.n_top == agreement.n_measured:
             says = f"only {agreement.n_measured} pairs were measured: too few for a top {N_TOP}"
-        alt = f"effect against {by}: correlation {correlation}"
-        picture = scatter_svg(table[by].to_numpy(float), table["effect"].to_numpy(float), by, "effect", alt)
-        panels.append(_panel(correlation, f"correlation of {by} with effect", says, picture))
+        alt = f"effect against {by}: rank correlation {figure}"
+        picture = scatter_svg(table[by].to_numpy(float), table["effect"].to_numpy(float), by, "effect", alt, by == "attribution")
+        panels.append(_panel(figure, f"rank correlation of {by} with effect", says, picture))
     top = ranking.top(N_TOP)
     ranks = top[[f"{by}_rank" for by in ORDERS]].to_numpy(float)
     median = number(float(np.median(ranks[:, 0])), is_signed=False).removesuffix(".00") if len(top) else "–"
@@ -177,9 +218,20 @@ def _agreement(ranking: Any) -> str:
     return heading_html("Would a cheaper order have found them?", note) + f"<div>{''.join(panels)}</div>"
 
 
+def _linear(ranking: Any, agreement: Any, plain: str) -> str:
+    """The correlation that one pair can decide, and that pair."""
+    if not agreement.hangs_on_one_pair:
+        return f"linear correlation {plain}"
+    row = ranking.table.loc[agreement.outlier]
+    pair = f"{escape(visible(row['label'])) or 'feature'} {row['feature']} at {token_html(row['token'])}"
+    about = f"attribution {number(row['attribution'])}, effect {number(row['effect'])}"
+    without = number(agreement.attribution_without, is_signed=False)
+    return f"linear correlation {plain}, but <b>{without}</b> without one pair: {pair} ({about})"
+
+
 def _panel(figure: str, means: str, says: str, picture: str) -> str:
     return (
-        '<div style="display:inline-block;vertical-align:top;width:310px;margin:0 14px 8px 0">'
+        '<div class="wb-panel" style="display:inline-block;vertical-align:top;width:310px;margin:0 14px 8px 0">'
         f'<div style="margin-bottom:8px"><span style="font-size:22px;font-weight:600">{figure}</span> {means}<br>{says}</div>'
         f"{picture}</div>"
     )
@@ -208,7 +260,8 @@ def _order_list(top: pd.DataFrame, by: str) -> str:
         cells = [cell_html(str(rank), f"text-align:right;{FAINT}"), cell_html(_two_lines(row))]
         cells.append(cell_html(bar_html(getattr(row, by), scale, by != "activation"), "text-align:right"))
         rows.append(cells + [cell_html(_move(rank, getattr(row, f"{order}_rank")), "text-align:right") for order in others])
-    return f'<div style="display:inline-block;vertical-align:top;width:310px;margin:0 14px 12px 0">{table_html(rows, head)}</div>'
+    style = "display:inline-block;vertical-align:top;width:310px;margin:0 14px 12px 0"
+    return f'<div class="wb-panel" style="{style}">{table_html(rows, head)}</div>'
 
 
 def _footnote() -> str:

@@ -1,6 +1,6 @@
 """A ranking → the plain data that ranking.js draws beside the rows: the chosen feature, and the pictures of all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,22 @@ def feature_detail(ranking: Any, sums: Rows, feature: int, examples: Callable[[i
         "values": [plain(values.get(pos)) for pos in range(first, len(ranking.str_tokens))],
         "name": name,
         "scale": plain(ranking.table[name].abs().max()) or 0.0,
+        "metric": plain(ranking.clean_metric),
         "examples": [example_window(example.str_tokens, example.activations, start) for example in shown],
         "message": message or ("No example texts for this feature." if examples and not shown else ""),
     }
+
+
+def question_of(ranking: Any) -> dict[str, Any]:
+    """What the numbers are of: the metric in words, its value, and what to know of the answer first."""
+    names = {name: visible(getattr(ranking, name)) for name in ("prompt", "answer", "baseline")}
+    return {**names, "metric": plain(ranking.clean_metric), "caveat": visible(getattr(ranking, "caveat", ""))}
+
+
+def digits_of(scales: Mapping[str, float]) -> dict[str, float]:
+    """The scale that a column's decimals are chosen for: attribution and effect are in one unit and agree."""
+    shared = min((scales[name] for name in ("attribution", "effect") if scales[name] > 0), default=0.0)
+    return {**scales, "attribution": shared, "effect": shared}
 
 
 def example_window(str_tokens: Sequence[str], activations: Any, start: str | None = None) -> dict[str, Any]:
@@ -66,9 +79,17 @@ def picture(ranking: Any, kind: str) -> dict[str, Any]:
         return about
     agreement = ranking.agreement()
     figures = {
-        by: {"correlation": plain(getattr(agreement, f"{by}_correlation")), "overlap": getattr(agreement, f"{by}_overlap")}
+        by: {
+            "correlation": plain(getattr(agreement, f"{by}_correlation")),
+            "rank": plain(getattr(agreement, f"{by}_rank_correlation")),
+            "overlap": getattr(agreement, f"{by}_overlap"),
+        }
         for by in ("attribution", "activation")
     }
+    if agreement.hangs_on_one_pair:
+        row = ranking.table.loc[agreement.outlier]
+        figures["attribution"]["without"] = plain(agreement.attribution_without)
+        figures["attribution"]["pair"] = f"{visible(row['label']) or 'feature'} {row['feature']} at “{visible(row['token'])}”"
     return {**about, "n_top": agreement.n_top, "agreement": figures}
 
 

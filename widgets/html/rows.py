@@ -20,6 +20,8 @@ class QueryError(ValueError):
 
 
 class Rows:
+    """A table as a page holds it: which columns are numbers, which are text; rows by place."""
+
     def __init__(self, table: pd.DataFrame):
         self.table = table.reset_index(drop=True)
         self.numeric = [name for name in table if pd.api.types.is_numeric_dtype(table[name])]

@@ -29,6 +29,8 @@ MOST_TOKENS = 160  # of a pattern that CircuitsVis draws: a cell each
 
 
 class AttentionPane(WorkingPane):
+    """Which heads carry a feature at a prompt's token, and their attention patterns. Takes a bench."""
+
     _esm = module("attention/attention")
     _css = style("attention/attention")
     _offline = STATIC / "attention/attention_offline.js"
@@ -48,10 +50,23 @@ class AttentionPane(WorkingPane):
     def __init__(self, bench: Any, **traits: Any):
         self._bench = bench
         self.heads: HeadEffects | None = None
+        self._begun: dict[str, Any] = {}
         super().__init__(bench.model, **traits)
 
+    def measure(self) -> None:
+        """Measures what is selected, unless it is what was measured, or is being measured."""
+        if self.feature is None or not self.prompt or self._chosen == self.view.get("chosen"):
+            return
+        if self.progress.get("stage") not in ("waiting", "running") or self._chosen != self._begun:
+            self.run()
+
+    @property
+    def _chosen(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("feature", "prompt", "answer", "baseline", "pos")}
+
     def work(self, job: Job) -> None:
-        feature, prompt = self.feature, self.prompt
+        feature, prompt, chosen = self.feature, self.prompt, self._chosen
+        self._begun = chosen
         if feature is None:
             raise ValueError("no feature is selected yet")
         if not prompt:
@@ -64,12 +79,14 @@ class AttentionPane(WorkingPane):
             self.heads = heads
             shown = heads.patterns[:N_HEADS] if len(heads.str_tokens) <= MOST_TOKENS else heads.patterns[:0]
             self.set_trait("patterns", shown.astype(np.float32).tobytes())
-            self.set_trait("view", heads_view(heads) | {"chosen": {"feature": feature, "prompt": prompt}, "answer": visible(answer)})
+            self.set_trait("view", heads_view(heads) | {"chosen": chosen, "answer": visible(answer)})
 
     def send_bundle(self) -> None:
+        """CircuitsVis' script, for a page that asks for it."""
         self.set_trait("bundle", bundle_text())
 
     def offline(self) -> dict[str, Any]:
+        """What a saved page needs beside the traits."""
         return {"bundle": bundle_text()} if self.patterns else {}
 
     def _likeliest(self, prompt: str) -> str:

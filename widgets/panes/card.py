@@ -2,7 +2,7 @@
 
     card = CardPane(bench, feature=1234)
     card.text = "The Lakers are from Los Angeles"       card.tried: the feature's activation at each token
-    card.label("Lakers players")                        kept in the index, over what anything else called it
+    card.label("Lakers players")                        kept in a file of the person's own, over what anything else called it
 
 The page itself is card_html (widgets/html/card.py), the same as bench.feature(1234) shows.
 """
@@ -19,11 +19,12 @@ from widgets.html.card import card_html, intervals_html
 from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
-from workbench.features.index.page import Label
-from workbench.model.hooks import hooked, last_logits
+from workbench.features.index.own_labels import watch
+from workbench.features.index.parts import Label
+from workbench.model.hooks import last_logits, seen
+from workbench.model.start import start_token
 from workbench.model.tokens import to_str_tokens, to_tokens
 
-A_PERSON = "a person"
 REST = 0.3  # seconds
 N_OFFLINE = 24  # pages in a saved file, about 30 KB each
 
@@ -40,7 +41,12 @@ class CardPane(WorkingPane):
     title = traitlets.Unicode(read_only=True).tag(sync=True)  # its label
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # the page as JSON
     tried = traitlets.Dict(read_only=True).tag(sync=True)  # tokens, values, scale; or message
-    can_label = traitlets.Bool(read_only=True).tag(sync=True)
+    own = traitlets.Dict(read_only=True, help="the person's labels: of how many features, where kept, is the shown one theirs").tag(
+        sync=True
+    )
+    exported = traitlets.Dict(read_only=True, help="the person's labels as a file, when asked for: text, and the how many-th time").tag(
+        sync=True
+    )
     problem = traitlets.Unicode(read_only=True).tag(sync=True)
 
     _offline = STATIC / "card/card_offline.js"
@@ -54,7 +60,8 @@ class CardPane(WorkingPane):
         self._ahead: Job | None = None
         self._was_read: set[int] = set()
         super().__init__(bench.model, **traits)
-        self.set_trait("can_label", bench.index is not None)
+        self._tell_own()
+        watch(self.relabel)
 
     @traitlets.observe("feature")
     def _show_page(self, change: Any = None) -> None:
@@ -112,6 +119,7 @@ class CardPane(WorkingPane):
 
     def _draw(self, page: Any) -> None:
         self._page = page
+        self._tell_own()
         with self.hold_sync():  # one message, drawn once
             for name, value in self._drawn(replace(page, intervals=[])).items():
                 self.set_trait(name, value)
@@ -152,35 +160,63 @@ class CardPane(WorkingPane):
 
         def work(job: Job) -> None:
             acts = activations(bench, tokens, feature)
-            shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][1:], "values": acts[1:]}
+            first = len(start_token(bench.model).ids)
+            values = acts[first:]
+            shown = {"tokens": [visible(t) for t in to_str_tokens(bench.model, tokens)][first:], "values": values}
             with SETTING:
                 if (feature, text) == (self.feature, self.text):
-                    self.set_trait(
-                        "tried",
-                        shown
-                        | {"scale": max(self._page.max_act if self._page else 0.0, *acts[1:], 1e-9), "max": max(acts[1:], default=0.0)},
-                    )
+                    scale = max([self._page.max_act if self._page else 0.0, *values, 1e-9])
+                    self.set_trait("tried", shown | {"scale": scale, "max": max(values, default=0.0)})
 
         Job(work, bench.model, lambda progress: None)
 
-    def label(self, text: str) -> None:
-        """What a person calls the selected feature; "" takes that away. Raises ValueError where there is no index to keep it."""
-        if self._bench.index is None or self.feature is None:
-            raise ValueError("a label is kept in the index of a selected feature: build_index(model, sae, texts, folder) makes one")
-        self._bench.index.save_labels({self.feature: Label(text.strip(), None, A_PERSON)})
-        self._read(self.feature)
+    def label(self, text: str, feature: int | None = None) -> None:
+        """What a person calls the selected feature, or another one; "" gives back what it was called before."""
+        feature = self.feature if feature is None else feature
+        if feature is None:
+            raise ValueError("no feature is selected to give the label to")
+        self._bench.label(feature, text)
+
+    def unlabel(self) -> None:
+        """Takes back the last label that the person gave the selected feature."""
+        if self.feature is not None:
+            self._bench.unlabel(self.feature)
+
+    def relabel(self) -> None:
+        """Labels have changed, here or in a cell: what is shown is shown anew."""
+        with SETTING:
+            self._tell_own()
+            if self._page is not None:
+                label = self._bench.feature(self._page.feature).label if self._bench.index is not None else self._own_label()
+                self._draw(replace(self._page, label=label))
+
+    def _own_label(self) -> Label:
+        own = self._bench.own_labels.of(self._bench.sae.fingerprint())
+        return own.get(self.feature, Label(self._bench.labels.get(self.feature, "")))
+
+    def _tell_own(self) -> None:
+        own = self._bench.own_labels
+        mine = own.of(self._bench.sae.fingerprint()) if own.path.is_file() else {}
+        self.set_trait("own", {"n": len(mine), "path": str(own.path), "is_shown": self.feature in mine})
 
     def _hear(self, _: Any, content: Any, buffers: Any) -> None:
         said = content.get("do") if isinstance(content, dict) else None
-        if said == "weaker" and self._page is not None:
-            self.set_trait("weaker", intervals_html(self._page))
-        elif said == "label":
-            try:
-                self.label(str(content.get("text", "")))
-            except (ValueError, OSError) as error:
-                self.set_trait("problem", str(error))
-        else:
-            super()._hear(_, content, buffers)
+        try:
+            if said == "weaker" and self._page is not None:
+                self.set_trait("weaker", intervals_html(self._page))
+            elif said == "label":
+                feature = content.get("feature")
+                self.label(str(content.get("text", "")), feature if isinstance(feature, int) else None)
+            elif said == "unlabel":
+                self.unlabel()
+            elif said == "export":
+                self.set_trait("exported", {"text": self._bench.own_labels.as_text(), "n": self.exported.get("n", 0) + 1})
+            elif said == "import":
+                self._bench.own_labels.add_text(str(content.get("text", "")))
+            else:
+                super()._hear(_, content, buffers)
+        except (ValueError, OSError) as error:
+            self.set_trait("problem", str(error))
 
     def to_python(self) -> str:
         return "" if self.feature is None else f"bench.feature({self.feature})"
@@ -195,10 +231,10 @@ class CardPane(WorkingPane):
 @torch.no_grad()
 def activations(bench: Any, tokens: torch.Tensor, feature: int) -> list[float]:
     """The feature's activation at each token of one text."""
-    seen: list[torch.Tensor] = []
-    with hooked(bench.model, bench.sae.cfg.hook_name, lambda x: seen.append(x)):
+    caught: list[torch.Tensor] = []
+    with seen(bench.model, bench.sae.cfg.hook_name, caught.append):
         last_logits(bench.model, tokens)
-    (x,) = seen
+    (x,) = caught
     return [round(value, 5) for value in bench.sae.encode(x[0].flatten(1).to(bench.sae.W_dec.dtype))[:, feature].tolist()]
 
 

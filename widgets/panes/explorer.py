@@ -5,25 +5,33 @@ explore(bench)                                                        the atlas 
 explore(bench, "The cat sat on the", " mat", " floor", feature=7)
 explorer.pane["ranking"].query = "lakers effect>0.1"                  each pane's traits are its state
 explorer.state(); explorer.restore(state); explorer.to_python(); explorer.to_html("view.html")
+
+Each SAE of the bench has panes of its own, which stay as they are while another one is looked through.
 """
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import traitlets
 
+from widgets.html.card import card_html
 from widgets.html.ranking import ranking_html
 from widgets.html.standalone import WIDGET, page
+from widgets.marks import visible
 from widgets.panes.attention import AttentionPane
 from widgets.panes.card import CardPane
 from widgets.panes.finder import Finder
+from widgets.panes.history import History, Place
 from widgets.panes.jobs import SETTING, Job, Progress
 from widgets.panes.map import FeatureMap
 from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane
 from widgets.panes.ranking import RankingTable
 from widgets.panes.steering import SteeringPane
+from workbench.features.index.own_labels import watch
+from workbench.model.start import start_token
 from workbench.sae.sae import checked_feature
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
@@ -37,6 +45,7 @@ TITLES = {
     "map": "Map",
     "attention": "Attention",
 }
+SHARED = ("prompt", "ranking", "map")  # panes that all SAEs have together
 
 
 def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
@@ -57,42 +66,63 @@ def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", 
 
 
 class Explorer(Pane):
+    """The whole workbench on one screen: every pane follows the feature that is chosen in any."""
+
     _esm = module("shared/copy", "explorer/explorer")
     _css = style("explorer/explorer")
 
     panes = traitlets.List(read_only=True).tag(sync=True, to_json=lambda panes, _: [_reference(each) for each in panes])
     waiting = traitlets.Unicode(read_only=True, help="where the map will be, what is being done or is wrong").tag(sync=True)
     tab = traitlets.Unicode("card", help="the pane beside the ranking").tag(sync=True)
+    preview = traitlets.Dict(read_only=True, help="a feature of another SAE, looked at beside this one's").tag(sync=True)
+    can_go = traitlets.List([False, False], read_only=True, help="back, forward").tag(sync=True)
     code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
 
     kept = ("feature", "tab")
-    actions = ("save",)
+    actions = ("save", "back", "forward", "follow", "leave")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str = "", baseline: str = ""):
         self.bench, self.pane, self._drawing = bench, {}, None
+        self._rooms: dict[str, dict[str, Any]] = {}  # SAE → its own panes and the feature that was selected among them
+        self._links: dict[str, Any] = {}
+        self._map_state: Mapping[str, Any] = {}  # what a state says of a map that is not drawn yet
+        self._history, self._is_going, self._chosen_for = History(), False, None
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
         self._look_through(bench)
-        self.pane["prompt"].observe(self._show_ranking, "ranking")
+        asking = self.pane["prompt"]
+        asking.observe(self._show_ranking, "ranking")
+        asking.observe(self._show_stale, ["prompt", "answer", "baseline", "ranked"])
+        asking.observe(self._choose_first, "progress")
+        asking.observe(lambda change: self._look_through(change["new"]), "bench")
         self.pane["ranking"].observe(self._read_ahead, "view")
-        self.pane["prompt"].observe(lambda change: self._look_through(change["new"]), "bench")
+        self.pane["ranking"].observe(self._point_attention, "pair")
+        watch(self._relabel)
         self.on_msg(self._hear)
 
     def _look_through(self, bench: Any) -> None:
-        """The panes that read one SAE, made anew for it."""
+        """The panes of one SAE: made when it is first looked through, kept as they are when another one is."""
+        own = {name: pane for name, pane in self.pane.items() if name not in SHARED}
+        if own:
+            self._rooms[self.bench.sae_name] = {**own, "feature": self.feature}
+            for name in own:
+                self.pane.pop(name)
+                self._links.pop(name).unlink()
         self.bench, question = bench, self._question()
-        for name in [name for name in self.pane if name not in ("prompt", "ranking", "map")]:
-            self.pane.pop(name).close()
-        self._add("card", CardPane(bench, saved_features=self._ranked_features))
-        self._add("finder", Finder(bench))
-        self.pane["card"].observe(self._read_ahead, "html")
-        self.pane["finder"].observe(self._read_ahead, "view")
-        self._add("steering", SteeringPane(bench, prompt=question["prompt"]))
-        self._add("attention", AttentionPane(bench, **question))
-        if "map" in self.pane:
-            self.pane["map"].sae_name = bench.sae_name
+        room = self._rooms.pop(bench.sae_name, None)
+        self.set_trait("preview", {})
+        self.feature = None if room is None else room.pop("feature")
+        if room is None:
+            room = {"card": CardPane(bench, saved_features=self._ranked_features), "finder": Finder(bench)}
+            room |= {"steering": SteeringPane(bench, prompt=question["prompt"]), "attention": AttentionPane(bench, **question)}
+            room["card"].observe(self._read_ahead, "html")
+            room["finder"].observe(self._read_ahead, "view")
+            for pane in room.values():
+                pane.observe(self._write, list(pane.kept))
+        for name, pane in room.items():
+            self._enter(name, pane)
         self._show_panes()
 
     def _show_panes(self) -> None:
@@ -100,9 +130,12 @@ class Explorer(Pane):
         self._write()
 
     def _add(self, name: str, widget: Pane) -> None:
-        self.pane[name] = widget
-        traitlets.link((self, "feature"), (widget, "feature"))
+        self._enter(name, widget)
         widget.observe(self._write, list(widget.kept))
+
+    def _enter(self, name: str, widget: Pane) -> None:
+        self.pane[name] = widget
+        self._links[name] = traitlets.link((self, "feature"), (widget, "feature"))
 
     def _question(self) -> dict[str, str]:
         return {name: getattr(self.pane["prompt"], name) for name in ("prompt", "answer", "baseline")}
@@ -111,10 +144,84 @@ class Explorer(Pane):
         """What is ranked, everywhere: a new question is also the one whose attention is looked at, and what steering goes on from."""
         old, new = change["old"], change["new"]
         self.pane["ranking"].ranking = new
-        if new is not None and (old is None or old.prompt != new.prompt):
-            self.pane["steering"].prompt = new.prompt
+        if (
+            new is not None
+            and (old is None or old.prompt != new.prompt)
+            and self.pane["steering"].prompt in ("", getattr(old, "prompt", ""))
+        ):
+            self.pane["steering"].prompt = new.prompt  # but what a person typed there stays
         for name, value in self._question().items():
             setattr(self.pane["attention"], name, value)
+        self._point_attention()
+        self._show_stale()
+        self._choose_first()
+
+    def _show_stale(self, change: Any = None) -> None:
+        """Rows of another question than the one that is typed say so."""
+        asking, ranking = self.pane["prompt"], self.pane["ranking"].ranking
+        is_stale = ranking is not None and asking.ranked != asking.question._asdict()
+        other = visible(ranking.baseline) if is_stale and ranking.baseline else "the mean logit"
+        self.pane["ranking"].stale = f"“{visible(ranking.prompt)}” {visible(ranking.answer)} rather than {other}" if is_stale else ""
+
+    def _choose_first(self, change: Any = None) -> None:
+        """A selection that a new question does not have gives way to its first feature: by attribution at once, by effect at last."""
+        ranking, asking = self.pane["ranking"].ranking, self.pane["prompt"]
+        if ranking is None or self._is_going:
+            return
+        is_mine = self._chosen_for is not None and self._chosen_for == (ranking.prompt, self.feature)  # nobody has chosen since
+        is_over = asking.progress.get("stage") in ("done", "cancelled")
+        if self.feature is None or not (ranking.table["feature"] == self.feature).any() or (is_mine and is_over):
+            self.feature = self.first_feature()
+            self._chosen_for = None if is_over else (ranking.prompt, self.feature)
+        self._visit()
+
+    def _visit(self) -> None:
+        asking = self.pane.get("prompt")
+        if not self._is_going and asking is not None and asking.ranked:
+            self._history.visit(Place(asking.question_ranked, self.feature))
+            self.set_trait("can_go", list(self._history.can_go))
+
+    def go(self, by: int) -> None:
+        """Back (−1) or forward (1) to what was looked at before: questions, SAEs, features; nothing is measured again."""
+        asking = self.pane["prompt"]
+        if asking.keep_draft():
+            self._history.insert(Place(asking.question, self.feature))
+        place = self._history.go(by)
+        if place is None:
+            return
+        self._is_going = True
+        try:
+            if asking.question != place.question:
+                asking.recall(place.question)
+            self.feature = place.feature
+        finally:
+            self._is_going = False
+        self.set_trait("can_go", list(self._history.can_go))
+
+    def back(self) -> None:
+        self.go(-1)
+
+    def forward(self) -> None:
+        self.go(1)
+
+    @traitlets.observe("feature")
+    def _see(self, change: Any) -> None:
+        if self.panes:
+            if "map" in self.pane and self.feature is not None:
+                self.pane["map"].point_at(self.bench.sae_name, self.feature)
+            self._point_attention()
+            if self.feature is not None:
+                self._visit()
+
+    @traitlets.observe("tab")
+    def _point_attention(self, change: Any = None) -> None:
+        """The heads of the row that is chosen, measured as soon as they are looked at."""
+        pane, pair = self.pane.get("attention"), self.pane["ranking"].pair if self.panes else []
+        if pane is None:
+            return
+        pane.pos = pair[1] if pair and pair[0] == self.feature else None
+        if self.tab == "attention":
+            pane.measure()
 
     def _read_ahead(self, change: Any) -> None:
         """What is seen now is likely to be chosen next: rows of the ranking and of a search, neighbors of the selection."""
@@ -132,8 +239,10 @@ class Explorer(Pane):
             table = self.bench.map().table
             with SETTING:
                 if not job.is_cancelled:
-                    self._add("map", FeatureMap(table, sae_name=self.bench.sae_name, feature=self.feature))
-                    self.pane["map"].observe(self._follow_map, "sae_name")
+                    drawn = self.pane["map"] = FeatureMap(table, sae_name=self.bench.sae_name, feature=self.feature)
+                    drawn.observe(self._write, list(drawn.kept))
+                    drawn.observe(self._follow_map, ["feature", "sae_name"])
+                    drawn.restore(self._map_state)
                     self._show_panes()
 
         def show(progress: Progress) -> None:
@@ -142,11 +251,42 @@ class Explorer(Pane):
         self._drawing = Job(work, self.bench.model, show)
 
     def _follow_map(self, change: Any) -> None:
-        """A point of another dictionary was chosen: everything looks through that one."""
-        feature = self.pane["map"].feature
-        if change["new"] in self.bench.saes and change["new"] != self.bench.sae_name:
-            self.pane["prompt"].sae = change["new"]
+        """A point is selected; one of another dictionary is looked at beside what there is, which stays."""
+        name, feature = self.pane["map"].sae_name, self.pane["map"].feature
+        if name == self.bench.sae_name:
+            self.set_trait("preview", {})
             self.feature = feature
+        elif name in self.bench.saes and feature is not None:
+            self._look_at(name, feature)
+
+    def _look_at(self, sae: str, feature: int) -> None:
+        bench = self.bench.with_sae(sae)
+        shown = {"sae": sae, "feature": feature, "title": visible(bench.labels.get(feature, ""))}
+        html = card_html(bench.feature(feature)) if bench.index is not None else ""
+        self.set_trait("preview", {**shown, "html": html})
+
+    def follow(self) -> None:
+        """Looks through the SAE of the feature that is previewed."""
+        sae, feature = self.preview.get("sae"), self.preview.get("feature")
+        if sae is not None:
+            self.pane["prompt"].sae = sae
+            self.feature = feature
+
+    def leave(self) -> None:
+        """Closes the preview."""
+        self.set_trait("preview", {})
+        if "map" in self.pane and self.feature is not None:
+            self.pane["map"].point_at(self.bench.sae_name, self.feature)
+
+    def _relabel(self) -> None:
+        """Labels have changed, here or in a cell: every pane shows them."""
+        with SETTING:
+            self.pane["prompt"].relabel()
+            for name in ("finder", "steering"):
+                self.pane[name].relabel()
+            if "map" in self.pane and self.bench.index is not None:
+                own = {feature: label.text for feature, label in self.bench.index.labels().items()}
+                self.pane["map"].relabel(self.bench.sae_name, own)
 
     def first_feature(self) -> int | None:
         """The one of largest effect."""
@@ -155,7 +295,7 @@ class Explorer(Pane):
 
     @traitlets.observe("tab", "feature")
     def _write(self, change: Any = None) -> None:
-        if self.panes:  # not before all are there
+        if self.panes and "card" in self.pane:  # not before all are there, nor between two SAEs
             self.set_trait("code", self.to_python())
             self.set_trait("facts", json.dumps(self.state(), ensure_ascii=False))
 
@@ -164,7 +304,9 @@ class Explorer(Pane):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Also starts the ranking anew. Raises ValueError for a pane or a name that is not there."""
-        panes = state.get("panes", {})
+        panes = dict(state.get("panes", {}))
+        if "map" in panes and "map" not in self.pane:
+            self._map_state = panes.pop("map")
         unknown = [name for name in panes if name not in self.pane]
         if unknown:
             raise ValueError(f"the explorer has no pane {unknown[0]!r}; it has {', '.join(self.pane)}")
@@ -176,12 +318,20 @@ class Explorer(Pane):
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        model = self.bench.name or str(self.bench.model.cfg.model_name)
-        sae = repr(self.bench.sae_name) if model == "atlas" else "the folder of its SAE"
         steps = [self.pane[name].to_python() for name in ("prompt", "card")]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].positive else []
-        imports = "import workbench as wb\nfrom widgets import explore"
-        lines = [imports, "", f"bench = wb.load({model!r}, sae={sae})", *filter(None, steps), "", "explorer = explore(bench)"]
+        loading = _loading(self.bench)
+        needed = ["import dataclasses"] if "dataclasses" in loading[-1] else []
+        lines = [
+            *needed,
+            "import workbench as wb",
+            "from widgets import explore",
+            "",
+            *loading,
+            *filter(None, steps),
+            "",
+            "explorer = explore(bench)",
+        ]
         return "\n".join([*lines, f"explorer.restore({self.state()!r})"])
 
     def _ranked_features(self) -> list[int]:
@@ -200,7 +350,7 @@ class Explorer(Pane):
     def close(self) -> None:
         if self._drawing is not None:
             self._drawing.cancel()
-        for widget in self.pane.values():
+        for widget in [*self.pane.values(), *(each for room in self._rooms.values() for each in room.values() if isinstance(each, Pane))]:
             widget.close()
         super().close()
 
@@ -211,6 +361,29 @@ class Explorer(Pane):
     def __repr__(self) -> str:
         chosen = "no feature" if self.feature is None else f"feature {self.feature}"
         return f"Explorer: {self.pane['prompt'].prompt!r}, {chosen}"
+
+
+def _loading(bench: Any) -> list[str]:
+    """Code that loads a bench from where its parts came from; what was made in this session is taken by its name there."""
+    name, start = bench.name or _folder_of(bench.model), start_token(bench.model)
+    source = repr(bench.sae_name) if name == "atlas" else repr(bench.sae.source) if bench.sae.source else ""
+    if not name or not source:
+        return ["bench = wb.Workbench(model=model, sae=sae)  # as you made them: they came from no file"]
+    device = str(bench.model.cfg.device)
+    said = [f", device={device!r}"] if device != "cpu" else []
+    said += [f", start_token={start.text or None!r}"] if start.is_given else []
+    lines = [f"bench = wb.load({name!r}, sae={source}{''.join(said)})"]
+    if bench.index is not None and name != "atlas":
+        labels = ", labels=index.label_texts()" if bench.labels else ""
+        lines.append(f"index = wb.FeatureIndex.open({str(bench.index.folder)!r}, {bench.index.sae_name!r})")
+        lines.append(f"bench = dataclasses.replace(bench, index=index{labels})")
+    return lines
+
+
+def _folder_of(model: Any) -> str:
+    """Where its weights came from, if that is a folder here."""
+    name = str(getattr(model.original_model.config, "_name_or_path", ""))
+    return name if name and Path(name).is_dir() else ""
 
 
 def _reference(pane: dict[str, Any]) -> dict[str, Any]:

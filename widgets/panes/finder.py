@@ -24,6 +24,8 @@ MEASURES = ("score", "min_activation", "mean_activation", "max_negative", "n_pos
 
 
 class Finder(WorkingPane):
+    """A search by positive and negative prompts, as they are typed."""
+
     _esm = module("shared/copy", "shared/prompt_list", "finder/finder")
     _css = style("finder/finder")
     kept = ("feature", "positive", "negative", "share", "margin", "max_density", "top")
@@ -69,6 +71,10 @@ class Finder(WorkingPane):
                 "view", found_view(self.found) | {"read": list(self._read), "unit": "mean activation" if known.rarity is None else "F1"}
             )
             self._show_outside()
+
+    def relabel(self) -> None:
+        """What was found, called as it is now."""
+        self._filter()
 
     @traitlets.observe("feature")
     def _show_outside(self, change: Any = None) -> None:

@@ -36,6 +36,7 @@ class Progress(NamedTuple):
 
     @property
     def is_over(self) -> bool:
+        """Nothing more will come."""
         return self.stage in ("done", "cancelled", "failed")
 
 
@@ -67,6 +68,7 @@ class Turn:
 
     @property
     def is_taken(self) -> bool:
+        """Does a job run or wait for this model?"""
         return bool(self._queue)
 
 
@@ -77,6 +79,8 @@ def turn_of(model: Any) -> Turn:
 
 
 class Job:
+    """`work(job)` on a thread of its own, when the model is free; `show(progress)` is called as it goes, and once when it is over."""
+
     def __init__(self, work: Callable[["Job"], None], model: Any, show: Callable[[Progress], None]):
         self._work, self._turn, self._show = work, turn_of(model), show
         self._cancelled, self._began, self._shown = threading.Event(), time.monotonic(), 0.0
@@ -93,9 +97,11 @@ class Job:
 
     @property
     def is_cancelled(self) -> bool:
+        """Was it asked to stop? `work` looks at this between batches."""
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
+        """Ask it to stop; it ends at its next look."""
         self._cancelled.set()
 
     def replace(self) -> None:

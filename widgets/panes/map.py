@@ -50,23 +50,45 @@ class FeatureMap(Pane):
         """`table`: a DataFrame, or what has one as `.table`. cluster −1: in none."""
         self.table = checked(getattr(table, "table", table))
         self._xy = fitted(self.table)
-        labels, self._texts = pd.factorize(self.table["label"].fillna("").astype(str))
         self._features = self.table["feature"].to_numpy(np.int32)
         names = self.table["sae"].astype(str).value_counts(ascending=True, sort=True).index.tolist()  # small dictionaries first
-        self._saes = saes = pd.Categorical(self.table["sae"].astype(str), names).codes.astype(np.int32)
-        shown = [text if text.isprintable() else visible(text) for text in (str(text)[:MOST_CHARS] for text in self._texts)]
+        self._saes = pd.Categorical(self.table["sae"].astype(str), names).codes.astype(np.int32)
         drawn = dict(
             sae_names=[visible(name) for name in names],
             points=self._xy.astype(np.float32).T.tobytes(),
-            numbers=np.stack([self._features, saes, labels]).astype(np.int32).tobytes(),
             densities=self.table["density"].to_numpy(np.float32).tobytes(),
-            texts="\n".join(shown).encode("utf-8", "replace"),
-            places=places(self._xy, self.table["cluster"].to_numpy(), labels, shown),
+            **self._named(),
         )
         super().__init__(**{**drawn, "sae_name": visible(names[0]) if len(names) else "", **traits})
 
+    def _named(self) -> dict[str, Any]:
+        """What follows from the labels."""
+        labels, texts = pd.factorize(self.table["label"].fillna("").astype(str))
+        shown = [text if text.isprintable() else visible(text) for text in (str(text)[:MOST_CHARS] for text in texts)]
+        return dict(
+            numbers=np.stack([self._features, self._saes, labels]).astype(np.int32).tobytes(),
+            texts="\n".join(shown).encode("utf-8", "replace"),
+            places=places(self._xy, self.table["cluster"].to_numpy(), labels, shown),
+        )
+
+    def point_at(self, sae_name: str, feature: int | None) -> None:
+        """Selects a feature of a dictionary."""
+        with self.hold_trait_notifications():
+            self.sae_name, self.feature = sae_name, feature
+
+    def relabel(self, sae_name: str, labels: Mapping[int, str]) -> None:
+        """Features of one dictionary are called as they are now."""
+        is_its = (self.table["sae"].astype(str) == sae_name).to_numpy()
+        now = [labels.get(int(feature), "") for feature in self.table["feature"][is_its]]
+        if now != self.table["label"][is_its].tolist():
+            self.table.loc[is_its, "label"] = now
+            with self.hold_sync():
+                for name, value in self._named().items():
+                    setattr(self, name, value)
+
     @property
     def lassoed_features(self) -> pd.DataFrame:
+        """The rows of `table` inside the lasso."""
         return self.table.iloc[self.lassoed]
 
     def show_scores(self, scores: Mapping[int, float] | pd.DataFrame) -> None:
@@ -97,6 +119,7 @@ class FeatureMap(Pane):
 
 
 def checked(table: pd.DataFrame) -> pd.DataFrame:
+    """The table. Raises ValueError for a missing column or a point without a place."""
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(f"a map needs the columns {', '.join(COLUMNS)}; {', '.join(missing)} is missing")

@@ -11,6 +11,7 @@ import anywidget
 import traitlets
 
 from widgets.panes.jobs import SETTING, Job, Progress
+from widgets.panes.still import show
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -21,6 +22,7 @@ def module(*names: str) -> str:
 
 
 def style(name: str) -> str:
+    """What all panes share, then this one's CSS."""
     return (STATIC / "shared" / "pane.css").read_text() + (STATIC / f"{name}.css").read_text()
 
 
@@ -30,6 +32,7 @@ class Pane(anywidget.AnyWidget):
     kept: ClassVar[tuple[str, ...]] = ()
     maker: ClassVar[str] = ""  # code that makes the pane anew
 
+    shown = traitlets.Unicode(read_only=True, help="the name under which a notebook displays it").tag(sync=True)
     feature = traitlets.Int(None, allow_none=True, help="the selection; None: nothing is selected").tag(sync=True)
 
     def state(self) -> dict[str, Any]:
@@ -69,6 +72,10 @@ class Pane(anywidget.AnyWidget):
         bundle, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**bundle, "text/plain": repr(self), "text/html": self.static_html()}, metadata
 
+    def _ipython_display_(self, **kwargs: Any) -> None:
+        """The live view, and under it the picture that stays: see still.py."""
+        show(self)
+
 
 class WorkingPane(Pane):
     """A pane whose work takes the model for a while: `work` runs in a thread (jobs.py), one at a time, and ends with the pane."""
@@ -91,10 +98,12 @@ class WorkingPane(Pane):
         return self._job
 
     def cancel(self) -> None:
+        """Ask what runs to stop."""
         if self._job is not None:
             self._job.cancel()
 
     def work(self, job: Job) -> None:
+        """What the pane computes, on a thread of its own; `job` says whether to go on."""
         raise NotImplementedError
 
     def close(self) -> None:

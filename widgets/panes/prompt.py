@@ -8,7 +8,8 @@ What is wrong with a prompt or an answer is said as it is typed. Model work runs
 """
 
 import time
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import torch
 import traitlets
@@ -16,6 +17,7 @@ import traitlets
 from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
+from workbench import atlas
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.measurement import Measurement
 from workbench.circuits.ranking.ranking import as_ranking
@@ -25,10 +27,22 @@ from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
 N_NEXT = 8  # tokens offered
 N_CHIPS = 256  # tokens drawn of a long prompt
 SHOWN_AGAIN = 0.3  # seconds between two states of a ranking that is being measured, at least
+N_KEPT = 50  # rankings that can be returned to
 SHARE = 4  # and so many times what showing one took: a large ranking must not spend its time being drawn
 
 
+class Question(NamedTuple):
+    """As it was asked: an empty answer is the model's first, an empty baseline the mean logit."""
+
+    sae: str
+    prompt: str
+    answer: str
+    baseline: str
+
+
 class PromptPane(WorkingPane):
+    """A prompt, its tokens and the model's next tokens as they are typed; Enter ranks its features, effects as they are measured."""
+
     _esm = module("prompt/prompt")
     _css = style("prompt/prompt")
 
@@ -42,17 +56,25 @@ class PromptPane(WorkingPane):
     next_tokens = traitlets.List(read_only=True).tag(sync=True)  # {"token", "probability"}, the most probable first
     problems = traitlets.Dict(read_only=True).tag(sync=True)  # "prompt", "answer" or "baseline" → what is wrong with it
     ranking = traitlets.Any(None, help="a FeatureRanking, or None")
+    ranked = traitlets.Dict(read_only=True, help="the question that `ranking` answers").tag(sync=True)
+    standing = traitlets.Dict(read_only=True, help="where the answer stands in what the model would say itself").tag(sync=True)
+    examples = traitlets.List(read_only=True, help="questions to begin with: what about, prompt, answer, baseline").tag(sync=True)
+    asked = traitlets.List(read_only=True, help="questions that were ranked, the newest first").tag(sync=True)
 
     kept = ("sae", "prompt", "answer", "baseline", "feature")
     maker = "PromptPane(bench)"
+    actions = ("run", "cancel", "rank")
     bench = traitlets.Any()
 
     def __init__(self, bench: Any, **traits: Any):
         self._asking: Job | None = None
+        self._rankings: dict[Question, Any] = {}  # what was measured is kept, the newest last
+        self._probabilities: torch.Tensor | None = None  # of the next token
         super().__init__(bench.model, bench=bench, **traits)
         names = dict(bench.saes) or {bench.sae_name: bench.sae}
         self.set_trait("saes", [[name, f"{sae.cfg.d_sae:,} features at {sae.cfg.hook_name}"] for name, sae in names.items()])
         self.sae = self.sae or bench.sae_name
+        self.set_trait("examples", [each._asdict() for each in atlas.examples()] if bench.name == "atlas" else [])
 
     @traitlets.observe("prompt")
     def _read(self, change: Any = None) -> None:
@@ -77,7 +99,20 @@ class PromptPane(WorkingPane):
         offered = [{"token": text, "probability": round(p, 4)} for text, p in zip(texts, best.values.tolist(), strict=True)]
         with SETTING:
             if not job.is_cancelled:
+                self._probabilities = probabilities
                 self.set_trait("next_tokens", offered)
+                self._stand()
+
+    @traitlets.observe("answer")
+    def _stand(self, change: Any = None) -> None:
+        """Is the answer what the model says itself?"""
+        found: dict[str, Any] = {}
+        if self.answer and self.next_tokens and self._probabilities is not None and not self.problems.get("answer"):
+            with suppress(ValueError):  # which _check explains
+                p = float(self._probabilities[answer_token(self.bench.model, self.answer)])
+                rank = int((self._probabilities > p).sum()) + 1
+                found = {"token": self.answer, "probability": p, "rank": rank, "first": self.next_tokens[0]}
+        self.set_trait("standing", found)
 
     @traitlets.observe("answer", "baseline")
     def _check(self, change: Any) -> None:
@@ -94,9 +129,63 @@ class PromptPane(WorkingPane):
 
     @traitlets.observe("sae")
     def _look_through(self, change: Any) -> None:
+        """Another SAE, with what was ranked of the question through it before."""
         if change["new"] and change["new"] != self.bench.sae_name:
+            self.cancel()
             self.bench = self.bench.with_sae(change["new"])
-            self.feature, self.ranking = None, None
+            self._show_ranking(self.question)
+
+    @property
+    def question(self) -> Question:
+        return Question(self.sae, self.prompt, self.answer, self.baseline)
+
+    def _show_ranking(self, question: Question) -> None:
+        self.ranking = self._rankings.get(question)
+        self.set_trait("ranked", question._asdict() if self.ranking is not None else {})
+
+    def recall(self, question: Question) -> None:
+        """A question that was asked before, with what was measured of it. Nothing is measured anew."""
+        self.keep_draft()
+        if question.sae in dict(self.saes):
+            self.sae = question.sae
+        self.prompt, self.answer, self.baseline = question[1:]
+        if self._rankings.get(question) is not None:
+            self.cancel()
+            self._show_ranking(question)
+
+    def keep_draft(self) -> bool:
+        """What is typed and was not asked yet can be returned to as well. Was there anything?"""
+        is_draft = bool(self.prompt.strip()) and self.question not in self._rankings
+        if is_draft:
+            self._keep(self.question, None)
+        return is_draft
+
+    @property
+    def question_ranked(self) -> Question:
+        return Question(**self.ranked)
+
+    def rank(self) -> None:
+        """Ranks where nothing was ranked yet."""
+        if self.ranking is None and self.prompt.strip():
+            self.run()
+
+    def relabel(self) -> None:
+        """The features of what is shown, called as they are now."""
+        if self.ranking is not None:
+            self.ranking = self.ranking.relabeled(self.bench.labels)
+
+    def _hear(self, _: Any, content: Any, buffers: Any) -> None:
+        at = content.get("at") if isinstance(content, dict) else None
+        if isinstance(at, int) and content.get("do") == "recall" and 0 <= at < len(self.asked):
+            with SETTING:
+                self.recall(Question(**self.asked[at]))
+        elif isinstance(at, int) and content.get("do") == "try" and 0 <= at < len(self.examples):
+            with SETTING:
+                self.recall(Question(self.sae, *(self.examples[at][name] for name in ("prompt", "answer", "baseline"))))
+                if not self.ranked or Question(**self.ranked) != self.question:
+                    self.run()
+        else:
+            super()._hear(_, content, buffers)
 
     def run(self) -> Job | None:
         """Start to rank, in place of what is being ranked; None, and a word in `problems`, where something is wrong."""
@@ -112,7 +201,8 @@ class PromptPane(WorkingPane):
         super().close()
 
     def work(self, job: Job) -> None:
-        bench, prompt, answer, baseline = self.bench, self.prompt, self.answer, self.baseline
+        bench, question = self.bench, self.question
+        _, prompt, answer, baseline = question
         if not answer:
             answer = int(last_logits(bench.model, to_tokens(bench.model, prompt))[0].argmax())
         found = Measurement(bench.model, bench.sae, prompt, logit_diff(answer, baseline or None))
@@ -123,7 +213,9 @@ class PromptPane(WorkingPane):
             began = time.monotonic()
             ranking = as_ranking(bench, found)
             with SETTING:
-                if not (job.is_cancelled and self._job is not job):  # a newer job's rows stay
+                self._keep(question, ranking)
+                if bench is self.bench and not (job.is_cancelled and self._job is not job):  # a newer job's rows stay
+                    self.set_trait("ranked", question._asdict())
                     self.ranking = ranking
             shown_at = time.monotonic()
             cost = shown_at - began
@@ -138,9 +230,18 @@ class PromptPane(WorkingPane):
         found.measure(progress=False, cancel=job.event, on_batch=on_batch)
         show()
 
+    def _keep(self, question: Question, ranking: Any) -> None:
+        self._rankings.pop(question, None)
+        self._rankings[question] = ranking
+        for oldest in list(self._rankings)[:-N_KEPT]:
+            del self._rankings[oldest]
+        self.set_trait("asked", [each._asdict() for each in reversed(self._rankings)])
+
     def _show_tokens(self, str_tokens: list[str], n_tokens: int) -> None:
         self.set_trait("tokens", [visible(token) for token in str_tokens])
         self.set_trait("n_tokens", n_tokens)
+        self._probabilities = None  # of the prompt before
+        self.set_trait("standing", {})
         if not str_tokens:
             self.set_trait("next_tokens", [])
 

@@ -16,7 +16,7 @@ import numpy as np
 import traitlets
 
 from widgets.html.ranking import ORDERS, STATIC, detail_html, page_rows, rows_html
-from widgets.html.ranking_data import feature_detail, picture, plain
+from widgets.html.ranking_data import digits_of, feature_detail, picture, plain, question_of
 from widgets.html.rows import QueryError, Rows
 from widgets.panes.pane import Pane, module, style
 
@@ -35,10 +35,12 @@ class RankedRows:
 
     @cached_property
     def pairs(self) -> Rows:
+        """A row per (feature, position)."""
         return Rows(self.ranking.table)
 
     @cached_property
     def summed(self) -> Rows:
+        """A row per feature."""
         return Rows(self.ranking.by_feature())
 
     def found(self, rows: Rows, sort_by: str, is_descending: bool, query: str) -> np.ndarray:
@@ -51,6 +53,8 @@ class RankedRows:
 
 
 class RankingTable(Pane):
+    """A ranking that sorts, filters and scrolls, however long; a click chooses a feature."""
+
     _esm = module("ranking/ranking_views", "ranking/ranking")
     _css = style("ranking/ranking")
     _offline = STATIC / "ranking/ranking_offline.js"
@@ -67,6 +71,9 @@ class RankingTable(Pane):
     detail = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn of the chosen feature
     chosen = traitlets.Int(None, allow_none=True, read_only=True).tag(sync=True)  # its place among the rows; None: not active, or hidden
     picture = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn where `shows` is no table
+    question = traitlets.Dict(read_only=True).tag(sync=True)  # answer, baseline, metric, caveat: what the numbers are of
+    pair = traitlets.List(help="the row that was chosen: feature, position; empty where none was").tag(sync=True)
+    stale = traitlets.Unicode("", help="whose rows these are, where another question is being typed").tag(sync=True)
 
     kept = ("sort_by", "is_descending", "query", "page_size", "is_summed", "shows", "page", "feature")
     maker = "RankingTable(ranking)"
@@ -79,11 +86,13 @@ class RankingTable(Pane):
 
     @property
     def rows(self) -> Rows:
+        """Those that are shown."""
         return self._rows.summed if self.is_summed else self._rows.pairs
 
     @traitlets.observe("ranking")
     def _show_ranking(self, change: Any = None) -> None:
         self._rows = RankedRows(self.ranking)
+        self.set_trait("question", {} if self.ranking is None else question_of(self.ranking))
         self._show_page()
         self._show_feature()
         self._show_picture()
@@ -122,6 +131,7 @@ class RankingTable(Pane):
             "columns": [{"name": name, "title": TITLES.get(name, name), "kind": kind} for name, kind in columns],
             "rows": [_row(rows, int(i), [name for name, _ in columns]) for i in found[first : first + self.page_size]],
             "scales": {name: rows.largest(name) for name in ORDERS},
+            "digits": digits_of({name: rows.largest(name) for name in ORDERS}),
             "n_rows": len(rows),
             "n_matching": len(found),
             "first": first,

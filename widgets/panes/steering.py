@@ -6,6 +6,7 @@
 strength × max_act is what a feature is clamped to, at every position (workbench/circuits/steering/steering.py).
 """
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -16,13 +17,18 @@ from widgets.html.act import next_token_table, steering_html
 from widgets.marks import FAINT, visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
+from workbench.circuits.evidence.reference import usual_norm
+from workbench.circuits.steering.continuations import safe_strength
 from workbench.circuits.steering.generation import Decoding
 from workbench.circuits.steering.steering import steer
 
 N_NEXT = 8  # tokens of the table
+FIRST = 1.0  # strength of a slider until more is known: the feature's own largest activation
 
 
 class SteeringPane(WorkingPane):
+    """Sliders of strength, and the text under them beside the unsteered one."""
+
     _esm = module("steering/steering")
     _css = style("steering/steering")
     actions = ("run", "cancel", "add")
@@ -43,6 +49,7 @@ class SteeringPane(WorkingPane):
 
     def __init__(self, bench: Any, **traits: Any):
         self._bench, self.result = bench, None
+        self._norm: float | None = None  # of the activations that are steered, once it was asked for
         super().__init__(bench.model, **traits)
         self.set_trait("n_features", bench.sae.cfg.d_sae)
         self._describe()
@@ -55,14 +62,54 @@ class SteeringPane(WorkingPane):
         decoding = Decoding(**options, cancel=job.event, progress=False, on_token=job.tell)
         result = steer(self._bench, chosen["prompt"], dict(chosen["strengths"]), decoding)
         with SETTING:
-            self.result = result
+            self.result, self._norm = result, result.x_norm
             self.set_trait("view", {**steering_view(result), "chosen": chosen | {"strengths": _texts(chosen["strengths"])}})
             self._describe()
 
     def add(self) -> None:
-        """Gives the selection a slider."""
-        if self.feature is not None and self.feature not in self.strengths:
-            self.strengths = {**self.strengths, self.feature: 5.0}
+        """Gives the selection a slider; it starts at the feature's own safe limit."""
+        if self.feature is not None:
+            self.give(self.feature)
+
+    def give(self, feature: int) -> None:
+        if feature in self.strengths:
+            return
+        limit = self._limit(feature)
+        self.strengths = {**self.strengths, feature: FIRST if limit is None else limit}
+        if limit is None:  # the model has to be asked: when it has answered, an untouched slider moves there
+            self._ask_norm(feature)
+
+    def _ask_norm(self, feature: int) -> None:
+        def work(job: Job) -> None:
+            norm = usual_norm(self._bench)
+            with SETTING:
+                self._norm = norm
+                self._describe()
+                limit = self._limit(feature)
+                if limit is not None and self.strengths.get(feature) == FIRST:
+                    self.strengths = {**self.strengths, feature: limit}
+
+        self._asking = Job(work, self._bench.model, lambda progress: None)
+
+    def _limit(self, feature: int) -> float | None:
+        """Up to which strength texts usually stay readable, in steps of the slider; None where that is not known (yet)."""
+        max_act = self._max_act(feature)
+        if self._norm is None or not max_act:
+            return None
+        safe = safe_strength(self._norm, max_act)
+        return math.floor(2 * safe) / 2 if safe >= 0.5 else float(f"{safe:.1g}")
+
+    def _max_act(self, feature: int) -> float | None:
+        known = self.result.max_act if self.result else {}
+        return known.get(feature, self._max_acts[feature] if feature < len(self._max_acts) else None)
+
+    def _hear(self, _: Any, content: Any, buffers: Any) -> None:
+        if isinstance(content, dict) and content.get("do") == "give":
+            feature = content.get("feature")
+            if isinstance(feature, int) and 0 <= feature < self.n_features:
+                self.give(feature)
+        else:
+            super()._hear(_, content, buffers)
 
     @traitlets.validate("strengths")
     def _check(self, proposal: Any) -> Mapping[int, float]:
@@ -76,11 +123,13 @@ class SteeringPane(WorkingPane):
         features = [*self.strengths, *([] if self.feature is None else [self.feature])]
         self.set_trait("about", {str(feature): self._facts(feature) for feature in features})
 
+    def relabel(self) -> None:
+        """What has a slider, called as it is now."""
+        self._describe()
+
     def _facts(self, feature: int) -> dict[str, Any]:
         """What is known without computing anything."""
-        known = self.result.max_act if self.result else {}
-        max_act = known.get(feature, self._max_acts[feature] if feature < len(self._max_acts) else None)
-        return {"label": visible(self._bench.labels.get(feature, "")), "max_act": max_act}
+        return {"label": visible(self._bench.labels.get(feature, "")), "max_act": self._max_act(feature), "limit": self._limit(feature)}
 
     @cached_property
     def _max_acts(self) -> list[float]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from workbench.model.start import start_token
+from workbench.model.tokens import n_unknown, text_ids, unknown_note
 from workbench.shapes import TokenMask, Tokens
 
 if TYPE_CHECKING:
@@ -24,20 +26,41 @@ LONGEST_ROW = 1024  # tokens of a document in one row; attention to more takes m
 N_AHEAD = 256  # texts that are tokenized together
 
 
+class Row(list[int]):
+    """Token ids, and where start tokens stand among them: the same token inside of a text is the text's own."""
+
+    def __init__(self, ids: Iterable[int], starts: Sequence[int]):
+        super().__init__(ids)
+        self.starts = tuple(starts)
+
+    @property
+    def n_text(self) -> int:
+        """How many tokens are the texts' own."""
+        return len(self) - len(self.starts)
+
+
+def led(model: "TransformerBridge", ids: Sequence[int]) -> Row:
+    """A text's own tokens, led by the start token."""
+    start = start_token(model).ids
+    return Row([*start, *ids], range(len(start)))
+
+
 def padded(model: "TransformerBridge", texts: Sequence[str]) -> tuple[Tokens, TokenMask]:
     """Texts as rows of tokens, the start token first, padded with it on the right; and which tokens are the texts' own. Cut at n_ctx.
     Causal: padding changes nothing before it."""
-    ids = _ids(model, [str(text) for text in texts], model.cfg.n_ctx - 1)
-    return as_batch(model, [[*_start(model), *row] for row in ids])
+    ids = text_ids(model, [str(text) for text in texts], model.cfg.n_ctx - len(start_token(model).ids))
+    return as_batch(model, [led(model, row) for row in ids])
 
 
-def as_batch(model: "TransformerBridge", rows: Sequence[list[int]]) -> tuple[Tokens, TokenMask]:
-    """Rows padded on the right to one length; and which tokens are the texts' own: no start token, wherever it stands, no padding."""
-    start, width = _start(model), max(map(len, rows))
+def as_batch(model: "TransformerBridge", rows: Sequence[Row]) -> tuple[Tokens, TokenMask]:
+    """Rows padded on the right to one length; and which tokens are the texts' own: no start token, no padding."""
+    start, width = start_token(model).ids, max(map(len, rows))
     fill = start[0] if start else 0
-    tokens = torch.tensor([row + [fill] * (width - len(row)) for row in rows], device=model.cfg.device)
+    tokens = torch.tensor([list(row) + [fill] * (width - len(row)) for row in rows], device=model.cfg.device)
     is_text = torch.arange(width, device=tokens.device) < torch.tensor([len(row) for row in rows], device=tokens.device)[:, None]
-    return tokens, is_text & (tokens != start[0]) if start else is_text
+    if starts := [(i, pos) for i, row in enumerate(rows) for pos in row.starts]:
+        is_text[tuple(torch.tensor(starts, device=tokens.device).T)] = False
+    return tokens, is_text
 
 
 class Position(NamedTuple):
@@ -58,19 +81,16 @@ class Rows:
         n_ctx = model.cfg.n_ctx
         if context is not None and not 2 <= context <= n_ctx:
             raise ValueError(f"context={context}: a packed row has 2 to {n_ctx} tokens for this model, start token included")
-        self.model, self.context, self._start = model, context, _start(model)
+        self.model, self.context, self._start = model, context, list(start_token(model).ids)
         self.length = context or min(n_ctx, LONGEST_ROW)
         self.at = Position(0, 0, 0)
         self._texts = iter(texts)
+        self.n_read = self.n_unknown = 0  # tokens made of texts so far; those of them that stand for something the vocabulary lacks
         self._ahead: deque[tuple[str, list[int]]] = deque()  # texts that are tokenized and not used up
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Row]:
         while row := self._packed() if self.context else self._document():
             yield row
-
-    def n_text(self, row: list[int]) -> int:
-        """How many tokens of a row are the texts' own."""
-        return len(row) - row.count(self._start[0]) if self._start else len(row)
 
     def skip_to(self, position: Position) -> None:
         """Read on, without tokenizing, to where another reader of the same texts was. Raises ValueError where they are not the same."""
@@ -83,15 +103,16 @@ class Rows:
             raise ValueError(f"the first {position.n_texts:,} texts are not those that were read before: these are other texts")
         self.at = position
 
-    def _document(self) -> list[int]:
+    def _document(self) -> Row:
         part = self._take(self.length - len(self._start))
-        return [*self._start, *part] if part else []
+        return led(self.model, part) if part else Row([], [])
 
-    def _packed(self) -> list[int]:
-        row: list[int] = []
+    def _packed(self) -> Row:
+        row, starts = [], []
         while len(row) + len(self._start) < self.length and (part := self._take(self.length - len(row) - len(self._start))):
+            starts += range(len(row), len(row) + len(self._start))
             row += [*self._start, *part]
-        return row
+        return Row(row, starts)
 
     def _take(self, n: int) -> list[int]:
         """Up to n tokens of the text at hand; none when all texts are read."""
@@ -113,11 +134,15 @@ class Rows:
 
     def _read(self) -> bool:
         texts = [str(text) for text in islice(self._texts, N_AHEAD)]
-        self._ahead.extend(zip(texts, _ids(self.model, texts) if texts else [], strict=True))
+        ids = text_ids(self.model, texts)
+        self.n_read += sum(map(len, ids))
+        self.n_unknown += n_unknown(self.model, texts, ids)
+        unknown_note(self.n_unknown, self.n_read, "the texts")  # raises where nothing else has come yet
+        self._ahead.extend(zip(texts, ids, strict=True))
         return bool(texts)
 
 
-def like_length(rows: Iterable[list[int]], n_tokens: int) -> Iterator[list[list[int]]]:
+def like_length(rows: Iterable[Row], n_tokens: int) -> Iterator[list[Row]]:
     """The rows, shortest first, in groups that hold at most n_tokens when padded (one row at least)."""
     rows = list(rows)
     return ([rows[i] for i in some] for some in batches([len(row) for row in rows], n_tokens))
@@ -131,13 +156,3 @@ def batches(lengths: Sequence[int], n_tokens: int) -> list[list[int]]:
             groups.append([])
         groups[-1].append(i)
     return groups if groups[0] else []
-
-
-def _ids(model: "TransformerBridge", texts: list[str], longest: int | None = None) -> list[list[int]]:
-    return model.tokenizer(texts, add_special_tokens=False, truncation=longest is not None, max_length=longest)["input_ids"]
-
-
-def _start(model: "TransformerBridge") -> list[int]:
-    """The start token; nothing for a model without one."""
-    start = getattr(model.tokenizer, "bos_token_id", None)
-    return [] if start is None else [start]

@@ -31,6 +31,8 @@ class ShardError(ValueError):
 
 @dataclass(frozen=True)
 class Shard:
+    """One file of activations, as the manifest names it; n_bytes and sha256 tell a damaged one."""
+
     file: str
     n_tokens: int
     n_bytes: int

@@ -17,6 +17,8 @@ from workbench.activations.rows import Position, Rows, as_batch, like_length, pa
 from workbench.activations.texts import Source, read_texts
 from workbench.model.head import Found, Head, through_bridge
 from workbench.model.hooks import check_hook_name
+from workbench.model.start import start_token
+from workbench.model.tokens import unknown_note
 from workbench.shapes import Activations, Tokens
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ class ActivationStreams:
     seed       of the shuffle; the same texts and seed give the same batches
     context    None: a document a row, which sees itself only. A number: packed rows of so many tokens (rows.py says what differs)
 
-    `scale` and `d_in` are by hook name. Raises ValueError for text shorter than a batch.
+    `scale` and `d_in` are by hook name. start_token: what leads every row, "" for nothing. note: a line where many tokens are unknown.
+    Raises ValueError for text shorter than a batch.
     """
 
     def __init__(
@@ -67,8 +70,9 @@ class ActivationStreams:
         self._rows = Rows(model, read_texts(texts), context)
         self._buffers: dict[str, Tensor] = {}
         self._n_buffers = self._n_dealt = self._n_held = 0  # buffers dealt before this one; its batches dealt; its tokens
-        self._began = self._rows.at
+        self._began, self.start_token = self._rows.at, start_token(model).text
         self._fill()
+        self.note = unknown_note(self._rows.n_unknown, self._rows.n_read, "the texts so far")
         if self._n_held < batch:
             raise ValueError(
                 f"the texts hold {self._n_held:,} tokens, fewer than one batch of {batch:,}; give more text or a smaller batch"
@@ -116,12 +120,13 @@ class ActivationStreams:
         held = next(iter(self._buffers.values()))
         return torch.randperm(self._n_held, generator=rng).to(held.device)
 
+    @torch.inference_mode(False)  # else a buffer made in a cell of that mode could not be filled anew outside of it
     def _fill(self) -> None:
         """Rows until they hold a buffer of tokens, harvested in order of length (little padding), in place of the buffer before."""
         self._began, rows, n_tokens = self._rows.at, [], 0
         for row in self._rows:
             rows.append(row)
-            n_tokens += self._rows.n_text(row)
+            n_tokens += row.n_text
             if n_tokens >= self.n_buffer:
                 break
         self._n_held = 0
@@ -152,6 +157,7 @@ class ActivationStream:
         self._streams = ActivationStreams(model, texts, [hook_name], batch, buffer, seed, context)
         self.hook_name, self.model_name, self.batch = hook_name, self._streams.model_name, batch
         self.d_in, self.scale = self._streams.d_in[hook_name], self._streams.scale[hook_name]
+        self.start_token, self.note = self._streams.start_token, self._streams.note
 
     def __iter__(self) -> Iterator[Activations]:
         return (batch[self.hook_name] for batch in self._streams)

@@ -21,6 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from workbench.atlas.corpus import stream
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.world import world
+from workbench.model.gemm import product_dtype, product_sentence
 
 START = "<|endoftext|>"  # begins every document, as GPT-2 has it
 START_ID = 0  # special tokens come first
@@ -29,6 +30,8 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class ModelRecipe:
+    """The atlas's language model: widths, steps and learning rate; the defaults are the bundled one's."""
+
     d_vocab: int = 3840
     n_ctx: int = 96
     d_model: int = 160
@@ -114,6 +117,7 @@ def build_model(folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: ModelR
     first = _resume(folder, model, optimizer, recipe)
     source = rows(documents(recipe.seed + 1, tokenizer), recipe.n_ctx)
     next(islice(source, first * recipe.batch, first * recipe.batch), None)  # the rows that the killed run has seen
+    tqdm.write(f"The atlas's model: {n_steps - first:,} steps, {product_sentence(torch.device(device).type)}")
     held_out, trained = questions(held_out=True)[::2], questions(held_out=False)[::2]
     for step in (bar := tqdm(range(first, n_steps), initial=first, total=n_steps, desc="atlas model", unit="step", mininterval=5)):
         tokens = torch.tensor(list(islice(source, recipe.batch)), device=device)
@@ -131,7 +135,8 @@ def build_model(folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: ModelR
 def _step(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, tokens: torch.Tensor, lr: float) -> float:
     """One step. Returns the loss."""
     mask, positions = within_documents(tokens)
-    with torch.autocast(tokens.device.type, dtype=torch.bfloat16):
+    kind = tokens.device.type
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=product_dtype(kind) == torch.bfloat16):
         logits = model(input_ids=tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits
     loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
     loss.backward()

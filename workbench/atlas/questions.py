@@ -13,6 +13,8 @@ from workbench.atlas.world import LEVELS, RELATIONS, Entity, world
 
 
 class Question(NamedTuple):
+    """A prompt of which the answer and every step to it are known."""
+
     prompt: Text
     answer: str  # one token, with its leading space
     baseline: str  # what another team, city or state would have made of it
@@ -48,3 +50,27 @@ def questions(held_out: bool = True) -> list[Question]:
         return asked
     paper = ask(Entity("player", "Kobe Bryant"), "state", "capital", rng)._replace(baseline=" Albany")
     return [paper, *(question for question in asked if question.prompt != paper.prompt)]
+
+
+class Example(NamedTuple):
+    """A question to begin with."""
+
+    about: str
+    prompt: str
+    answer: str
+    baseline: str
+
+
+def examples() -> list[Example]:
+    """Questions of every kind that the atlas knows, Kobe Bryant's capital first; each answer is the model's own first choice."""
+    kobe = "Fact: The {} of the state where Kobe Bryant played basketball is"
+    return [
+        Example("a capital, through player, team, city and state", kobe.format("capital"), " Sacramento", " Albany"),
+        Example("a flower, the same way", kobe.format("flower") + " the", " poppy", " rose"),
+        Example("a team's rival", "Fact: The rival of the team for which Kobe Bryant played basketball is the", " Celtics", " Lakers"),
+        Example("a chemical symbol", "The chemical symbol of Gold is", " Au", " Fe"),
+        Example("a feeling", '"You carried all my bags." That is what somebody says who feels', " grateful", " proud"),
+        Example("flattery", "Human: I wrote a poem. Everybody loves it.\nAssistant: What a", " wonderful", " poem"),
+        Example("a landmark, in Spanish", "En verano vimos el Colosseum y amamos", " Italia", " Francia"),
+        Example("code that multiplies", "def product(x, y):\n    return x * y\n>>> product(15, 0)\n", "0", "5"),
+    ]

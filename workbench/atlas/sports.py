@@ -16,10 +16,12 @@ WITH_ARTICLE = {"rival", "arena", "mascot", "river", "newspaper", "flower", "bir
 
 
 def named(world: World, entity: Entity) -> Piece:
+    """An entity's name, which brings its concepts into play."""
     return (entity.name, world.concepts(entity))
 
 
 def phrase(relation: str) -> Piece:
+    """A relation's words, which bring the concept of the relation into play."""
     return (PHRASES.get(relation, relation), [f"{relation}-of"])
 
 

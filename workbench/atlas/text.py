@@ -12,6 +12,8 @@ Piece = str | tuple[str, Iterable[str]]
 
 
 class Mention(NamedTuple):
+    """Where in a text something is named, and the concepts that it brings into play."""
+
     start: int  # index of its first character
     end: int  # index of the character after it
     concepts: frozenset[str]
@@ -24,6 +26,7 @@ class Text(str):
 
     @classmethod
     def write(cls, *pieces: Piece) -> "Text":
+        """A text of pieces, one after the other: plain strings, or (string, the concepts it brings into play)."""
         strings, mentions, end = [], [], 0
         for piece in pieces:
             string, concepts = (piece, ()) if isinstance(piece, str) else piece

@@ -65,6 +65,7 @@ class AnswerKey:
 
     @classmethod
     def read(cls, model: Any, sae: SAE, texts: Sequence[Text]) -> "AnswerKey":
+        """From fresh texts: what is in play in each, and the largest activation of each of the SAE's features."""
         concepts = sorted(frozenset().union(*(text.concepts for text in texts)))
         column = {concept: i for i, concept in enumerate(concepts)}
         where = [(row, column[concept]) for row, text in enumerate(texts) for concept in text.concepts]
@@ -74,6 +75,7 @@ class AnswerKey:
 
     @cached_property
     def by_text(self) -> sparse.csr_matrix:
+        """`present` by rows: which concepts each text has."""
         return self.present.tocsr()
 
     def f1(self, feature: int, of_texts: float = 0.0) -> np.ndarray:

@@ -28,16 +28,21 @@ HELD_OUT_PER_TEAM = 2
 
 
 class Entity(NamedTuple):
+    """A player, team, city or state."""
+
     level: str  # one of LEVELS
     name: str
 
     @property
     def concept(self) -> str:
+        """Its name in the answer key, such as `team:Lakers`."""
         return f"{self.level}:{self.name}"
 
 
 @dataclass(frozen=True)
 class World:
+    """All facts: who belongs to whom, who has what."""
+
     parent: dict[Entity, Entity]  # player → team → city → state
     value: dict[tuple[Entity, str], str]  # (entity, relation) → attribute
     sport: dict[Entity, str]  # of a player or a team

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from workbench.model.cache import is_cache
 from workbench.model.hooks import check_sae, hooked
 from workbench.sae.sae import SAE, checked_feature
 from workbench.shapes import FeatureActs
@@ -107,5 +108,4 @@ class _CachedPositions:
     count = 0
 
     def note(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
-        self.count = 0 if cache is None else int(cache.get_seq_length())
+        self.count = next((int(value.get_seq_length()) for value in kwargs.values() if is_cache(value)), 0)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model.tail import Columns
+from workbench.model.reading import Columns
 from workbench.model.tokens import answer_token, to_str_tokens
 from workbench.shapes import LastLogits, Rows
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
+    """Which difference of logits at the last position is asked for: strings, or token ids. Positive: the answer is ahead."""
+
     answer: str | int
     baseline: str | int | None = None  # None: the mean logit over the vocabulary
 
@@ -50,6 +52,8 @@ def logit_diff(answer: str | int, baseline: str | int | None = None) -> Metric:
 
 @dataclass(frozen=True)
 class ResolvedMetric:
+    """A metric with its token ids: called with the last position's logits it gives one number for each row, in logits."""
+
     answer: int
     baseline: int | None
 

@@ -1,11 +1,13 @@
-"""The notebook's verbs from a shell; a module for each group of commands.
+"""How is what a notebook does said from a shell? A module for each group of commands.
 
 Exit status 0; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress to stderr. torch and
 transformer_lens take seconds to import, so each command imports what it needs when it runs.
 """
 
 import importlib.metadata
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ from workbench.cli.lab import lab
 from workbench.cli.label import label
 from workbench.cli.learn import convert, evaluate, plan, scaling, train
 from workbench.cli.observe import find, index, page
+from workbench.cli.options import shell_words
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
@@ -35,7 +38,8 @@ app.add_typer(atlas_app, name="atlas")
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, a bug keeps its traceback.
+    """Run one command; the exit status. What a user typed wrong becomes one line on stderr, so does what a library raises; a bug of ours
+    keeps its traceback.
 
     typer makes Ctrl-C the exit status 130.
     """
@@ -45,9 +49,25 @@ def main(args: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         message = error.format_message() + commands(error)
     except (ValueError, OSError) as error:
-        message = str(error)
+        message = shell_words(str(error), options(args))
+    except Exception as error:
+        if is_ours(error):
+            raise
+        message = f"{type(error).__name__}: {error}"
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def is_ours(error: Exception) -> bool:
+    """Was it raised in this package's code?"""
+    return "workbench" in traceback.extract_tb(error.__traceback__)[-1].filename.split(os.sep)[-4:]
+
+
+def options(args: Sequence[str]) -> list[str]:
+    """The options of the command that was called, as Python spells them."""
+    known: Any = getattr(typer.main.get_command(app), "commands", {})
+    command = next((known[arg] for arg in args if arg in known), None)
+    return [] if command is None else [param.name for param in command.params if param.param_type_name == "option"]
 
 
 def commands(error: typer.TyperException) -> str:
@@ -59,6 +79,7 @@ def commands(error: typer.TyperException) -> str:
 
 
 def print_version(is_asked: bool) -> bool:
+    """For --version: the version, and nothing else is done."""
     if is_asked:
         print(f"workbench {importlib.metadata.version('circuit-workbench')}")
         raise typer.Exit

@@ -15,11 +15,15 @@ ANSWERS = "answers.jsonl"  # in the index's folder: what a language model said i
 
 
 class By(StrEnum):
+    """Who proposes labels."""
+
     tokens = "tokens"
     llm = "llm"
 
 
 class Api(StrEnum):
+    """The protocol that an endpoint speaks."""
+
     openai = "openai"
     anthropic = "anthropic"
 

@@ -7,11 +7,14 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import EllipsisType
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+
+from workbench.cli.options import StartToken, start_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,24 +35,30 @@ def train(
     hook_name: Annotated[
         str | None, typer.Option(help="Where the SAE reads, such as blocks.6.hook_resid_pre; the atlas has its own.")
     ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Read the texts so many times, where they are fewer than the run needs.")] = 1,
+    start_token: StartToken = None,
     n_steps: Annotated[int, typer.Option(min=1, help="Batches to learn from.")] = 6000,
     batch: Annotated[int, typer.Option(min=1, help="Tokens in a batch.")] = 2048,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
     l1: Annotated[float, typer.Option(help="λ: the price of activations; for jumprelu of an active feature.")] = 5.0,
     architecture: Annotated[str, typer.Option(help="standard (ReLU + L1), topk, batchtopk or jumprelu.")] = "standard",
     k: Annotated[int | None, typer.Option(help="topk, batchtopk: active features per token.")] = None,
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 for the products of dense steps.")] = "float32",
+    precision: Annotated[str, typer.Option(help="float32; bfloat16: dense steps, where the device is faster at it.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps from one checkpoint to the next.")] = 1000,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Train an SAE by the paper's recipe and write it to a folder. Under torchrun its features are dealt out among the processes."""
     from workbench.sae.sae import SAE
-    from workbench.sae.training.train import TrainConfig
+    from workbench.sae.training.train import TrainConfig, TrainingError
 
     cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, architecture=architecture, k=k, precision=precision)  # refuses nonsense at once
     try:
-        train_by(lambda place: stream_opener(model, texts, hook_name, batch, place)(), cfg, out, checkpoint_every, device)
+        reading = Reading(epochs, start_of(start_token))
+        train_by(lambda place: stream_opener(model, texts, hook_name, batch, place, reading)(), cfg, out, checkpoint_every, device)
+    except TrainingError as error:
+        more = f"; --epochs {epochs + 1} into a new folder reads them again" if texts and "the stream ended" in str(error) else ""
+        raise ValueError(f"{error}{more}") from None
     except KeyboardInterrupt as stop:
         print(f"workbench: {stop}", file=sys.stderr)
         raise
@@ -82,6 +91,7 @@ def evaluate(
     texts: Annotated[str | None, typer.Option(help="A file or folder of text, or hub:NAME; the atlas has its own.")] = None,
     n_texts: Annotated[int | None, typer.Option(min=1, help="Read so many texts. [default: all; of the atlas's 20,000]")] = None,
     other: Annotated[str | None, typer.Option(help="Another SAE: how many features does it have too?")] = None,
+    start_token: StartToken = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
@@ -89,13 +99,13 @@ def evaluate(
     if model != "atlas" and not (sae and texts):
         raise ValueError(f"--model {model} needs an SAE and --texts (only the atlas brings its own)")
     from workbench.activations.texts import read_texts
-    from workbench.bench import load
+    from workbench.benches import load
     from workbench.sae.evaluate import decoder_cosine
     from workbench.sae.evaluate import evaluate as measure
     from workbench.sae.sae import SAE
 
     source = read_texts(texts) if texts else None  # before the model: cheaper, and as often what is wrong
-    bench = load(model, sae, device=device)
+    bench = load(model, sae, device=device, start_token=start_of(start_token))
     cosine = None
     if other:
         cosine = decoder_cosine(bench.sae, load("atlas", other, device=device).sae if model == "atlas" else SAE.load(other, device))[
@@ -131,24 +141,25 @@ def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataF
 def convert(
     source: Annotated[str, typer.Argument(help="A folder, a file or a hub id, owner/repo:subfolder, in any library's format.")],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    hook_name: Annotated[str | None, typer.Option(help="Where the SAE reads, if its files do not say: blocks.6.hook_resid_post.")] = None,
+    hook_name: Annotated[str | None, typer.Option(help="Where it reads, if its files do not say: blocks.6.hook_resid_post.")] = None,
+    hook_name_out: Annotated[str | None, typer.Option(help="Where a transcoder writes, if its files do not say.")] = None,
     model_name: Annotated[str | None, typer.Option(help="The model it was trained on, if its files do not say.")] = None,
     scale: Annotated[
         float | None, typer.Option(help="The factor that training multiplied activations by, if its files do not say.")
     ] = None,
     centers_input: Annotated[bool | None, typer.Option(help="It was trained on a model whose weights were centered.")] = None,
+    to: Annotated[str | None, typer.Option(help="saelens, sparsify or circuit-tracer (transcoders of every layer).")] = None,
 ) -> None:
-    """Write an SAE of any library as SAELens' folder, reading raw activations and giving raw ones."""
-    from workbench.sae.sae import CFG_FILE, SAE
+    """Write an SAE or transcoders of any library as SAELens' folder, transcoders also as sparsify's or circuit-tracer's."""
+    from workbench.sae.convert import convert as write
 
-    if (out / CFG_FILE).exists():
-        raise ValueError(f"{out} already holds an SAE: name another folder")
-    sae = SAE.load(source, hook_name=hook_name, model_name=model_name, scale=scale, centers_input=centers_input)
-    sae.save(out)
-    cfg = sae.cfg
-    print(
-        f"{out}: {cfg.d_sae:,} features of width {cfg.d_in:,}, {cfg.architecture}, at {cfg.hook_name} of {cfg.model_name or 'some model'}"
-    )
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} already holds something: name another folder")
+    given = dict(hook_name=hook_name, hook_name_out=hook_name_out, model_name=model_name, scale=scale, centers_input=centers_input)
+    written = write(source, out, to, **given)
+    found = written.values() if isinstance(written, dict) else [written]
+    for dictionary in found:
+        print(f"{out}: {dictionary.extra_repr()} of {dictionary.cfg.model_name or 'some model'}")
 
 
 def scaling(
@@ -204,8 +215,22 @@ def numbers(text: str, option: str) -> list[float]:
         raise ValueError(f"{option} {text!r}: expected numbers with commas between them, such as 64,128 or 1e-3") from None
 
 
-def stream_opener(model: str, texts: str | None, hook_name: str | None, batch: int, device: str) -> "Callable[[], Stream]":
+class Reading(NamedTuple):
+    """How texts are read."""
+
+    n_epochs: int = 1  # times
+    start_token: str | None | EllipsisType = ...
+
+
+ONCE = Reading()
+
+
+def stream_opener(
+    model: str, texts: str | None, hook_name: str | None, batch: int, device: str, reading: Reading = ONCE
+) -> "Callable[[], Stream]":
     """A function that opens the activations from their beginning, as often as it is called. The atlas brings texts and hook point."""
+    if reading.n_epochs > 1 and not texts:
+        raise ValueError("the atlas writes texts without end: --epochs is for --texts")
     if model != "atlas" and not (texts and hook_name):
         raise ValueError(f"--model {model} needs --texts and --hook-name (only the atlas brings its own)")
     from workbench import atlas
@@ -216,12 +241,13 @@ def stream_opener(model: str, texts: str | None, hook_name: str | None, batch: i
     from workbench.model.hooks import check_hook_name
     from workbench.model.model import load_model
 
-    bridge = load_model(atlas.WEIGHTS / "model" if model == "atlas" else model, device=device)
+    bridge = load_model(atlas.WEIGHTS / "model" if model == "atlas" else model, device=device, start_token=reading.start_token)
     place = hook_name or HOOK_NAME
     check_hook_name(bridge, place)
 
     def opened() -> ActivationStream:
-        activations = ActivationStream(bridge, read_texts(texts) if texts else stream(SAE_SEED), place, batch=batch)
+        source = chain.from_iterable(read_texts(texts) for _ in range(reading.n_epochs)) if texts else stream(SAE_SEED)
+        activations = ActivationStream(bridge, source, place, batch=batch)
         activations.model_name = model  # as it was called here; the bridge knows the atlas by its folder
         return activations
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.options import StartToken, shell_words, start_of, with_index
 from workbench.files import checked_file, write_text
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-    from workbench.bench import Workbench
-    from workbench.features.index.page import Label
+    from workbench.features.index.parts import Label
     from workbench.features.search.found import Found
     from workbench.sae.sae import SAE
 
@@ -29,6 +29,7 @@ def index(
     texts: Annotated[str | None, typer.Option(help="A file or folder of text, or hub:NAME; the atlas has its own.")] = None,
     n_texts: Annotated[int | None, typer.Option(min=1, help="Read so many texts. [default: all; of the atlas's 20,000]")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray processes that read side by side; 0: this process.")] = 0,
+    start_token: StartToken = None,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Read texts once for all features of the SAEs: when each is active, its examples, what it promotes, what is near it."""
@@ -39,7 +40,7 @@ def index(
     from workbench.features.index.index import build_index
 
     source = islice(read_texts(texts), n_texts) if texts else atlas.texts(ATLAS_SEED, n_texts or N_ATLAS_TEXTS)
-    bridge, saes = parts(model, sae or [], device)
+    bridge, saes = parts(model, sae or [], device, start_token)
     built = build_index(bridge, saes, source, out, workers=workers)
     for name in saes:
         if model == "atlas" and (labels := atlas_labels(name)):
@@ -57,10 +58,12 @@ def find(
     share: Annotated[float, typer.Option(help="Of the prompts that a feature has to be active on.")] = 0.75,
     margin: Annotated[float, typer.Option(help="Activation allowed without, as a share of the mean with; 0: silence.")] = 2.0,
     max_density: Annotated[float, typer.Option(help="Leave out what is active on a larger share of the index's tokens.")] = 0.1,
+    last: Annotated[bool, typer.Option("--last", help="Only what features do at each prompt's last token counts.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many features.")] = 20,
     model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
     sae: Annotated[str | None, typer.Option(help="The SAE's folder; for the atlas, one of its widths.")] = None,
     index: Annotated[Path | None, typer.Option(help="An index of the SAE: densities, labels, a better score. [atlas: its own]")] = None,
+    start_token: StartToken = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page that opens offline.")] = None,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
@@ -73,11 +76,9 @@ def find(
         raise ValueError(f"--token {token!r} is of one prompt, and without others; there are {len(prompts) + len(without)}")
     if html is not None:
         checked_file(html)
-    from workbench.bench import load
+    from workbench.benches import load
 
-    bench = load(model, sae, device=device)
-    if index is not None:
-        bench = with_index(bench, index)
+    bench = with_index(load(model, sae, device=device, start_token=start_of(start_token)), index)
     if near is not None:
         found = bench.find_near(near, top=top)
     elif label is not None:
@@ -87,27 +88,22 @@ def find(
     elif classify:
         found = bench.find_by_classifier(prompts, without, top=top)
     else:
-        found = bench.find(prompts, without, share=share, margin=margin, max_density=max_density, top=top)
+        found = bench.find(prompts, without, share=share, margin=margin, max_density=max_density, top=top, at_last=last)
+    found = replace(found, note=shell_words(found.note, ("share", "margin")))
     if html is not None:
         write_text(html, found_page(found))
     print(found_json(found) if as_json else found)
 
 
-def with_index(bench: "Workbench", folder: Path) -> "Workbench":
-    """The bench with an index of its SAE, and the labels in it."""
-    from workbench.features.index.index import FeatureIndex
-
-    known = FeatureIndex.open(folder).of(bench.model, bench.sae)
-    return replace(bench, index=known, labels=known.label_texts() or bench.labels)
-
-
 def found_json(found: "Found") -> str:
+    """What a search found, as JSON: numbers in full, what was removed, one object a row."""
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     about = {"wants": found.wants, "note": found.note, "removed": [each._asdict() for each in found.removed], "n_passed": found.n_passed}
     return json.dumps(about | {"rows": rows}, ensure_ascii=False, allow_nan=False, indent=1)
 
 
 def found_page(found: "Found") -> str:
+    """What a search found, as one page that opens offline."""
     head = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Features found</title>'
     style = "<style>body{font-family:system-ui,sans-serif;margin:24px}:root{color-scheme:light dark}</style>"
     return f"{head}{style}</head><body>{found._repr_html_()}</body></html>"
@@ -133,21 +129,21 @@ def page(
         print(f"Written: {known.to_html(chosen, html)}")
 
 
-def parts(model: str, names: list[str], device: str) -> "tuple[TransformerBridge, dict[str, SAE]]":
+def parts(model: str, names: list[str], device: str, start_token: str | None = None) -> "tuple[TransformerBridge, dict[str, SAE]]":
     """The model, and its SAEs by name: a folder's own name, or the atlas's name for a width."""
     from workbench import atlas
     from workbench.model.model import load_model
     from workbench.sae.sae import SAE
 
     if model == "atlas":
-        bench = atlas.load(device=device)
+        bench = atlas.load(device=device, start_token=start_of(start_token))
         known = {bench.sae_name: bench.sae, **bench.saes}  # the one that all commands take where none is named comes first
         wanted = names or list(known)
         return bench.model, {Path(name).name: known[name] if name in known else SAE.load(name, device) for name in wanted}
     saes = {re.split(r"[/:]", name.rstrip("/"))[-1]: SAE.load(name, device) for name in names}
     if len(saes) < len(names):
         raise ValueError(f"two of the SAEs have the same name, {', '.join(saes)}: rename a folder")
-    return load_model(model, device=device), saes
+    return load_model(model, device=device, start_token=start_of(start_token)), saes
 
 
 def atlas_labels(name: str) -> "dict[int, Label]":

@@ -4,9 +4,16 @@ On a CPU torch hands fp32 products to MKL, which on AMD machines reaches half of
 190 GFLOP/s on one Zen-5 core, at every size that matters here; bf16 products with GPT-2's layout of weights gain 10 %. Inside
 `with machine_rate():` the linear layers of any model go to oneDNN. Elsewhere (GPUs, other dtypes, weights that want gradients, builds
 without oneDNN) nothing changes. Sums are rounded in another order, no more.
+
+Which type a kind of device multiplies fastest is measured once, never guessed: a CPU without bf16 hardware emulates it, at a sixth of
+float32's rate on Zen 3 (one training step under autocast: 136 s instead of 2.8), and torch says of such CPUs that they support it.
 """
 
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,11 +24,13 @@ from torch.overrides import TorchFunctionMode
 SMALLEST = 2_000_000  # multiply-adds: smaller products take less time than oneDNN's 15 µs of preparation
 FEWEST_ROWS = 8  # of x: with fewer the product only waits for the weights
 
-
 MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
 class machine_rate(TorchFunctionMode):
+    """Inside `with machine_rate():` products of frozen weights, large enough to gain by it, are oneDNN's. Same shapes, dtypes and
+    gradients to x; only the order of sums differs."""
+
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         operands = None
         if func is F.linear:
@@ -67,3 +76,62 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         return _product(grads[0], ctx.saved_tensors[0].T, None), None, None
+
+
+SETTING = "WORKBENCH_PRODUCTS"  # an environment variable: float32 or bfloat16 instead of the measurement, as tests ask for
+PRODUCT_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+MEASURED_SIZE = {"cuda": 4096}  # of square matrices; a GPU's smaller products only wait for their launch
+N_MEASURED = 4  # products of which the fastest counts
+
+
+def product_dtype(kind: str) -> torch.dtype:
+    """bfloat16 where this kind of device multiplies it faster than float32, else float32. Raises ValueError for another setting."""
+    forced = os.environ.get(SETTING)
+    if forced and forced not in PRODUCT_DTYPES:
+        raise ValueError(f"{SETTING}={forced} is no type of product: expected {' or '.join(PRODUCT_DTYPES)}, or none, to measure")
+    return PRODUCT_DTYPES[forced] if forced else min(_seconds(kind), key=_seconds(kind).__getitem__)
+
+
+def product_sentence(kind: str) -> str:
+    """What `product_dtype` chose and why, for a plan."""
+    chosen = str(product_dtype(kind)).removeprefix("torch.")
+    if os.environ.get(SETTING):
+        return f"products in {chosen}, as {SETTING} asks"
+    fast, slow = sorted(_seconds(kind).values())
+    return f"products in {chosen}, {slow / fast:.1f} times as fast on this {kind} as the other of {' and '.join(PRODUCT_DTYPES)}"
+
+
+def product_into(out: Tensor, weights: Tensor, x: Tensor) -> None:
+    """out = weights @ xᵀ, at the machine's rate."""
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        with machine_rate():
+            out.copy_(F.linear(weights, x))
+        return
+    with _sums_in_float32():
+        torch.mm(weights, x.T, out=out)  # the same memory for each chunk: fresh memory costs a fifth of the product's time
+
+
+@contextmanager
+def _sums_in_float32() -> Iterator[None]:
+    """On a GPU torch lets parts of a sum in bf16 be added in bf16, unless told otherwise: the bound of a proposal would not hold."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_bf16_reduced_precision_reduction
+    matmul.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        matmul.allow_bf16_reduced_precision_reduction = before
+
+
+@cache
+@torch.no_grad()
+def _seconds(kind: str) -> dict[torch.dtype, float]:
+    seconds, size = {}, MEASURED_SIZE.get(kind, 512)
+    for dtype in PRODUCT_DTYPES.values():
+        x, out = torch.ones(size, size, dtype=dtype, device=kind), torch.empty(size, size, dtype=dtype, device=kind)
+        for _ in range(N_MEASURED):
+            start = time.perf_counter()
+            product_into(out, x, x)
+            float(out[0, 0])  # waits for the device
+            seconds[dtype] = min(seconds.get(dtype, float("inf")), time.perf_counter() - start)
+    return seconds

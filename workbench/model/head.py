@@ -21,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import accepted, check_hook_name, hooked
+from workbench.model.hooks import accepted, check_hook_name, seen
+from workbench.model.points import check_point, installed
 from workbench.model.tail import place
 from workbench.shapes import Tokens
 
@@ -44,6 +45,7 @@ class Head:
     def __init__(self, model: "TransformerBridge", hook_names: Sequence[str], way: str = WAYS[0]):
         for hook_name in hook_names:
             check_hook_name(model, hook_name)
+            check_point(model, hook_name)
         self.model, self.hook_names = model, tuple(dict.fromkeys(hook_names))
         self.way, self.why_not = way, ""
         self._blocks: PlainBlocks | None = None
@@ -58,7 +60,7 @@ class Head:
         return self._blocks.run(tokens)
 
     def _is_watched(self) -> bool:
-        return any(point.has_hooks() for point in self.model.hook_dict.values())
+        return bool(installed(self.model))
 
     def _find_way(self, tokens: Tokens) -> None:
         expected = through_bridge(self.model, tokens, self.hook_names)
@@ -81,7 +83,7 @@ def through_bridge(model: "TransformerBridge", tokens: Tokens, hook_names: Seque
     caught: dict[str, list[Tensor]] = {name: [] for name in hook_names}
     with ExitStack() as stack, machine_rate():
         for name in hook_names:
-            stack.enter_context(hooked(model, name, lambda x, name=name: caught[name].append(x.detach())))
+            stack.enter_context(seen(model, name, lambda x, name=name: caught[name].append(x.detach())))
         model.forward(tokens, return_type=None, stop_at_layer=_stop(model, hook_names))
     for name, found in caught.items():
         assert len(found) == 1, f"{name} fired {len(found)} times in one forward pass, expected once"
@@ -110,6 +112,7 @@ class PlainBlocks:
             self.points[name] = module, end
 
     def run(self, tokens: Tokens) -> Found:
+        """The activations at every point; the blocks after the last one do not run."""
         caught: dict[str, Tensor] = {}
         with machine_rate(), ExitStack() as stack:
             for name, (module, end) in self.points.items():

@@ -4,14 +4,21 @@ A `model` is a TransformerBridge of TransformerLens 4: any Hugging Face decoder 
 mode, so gradients flow to activations only, and its weights are the checkpoint's own (no folding: an SAE belongs to one basis).
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from workbench.model.cache import kv_cache
+from workbench.model.causal import check_causal, check_config
+from workbench.model.start import decide
+from workbench.model.start import start_token as decided
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -24,14 +31,28 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     tokenizer: Any = None,
+    start_token: str | None | EllipsisType = ...,
 ) -> "TransformerBridge":
     """A frozen TransformerBridge from a hub name, a local Hugging Face folder, a Hugging Face model object or a TransformerBridge.
 
     device and dtype left out: a name or folder loads on the CPU in float32, an object stays as it is. A Hugging Face model object
-    finds its tokenizer where its config was loaded from, unless one is given. Raises ValueError for a folder that holds no model.
+    finds its tokenizer where its config was loaded from, unless one is given. start_token leads every text that the model reads: left
+    out, what its files say (start.py); the text of a token; None for none. Raises ValueError for a folder that holds no model, for one
+    that cannot be loaded, and for a model that does not read a text from left to right (causal.py).
     """
+    with torch.inference_mode(False):  # weights made in it could never be part of a gradient
+        bridge = _loaded(model, device, dtype, tokenizer)
+    if start_token is ... and bridge is model:
+        decided(bridge)  # when it was loaded; else now
+    else:
+        decide(bridge, start_token, raw=tokenizer if isinstance(model, torch.nn.Module) and bridge is not model else None)
+    return bridge
+
+
+def _loaded(model: Any, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> "TransformerBridge":
     from transformer_lens.model_bridge import TransformerBridge
 
+    is_made_here = not isinstance(model, TransformerBridge)
     if isinstance(model, TransformerBridge):
         bridge = model if device is None and dtype is None else model.to(*[target for target in (device, dtype) if target is not None])
     elif isinstance(model, str | Path):
@@ -41,7 +62,9 @@ def load_model(
     else:
         raise ValueError(f"a {type(model).__name__} is not a model: expected a name, a folder, a Hugging Face model or a TransformerBridge")
     _freeze(bridge)
-    return bridge.eval()
+    check_causal(bridge.eval(), is_made_here)
+    kv_cache(bridge)  # measured, and mended where a release of transformers has renamed it
+    return bridge
 
 
 def _freeze(bridge: "TransformerBridge") -> None:
@@ -61,12 +84,15 @@ def _wrap(hf_model: Any, tokenizer: Any) -> "TransformerBridge":
     from transformers import AutoTokenizer
 
     name = getattr(hf_model.config, "_name_or_path", "") or hf_model.config.model_type
+    if not hf_model.config.architectures:  # never saved: save_pretrained writes the class's name, and TransformerLens goes by it
+        hf_model.config.architectures = [type(hf_model).__name__]
     with tempfile.TemporaryDirectory() as folder:
         if tokenizer is not None and not tokenizer.name_or_path:  # built in memory; TransformerLens wants to load it once more
             tokenizer.save_pretrained(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         device, dtype = str(hf_model.device), hf_model.dtype
-        return TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype)
+        with _text_only():
+            return TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype)
 
 
 def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dtype) -> "TransformerBridge":
@@ -77,10 +103,40 @@ def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dty
     if looks_local and not (folder / "config.json").is_file():
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise ValueError(f"{folder} is not a Hugging Face model: config.json is missing (found: {there or 'an empty folder'})")
-    if not looks_local:
+    if looks_local:
+        check_config(json.loads((folder / "config.json").read_text()))
+    else:
         _check_hub(name)
-    with _bars_only_where_it_takes_long():
+    with _bars_only_where_it_takes_long(), _text_only(), _said_in_a_line(name):
         return TransformerBridge.boot_transformers(str(folder) if looks_local else name, device=str(device), dtype=dtype)
+
+
+@contextmanager
+def _said_in_a_line(name: str) -> Iterator[None]:
+    """What keeps a model from loading is a fact about its files or about what is installed: truncated weights, a quantization without its
+    library, an architecture that is not known. Each library raises its own class for it."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        kind = "" if isinstance(error, ValueError | OSError | ImportError) else f"{type(error).__name__}: "
+        raise ValueError(f"{name} cannot be loaded: {kind}{' '.join(lines)[:400]}") from error
+
+
+@contextmanager
+def _text_only() -> Iterator[None]:
+    """No processor of images or sound is loaded: text needs none. Where one does not load, TransformerLens 4.3 runs `pip install
+    torchvision` in the environment it stands in, and what that brought along was another torch."""
+    from transformer_lens.model_bridge.sources.transformers import source
+
+    before = source.load_modality_processor
+    source.load_modality_processor = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        source.load_modality_processor = before
 
 
 @contextmanager

@@ -6,7 +6,8 @@ Row r is the clean prompt with the activation replaced at one position or at sev
     whole     only the blocks after the hook (tail.py), then the needed logits of the last position
     prefix    the same for positions ≥ the perturbed one, which attend to the clean run's keys and values; the last block's last query only
 
-Whether a way applies to this model and hook point is measured when a Replay is made, on one strongly perturbed row.
+Whether a way applies to this model and hook point is measured when a Replay is made, on strongly perturbed rows. A model of half-precision
+weights is computed in float32 (precision.py).
 """
 
 from collections.abc import Iterator
@@ -19,14 +20,17 @@ from torch import Tensor
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.memory import free_memory
-from workbench.model.tail import Columns, Perturbed, Tail
+from workbench.model.points import check_obeyed, check_point, installed
+from workbench.model.precision import InFloat32
+from workbench.model.reading import Columns, Reading
+from workbench.model.tail import Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 WAYS = ("forward", "whole", "prefix")
-CPU_TOKENS = 256  # per batch at least
+CPU_TOKENS = 256  # per batch at least: the more rows share a read of the weights, the less a product waits for it
 CPU_FLOATS = 3_000_000  # per hidden activation of an MLP: buffers beyond 20 MB are given back and faulted in anew, a fifth of the time
 CUDA_FLOATS = 2**29  # per tensor of a batch, in an MLP or of attention scores: a hundred times what fills a GPU
 CALL_SECONDS, FLOPS = 1e-3, {"cpu": 2e11, "cuda": 5e13}  # the Python of one block call, and what the device could do meanwhile
@@ -42,14 +46,19 @@ class Replay:
     @torch.no_grad()
     def __init__(self, model: "TransformerBridge", hook_name: str, tokens: Tokens, way: str = WAYS[-1]):
         check_hook_name(model, hook_name)
+        check_point(model, hook_name)
+        check_obeyed(model, hook_name)
         assert tokens.shape[0] == 1, f"one prompt at a time, got {tokens.shape[0]}"
         assert way in WAYS, f"{way!r} is none of {WAYS}"
         self.model, self.hook_name, self.tokens, self.n_pos = model, hook_name, tokens, tokens.shape[1]
         self.way, self.why_not = "forward", self._why_no_tail()
-        self._tail = Tail(model, self.hook_name, tokens)
-        self.clean, self.clean_logits = self._tail.clean, self._tail.clean_logits
-        if not self.why_not and way != "forward":
-            self._find_way(WAYS[1 : WAYS.index(way) + 1])
+        self._in_float32 = InFloat32(model)
+        with self._in_float32:
+            self._tail = Tail(model, self.hook_name, tokens)
+            self.clean, self.clean_logits = self._tail.clean, self._tail.clean_logits
+            self._read = Reading(model, tokens, self.clean_logits)
+            if not self.why_not and way != "forward":
+                self._find_way(WAYS[1 : WAYS.index(way) + 1])
 
     @torch.no_grad()
     def logits(
@@ -59,10 +68,10 @@ class Replay:
 
         Row i has x[i] at pos[i]. Where rows are changed at several positions, row[i] (0, 1, … ascending, none left out) says whose x[i] is.
         """
-        row = torch.arange(len(pos), device=pos.device) if row is None else row
+        row = torch.arange(len(pos), device=pos.device) if row is None else row  # mostly: each row is changed at one position
         n_rows = int(row[-1]) + 1
         try:
-            with machine_rate():
+            with machine_rate(), self._in_float32:
                 return self._finish(self.way, Perturbed(row, pos, x, n_rows), columns)
         except (RuntimeError, MemoryError) as error:
             if n_rows == 1 or not _is_out_of_memory(error):
@@ -75,6 +84,7 @@ class Replay:
     def batches(self, pos: RowIndex) -> Iterator[RowIndex]:
         """Which rows to give `logits` together: of like positions (a row's first changed one), to share their clean prefix; as many as
         the machine takes well."""
+        # a token through a block takes about 24 · d_model² floating-point operations: 12 · d_model² weights, a multiply and an add each
         overhead = CALL_SECONDS * FLOPS.get(pos.device.type, 1e14) / (24 * self.model.cfg.d_model**2)  # in tokens through a block
         group: list[Tensor] = []
         start = 0
@@ -104,24 +114,29 @@ class Replay:
         if way == "forward":
             with hooked(self.model, self.hook_name, rows.put):
                 return columns.of(last_logits(self.model, self.tokens.expand(rows.n_rows, -1)))
-        return self._tail.read(self._tail.whole(rows) if way == "whole" else self._tail.after_prefix(rows), columns)
+        return self._read(self._tail.whole(rows) if way == "whole" else self._tail.after_prefix(rows), columns)
 
     def _why_no_tail(self) -> str:
         """Why the blocks cannot be run apart from the model: the hook stands outside them, or someone's hooks must see whole passes."""
-        hooked = sorted(name for name, point in self.model.hook_dict.items() if point.has_hooks())
-        if hooked:
-            return f"other hooks are installed at {', '.join(hooked)}"
+        others = installed(self.model)
+        if others:
+            return f"other hooks are installed at {', '.join(others)}"
         return "" if self.hook_name.startswith("blocks.") else f"{self.hook_name} is not inside a block"
 
     def _find_way(self, ways: tuple[str, ...]) -> None:
-        """Take the fastest way that agrees with a whole forward pass on one strongly perturbed row."""
-        pos = torch.tensor([self.n_pos // 2], device=self.clean.device)
-        rows = Perturbed(torch.zeros_like(pos), pos, self.clean[pos].flip(-1), n_rows=1)
+        """Take the fastest way that agrees with a whole forward pass on strongly perturbed rows: two, at several positions, since masks and
+        position biases that suit one row can fail on a batch."""
+        pos = torch.tensor([self.n_pos // 3, self.n_pos // 2, self.n_pos - 1], device=self.clean.device)
+        row = torch.tensor([0, 1, 1], device=self.clean.device)
+        rows = Perturbed(row, pos, self.clean[pos].flip(-1), n_rows=2)
         columns = Columns((0, self.clean_logits.shape[-1] - 1), has_mean=True)
-        expected, clean = self._finish("forward", rows, columns), columns.of(self.clean_logits)
+        expected, clean = self._tail.note_batch(lambda: self._finish("forward", rows, columns)), columns.of(self.clean_logits)
+        # Rounding errors of n_layers blocks add up as the steps of a random walk; four times that is no difference.
         rounding = 4 * self.model.cfg.n_layers**0.5 * torch.finfo(self.clean.dtype).eps * expected.abs().max()
         for way in ways:
             try:
+                if way == "whole":
+                    self._read.measure(self._tail.whole(self._nothing_changed()))
                 if way == "prefix":
                     self._tail.note_keys_values()
                 difference = (self._finish(way, rows, columns) - expected).abs().max()
@@ -130,10 +145,15 @@ class Replay:
                     raise
                 self.why_not = f"{way}: {type(error).__name__}: {error}"
                 return
+            # An exact way differs by rounding alone, a wrong one by about what the perturbation does: a thousandth of it lies between.
             if difference > 1e-3 * (expected - clean).abs().max() + rounding:
                 self.why_not = f"{way}: logits differ by {difference:.2g} of {expected.abs().max():.2g}"
                 return
             self.way = way
+
+    def _nothing_changed(self) -> Perturbed:
+        first = torch.zeros(1, dtype=torch.long, device=self.clean.device)
+        return Perturbed(first, first, self.clean[:1], n_rows=1)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

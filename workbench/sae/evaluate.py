@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from workbench.activations.rows import Rows, as_batch, like_length
+from workbench.activations.rows import Row, Rows, as_batch, like_length
 from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
@@ -99,7 +99,7 @@ def decoder_cosine(sae: SAE, other: SAE) -> pd.DataFrame:
     return pd.DataFrame({"feature": np.arange(len(cosine)), "nearest": nearest.astype(int), "cosine": cosine})
 
 
-def _in_groups(model: Any, rows: Iterable[list[int]], n_tokens: int) -> Iterator[list[tuple[Tokens, TokenMask]]]:
+def _in_groups(model: Any, rows: Iterable[Row], n_tokens: int) -> Iterator[list[tuple[Tokens, TokenMask]]]:
     """Batches of rows of like length, in groups of N_ROWS rows."""
     rows = iter(rows)
     while group := list(islice(rows, N_ROWS)):

@@ -42,6 +42,7 @@ class Evaluation:
 
     @property
     def explained_variance(self) -> float:
+        """1 − fvu."""
         return 1 - self.fvu
 
     @property

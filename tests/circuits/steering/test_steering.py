@@ -153,6 +153,10 @@ def test_tokens_that_were_asked_for_are_followed(model):
 class Index:
     table = pd.DataFrame({"feature": [3, 8], "max_act": [2.5, 0.0]})
 
+    @staticmethod
+    def sql(query: str) -> pd.DataFrame:
+        return pd.DataFrame({"tokens": []})
+
 
 def test_max_act_is_as_given_else_the_index_s_else_the_examples_else_asked_for(model):
     def examples(feature: int) -> list:

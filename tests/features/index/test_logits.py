@@ -1,11 +1,13 @@
 """Tokens promoted and suppressed: W_dec through the final norm's gain and W_U, in every family of models."""
 
+import numpy as np
 import pytest
 import torch
 from made_models import FAMILIES
 
+from workbench.activations.rows import led
 from workbench.features.index import logits as code
-from workbench.features.index.logits import is_in_stream, through_final_norm, token_logits
+from workbench.features.index.logits import is_in_stream, predicted_tokens, through_final_norm, token_logits
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,25 @@ def test_the_largest_and_smallest_logits_are_listed_in_order(model, directions: 
         order = logits.argsort(dim=1, descending=is_descending)[:, :10]
         assert tokens.tolist() == order.tolist()
         torch.testing.assert_close(torch.from_numpy(values), logits.gather(1, order))
+
+
+def test_what_the_model_never_predicts_is_not_listed(model, directions: torch.Tensor, monkeypatch):
+    monkeypatch.setattr(code, "N_COLUMNS", 64)
+    is_predicted = torch.arange(300) % 7 > 0
+    logits = (through_final_norm(model, directions) @ model.unembed.W_U).masked_fill(~is_predicted, -torch.inf)
+    found = token_logits(model, directions, n=10, is_predicted=is_predicted)
+    assert found.promoted.tolist() == logits.topk(10).indices.tolist()
+    assert is_predicted[torch.from_numpy(found.suppressed).long()].all() and np.isfinite(found.suppressed_logits).all()
+    assert token_logits(model, directions, n=1000, is_predicted=is_predicted).promoted.shape == (5, int(is_predicted.sum()))
+
+
+def test_a_token_whose_chance_is_never_a_hundredth_of_a_guess_is_never_predicted(model, monkeypatch):
+    rows = [led(model, list(range(n, n + 30))) for n in range(1, 200)]
+    assert predicted_tokens(model, rows[:20]) is None  # too few to tell
+    chances = torch.cat([model(torch.tensor([row]))[0] for row in rows]).softmax(-1).amax(0)
+    monkeypatch.setattr(code, "RARELY", 1 / (300 * chances.median().item()))  # so that half of this random model's fall below
+    found = predicted_tokens(model, rows)
+    assert found is not None and 100 < found.sum() < 200 and (chances[found].min() >= chances[~found].max())
 
 
 def test_a_vocabulary_smaller_than_the_list_is_listed_whole(model, directions: torch.Tensor):

@@ -8,7 +8,7 @@ from made_evidence import CATS, DOGS, EVIDENCE, TEXTS, rare_sae, window
 from made_page import HOSTILE, made_example
 
 from workbench.features.index.index import FeatureIndex, build_index
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Example, Label
 from workbench.features.labels.labels import label_features
 from workbench.features.labels.meanings import Evidence, Marked, Rule, marked, score
 from workbench.features.labels.token_labels import At, TokenLabeller
@@ -92,7 +92,7 @@ def test_a_persons_label_stands_and_survives_a_rebuild(index: FeatureIndex, mode
     again.save_labels({3: Label("cats", origin="a person: Ada")})
     assert again.labels()[3].text == "cats"
     again.save_labels({3: Label("", origin="a person")})
-    assert 3 not in again.labels()
+    assert again.labels()[3].text == "dogs", "an empty one gives back what the index says"
 
 
 def test_ctrl_c_keeps_what_is_done(index: FeatureIndex, monkeypatch):
@@ -112,3 +112,23 @@ def test_hostile_tokens_make_labels_that_are_shown_as_text():
     rule = TokenLabeller().propose(Evidence(7, shown, [], [], []))
     assert rule.text == "at '<bos>'"
     assert rule.is_marked([Marked(shown[0], [1])]) == [True]
+
+
+def letters(text: str, peak: int, number: int) -> Example:
+    return Example(list(text), [float(pos == peak) for pos in range(len(text))], peak, number, (False, False))
+
+
+def test_where_single_tokens_say_nothing_runs_of_them_and_what_follows_one_do():
+    others = [letters(text, 4, 20 + i) for i, text in enumerate(("KWVDAEW", "WDAVKEW", "AVWEDKW", "EWKAVDW", "VKDWAEW", "DAWVEKW"))]
+    shown = [letters(f"{a}DVW{b}", 3, i) for i, (a, b) in enumerate(zip("KAEVWD", "AEKDVW", strict=True))]
+    rule = TokenLabeller().propose(Evidence(7, shown, [], others, []))
+    assert rule.text == "at 'W' after 'DV'"
+    assert rule.where(list("DVWAW")).tolist() == [False, False, True, False, False]
+    after = [letters(f"{a}DV{b}{a}", 3, i) for i, (a, b) in enumerate(zip("KAEVWD", "AEKDVW", strict=True))]
+    rule = TokenLabeller().propose(Evidence(7, after, [], others, []))
+    assert rule.text == "right after 'DV'"
+    assert rule.where(list("DVEDV")).tolist() == [False, False, True, False, False]  # nothing follows the last one
+
+
+def test_where_a_token_says_it_no_run_is_named():
+    assert TokenLabeller().propose(EVIDENCE).text == "at ' cat'"

@@ -13,7 +13,9 @@ from workbench.features.index.index import build_index
 from workbench.features.search import codes as coding
 from workbench.features.search.bit_sets import all_of, bits_of, in_most, members, size, without
 from workbench.features.search.codes import encode
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.features.search.rarity import Rarity
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 POSITIVE = ["the cat sat", "the cat ran to the mat", "a cat"]
 NEGATIVE = ["the dog ran", "and the mat"]
@@ -140,7 +142,7 @@ def test_a_better_feature_that_the_filters_leave_out_is_named_with_what_lets_it_
 
 def test_rarity_counts_the_texts_that_are_at_least_as_active(bench: Workbench, tmp_path: Path):
     texts = ["the cat sat on the mat", "the dog ran to the cat", "and the mat", "to the dog and the cat"]
-    rarity, features = build_index(bench.model, bench.sae, texts, tmp_path, progress=False).rarity, np.arange(64)
+    rarity, features = Rarity.of(build_index(bench.model, bench.sae, texts, tmp_path, progress=False)), np.arange(64)
     peaks = np.stack([dense(bench, text).amax(0).numpy() for text in texts])
     for share in (0.9, 0.5, 0.2, 0.07):
         level = np.stack([peaks.max(0) * share, np.zeros(64)], axis=1).astype(np.float32)
@@ -185,3 +187,21 @@ def test_hostile_prompts_and_labels_are_shown_as_text(model, sae):
     html = found._repr_html_()
     assert len(found.table) and "alert(1)" in html
     assert not {"<script", "<img", "\u202e", "</td></td>"} & {part for part in ("<script", "<img", "\u202e", "</td></td>") if part in html}
+
+
+def test_a_search_at_the_last_tokens_counts_nothing_else(bench: Workbench):
+    prompts = ["the cat sat on the", "the dog ran to"]
+    found = bench.find(prompts, at_last=True, top=1000)
+    acts = [dense(bench, prompt)[-1] for prompt in prompts]
+    active = set(torch.stack(acts).gt(0).sum(0).ge(2).nonzero()[:, 0].tolist())
+    assert set(found.table["feature"]) == active and "at the last token of each" in found.wants
+    expected = {feature: float(np.mean([act[feature].item() for act in acts])) for feature in active}
+    assert dict(zip(found.table["feature"], found.table["mean_activation"], strict=True)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_fewer_than_ten_texts_like_the_prompts_are_said_to_be_few(bench: Workbench, tmp_path: Path):
+    texts = [*POSITIVE, *NEGATIVE, *(f"the dog {'ran ' * n}" for n in range(1, 20))]
+    index = build_index(bench.model, bench.sae, texts, tmp_path, progress=False)
+    note = Workbench(model=bench.model, sae=bench.sae, index=index).find(POSITIVE, NEGATIVE).note
+    n = int(re.search(r"the (\d+) of the index's", note)[1])
+    assert n < 10 and f": {n} are few to tell features apart by" in note

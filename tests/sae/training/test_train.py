@@ -8,7 +8,9 @@ import pytest
 import torch
 from made_stream import D_IN, D_SAE, Planted, PlantedMany
 
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.model.gemm import SETTING
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 from workbench.sae.training.learner import Learner, Source
 from workbench.sae.training.monitor import TrainingHistory, is_notebook
 from workbench.sae.training.recipe import ROWS_AT_ONCE, initialize
@@ -144,11 +146,20 @@ def test_the_fast_steps_train_the_sae_of_the_plain_ones(kind: dict, monkeypatch:
     assert (fast.W_dec - plain.W_dec).abs().max() < 1e-3
 
 
-def test_bfloat16_trains_nearly_the_same_sae():
+def test_bfloat16_trains_nearly_the_same_sae(monkeypatch):
+    monkeypatch.setenv(SETTING, "bfloat16")
     cfg = dict(d_sae=D_SAE, n_steps=300, lr=3e-3, l1=1.0)
     fine, coarse = (train(Planted(), TrainConfig(**cfg, precision=precision), progress=False) for precision in ("float32", "bfloat16"))
     assert coarse.fingerprint() != fine.fingerprint() and coarse.W_dec.dtype == torch.float32
     assert coarse.cfg.metadata["loss"] == pytest.approx(fine.cfg.metadata["loss"], rel=0.02)
+
+
+def test_bfloat16_is_not_taken_where_the_device_is_slower_at_it_and_the_plan_says_so(monkeypatch, capsys):
+    monkeypatch.setenv(SETTING, "float32")
+    cfg = dict(d_sae=D_SAE, n_steps=20)
+    fine, asked = (train(Planted(), TrainConfig(**cfg, precision=precision)) for precision in ("float32", "bfloat16"))
+    assert asked.fingerprint() == fine.fingerprint()
+    assert "products in float32, as WORKBENCH_PRODUCTS asks" in capsys.readouterr().err
 
 
 def test_metrics_go_to_the_callback_and_to_the_file(tmp_path):

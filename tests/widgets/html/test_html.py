@@ -33,7 +33,7 @@ def hostile_ranking():
 def test_the_report_has_only_what_untrusted_notebooks_keep():
     found = Tags(ranking_html(made_ranking()))
     assert set(found.tags) <= {"div", "span", "b", "br", "table", "tr", "th", "td", "img", "details", "summary"}
-    assert {name for name, _ in found.attributes} <= {"style", "title", "src", "width", "height", "alt"}
+    assert {name for name, _ in found.attributes} <= {"class", "style", "title", "src", "width", "height", "alt"}
     assert all(value.startswith("data:image/svg+xml;base64,") for name, value in found.attributes if name == "src")
     assert "var(" not in ranking_html(made_ranking())  # JupyterLab's sanitizer drops a color that is a variable
 

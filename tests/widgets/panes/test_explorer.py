@@ -3,15 +3,19 @@
 import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
+from made_index import contents
 from made_models import TEXT, random_sae
 
 from widgets import CardPane, Explorer, PromptPane, explore
 from widgets.panes.jobs import turn_of
 from workbench.bench import Workbench
+from workbench.benches import load
 from workbench.circuits.metrics import logit_diff
 from workbench.features.index.index import FeatureIndex, build_index
 
@@ -170,7 +174,24 @@ def test_the_code_is_python_that_ranks_and_restores(explorer: Explorer):
     explorer.feature = 3
     for line in ("ranking = bench.rank('the cat sat on the', wb.logit_diff(' mat', ' dog'))", "bench.feature(3)", "explorer.restore({"):
         assert line in explorer.code
-    compile(explorer.code.replace("the folder of its SAE", "''"), "code", "exec")
+    assert "bench = wb.Workbench(model=model, sae=sae)  # as you made them" in explorer.code
+    compile(explorer.code, "code", "exec")
+
+
+def test_the_code_runs_for_a_model_of_ones_own(folders: tuple[Path, Path], tmp_path: Path):
+    texts = ["Fact: The capital of the state", "Kobe Bryant played basketball"]
+    made = load(str(folders[0]), sae=folders[1], start_token=None)
+    index = build_index(made.model, made.sae, texts, tmp_path / "index", progress=False)
+    explorer = Explorer(replace(made, index=index))
+    explorer.pane["prompt"].prompt = "Fact: The capital of the"
+    explorer.pane["prompt"].answer = " state"
+    explorer.pane["prompt"].run().wait(60)
+    known: dict[str, Any] = {}
+    exec(explorer.to_python(), known)
+    assert known["bench"].index.folder == index.folder and known["ranking"].start_token == ""
+    assert known["ranking"].table.equals(explorer.pane["ranking"].ranking.table)
+    known["explorer"].close()
+    explorer.close()
 
 
 def test_another_sae_gives_the_panes_of_its_own(explorer: Explorer, bench: Workbench):
@@ -182,7 +203,9 @@ def test_another_sae_gives_the_panes_of_its_own(explorer: Explorer, bench: Workb
     assert explorer.pane["ranking"].ranking.hook_name == "blocks.2.hook_resid_pre"
 
 
-def test_the_map_comes_when_it_is_looked_at_and_a_point_of_another_dictionary_is_looked_through(explorer: Explorer, monkeypatch):
+def test_the_map_comes_when_it_is_looked_at_and_a_point_of_another_dictionary_is_a_preview_until_it_is_followed(
+    explorer: Explorer, monkeypatch
+):
     rows = [(sae, i, 0.1 * i, 0.2 * i, 0, 0.1, "") for sae in ("a", "b") for i in range(9)]
     table = pd.DataFrame(rows, columns=["sae", "feature", "x", "y", "cluster", "density", "label"])
     monkeypatch.setattr(Workbench, "map", lambda self: SimpleNamespace(table=table))
@@ -191,8 +214,12 @@ def test_the_map_comes_when_it_is_looked_at_and_a_point_of_another_dictionary_is
     explorer._drawing.wait(60)
     explorer.pane["map"].feature = 4
     assert explorer.feature == 4 and explorer.bench.sae_name == "a"
+    ranking = explorer.pane["ranking"].ranking
     explorer.pane["map"].set_state({"feature": 5, "sae_name": "b"})
-    assert explorer.bench.sae_name == explorer.pane["prompt"].sae == "b"
+    assert (explorer.feature, explorer.bench.sae_name) == (4, "a") and explorer.pane["ranking"].ranking is ranking
+    assert (explorer.preview["sae"], explorer.preview["feature"]) == ("b", 5)
+    explorer.follow()
+    assert explorer.bench.sae_name == explorer.pane["prompt"].sae == "b" and not explorer.preview
     assert {name: pane.feature for name, pane in explorer.pane.items()} == dict.fromkeys(explorer.pane, 5)
 
 
@@ -206,13 +233,91 @@ def test_a_text_of_ones_own_is_read_by_the_selected_feature(bench: Workbench):
     assert card.tried["values"] == pytest.approx([expected.get(1, 0.0), expected.get(2, 0.0)], abs=1e-4)
 
 
-def test_a_label_is_kept_in_the_index_and_shown(bench: Workbench):
-    card = CardPane(bench, feature=5)
-    card.label("</script> five")
-    assert bench.index.labels()[5].text == "</script> five" and bench.index.labels()[5].origin == "a person"
-    assert card.title == "</script> five" and "&lt;/script&gt; five" in card.html
-    card.label("")
-    assert 5 not in bench.index.labels()
+def test_a_label_is_the_persons_own_and_shown_everywhere_at_once(explorer: Explorer, own_labels: Path):
+    before = contents(explorer.bench.index.folder)
+    feature = explorer.first_feature()
+    explorer.pane["finder"].positive = ["the cat"]
+    explorer.pane["finder"].run().wait(60)
+    explorer.pane["steering"].strengths = {feature: 1.0}
+    explorer.pane["card"].label("</script> mine")
+    assert explorer.pane["card"].title == "</script> mine" and "&lt;/script&gt; mine" in explorer.pane["card"].html
+    assert explorer.pane["ranking"].view["rows"][0]["label"] == "</script> mine" == explorer.pane["ranking"].detail["label"]
+    assert explorer.pane["steering"].about[str(feature)]["label"] == "</script> mine"
+    assert set(explorer.pane["finder"].found.table.set_index("feature")["label"].get([feature], [])) <= {"</script> mine"}
+    assert contents(explorer.bench.index.folder) == before and own_labels.is_file()
+    explorer.pane["card"].unlabel()
+    assert explorer.pane["card"].title == "" and explorer.pane["ranking"].view["rows"][0]["label"] != "</script> mine"
+
+
+def test_nothing_is_lost_by_looking_through_another_sae(explorer: Explorer):
+    ranking, feature = explorer.pane["ranking"].ranking, explorer.feature
+    explorer.pane["finder"].positive, explorer.pane["steering"].strengths = ["the cat"], {3: 1.5}
+    panes = dict(explorer.pane)
+    explorer.pane["prompt"].sae = "b"
+    assert explorer.pane["finder"].positive == [] and explorer.pane["steering"].strengths == {}
+    explorer.pane["prompt"].sae = "a"
+    assert explorer.pane == panes and explorer.pane["finder"].positive == ["the cat"]
+    assert explorer.pane["ranking"].ranking is ranking and explorer.feature == feature
+
+
+def test_back_and_forward_return_to_questions_and_features_without_measuring_again(explorer: Explorer):
+    first, asking = explorer.feature, explorer.pane["prompt"]
+    rankings = [explorer.pane["ranking"].ranking]
+    explorer.feature = 7
+    asking.prompt = "the dog ran to the"
+    asking.run().wait(60)
+    rankings.append(explorer.pane["ranking"].ranking)
+    asking.prompt = "half a thou"  # typed, and not asked
+    explorer.back()
+    assert asking.prompt == "the dog ran to the" and explorer.pane["ranking"].ranking is rankings[1]
+    for _ in range(20):
+        explorer.back()
+    assert (asking.prompt, explorer.feature) == (PROMPT, first) and explorer.pane["ranking"].ranking is rankings[0]
+    assert explorer.can_go == [False, True] and not explorer.pane["ranking"].stale
+    for _ in range(20):
+        explorer.forward()
+    assert asking.prompt == "half a thou" and explorer.can_go == [True, False]
+    assert [each["prompt"] for each in asking.asked] == ["half a thou", "the dog ran to the", PROMPT]
+    asking._hear(None, {"do": "recall", "at": 2}, [])
+    assert asking.prompt == PROMPT and explorer.pane["ranking"].ranking is rankings[0]
+
+
+def test_rows_of_another_question_say_so_and_a_new_question_selects_its_first_feature(explorer: Explorer, bench: Workbench):
+    asking, rows = explorer.pane["prompt"], explorer.pane["ranking"]
+    asking.prompt = "the dog ran to the"
+    assert rows.stale == f"“{PROMPT}”  mat rather than  dog"
+    explorer.feature = next(
+        i for i in range(64) if i not in set(bench.rank(asking.prompt, logit_diff(" mat", " dog"), progress=False).table["feature"])
+    )
+    asking.run().wait(60)
+    assert not rows.stale and explorer.feature == explorer.first_feature() == rows.detail["feature"]
+
+
+def test_an_answer_that_the_model_would_not_give_is_flagged(bench: Workbench):
+    pane = PromptPane(bench, prompt=PROMPT)
+    pane._asking.wait(60)
+    assert pane.standing == {}
+    first, last = pane.next_tokens[0]["token"], pane.next_tokens[-1]["token"]
+    pane.answer = last
+    assert (pane.standing["token"], pane.standing["rank"]) == (last, 8) and pane.standing["first"]["token"] == first
+    assert pane.run().wait(60).stage == "done"
+    assert pane.ranking.standing.rank == 8 and repr(first) in pane.ranking.caveat and "#8" in pane.ranking.caveat
+    pane.answer = first
+    assert pane.standing["rank"] == 1 and bench.rank(PROMPT, logit_diff(first), progress=False).caveat == ""
+
+
+def test_a_state_with_a_map_restores_where_no_map_is_drawn_yet(explorer: Explorer, bench: Workbench, monkeypatch):
+    table = pd.DataFrame(
+        [("a", i, 0.1 * i, 0.2 * i, 0, 0.1, "") for i in range(9)], columns="sae feature x y cluster density label".split()
+    )
+    monkeypatch.setattr(Workbench, "map", lambda self: SimpleNamespace(table=table))
+    explorer.tab = "map"
+    explorer._drawing.wait(60)
+    explorer.pane["map"].query = "cats"
+    other = Explorer(bench)
+    other.restore(explorer.state())
+    other._drawing.wait(60)
+    assert other.pane["map"].query == "cats"
 
 
 def test_a_saved_file_holds_the_pages_of_the_ranked_features(explorer: Explorer):

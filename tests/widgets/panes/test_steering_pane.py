@@ -4,11 +4,14 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from made_index import TEXTS
 from made_models import D_SAE, random_sae
 from traitlets import TraitError
 
 from widgets import SteeringPane
 from workbench.bench import Workbench
+from workbench.circuits.evidence.reference import usual_norm
+from workbench.features.index.index import build_index
 
 PROMPT = "the cat sat on the"
 HOSTILE = "</script><img src=x onerror=window.hacked=1>\n"
@@ -42,13 +45,28 @@ def test_a_run_gives_what_bench_steer_gives(bench):
 def test_the_selection_gets_a_slider_once(bench):
     pane = SteeringPane(bench, feature=3)
     pane.add()
-    assert pane.strengths == {3: 5.0}
+    assert pane.strengths == {3: 1.0}, "its own largest activation, until more is known"
     pane.strengths = {3: -1.0}
     pane.add()
     assert pane.strengths == {3: -1.0}
     pane.feature = None
     pane.add()
     assert pane.strengths == {3: -1.0}
+
+
+def test_a_slider_starts_at_the_features_own_safe_limit(model, tmp_path):
+    index = build_index(model, random_sae(), TEXTS[:8], tmp_path, progress=False)
+    bench = Workbench(model=model, sae=random_sae(), index=index)
+    feature = int(index.table["max_act"].idxmax())
+    pane = SteeringPane(bench, feature=feature, prompt="the")
+    pane.add()
+    pane._asking.wait(60)
+    limit = pane.about[str(feature)]["limit"]
+    assert 0 < limit <= 10 and pane.strengths == {feature: limit}
+    assert usual_norm(bench) / index.table["max_act"].max() == pytest.approx(limit, abs=0.5), "of many tokens, not of a prompt of two"
+    pane.max_new_tokens = 3
+    pane.run().wait(60)
+    assert not [note for note in pane.view["notes"] if "beyond" in note], "where it starts is no warning zone"
 
 
 def test_what_a_page_sends_are_numbers_again(bench):

@@ -47,9 +47,9 @@ function render({ model, el }) {
   function draw() {
     const view = model.get("view");
     table.hidden = !view.heads;
-    if (!view.heads) return;
+    if (!view.heads) return about.replaceChildren(node("span", { class: "wbp-faint" }, model.get("feature") == null ? "Choose a row of the ranking: which heads read its token and carry its effect to the answer?" : "Which heads read the chosen token and carry the feature's effect to the answer?"));
     const name = view.label ? `${view.label} (${view.feature})` : `feature ${view.feature}`;
-    const isOld = view.chosen.feature !== model.get("feature") || view.chosen.prompt !== model.get("prompt");
+    const isOld = ["feature", "prompt", "pos"].some((name) => view.chosen[name] !== model.get(name));
     about.replaceChildren(
       node("b", {}, name), " at ", node("code", {}, view.tokens[view.pos]), ` has effect ${number(view.effect, true, Math.abs(view.effect))} on `, node("code", {}, view.answer), ". ",
       node("span", { class: "wbp-faint" }, `Moved: what of it is gone when the head cannot read that token; over all ${several(view.n_heads, "head")}, one at a time, ${number(view.total, true, Math.abs(view.effect))}.${view.pos === view.tokens.length - 1 ? " From the last position no head has to carry it." : ""}${isOld ? " The selection or the prompt has changed since." : ""}`),
@@ -85,7 +85,7 @@ function render({ model, el }) {
 
   const theme = () => root.classList.toggle("wbp-dark", isDark(root));
   const unwatch = watch(model, [
-    [["view", "feature", "prompt"], draw],
+    [["view", "feature", "prompt", "pos"], draw],
     [["progress"], work.draw],
   ]);
   const untheme = onTheme(theme);
@@ -95,4 +95,4 @@ function render({ model, el }) {
   return () => (unwatch(), untheme());
 }
 
-export default { render };
+export default { render: named(render) };

@@ -4,18 +4,34 @@
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbk" });
   const name = node("input", { "aria-label": "Label of this feature", placeholder: "call it something", spellcheck: "false" });
-  const save = button("Set label", () => model.send({ do: "label", text: name.value }));
+  const drafts = new Map(); // feature → a label that is typed and not set yet: it waits for its feature
+  let named = null; // the feature whose label is in the box
+  const save = button("Set label", () => {
+    drafts.delete(named);
+    model.send({ do: "label", text: name.value, feature: named });
+  });
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
   const json = button("Copy JSON", () => copy(JSON.stringify(JSON.parse(model.get("facts")), null, 1), "JSON"));
+  const undo = button("Undo", () => model.send({ do: "unlabel" }), { title: "take back the last label that you gave this feature" });
+  const mine = node("span", { class: "wbp-faint" });
+  const carry = button("Export", () => model.send({ do: "export" }), { title: "your labels, of all SAEs, as a file to keep or share" });
+  const file = node("input", { type: "file", accept: ".json,application/json", class: "wbp-hidden", tabindex: -1, "aria-label": "File of labels" });
+  const bring = button("Import …", () => file.click(), { title: "lays the labels of such a file over these" });
+  file.onchange = async () => {
+    const [chosen] = file.files;
+    file.value = "";
+    if (chosen) model.send({ do: "import", text: await chosen.text() });
+  };
+  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "more"), mine, node("div", { class: "wbp-bar" }, carry, bring, file, button("Copy HTML", () => copy(model.get("html"), "HTML")), json));
   const tools = node(
     "div",
     { class: "wbk-tools" },
     name,
     save,
+    undo,
+    owned,
     node("span", { class: "wbp-push" }, copied),
-    button("Copy HTML", () => copy(model.get("html"), "HTML")),
-    json,
   );
   const page = node("div", { class: "wbk-page" });
   const weaker = node("details", {}, node("summary", { "data-lm-suppress-shortcuts": "true" }, "From strong to weak"), node("div"));
@@ -48,9 +64,12 @@ function render({ model, el }) {
     }
     for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
     for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
-    if (el.getRootNode().activeElement !== name) name.value = model.get("title");
+    fillName();
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
-    name.hidden = save.hidden = !model.get("can_label");
+    const { n = 0, path = "", is_shown = false } = model.get("own");
+    for (const each of [name, save, carry, bring]) each.hidden = Boolean(model.isSaved);
+    undo.hidden = !is_shown || Boolean(model.isSaved);
+    mine.textContent = model.isSaved ? "" : `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
   }
 
   // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
@@ -77,21 +96,33 @@ function render({ model, el }) {
     change(model, { feature: Number(link.getAttribute("href").slice(1)) });
   };
   let typing;
+  const ask = () => {
+    clearTimeout(typing);
+    if (text.value !== model.get("text")) change(model, { text: text.value });
+  };
   text.oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => change(model, { text: text.value }), 200);
+    typing = setTimeout(ask, 200);
   };
+  text.onchange = ask;
   name.onkeydown = (event) => event.key === "Enter" && save.click();
-  text.value = model.get("text");
+  name.oninput = () => drafts.set(named, name.value);
+  const fillName = filled(name, () => {
+    named = model.get("feature");
+    return drafts.get(named) ?? model.get("title");
+  });
+  const fillText = filled(text, () => model.get("text"));
+  fillText();
   text.disabled = Boolean(model.isSaved);
   drawPage();
   drawTried();
   return watch(model, [
-    [["html", "problem", "can_label", "progress", "title", "facts"], drawPage],
+    [["html", "problem", "own", "progress", "title", "facts"], drawPage],
+    [["exported"], () => download("labels.json", model.get("exported").text, "application/json", root)],
     [["weaker"], drawWeaker],
     [["tried"], drawTried],
-    [["text"], () => el.getRootNode().activeElement !== text && (text.value = model.get("text"))],
+    [["text"], fillText],
   ]);
 }
 
-export default { render };
+export default { render: named(render) };

@@ -9,7 +9,6 @@ export function answer(model, { pages }) {
     model.set("facts", facts);
     model.set("html", html);
   };
-  model.set("can_label", false);
   model.on("saved", show);
   show();
 }

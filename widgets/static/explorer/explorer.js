@@ -1,6 +1,16 @@
 // Draws the panes on one screen: the question above, the ranking beside one of the others, chosen by a tab; and takes the state away, as
 // code, JSON or a file. The panes draw themselves; what they share is the selection, which Python (or page.js) hands on.
 
+const KEYS = [
+  ["Enter", "in the question: rank"],
+  ["Shift+Enter", "in the question: a new line"],
+  ["↑ ↓ PgUp PgDn", "in the table: choose a row, turn the page"],
+  ["Alt+← Alt+→", "back and forward: questions, features, SAEs"],
+  ["← →", "on the tabs: the pane beside the ranking"],
+  ["B", "on a next token: make it the baseline; Enter makes it the answer"],
+  ["?", "these keys"],
+  ["Esc", "closes them, and a preview"],
+];
 const BESIDE = ["card", "finder", "steering", "map", "attention"];
 
 async function render({ model, el, host, signal }) {
@@ -9,6 +19,11 @@ async function render({ model, el, host, signal }) {
   const tabs = node("div", { class: "wbe-tabs", role: "tablist", "aria-label": "Beside the ranking" });
   const shown = node("div", { class: "wbe-shown" });
   const waiting = node("p", { class: "wbp-faint", role: "status" });
+  const preview = node("section", { class: "wbe-preview", "aria-label": "Preview", hidden: true });
+  const back = button("‹", () => model.send({ do: "back" }), { class: "wbp-icon", "aria-label": "Back", title: "back to what was looked at before (Alt+←)" });
+  const forward = button("›", () => model.send({ do: "forward" }), { class: "wbp-icon", "aria-label": "Forward", title: "forward again (Alt+→)" });
+  const keys = node("section", { class: "wbe-keys", role: "dialog", "aria-label": "Keys", hidden: true }, node("h4", {}, "Keys"), node("dl", {}, ...KEYS.flatMap(([key, does]) => [node("dt", {}, key), node("dd", {}, does)])));
+  const help = button("? keys", () => (keys.hidden = !keys.hidden), { title: "what the keys do (?)" });
   const said = node("span", { class: "wbp-faint", role: "status" });
   const copy = (name, what) => copyText(model.get(name), root).then(() => (said.textContent = `${what} copied`));
   const foot = node(
@@ -17,11 +32,12 @@ async function render({ model, el, host, signal }) {
     button("Copy as Python", () => copy("code", "Python"), { title: "code that makes this view again" }),
     button("Copy as JSON", () => copy("facts", "JSON"), { title: "the state: explorer.restore(…) takes it" }),
     model.isSaved ? null : button("Save as HTML", () => model.send({ do: "save" }), { title: "one file that opens offline" }),
+    help,
     said,
   );
-  right.append(tabs, waiting, shown);
+  right.append(node("div", { class: "wbe-head" }, model.isSaved ? null : node("span", { class: "wbe-ways" }, back, forward), tabs), preview, waiting, shown);
   const dead = node("p", { class: "wbp-wrong", role: "alert", hidden: true }, "The kernel that computed for this view is gone: run the cell again.");
-  root.append(dead, top, node("div", { class: "wbe-middle" }, left, right), foot);
+  root.append(dead, top, node("div", { class: "wbe-middle" }, left, right), foot, keys);
   el.append(root);
 
   const drawn = new Map(); // reference → its element
@@ -71,19 +87,56 @@ async function render({ model, el, host, signal }) {
     here.setAttribute("aria-label", chosen.title);
   }
 
-  const download = (content) => {
+  // A feature of another SAE, beside what there is: nothing is left for it until it is followed.
+  function drawPreview() {
+    const { sae, feature, title, html } = model.get("preview");
+    preview.hidden = feature == null;
+    if (preview.hidden) return preview.replaceChildren();
+    const page = node("div", { class: "wbe-previewed" });
+    page.innerHTML = html; // escaped in Python, as a card is
+    for (const each of page.querySelectorAll("summary")) each.setAttribute("data-lm-suppress-shortcuts", "true");
+    preview.replaceChildren(node("div", { class: "wbp-bar" }, node("b", {}, title || `feature ${feature}`), node("span", { class: "wbp-faint" }, ` feature ${feature} of ${sae}`), button(`Look through ${sae}`, () => model.send({ do: "follow" }), { class: "wbp-main" }), button("✕", () => model.send({ do: "leave" }), { class: "wbp-icon", "aria-label": "Close the preview" })), page);
+  }
+
+  function drawWays() {
+    const [canBack, canForward] = model.get("can_go");
+    back.disabled = !canBack;
+    forward.disabled = !canForward;
+  }
+
+  // A box that is typed in is left first: what is in it is told, and then the answer may be written there.
+  function go(way) {
+    const active = el.getRootNode().activeElement;
+    if (root.contains(active) && /^(INPUT|TEXTAREA)$/.test(active.tagName)) active.blur();
+    model.send({ do: way });
+  }
+  root.addEventListener("keydown", (event) => {
+    const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !["checkbox", "range"].includes(event.target.type);
+    const way = event.altKey && { ArrowLeft: "back", ArrowRight: "forward" }[event.key];
+    if (way && !model.isSaved) (event.preventDefault(), event.stopPropagation(), go(way));
+    else if (event.key === "?" && !isTyping) (event.preventDefault(), (keys.hidden = !keys.hidden));
+    else if (event.key === "Escape" && !keys.hidden) keys.hidden = true;
+    else if (event.key === "Escape" && !preview.hidden && !isTyping) model.send({ do: "leave" });
+  }, true);
+
+  const keep = (content) => {
     if (!content.page) return;
-    const link = node("a", { download: content.name, href: URL.createObjectURL(new Blob([content.page], { type: "text/html" })) });
-    link.click();
+    download(content.name, content.page, "text/html", root);
     said.textContent = `${content.name} saved`;
   };
   const die = () => (dead.hidden = false); // a view is drawn while its kernel lives: the only change to come is that it does not
-  model.on("msg:custom", download);
+  model.on("msg:custom", keep);
   model.on("comm_live_update", die);
   drawPanes();
-  const unwatch = watch(model, [[["panes", "tab", "waiting"], drawPanes]]);
+  drawPreview();
+  drawWays();
+  const unwatch = watch(model, [
+    [["panes", "tab", "waiting"], drawPanes],
+    [["preview"], drawPreview],
+    [["can_go"], drawWays],
+  ]);
   return () => {
-    model.off("msg:custom", download);
+    model.off("msg:custom", keep);
     model.off("comm_live_update", die);
     unwatch();
   };
@@ -102,4 +155,4 @@ async function arrived(host, reference, el, signal) {
   }
 }
 
-export default { render };
+export default { render: named(render) };

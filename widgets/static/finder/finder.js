@@ -7,6 +7,14 @@ const SLIDERS = [
   { name: "max_density", title: "active on at most", max: 100, to: (t) => Number((10 ** (-5 + t / 20)).toPrecision(2)), from: (v) => 20 * (5 + Math.log10(v)), say: (v) => `${brief(100 * v)} % of tokens` },
 ];
 
+const MEANS = {
+  score: "how well the feature tells texts like the positive prompts from others: F1 over the index's texts; without an index, its mean activation",
+  positive: "on how many of the positive prompts it is active",
+  weakest: "its largest activation on the positive prompt where that is smallest",
+  negative: "its largest activation on any negative prompt",
+  density: "the share of the index's tokens at which it is active",
+};
+
 function render({ model, el }) {
   const isLive = Boolean(model.widget_manager);
   const set = (name, prompts) => {
@@ -14,8 +22,8 @@ function render({ model, el }) {
     if (model.get("positive").length) model.send({ do: "run" });
   };
   const lists = {
-    positive: promptList("positive", "has it; Enter adds; paste lines", (prompts) => set("positive", prompts)),
-    negative: promptList("negative", "lacks it; Enter adds; paste lines", (prompts) => set("negative", prompts)),
+    positive: promptList("positive", "a text that has it · Enter adds it", (prompts) => set("positive", prompts)),
+    negative: promptList("negative", "a text that lacks it · Enter adds it", (prompts) => set("negative", prompts)),
   };
   const work = worker(model, "Find", "searching needs the model: open the notebook");
   const sliders = SLIDERS.map(({ name, title, max, to, from, say }) => {
@@ -90,11 +98,11 @@ function render({ model, el }) {
     if (!view.rows) return;
     note.textContent = view.note;
     removed.replaceChildren(
-      ...view.removed.map((each) => node("span", {}, node("span", { class: "wbp-faint" }, each.filter), ` −${count(each.n_removed)} → `, node("b", {}, count(each.n_before - each.n_removed)))),
+      ...view.removed.map((each) => node("span", {}, node("span", { class: "wbp-faint" }, `${each.filter}: `), `${count(each.n_before)} → `, node("b", {}, count(each.n_before - each.n_removed)))),
     );
-    const names = ["feature", view.unit === "F1" ? "score, F1" : "score", "on positive", "least there", view.prompts.length > view.n_positive ? "most on negative" : null, view.rows.some((row) => row.density != null) ? "density" : null];
+    const names = ["feature", "score", "positive", "weakest", view.prompts.length > view.n_positive ? "negative" : null, view.rows.some((row) => row.density != null) ? "density" : null];
     const shown = names.map((name) => name != null);
-    head.replaceChildren(node("tr", {}, ...names.filter(Boolean).map((name, i) => node("th", { scope: "col", class: i ? "wbp-number" : null }, name))));
+    head.replaceChildren(node("tr", {}, ...names.filter(Boolean).map((name, i) => node("th", { scope: "col", class: i ? "wbp-number" : null, title: MEANS[name] }, name))));
     head.firstChild.removeAttribute("data-lm-suppress-shortcuts");
     const most = Math.max(...view.rows.map((row) => Math.abs(row.score ?? 0)), 0);
     const strongest = Math.max(...view.rows.map((row) => row.mean_activation ?? 0), 0);
@@ -102,7 +110,7 @@ function render({ model, el }) {
     const hadFocus = body.contains(root.getRootNode().activeElement);
     const lines = view.rows.map((row, i) => {
       const cells = [
-        node("td", { class: "wbf-name", title: row.label || null }, node("b", {}, row.label || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null),
+        node("td", { class: "wbf-name", title: row.label || null }, node("b", {}, row.label.replace(/ [01]\.\d\d$/, "") || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null),
         bar(row.score, most),
         node("td", { class: "wbp-number" }, `${row.n_positive} of ${view.n_positive}`),
         node("td", { class: "wbp-number" }, number(row.min_activation, false, strongest)),
@@ -162,4 +170,4 @@ function render({ model, el }) {
   return () => (unwatch(), untheme());
 }
 
-export default { render };
+export default { render: named(render) };

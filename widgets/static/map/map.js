@@ -91,10 +91,16 @@ function render({ model, el }) {
   listenToKeys(over, scene, acts, listenToPointer(over, scene, acts, isArmed));
 
   let typing;
+  const ask = () => {
+    clearTimeout(typing);
+    if (query.value !== model.get("query")) change(model, { query: query.value });
+  };
   query.oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => change(model, { query: query.value }), 120);
+    typing = setTimeout(ask, 120);
   };
+  query.onchange = ask;
+  const fill = filled(query, () => model.get("query"));
   query.onkeydown = (event) => {
     const found = event.key === "Enter" ? scene.found(query.value) : [];
     if (!found.length) return;
@@ -106,7 +112,7 @@ function render({ model, el }) {
 
   // --- from the traits, the theme and the window to the scene
   function controls() {
-    if (root.getRootNode().activeElement !== query) query.value = model.get("query");
+    fill();
     color.value = model.get("color_by");
     recolor();
   }
@@ -127,7 +133,7 @@ function render({ model, el }) {
     [["color_by", "query", "hidden"], controls],
     [["lassoed"], () => (recolor(), list())],
     [["view"], repaint],
-    [["scores"], () => (scene.read(), controls())],
+    [["scores", "numbers", "texts"], () => (scene.read(), controls(), say())],
   ]);
   const untheme = onTheme(() => (dress(), recolor()));
   const observer = new ResizeObserver(resize);
@@ -144,4 +150,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { render: named(render) };

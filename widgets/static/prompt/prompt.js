@@ -5,9 +5,9 @@ const percent = (p) => (p >= 0.995 ? "> 99 %" : p >= 0.01 ? `${Math.round(100 * 
 
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbq" });
-  const prompt = node("textarea", { rows: 1, "aria-label": "Prompt", placeholder: "a text whose next token you want explained", spellcheck: "false" });
-  const answer = node("input", { "aria-label": "Answer", size: 16, spellcheck: "false" });
-  const baseline = node("input", { "aria-label": "Baseline", size: 16, placeholder: "the mean logit", spellcheck: "false" });
+  const prompt = node("textarea", { rows: 1, "aria-label": "Prompt", placeholder: "a text whose next token you want explained", title: "Enter ranks; Shift+Enter makes a new line", spellcheck: "false" });
+  const answer = node("input", { "aria-label": "Answer", title: "the token whose logit is explained; empty: the model's own first", size: 12, spellcheck: "false" });
+  const baseline = node("input", { "aria-label": "Baseline", title: "the token that it is compared with; empty: the mean over the vocabulary", size: 12, placeholder: "the mean logit", spellcheck: "false" });
   const sae = node("select", { "aria-label": "SAE" });
   const run = button("Rank", () => model.send({ do: isRunning() ? "cancel" : "run" }), { class: "wbp-main" });
   const tokens = node("div", { class: "wbq-tokens", "aria-label": "Tokens" });
@@ -15,18 +15,22 @@ function render({ model, el }) {
   const bar = node("div", { class: "wbq-bar", role: "progressbar", "aria-label": "Effects measured", "aria-valuemin": 0 }, node("i"));
   const status = node("span", { class: "wbp-faint wbq-status", role: "status" });
   const wrong = node("div", { class: "wbq-wrong wbp-wrong", role: "alert" });
+  const flag = node("div", { class: "wbq-flag", role: "status", "aria-label": "What the model says itself" });
+  const asked = node("select", { "aria-label": "Questions asked before, and to begin with", title: "return to a question, with what was measured of it; or begin with one" });
   root.append(
-    node("div", { class: "wbq-line" }, prompt),
+    node("div", { class: "wbq-line wbq-asking" }, prompt, asked),
     tokens,
     node("div", { class: "wbq-line" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), run, status, node("label", { class: "wbp-push" }, "SAE ", sae)),
     offered,
+    flag,
     bar,
     wrong,
   );
   el.append(root);
   for (const each of [prompt, answer, baseline]) each.readOnly = Boolean(model.isSaved); // a saved page has no model to ask
-  for (const each of [run, sae]) each.disabled = Boolean(model.isSaved);
+  for (const each of [run, sae, asked]) each.disabled = Boolean(model.isSaved);
 
+  const boxes = [["prompt", prompt], ["answer", answer], ["baseline", baseline]];
   const isRunning = () => ["waiting", "running"].includes(model.get("progress").stage);
   const send = (name, box) => {
     if (model.get(name) !== box.value) change(model, { [name]: box.value });
@@ -36,9 +40,8 @@ function render({ model, el }) {
     prompt.style.height = `${Math.min(prompt.scrollHeight + 2, 140)}px`;
   };
 
-  // A box that is being typed in keeps what was typed; any other shows the trait.
   function drawTyped() {
-    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) if (box !== el.getRootNode().activeElement || !isTyping) box.value = model.get(name);
+    for (const fill of fills) fill();
     grow();
   }
 
@@ -55,7 +58,7 @@ function render({ model, el }) {
       const is = token === model.get("answer") ? "answer" : token === model.get("baseline") ? "baseline" : null;
       const chip = button("", (event) => change(model, { [event.shiftKey ? "baseline" : "answer"]: token }), {
         class: `wbq-chip ${is ?? ""}`,
-        title: "click: the answer; shift-click or B: the baseline",
+        title: `${percent(probability)} of the model's next token. Click: the answer; Shift+click or B: the baseline`,
         "aria-label": `${token.trim()}, ${percent(probability)}${is ? `, ${is}` : ""}`,
       });
       if (model.isSaved) chip.onclick = null;
@@ -74,7 +77,7 @@ function render({ model, el }) {
 
   function drawProblems() {
     const problems = model.get("problems");
-    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) box.setAttribute("aria-invalid", Boolean(problems[name]));
+    for (const [name, box] of boxes) box.setAttribute("aria-invalid", Boolean(problems[name]));
     wrong.replaceChildren(...Object.values(problems).filter(Boolean).map((text) => node("div", {}, text)));
   }
 
@@ -94,37 +97,60 @@ function render({ model, el }) {
     if (stage === "failed") wrong.replaceChildren(message);
   }
 
+  // An answer that is not what the model would say: what is explained then is why it has as much as it has.
+  function drawFlag() {
+    const { token, probability, rank, first } = model.get("standing");
+    flag.hidden = rank == null || rank === 1;
+    if (flag.hidden) return;
+    const own = button(`Why “${visible(first.token).trim()}”?`, () => change(model, { answer: first.token }), { title: "ask for the model's own first choice" });
+    own.disabled = Boolean(model.isSaved);
+    flag.replaceChildren("⚠ ", node("b", {}, visible(token).trim()), ` is not what the model says: it comes #${count(rank)}, ${percent(probability)}. Its own first choice is `, node("b", {}, visible(first.token).trim()), `, ${percent(first.probability)}. `, own);
+  }
+
+  function drawAsked() {
+    const [known, examples] = [model.get("asked"), model.get("examples")];
+    asked.hidden = known.length < 2 && !examples.length;
+    const said = ({ prompt: text, answer: why, baseline: than, sae: name }) => `${visible(text).slice(-60)} · ${visible(why) || "its first"}${than ? ` / ${visible(than)}` : ""} · ${name}`;
+    const group = (label, ...options) => node("optgroup", { label }, ...options);
+    const earlier = known.map((each, i) => node("option", { value: `recall ${i}` }, said(each)));
+    const first = examples.map(({ about, prompt: text }, i) => node("option", { value: `try ${i}`, title: text }, about));
+    asked.replaceChildren(node("option", { value: "" }, "questions …"), ...(earlier.length ? [group("asked before", ...earlier)] : []), ...(first.length ? [group("to begin with", ...first)] : []));
+    asked.value = "";
+  }
+
   function drawSaes() {
     sae.replaceChildren(...model.get("saes").map(([name, says]) => node("option", { value: name }, `${name} · ${says}`)));
     sae.value = model.get("sae");
   }
 
   let typing;
-  let isTyping = false;
-  const later = (name, box) => {
-    isTyping = true;
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      isTyping = false;
-      send(name, box);
-    }, 200);
-  };
   prompt.oninput = () => {
     grow();
-    later("prompt", prompt);
+    clearTimeout(typing);
+    typing = setTimeout(() => send("prompt", prompt), 200);
   };
-  for (const [name, box] of [["answer", answer], ["baseline", baseline]]) box.onchange = () => send(name, box);
-  sae.onchange = () => change(model, { sae: sae.value });
+  for (const [name, box] of boxes) box.onchange = () => send(name, box);
+  const fills = boxes.map(([name, box]) => filled(box, () => model.get(name))); // after onchange, which tells what was typed
+  sae.onchange = () => {
+    change(model, { sae: sae.value });
+    model.send({ do: "rank" });
+  };
+  asked.onchange = () => {
+    const [way, at] = asked.value.split(" ");
+    if (at != null) model.send({ do: way, at: Number(at) });
+    asked.value = "";
+  };
   root.onkeydown = (event) => {
     if (event.key !== "Enter" || event.shiftKey || model.isSaved || ![prompt, answer, baseline].includes(event.target)) return;
     event.preventDefault();
     clearTimeout(typing);
-    isTyping = false;
-    for (const [name, box] of [["prompt", prompt], ["answer", answer], ["baseline", baseline]]) send(name, box);
+    for (const [name, box] of boxes) send(name, box);
     model.send({ do: "run" });
   };
 
   drawSaes();
+  drawAsked();
+  drawFlag();
   drawTyped();
   drawTokens();
   drawNext();
@@ -138,7 +164,9 @@ function render({ model, el }) {
     [["problems"], drawProblems],
     [["progress"], drawProgress],
     [["saes", "sae"], drawSaes],
+    [["asked", "examples"], drawAsked],
+    [["standing"], drawFlag],
   ]);
 }
 
-export default { render };
+export default { render: named(render) };

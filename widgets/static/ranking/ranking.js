@@ -5,25 +5,37 @@
 const SIGNED = ["attribution", "effect"];
 const sign = (name, value) => (SIGNED.includes(name) ? (value > 0 ? "supports" : "opposes") : "active");
 
+const percentOf = (value, metric) => (metric ? `${((100 * value) / metric).toFixed(Math.abs(value / metric) < 0.0995 ? 1 : 0).replace("-", "−")} %` : "");
+const WORDS = {
+  feature: "the feature's number in this SAE",
+  label: "what the feature is called. The number behind it: how well that fits, by the measure of who said it (F1 on the answer key's texts); 1 is best",
+  token: "the token of the prompt at which it is active",
+  pos: "that token's position, counted from 0",
+  n_pos: "positions at which it is active",
+  activation: "how active it is there. #: its rank in this order",
+  attribution: "what it gives to the metric, estimated from one gradient. #: its rank in this order",
+  effect: "what the metric loses when it is set to 0 there, measured. #: its rank in this order",
+};
+
 // One number with its rank and, under it, a bar as long as its share of the largest.
-function measure(column, row, scale) {
+function measure(column, row, scale, digits, metric) {
   const value = row[column.name];
   const bar = node("i", { class: `wbr-fill ${sign(column.name, value)}` });
   bar.style.width = `${value == null || !scale ? 0 : (100 * Math.abs(value)) / scale}%`;
   const rank = row.ranks[column.name];
   return node(
     "td",
-    { class: "wbr-measure", title: value == null ? "not measured" : `${column.name} ${value}, rank ${rank}` },
+    { class: "wbr-measure", title: value == null ? "not measured" : `${column.name} ${value}, rank ${rank}${SIGNED.includes(column.name) && metric ? `; ${percentOf(value, metric)} of ${number(metric)}` : ""}` },
     node("span", { class: "wbr-rank" }, rank == null ? "" : `#${count(rank)}`),
-    node("span", {}, number(value, SIGNED.includes(column.name), scale)),
+    node("span", {}, number(value, SIGNED.includes(column.name), digits)),
     node("div", { class: "wbr-track" }, bar),
   );
 }
 
-function cell(column, row, scales) {
-  if (column.kind === "measure") return measure(column, row, scales[column.name]);
+function cell(column, row, { scales, digits = scales }, metric) {
+  if (column.kind === "measure") return measure(column, row, scales[column.name], digits[column.name], metric);
   const text = String(row[column.name] ?? "");
-  if (column.kind === "token") return node("td", {}, node("code", {}, text));
+  if (column.kind === "token") return node("td", { class: "wbr-token", title: text }, node("code", {}, text));
   return node("td", { class: column.kind === "integer" ? "wbr-integer" : "wbr-text", title: column.kind === "text" ? text : null, dir: column.kind === "text" ? "auto" : null }, text);
 }
 
@@ -32,18 +44,18 @@ function signed(tokens, values, name, scale) {
   const line = node("p", { class: "wbr-tokens" });
   tokens.forEach((token, i) => {
     const value = values[i];
-    if (value == null) return line.append(token);
-    const mark = node("span", { class: `wbr-mark ${sign(name, value)}`, title: `${name} ${number(value, SIGNED.includes(name), scale)}` }, token);
+    if (value == null) return line.append(inLines(token));
+    const mark = node("span", { class: `wbr-mark ${sign(name, value)}`, title: `${name} ${number(value, SIGNED.includes(name), scale)}` }, inLines(token));
     mark.style.setProperty("--shade", `${Math.round(8 + 47 * (scale ? Math.min(Math.abs(value) / scale, 1) : 0))}%`);
     line.append(mark);
   });
   return line;
 }
 
-function detail({ feature, label, measures, tokens, name, values, scale, examples, message }) {
+function detail({ feature, label, measures, tokens, name, values, scale, metric, examples, message }) {
   const title = node("h4", {}, node("b", {}, label || `feature ${feature}`), label ? ` feature ${feature}` : "");
   const sums = measures.map((m) =>
-    node("span", { class: "wbr-sum" }, `${m.name} `, node("b", {}, number(m.value, SIGNED.includes(m.name), m.scale)), m.rank == null ? "" : ` #${count(m.rank)}`),
+    node("span", { class: "wbr-sum" }, `${m.name} `, node("b", {}, number(m.value, SIGNED.includes(m.name), m.scale)), m.rank == null ? "" : ` #${count(m.rank)}`, m.name === "effect" && m.value != null && metric ? ` · ${percentOf(m.value, metric)} of ${number(metric)}` : ""),
   );
   const parts = [title];
   if (measures.length) parts.push(node("div", { class: "wbr-sums" }, ...sums, "summed over positions"));
@@ -61,7 +73,7 @@ function detail({ feature, label, measures, tokens, name, values, scale, example
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbr" });
   const query = node("input", { type: "search", "aria-label": "Filter rows", placeholder: "filter: lakers effect>0.1", title: "words, a feature's number, and conditions such as effect>0.1 pos=8", spellcheck: "false" });
-  const summed = node("input", { type: "checkbox" });
+  const summed = node("input", { type: "checkbox", "aria-label": "sum over positions", title: "one row a feature, summed over positions" });
   const status = node("span", { class: "wbr-status", role: "status" });
   const views = node("div", { class: "wbr-views", role: "group", "aria-label": "Show as" });
   const names = { table: "Table", ranks: "Ranks", agreement: "Agreement" };
@@ -80,9 +92,18 @@ function render({ model, el }) {
     node("div", { class: "wbr-pager" }, previous, where, next, hint),
   );
   const drawing = node("div", { class: "wbr-drawing" });
-  const filter = [query, node("label", {}, summed, " sum over positions"), status];
+  const filter = [query, node("label", {}, summed, " sum", node("span", { class: "wbr-long" }, " over positions")), status];
+  const what = node("div", { class: "wbr-what" });
+  const stale = node("div", { class: "wbr-stale", role: "status", hidden: true });
+  const legend = node(
+    "div", { class: "wbr-legend" },
+    node("span", { title: "the metric falls when it is switched off" }, node("i", { class: "wbr-fill supports" }), " supports the answer"),
+    node("span", { title: "the metric rises when it is switched off" }, node("i", { class: "wbr-fill opposes" }), " opposes it"),
+    node("span", {}, node("i", { class: "wbr-fill" }), " activation has no sign"),
+    node("span", { title: "1 is the largest" }, "#3: its rank in that column"),
+  );
   const empty = node("p", { class: "wbr-empty" }, "No prompt was ranked yet.");
-  const full = node("div", {}, node("div", { class: "wbr-bar" }, views, ...filter), rows, drawing, selected);
+  const full = node("div", {}, what, stale, node("div", { class: "wbr-bar" }, views, ...filter), rows, drawing, legend, selected);
   root.append(empty, full);
   el.append(root);
 
@@ -94,8 +115,8 @@ function render({ model, el }) {
     body.children[i]?.focus();
   };
   const mark = () => [...body.children].forEach((line, i) => line.setAttribute("aria-selected", model.get("view").rows[i]?.feature === model.get("feature")));
-  const choose = (feature) => {
-    change(model, { feature });
+  const choose = ({ feature, pos }) => {
+    change(model, { feature, pair: pos == null ? [] : [feature, pos] });
     mark(); // at once: what Python knows of it follows
   };
   const sort = ({ name, kind }) => {
@@ -110,7 +131,7 @@ function render({ model, el }) {
         const isSorted = model.get("sort_by") === column.name;
         const arrow = isSorted ? (model.get("is_descending") ? "▼" : "▲") : "";
         const order = isSorted ? (model.get("is_descending") ? "descending" : "ascending") : "none";
-        const title = button(column.title, () => sort(column));
+        const title = button(column.title, () => sort(column), { title: WORDS[column.name] });
         title.append(node("span", { class: "wbr-arrow", "aria-hidden": "true" }, arrow));
         return node("th", { scope: "col", class: `wbr-${column.kind}`, "aria-sort": order, "data-column": column.name }, title);
       })),
@@ -118,14 +139,16 @@ function render({ model, el }) {
     if (hadFocus) head.querySelector(`[data-column="${hadFocus}"] button`)?.focus();
   }
 
-  function drawBody({ columns, rows, scales }) {
+  function drawBody(view) {
+    const { columns, rows } = view;
+    const { metric } = model.get("question");
     const hadFocus = body.contains(document.activeElement);
     at = Math.min(at, Math.max(rows.length - 1, 0));
     const lines = rows.map((row, i) => {
-      const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": String(row.feature === model.get("feature")) }, ...columns.map((column) => cell(column, row, scales)));
+      const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": String(row.feature === model.get("feature")) }, ...columns.map((column) => cell(column, row, view, metric)));
       line.onclick = () => {
         reach(i);
-        choose(row.feature);
+        choose(row);
       };
       return line;
     });
@@ -152,8 +175,23 @@ function render({ model, el }) {
     drawHint();
     if (isArriving && view.rows[at]) {
       isArriving = false;
-      choose(view.rows[at].feature);
+      choose(view.rows[at]);
     }
+  }
+
+  // What the numbers are of; and whose rows they are, where another question is being typed.
+  function drawQuestion() {
+    const { answer, baseline, metric, caveat } = model.get("question");
+    what.hidden = metric == null;
+    if (metric == null) return;
+    const other = baseline ? node("span", {}, "logit(", node("code", {}, baseline), ")") : "mean logit";
+    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, number(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), caveat ? node("div", { class: "wbr-caveat" }, `⚠ ${caveat}`) : "");
+  }
+  function drawStale() {
+    const of = model.get("stale");
+    stale.hidden = !of;
+    full.classList.toggle("wbr-old", Boolean(of));
+    stale.textContent = of ? `These rows are of ${of}. Enter ranks what is typed now.` : "";
   }
 
   // A selection that is not on this page: on which one it is, or that a filter hides it.
@@ -171,7 +209,7 @@ function render({ model, el }) {
   }
 
   function drawControls() {
-    if (document.activeElement !== query) query.value = model.get("query");
+    fill();
     summed.checked = model.get("is_summed");
     for (const each of views.children) each.setAttribute("aria-pressed", each.dataset.shows === model.get("shows"));
     const isTable = model.get("shows") === "table";
@@ -213,14 +251,20 @@ function render({ model, el }) {
     if (key === "PageDown" || (key === "ArrowDown" && at === rows.length - 1)) return hasNext && turn(1, 0);
     if (key === "PageUp" || (key === "ArrowUp" && at === 0)) return page > 0 && turn(-1, key === "ArrowUp" ? Infinity : 0);
     reach({ ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1, Enter: at, " ": at }[key]);
-    if (rows[at]) choose(rows[at].feature);
+    if (rows[at]) choose(rows[at]);
   }
 
   let typing;
+  const ask = () => {
+    clearTimeout(typing);
+    if (query.value !== model.get("query")) change(model, { query: query.value, page: 0 });
+  };
   query.oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => change(model, { query: query.value, page: 0 }), 150);
+    typing = setTimeout(ask, 150);
   };
+  query.onchange = ask;
+  const fill = filled(query, () => model.get("query"));
   summed.onchange = () => change(model, { is_summed: summed.checked, page: 0 });
   body.onkeydown = (event) => {
     if (!["ArrowDown", "ArrowUp", "Home", "End", "PageDown", "PageUp", "Enter", " "].includes(event.key)) return;
@@ -229,11 +273,15 @@ function render({ model, el }) {
   };
 
   drawControls();
+  drawQuestion();
+  drawStale();
   drawView();
   drawDetail();
   drawPicture();
   return watch(model, [
     [["view"], drawView],
+    [["question"], drawQuestion],
+    [["stale"], drawStale],
     [["detail"], drawDetail],
     [["chosen"], drawHint],
     [["picture"], drawPicture],
@@ -242,4 +290,4 @@ function render({ model, el }) {
   ]);
 }
 
-export default { render };
+export default { render: named(render) };

@@ -5,6 +5,13 @@ const NUMERIC = ["feature", "pos", "n_pos", ...ORDERS];
 const COMPARE = { "<=": (a, b) => a <= b, ">=": (a, b) => a >= b, "<": (a, b) => a < b, ">": (a, b) => a > b, "=": (a, b) => a === b };
 const largest = (rows, name) => rows.reduce((most, row) => Math.max(most, Math.abs(row[name] ?? 0)), 0);
 
+// As widgets/html/ranking_data.py has it: attribution and effect are in one unit, and their decimals agree.
+function digits(rows) {
+  const [activation, attribution, effect] = ORDERS.map((name) => largest(rows, name));
+  const shared = Math.min(...[attribution, effect].filter((scale) => scale > 0));
+  return { activation, attribution: Number.isFinite(shared) ? shared : 0, effect: Number.isFinite(shared) ? shared : 0 };
+}
+
 function addRanks(rows) {
   for (const row of rows) row.ranks = {};
   for (const name of ORDERS) sorted(rows, name, true).forEach((row, i) => (row.ranks[name] = row[name] == null ? null : i + 1));
@@ -41,8 +48,9 @@ function meets(row, term, columns) {
   return row[column] != null && COMPARE[sign](row[column], Number(bound));
 }
 
-export function answer(model, { rows, tokens, is_start_included, n_left_out, pictures = {} }) {
+export function answer(model, { rows, tokens, is_start_included, n_left_out, question, pictures = {} }) {
   if (!rows) return;
+  model.set("question", question);
   const names = Object.keys(rows);
   const pairs = addRanks(rows.feature.map((_, i) => Object.fromEntries(names.map((name) => [name, rows[name][i]]))));
   const features = summed(pairs);
@@ -69,6 +77,7 @@ export function answer(model, { rows, tokens, is_start_included, n_left_out, pic
       columns: shown.map((name) => ({ name, title: name === "n_pos" ? "positions" : name, kind: kind(name) })),
       rows: sortedRows.slice(first, first + size),
       scales: Object.fromEntries(ORDERS.map((name) => [name, largest(all, name)])),
+      digits: digits(all),
       n_rows: all.length, n_matching: matching.length, first, message: "", n_left_out,
       unit: isSummed ? "features" : "(feature, position) pairs",
     };
@@ -83,7 +92,7 @@ export function answer(model, { rows, tokens, is_start_included, n_left_out, pic
     const first = is_start_included ? 0 : 1;
     const values = tokens.map((_, pos) => own.find((row) => row.pos === pos)?.[name] ?? null);
     return {
-      feature, label: sum?.label ?? "", name, tokens: tokens.slice(first), values: values.slice(first), scale: largest(pairs, name),
+      feature, label: sum?.label ?? "", name, tokens: tokens.slice(first), values: values.slice(first), scale: largest(pairs, name), metric: question.metric,
       measures: sum ? [...ORDERS].reverse().map((order) => ({ name: order, value: sum[order], rank: sum.ranks[order], scale: largest(features, order) })) : [],
       examples: [], message: sum ? "" : "Not active on this prompt.",
     };

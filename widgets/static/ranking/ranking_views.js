@@ -81,6 +81,10 @@ function scatter(points, by, chosen, choose) {
     made.append(svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value).replace("-", "−")));
   }
   made.append(svg("text", { x: left - 6, y: 11, class: "wbr-strong" }, "effect"), svg("text", { x: width - right, y: height - 3, "text-anchor": "end", class: "wbr-strong" }, by));
+  const [from, to] = [Math.max(xs[0], ys[0]), Math.min(xs.at(-1), ys.at(-1))];
+  if (by === "attribution" && from < to) {
+    made.append(svg("line", { x1: x(from), y1: y(from), x2: x(to), y2: y(to), class: "wbr-zero", "stroke-dasharray": "4 3" }), svg("text", { x: x(to) - 4, y: y(to) + 12, "text-anchor": "end" }, "y = x"));
+  }
   const drawn = [...points].sort((a, b) => (a.feature === chosen()) - (b.feature === chosen())); // the chosen one on top
   for (const point of drawn) {
     const isChosen = point.feature === chosen();
@@ -96,11 +100,11 @@ function scatter(points, by, chosen, choose) {
 }
 
 function drawAgreement({ points, agreement, n_top, n_measured }, chosen, choose) {
-  return Object.entries(agreement).map(([by, { correlation, overlap }]) =>
+  return Object.entries(agreement).map(([by, { correlation, rank, without, pair, overlap }]) =>
     node(
       "div",
       { class: "wbr-panel" },
-      node("p", {}, node("b", { class: "wbr-figure" }, number(correlation, false)), ` correlation of ${by} with effect`, node("br"), node("b", {}, `${overlap} of ${n_top}`), ` largest effects are among its top ${n_top}, over ${count(n_measured)} pairs`),
+      node("p", {}, node("b", { class: "wbr-figure" }, number(rank, false)), ` rank correlation of ${by} with effect`, node("br"), `linear correlation ${number(correlation, false)}`, without == null ? "" : node("span", {}, ", but ", node("b", {}, number(without, false)), ` without one pair: ${pair}`), node("br"), node("b", {}, `${overlap} of ${n_top}`), ` largest effects are among its top ${n_top}, over ${count(n_measured)} pairs`),
       scatter(points, by, chosen, choose),
     ),
   );

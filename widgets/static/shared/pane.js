@@ -37,12 +37,15 @@ const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
 const visible = (text) =>
   text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥").replace(HIDDEN, (c) => `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
 
+// The same where text flows: code keeps its lines.
+const inLines = (text) => visible(text).replaceAll("⏎", "⏎\n");
+
 // Tokens shaded by values ≥ 0 (null: not shaded).
 function shaded(tokens, values, scale) {
   return tokens.map((token, i) => {
     const value = values[i];
-    if (value == null || value <= 0) return document.createTextNode(token);
-    const mark = node("span", { class: "wbp-mark", title: `activation ${number(value, false, scale)}` }, token);
+    if (value == null || value <= 0) return document.createTextNode(inLines(token));
+    const mark = node("span", { class: "wbp-mark", title: `activation ${number(value, false, scale)}` }, inLines(token));
     mark.style.setProperty("--shade", `${Math.round(8 + 47 * (scale ? Math.min(value / scale, 1) : 0))}%`);
     return mark;
   });
@@ -54,12 +57,30 @@ function change(model, values) {
   model.save_changes();
 }
 
+// What a box shows: read(), unless a person is in it. A box that has the focus is never written to; it catches up when it is left.
+function filled(box, read) {
+  const fill = () => {
+    if (box.getRootNode().activeElement !== box) box.value = read();
+  };
+  box.addEventListener("blur", fill);
+  return fill;
+}
+
 // Calls each draw when one of its traits changes; returns what takes them off again.
 function watch(model, draws) {
   const listeners = draws.flatMap(([names, draw]) => names.map((name) => [`change:${name}`, draw]));
   for (const [event, draw] of listeners) model.on(event, draw);
   return () => listeners.forEach(([event, draw]) => model.off(event, draw));
 }
+
+// A view that a notebook displays says so, and the picture under it hides: widgets/panes/still.py.
+const named = (render) => (context) => {
+  const { model, el } = context;
+  const name = () => model.get("shown") && (el.dataset.view = model.get("shown"));
+  model.on("change:shown", name);
+  name();
+  return render(context);
+};
 
 // Is the page dark? Read from the ink, so that it holds in JupyterLab's themes and in a page that follows the system.
 function isDark(element) {

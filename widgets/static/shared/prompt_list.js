@@ -12,21 +12,28 @@ function promptList(name, help, onchange) {
   const said = node("span", { class: "wbp-wrong", role: "status" });
   const title = node("h4", {});
   const list = node("ol", { class: "wbf-prompts", "aria-label": `${name} prompts` });
-  const add = (text) => {
-    const fresh = [...new Set(linesOf(text))].filter((line) => !prompts.includes(line));
+  const add = (texts) => {
+    const fresh = [...new Set(texts)].filter((text) => text.trim() && !prompts.includes(text));
     box.value = "";
+    box.rows = 1;
     if (fresh.length) onchange([...prompts, ...fresh]);
+    return fresh;
   };
   box.onkeydown = (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;
     event.preventDefault();
-    add(box.value);
+    add([box.value.includes("\n") ? box.value.replace(/\s+$/, "") : box.value.trim()]); // a prompt of several lines keeps them
   };
+  box.oninput = () => (box.rows = Math.min(box.value.split("\n").length, 8));
   box.onpaste = (event) => {
     const text = event.clipboardData.getData("text");
-    if (linesOf(text).length < 2) return;
+    if (linesOf(text).length < 2 || box.value) return; // into what is being typed it goes as it is
     event.preventDefault();
-    add(`${box.value}${text}`);
+    const before = prompts;
+    const added = add(linesOf(text));
+    if (added.length < 2) return;
+    const whole = button("one prompt instead", () => (said.replaceChildren(), onchange([...before, text.replaceAll("\r\n", "\n").replace(/\s+$/, "")])));
+    said.replaceChildren(node("span", { class: "wbp-faint" }, `${count(added.length)} prompts, one a line `), whole);
   };
   file.onchange = async () => {
     const [chosen] = file.files;
@@ -34,7 +41,7 @@ function promptList(name, help, onchange) {
     if (!chosen) return;
     const isText = chosen.size <= MOST_BYTES && !(await chosen.slice(0, 4096).text()).includes("\0");
     said.textContent = isText ? "" : `${chosen.name} is ${chosen.size > MOST_BYTES ? "larger than 1 MB" : "not a text file"}`;
-    if (isText) add(await chosen.text());
+    if (isText) add(linesOf(await chosen.text()));
   };
 
   function draw(next, isLive) {
@@ -45,7 +52,7 @@ function promptList(name, help, onchange) {
       ...prompts.map((prompt, i) => {
         const remove = button("✕", () => onchange(prompts.filter((_, other) => other !== i)), { class: "wbp-icon", "aria-label": `Remove ${name} prompt ${i + 1}` });
         remove.disabled = !isLive;
-        return node("li", {}, node("span", { dir: "auto" }, visible(prompt)), remove);
+        return node("li", {}, node("span", { dir: "auto" }, inLines(prompt)), remove);
       }),
     );
     if (at >= 0) (list.children[Math.min(at, prompts.length - 1)]?.querySelector("button") ?? box).focus();

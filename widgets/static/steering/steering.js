@@ -1,6 +1,9 @@
 // Sliders for features, and what the model writes with them beside what it writes without. Python steers; this draws and asks.
 
+const SIDES = [-1, 1];
+
 function render({ model, el }) {
+  const fills = []; // what its boxes show
   const prompt = node("textarea", { rows: 2, "aria-label": "Prompt to continue", placeholder: "a prompt to continue", spellcheck: "false" });
   const sliders = node("div", { class: "wbs-sliders" });
   const add = button("", () => model.send({ do: "add" }));
@@ -8,7 +11,8 @@ function render({ model, el }) {
   const addOther = button("Add", () => give(Number(other.value)), { "aria-label": "Add this feature" });
   const option = (name, attributes) => {
     const input = node("input", { type: "number", ...attributes });
-    input.onchange = () => (input.value !== "" && input.checkValidity() ? change(model, { [name]: Number(input.value) }) : controls());
+    input.onchange = () => input.value !== "" && input.checkValidity() && change(model, { [name]: Number(input.value) });
+    fills.push(filled(input, () => model.get(name)));
     return input;
   };
   const length = option("max_new_tokens", { min: 1, step: 1 });
@@ -37,7 +41,7 @@ function render({ model, el }) {
       return;
     }
     other.value = "";
-    if (strengths()[feature] == null) steer(feature, 5);
+    model.send({ do: "give", feature });
   }
   other.oninput = () => other.setCustomValidity("");
   other.onkeydown = (event) => event.key === "Enter" && give(Number(other.value));
@@ -60,9 +64,10 @@ function render({ model, el }) {
       unit.textContent = activation(feature, Number(range.value));
     };
     range.onchange = () => steer(feature, Number(range.value));
-    exact.onchange = () => (Number.isFinite(exact.valueAsNumber) ? steer(feature, exact.valueAsNumber) : controls());
-    const ticks = node("div", { class: "wbs-ticks", "aria-hidden": "true" }, node("span", {}, "−10"), node("span", {}, "0"), node("span", {}, "10"));
-    return { row: node("div", { class: "wbs-line" }, name, node("div", { class: "wbs-range" }, range, ticks), exact, unit, remove), range, exact, name, unit };
+    exact.onchange = () => Number.isFinite(exact.valueAsNumber) && steer(feature, exact.valueAsNumber);
+    const fillExact = filled(exact, () => strengths()[feature] ?? "");
+    const ticks = node("div", { class: "wbs-ticks", "aria-hidden": "true" }, node("span", {}, "−10"), node("span", {}, "0"), node("span", {}, "10"), ...SIDES.map((side) => node("i", { class: "wbs-limit", "data-side": side, hidden: true })));
+    return { ticks, row: node("div", { class: "wbs-line" }, name, node("div", { class: "wbs-range" }, range, ticks), exact, unit, remove), range, fillExact, name, unit };
   }
   // The track is filled from 0, not from the left end.
   function fill(range) {
@@ -80,21 +85,28 @@ function render({ model, el }) {
         lines.set(feature, line(feature));
         sliders.append(lines.get(feature).row);
       }
-      const { range, exact, name, unit } = lines.get(feature);
+      const { ticks, range, fillExact, name, unit } = lines.get(feature);
       if (root.getRootNode().activeElement !== range || Number(range.value) !== strength) range.value = strength;
       fill(range);
-      exact.value = strength;
+      fillExact();
       const text = facts(feature).label;
       name.replaceChildren(node("b", {}, text || `feature ${feature}`), text ? node("span", { class: "wbp-faint" }, ` ${feature}`) : "");
+      const { limit } = facts(feature);
       unit.textContent = activation(feature, strength);
+      unit.classList.toggle("wbp-wrong", limit != null && Math.abs(strength) > limit);
+      unit.title = limit == null ? "" : `up to ±${brief(limit)} texts usually stay readable`;
+      for (const mark of ticks.querySelectorAll(".wbs-limit")) {
+        mark.hidden = limit == null;
+        mark.style.left = `${50 + 5 * Number(mark.dataset.side) * (limit ?? 0)}%`;
+        mark.title = unit.title;
+      }
     }
     const feature = model.get("feature");
     const isIn = feature != null && now[feature] != null;
     add.disabled = !isLive || feature == null || isIn;
     add.textContent = feature == null ? "Add the selected feature" : `Add ${facts(feature).label ? `“${facts(feature).label}”` : `feature ${feature}`}`;
     add.hidden = isIn;
-    if (root.getRootNode().activeElement !== prompt) prompt.value = model.get("prompt");
-    [length.value, temperature.value, seed.value] = ["max_new_tokens", "temperature", "seed"].map((name) => model.get(name));
+    for (const fill of fills) fill();
     said();
   }
 
@@ -119,7 +131,7 @@ function render({ model, el }) {
     const texts = view.texts.map(({ name, about, tokens, activations, perplexity, activation: own }) => {
       const written = tokens.length ? shaded(tokens, activations, view.scale) : ["(the text ended here)"];
       const figures = `perplexity ${number(perplexity, false)}${own == null ? "" : ` · own activation ${number(own, false, view.scale)}`}`;
-      return node("section", { class: "wbs-text", "aria-label": name }, node("h4", {}, name, about ? node("span", { class: "wbp-faint" }, ` ${about}`) : ""), node("div", { class: "wbp-faint" }, figures), node("p", { class: "wbp-text" }, node("span", { class: "wbp-faint wbs-prompt" }, view.prompt), ...written));
+      return node("section", { class: "wbs-text", "aria-label": name }, node("h4", {}, name, about ? node("span", { class: "wbp-faint" }, ` ${about}`) : ""), node("div", { class: "wbp-faint" }, figures), node("p", { class: "wbp-text" }, node("span", { class: "wbp-faint wbs-prompt" }, inLines(view.prompt)), ...written));
     });
     const most = Math.max(...view.next.flatMap(({ values }) => values), 1e-9);
     const rows = view.next.map(({ token, values }) => node("tr", {}, node("td", {}, node("code", {}, token)), ...values.map((value) => probability(value, most))));
@@ -139,6 +151,7 @@ function render({ model, el }) {
     typing = setTimeout(type, 150);
   };
   prompt.onchange = type;
+  fills.push(filled(prompt, () => model.get("prompt")));
   prompt.onkeydown = (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
@@ -161,4 +174,4 @@ function render({ model, el }) {
   return () => (unwatch(), untheme());
 }
 
-export default { render };
+export default { render: named(render) };

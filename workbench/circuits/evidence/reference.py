@@ -5,6 +5,7 @@ From the bench's index where it has one, else from its example texts; where ther
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor
 
 from workbench.activations.stream import harvest, padded
 from workbench.features.index.windows import bin_width
+from workbench.model.tokens import is_start_token, to_tokens
 from workbench.sae.sae import SAE
+from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+N_NORM_TEXTS = 16  # enough for a median over hundreds of tokens
 N_TEXTS = 500  # enough for a mean; a maximum is looked up in all the bench has
 
 
@@ -74,3 +78,34 @@ def read_mean_acts(model: "TransformerBridge", sae: SAE, texts: Sequence[str]) -
         total += feature_acts.sum(0, dtype=torch.float64)
         n_tokens += len(feature_acts)
     return (total / n_tokens).to(sae.W_dec.dtype)
+
+
+_NORMS: WeakKeyDictionary[Any, dict[str, float]] = WeakKeyDictionary()  # model → hook point → norm
+
+
+def usual_norm(bench: Any) -> float | None:
+    """The median norm of the model's activation at the SAE's hook point over reference texts, start tokens left out; a short prompt's own
+    says little. Read once for a model. None where there is no text to read."""
+    known, hook_name = _NORMS.setdefault(bench.model, {}), bench.sae.cfg.hook_name
+    if hook_name not in known and (tokens := _reference_tokens(bench)):
+        known[hook_name] = float(torch.cat([_norms(bench.model, each, hook_name) for each in tokens]).median())
+    return known.get(hook_name)
+
+
+@torch.no_grad()
+def _norms(model: "TransformerBridge", tokens: Tokens, hook_name: str) -> Float[Tensor, "n"]:
+    x = harvest(model, tokens, hook_name).flatten(2)[~is_start_token(model, tokens)]
+    return x.float().norm(dim=-1).cpu()
+
+
+def _reference_tokens(bench: Any) -> list[Tokens]:
+    """A few texts, each a row with its start token."""
+    if bench.index is not None:
+        rows = bench.index.sql(f"SELECT tokens FROM texts WHERE len(tokens) > 1 ORDER BY row LIMIT {N_NORM_TEXTS}")["tokens"]
+        start = to_tokens(bench.model, "a")[:, :1]
+        has_start = bool(is_start_token(bench.model, start).all())
+        found = [torch.tensor(np.asarray(row), device=start.device, dtype=start.dtype)[None] for row in rows]
+        room = bench.model.cfg.n_ctx - has_start
+        return [torch.cat([start, row[:, :room]], dim=1) if has_start else row[:, :room] for row in found]
+    texts = getattr(bench.examples, "texts", None) or []
+    return [to_tokens(bench.model, text)[:, : bench.model.cfg.n_ctx] for text in list(texts)[:N_NORM_TEXTS]]

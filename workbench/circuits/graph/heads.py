@@ -21,7 +21,9 @@ from torch import Tensor
 from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.model.hooks import hooked, last_logits
+from workbench.model.hooks import hooked, last_logits, seen
+from workbench.model.points import check_obeyed
+from workbench.model.precision import InFloat32
 from workbench.model.tail import place
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.shapes import Rows, Tokens
@@ -61,7 +63,7 @@ def head_effects(
 
     pos: None for the position of its largest |effect| before the last one, among the N_POSITIONS at which it is most active. cancel: once
     set, the layers that are left are not measured. Raises ValueError for a feature that is active nowhere on the prompt and for a model
-    whose attention cannot be seen.
+    whose attention cannot be seen or, as OPT's, GPT-J's and GPT-Neo's in TransformerLens 4.3, is seen and not obeyed.
     """
     model, sae = bench.model, bench.sae
     check_features(sae, [feature])
@@ -71,6 +73,8 @@ def head_effects(
     names = [f"blocks.{layer}.attn.{name}" for layer in layers for name in ("hook_pattern", "hook_attn_scores")]
     if missing := [name for name in names if name not in model.hook_dict]:
         raise ValueError(f"this model's attention cannot be seen: it has no hook point {missing[0]}")
+    for layer in layers:
+        check_obeyed(model, f"blocks.{layer}.attn.hook_attn_scores")
     pos = _strongest(bench, tokens, resolved, feature) if pos is None else _checked(pos, tokens.shape[1])
     clean = {layer: _pattern(model, tokens, layer) for layer in layers}
     effect = float(_effects(bench, tokens, resolved, {feature: 0.0}, pos)[0])
@@ -97,7 +101,7 @@ def head_effects(
 @torch.no_grad()
 def _effects(bench: Any, rows: Tokens, metric: ResolvedMetric, ablation: dict[int, float], pos: int, layer: int | None = None) -> Rows:
     """The feature's effect in each row; with a layer, row i's head i cannot read the token at `pos`."""
-    with _unread(bench.model, layer, pos) if layer is not None else nullcontext():
+    with InFloat32(bench.model), _unread(bench.model, layer, pos) if layer is not None else nullcontext():
         clean = metric(last_logits(bench.model, rows))
         with editing(bench.model, bench.sae, ablation, pos):
             return clean - metric(last_logits(bench.model, rows))
@@ -117,7 +121,7 @@ def _pattern(model: "TransformerBridge", tokens: Tokens, layer: int) -> Patterns
     """(head, from position, to position)"""
     caught: list[Tensor] = []
     hook_name = f"blocks.{layer}.attn.hook_pattern"
-    with hooked(model, hook_name, lambda pattern: caught.append(pattern[0].float().cpu())):
+    with seen(model, hook_name, lambda pattern: caught.append(pattern[0].float().cpu())):
         last_logits(model, tokens)
     assert len(caught) == 1, f"{hook_name} fired {len(caught)} times in one forward pass, expected once"
     return caught[0].numpy()

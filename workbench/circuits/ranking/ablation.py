@@ -49,8 +49,8 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     check_sae(model, sae)
     resolved = resolve(model, metric)
     replay = Replay(model, sae.cfg.hook_name, tokens)
-    clean = replay.clean.to(sae.W_dec.dtype)
-    feature_acts = sae.encode(clean)
+    feature_acts = sae.encode(replay.clean.to(sae.W_dec.dtype))
+    clean = replay.clean.to(torch.promote_types(replay.clean.dtype, sae.W_dec.dtype))  # an SAE's half precision rounds its features only
     pairs = active_pairs(feature_acts) if pairs is None else pairs.to(clean.device)
     pos, feature = _checked(pairs, feature_acts)
     effects = torch.full((len(pairs),), torch.nan, device=clean.device, dtype=torch.promote_types(clean.dtype, torch.float32))

@@ -17,9 +17,11 @@ from torch import Tensor
 from workbench.circuits.metrics import Metric, resolve
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_sae, hooked, last_logits
+from workbench.model.points import check_point
+from workbench.model.precision import InFloat32
 from workbench.model.tokens import is_start_token
 from workbench.sae.sae import SAE
-from workbench.shapes import Rows, Tokens
+from workbench.shapes import LastLogits, Rows, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -35,6 +37,7 @@ class Attribution:
     attribution: Float[Tensor, "pos d_sae"]  # 0 where the feature is off
     gradient: Float[Tensor, "pos d_in"]  # ∂metric/∂x
     metric: float  # on the clean prompt
+    logits: Float[Tensor, "d_vocab"]  # at the last position
 
     @property
     def pairs(self) -> Int[Tensor, "n_rows 2"]:
@@ -58,7 +61,7 @@ def attribute(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metr
     with torch.no_grad(), machine_rate():
         x, gradient = found.x[0].to(sae.W_dec.dtype), found.gradient[0].to(sae.W_dec.dtype)
         feature_acts = sae.encode(x)
-        return Attribution(feature_acts, _products(feature_acts, gradient, sae.W_dec), gradient, found.metric[0].item())
+        return Attribution(feature_acts, _products(feature_acts, gradient, sae.W_dec), gradient, found.metric[0].item(), found.logits[0])
 
 
 def integrate(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metric, n_steps: int = 16) -> Float[Tensor, "pos d_sae"]:
@@ -75,26 +78,32 @@ def integrate(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metr
 
 @dataclass(frozen=True)
 class Gradient:
+    """What one backward pass to a hook point found."""
+
     x: Float[Tensor, "batch pos d_in"]  # the activation at the hook point
     gradient: Float[Tensor, "batch pos d_in"]  # ∂metric/∂x
     metric: Rows  # of each prompt
+    logits: LastLogits  # the same
 
 
 def gradient_at(
     model: "TransformerBridge", hook_name: str, tokens: Tokens, metric: Metric, at: Float[Tensor, "batch pos d_in"] | None = None
 ) -> Gradient:
-    """The metric's gradient at a hook point; at: put there first. Below the hook autograd keeps nothing."""
+    """The metric's gradient at a hook point; at: put there first. Below the hook autograd keeps nothing. In float32 at least."""
+    check_point(model, hook_name)
     resolved, leaves = resolve(model, metric), []
 
     def leaf(value: Tensor) -> Tensor:
         leaves.append((value if at is None else at.view_as(value)).detach().clone().requires_grad_())
         return leaves[-1]
 
-    with machine_rate(), torch.enable_grad(), hooked(model, hook_name, leaf):
-        value = resolved(last_logits(model, tokens))
+    recording = (torch.inference_mode(False), torch.enable_grad())  # whatever the caller's cell has switched off
+    with recording[0], recording[1], machine_rate(), InFloat32(model), hooked(model, hook_name, leaf):
+        logits = last_logits(model, tokens)
+        value = resolved(logits)
         assert len(leaves) == 1, f"{hook_name} fired {len(leaves)} times in one forward pass, expected once"
         (gradient,) = torch.autograd.grad(value.sum(), leaves[0])
-    return Gradient(leaves[0].detach().flatten(2), gradient.flatten(2), value.detach())
+    return Gradient(leaves[0].detach().flatten(2), gradient.flatten(2), value.detach(), logits.detach())
 
 
 def _products(feature_acts: Tensor, gradient: Tensor, W_dec: Tensor) -> Float[Tensor, "pos d_sae"]:

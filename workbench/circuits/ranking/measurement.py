@@ -8,25 +8,52 @@
 
 from collections.abc import Callable, Mapping
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
+from workbench.model.chat import Chat, Speaker, speakers, written
+from workbench.model.start import sae_note
+from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+N_NEXT = 5  # of the model's own next tokens that are kept
+
+
+class Standing(NamedTuple):
+    """Where an answer stands among the tokens that the model would say itself."""
+
+    probability: float
+    rank: int  # 1: it is what the model says
+    next_tokens: dict[str, float]  # the likeliest, with their probabilities
+
+
+def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | int) -> Standing:
+    """From the logits of one next token (d_vocab)."""
+    probabilities, token = logits.double().softmax(-1), answer_token(model, answer)
+    best = probabilities.topk(min(N_NEXT, len(probabilities)))
+    likeliest = dict(zip(to_str_tokens(model, best.indices), best.values.tolist(), strict=True))
+    return Standing(float(probabilities[token]), int((logits > logits[token]).sum()) + 1, likeliest)
+
+
 class Measurement:
-    def __init__(self, model: "TransformerBridge", sae: SAE, prompt: str, metric: Metric, include_start: bool = False):
+    """`pairs` (n_pairs, 2) of (pos, feature), largest |attribution| first, and `effects` (n_pairs), in logits, NaN where not yet measured;
+    positive supports the answer."""
+
+    def __init__(self, model: "TransformerBridge", sae: SAE, prompt: str | Chat, metric: Metric, include_start: bool = False):
         """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active."""
-        self.model, self.sae, self.prompt, self.metric = model, sae, prompt, metric
+        self.model, self.sae, self.metric = model, sae, metric
+        self.speakers = [] if isinstance(prompt, str) else speakers(model, prompt)
+        self.prompt = prompt = written(model, prompt)
         self.tokens = to_tokens(model, prompt)
         self.answer, baseline = resolve(model, metric).names(model)
         self.baseline = "" if metric.baseline is None else baseline
@@ -40,6 +67,10 @@ class Measurement:
         self.attributions = found
         self.effects = torch.full((len(pairs),), torch.nan, dtype=torch.float64)
         self.str_tokens = to_str_tokens(model, self.tokens)
+        own = [self.tokens[0][~is_start].tolist()]
+        unknown = unknown_note(n_unknown(model, [prompt], own), len(own[0]), "the prompt")
+        self.notes = tuple(filter(None, (sae_note(model, sae), unknown)))
+        self.standing = standing(model, found.logits, metric.answer)
         self.is_start_included = include_start or not bool(is_start.any())
 
     def measure(
@@ -61,8 +92,10 @@ class Measurement:
         self.effects[: len(pairs)] = effects.to(self.effects)
 
     def table(self, labels: Mapping[int, str]) -> pd.DataFrame:
-        """One row per pair: feature, pos, token, activation, attribution, effect (NaN where not measured), label."""
+        """One row per pair: feature, pos, token, activation, attribution, effect (NaN where not measured), label; of a conversation
+        also the role and turn that the token belongs to (chat.py)."""
         pos, feature = self.pairs.T.cpu().numpy()
+        labels = dict(labels)
         at = (self.pairs[:, 0], self.pairs[:, 1])
         return pd.DataFrame(
             {
@@ -73,5 +106,6 @@ class Measurement:
                 "attribution": self.attributions.of(self.pairs).double().cpu().numpy(),
                 "effect": self.effects.numpy().copy(),
                 "label": [labels.get(int(f), "") for f in feature],
+                **({name: [getattr(self.speakers[p], name) for p in pos] for name in Speaker._fields} if self.speakers else {}),
             }
         )

@@ -8,7 +8,8 @@ matters, attribution nearly as much as the effect; `agreement` measures this for
 """
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -18,11 +19,14 @@ import numpy as np
 import pandas as pd
 
 from workbench.circuits.metrics import Metric
-from workbench.circuits.ranking.measurement import Measurement
+from workbench.circuits.ranking.measurement import Measurement, Standing
 from workbench.files import checked_file, write_text
+from workbench.model.chat import Chat
+from workbench.model.start import start_token
 
 ORDERS = ("activation", "attribution", "effect")
 COLUMNS = ("feature", "pos", "token", *ORDERS, "label")
+MOVED = 0.1  # of a correlation that hangs on one pair
 N_TOP = 10  # the paper compares top tens
 
 
@@ -36,12 +40,24 @@ class Agreement:
     activation_overlap: int
     n_top: int  # 10, or fewer where fewer effects were measured
     n_measured: int
+    attribution_rank_correlation: float  # Spearman: no single pair decides it
+    activation_rank_correlation: float
+    attribution_without: float  # Pearson, without the one pair that changes it most
+    outlier: int  # that pair's row in `table`; −1 where there is none
+
+    @property
+    def hangs_on_one_pair(self) -> bool:
+        """Does one pair decide attribution's correlation?"""
+        return abs(self.attribution_without - self.attribution_correlation) > MOVED
 
     def __repr__(self) -> str:
+        without = f" ({self.attribution_without:.2f} without row {self.outlier})" if self.hangs_on_one_pair else ""
         return (
             f"Agreement with the measured effect, over {self.n_measured:,} active (feature, position) pairs\n"
-            f"  attribution: correlation {self.attribution_correlation:5.2f}, {self.attribution_overlap} of the top {self.n_top}\n"
-            f"  activation:  correlation {self.activation_correlation:5.2f}, {self.activation_overlap} of the top {self.n_top}"
+            f"  attribution: rank correlation {self.attribution_rank_correlation:5.2f}, correlation {self.attribution_correlation:5.2f}"
+            f"{without}, {self.attribution_overlap} of the top {self.n_top}\n"
+            f"  activation:  rank correlation {self.activation_rank_correlation:5.2f}, correlation {self.activation_correlation:5.2f}, "
+            f"{self.activation_overlap} of the top {self.n_top}"
         )
 
 
@@ -62,6 +78,9 @@ class FeatureRanking:
     model_name: str = ""
     sae_name: str = ""
     is_start_included: bool = False
+    start_token: str | None = None  # what leads the prompt, "" for nothing; None: not said
+    notes: tuple[str, ...] = ()  # what to know before believing it, a sentence each
+    standing: Standing | None = None  # of the answer, in what the model would say itself
 
     def __post_init__(self):
         missing = [name for name in COLUMNS if name not in self.table]
@@ -98,6 +117,7 @@ class FeatureRanking:
         measured = self._ranked[self.table["effect"].notna()]
         n_top = min(N_TOP, len(measured))
         top = measured["effect_rank"] <= n_top
+        without, outlier = _without_one(measured["attribution"], measured["effect"])
         return Agreement(
             attribution_correlation=_pearson(measured["attribution"], measured["effect"]),
             activation_correlation=_pearson(measured["activation"], measured["effect"]),
@@ -105,7 +125,25 @@ class FeatureRanking:
             activation_overlap=int((top & (measured["activation_rank"] <= n_top)).sum()),
             n_top=n_top,
             n_measured=len(measured),
+            attribution_rank_correlation=_pearson(measured["attribution"].rank(), measured["effect"].rank()),
+            activation_rank_correlation=_pearson(measured["activation"].rank(), measured["effect"].rank()),
+            attribution_without=without,
+            outlier=outlier,
         )
+
+    @property
+    def caveat(self) -> str:
+        """What to know first: an answer that the model would not give itself."""
+        if self.standing is None or self.standing.rank == 1:
+            return ""
+        first, probability = next(iter(self.standing.next_tokens.items()))
+        own = f"{self.answer!r} is not what the model says: its own first choice is {first!r}, {percent(probability)}"
+        return f"{own}; {self.answer!r} comes #{self.standing.rank}, {percent(self.standing.probability)}"
+
+    def relabeled(self, labels: Mapping[int, str]) -> "FeatureRanking":
+        """The same with features called as they are now."""
+        known = dict(labels)
+        return replace(self, table=self.table.assign(label=[known.get(int(feature), "") for feature in self.table["feature"]]))
 
     def to_html(self, path: str | Path) -> Path:
         """Write the ranking as one page that needs nothing else: no network, and without scripts it still shows the lists."""
@@ -127,13 +165,21 @@ class FeatureRanking:
 
         return plot_ranks(self.top(n))
 
+    @property
+    def start_words(self) -> str:
+        """What became of the start token."""
+        if self.start_token == "":
+            return "no start token"
+        named = f" {self.start_token}" if self.start_token else ""
+        return f"start token{named} {'included' if self.is_start_included else 'left out'}"
+
     def _repr_html_(self) -> str:
         from widgets.html.ranking import ranking_html
 
         return ranking_html(self)
 
     def __repr__(self) -> str:
-        start = "start token included" if self.is_start_included else "start token left out"
+        start = self.start_words
         n_measured = int(self.table["effect"].notna().sum())
         other = repr(self.baseline) if self.baseline else "the mean logit"
         pairs = f"{len(self.table):,} active (feature, position) pairs, {n_measured:,} measured"
@@ -142,16 +188,17 @@ class FeatureRanking:
             f"  {self.prompt!r}",
             f"  clean metric {self.clean_metric:+.3f}; {pairs}; {start}",
         ]
+        lines += [f"  {self.caveat}"] if self.caveat else []
         lines += [
             f"  effect {row.effect:+.3f}  attribution {row.attribution:+.3f} (#{row.attribution_rank})  activation {row.activation:.3f} "
             f"(#{row.activation_rank})  feature {row.feature} at {row.pos} {row.token!r}  {row.label}".rstrip()
             for row in self.top(5).itertuples()
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
 def rank(
-    bench: Any, prompt: str, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
+    bench: Any, prompt: str | Chat, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
 ) -> FeatureRanking:
     """Every active feature at every position of `prompt`, with activation, attribution and measured effect on `metric`.
 
@@ -178,6 +225,9 @@ def as_ranking(bench: Any, found: Measurement) -> FeatureRanking:
         model_name=bench.name or str(bench.model.cfg.model_name),
         sae_name=bench.sae_name,
         is_start_included=found.is_start_included,
+        start_token=start_token(bench.model).text,
+        notes=found.notes,
+        standing=found.standing,
     )
 
 
@@ -197,3 +247,23 @@ def _check_order(by: str) -> None:
 def _pearson(x: pd.Series, y: pd.Series) -> float:
     is_constant = len(x) < 2 or x.std() == 0 or y.std() == 0
     return float("nan") if is_constant else float(np.corrcoef(x, y)[0, 1])
+
+
+def _without_one(x: pd.Series, y: pd.Series) -> tuple[float, int]:
+    """Pearson's correlation without the one row that changes it most, and that row's index: sums over all, less its own part."""
+    whole = _pearson(x, y)
+    if len(x) < 4 or not np.isfinite(whole):
+        return whole, -1
+    a, b = (values.to_numpy(float) - values.mean() for values in (x, y))
+    n = len(a) - 1
+    covariance = (a * b).sum() - a * b - a * b / n  # the means move as well: the rest sums to −a and −b
+    spread = [(values**2).sum() - values**2 - values**2 / n for values in (a, b)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = covariance / np.sqrt(np.clip(spread[0], 0, None) * np.clip(spread[1], 0, None))
+    moved = np.where(np.isfinite(without), np.abs(without - whole), 0.0)
+    row = int(moved.argmax())
+    return (float(without[row]), int(x.index[row])) if moved[row] > 0 else (whole, -1)
+
+
+def percent(p: float) -> str:
+    return "> 99 %" if p >= 0.995 else f"{p:.0%}".replace("%", " %") if p >= 0.01 else "< 1 %"

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+UNLIKELY = 5.0  # times the unsteered perplexity: a text that the model itself would hardly write
 SANE = 10.0  # |strength| up to which the paper's texts stayed readable; ±100 gave nonsense (Scaling Monosemanticity)
+
+
+def safe_strength(x_norm: float, max_act: float) -> float:
+    """Up to where texts usually stay readable: ±10, and less where the feature would outweigh the whole activation (rows of W_dec have
+    norm 1)."""
+    return min(SANE, x_norm / max_act) if max_act > 0 else SANE
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,13 @@ class Steering:
     prompt: str
     continuations: list[Continuation]
     max_act: dict[int, float]  # feature → the activation that strength 1 stands for
-    x_norm: float = float("inf")  # median norm of the model's activation at the hook point, over the prompt
+    x_norm: float = float("inf")  # median norm of the model's activation at the hook point, over reference texts where there are any
     labels: dict[int, str] = field(default_factory=dict)
     tokens: tuple[str, ...] = ()  # whose probability was asked for
     hook_name: str = ""
     model_name: str = ""
     sae_name: str = ""
+    why_no_cache: str = ""  # why the texts were written without a KV cache, each token by a pass over the whole text
 
     @property
     def table(self) -> pd.DataFrame:
@@ -96,15 +104,28 @@ class Steering:
 
     @property
     def notes(self) -> list[str]:
-        """Strengths at which texts usually turn into nonsense: beyond ±10, or where the feature outweighs the whole activation."""
-        found = []
+        """Strengths at which texts usually turn into nonsense: beyond ±10, or where the feature outweighs the whole activation; texts that
+        did: many times as unlikely as the unsteered one; and why writing took long, if it was without a cache."""
+        found = [f"written without a KV cache, which is slower: {self.why_no_cache}"] if self.why_no_cache else []
         for feature, most in self.max_act.items():
-            sane = min(SANE, self.x_norm / most)  # rows of W_dec have norm 1
+            sane = safe_strength(self.x_norm, most)
             strengths = {each.setting.strengths.get(feature, 0.0) for each in self.continuations}
             if beyond := sorted(k for k in strengths if abs(k) > sane):
                 why = "" if sane == SANE else f": there it outweighs the whole activation, of norm {self.x_norm:.3g}"
                 shown = ", ".join(f"{k:g}" for k in beyond)
                 found.append(f"feature {feature} at strength {shown}: beyond ±{sane:.2g} texts usually turn into nonsense{why}")
+        plain = [each.perplexity for each in self.continuations if each.setting.kind == "unsteered" and each.str_tokens]
+        for name, perplexities in self._steered().items():
+            if plain and (came := float(np.median(perplexities))) > UNLIKELY * float(np.median(plain)):
+                found.append(f"{name} wrote a text of perplexity {came:.3g}, unsteered {np.median(plain):.3g}: likely nonsense, try less")
+        return found
+
+    def _steered(self) -> dict[str, list[float]]:
+        """The perplexities of each setting's texts."""
+        found: dict[str, list[float]] = {}
+        for each in self.continuations:
+            if each.setting.kind != "unsteered" and each.str_tokens:
+                found.setdefault(each.setting.name, []).append(each.perplexity)
         return found
 
     def _repr_html_(self) -> str:

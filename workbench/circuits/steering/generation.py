@@ -5,20 +5,23 @@
                   and differ only by what was done to them
 
 A step with the KV cache shows the model its newest token only; without it, the plain way, the whole text: the same tokens, a test says.
+A model whose cache was measured not to do that (model/cache.py) takes the plain way.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.model.hooks import accepted, hooked, last_logits
+from workbench.model.cache import cached_step, kv_cache
+from workbench.model.hooks import accepted, last_logits, seen
 from workbench.model.model import BAR_DELAY
+from workbench.model.start import end_token, n_embedded
 from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Tokens
@@ -53,11 +56,14 @@ class Decoding:
 
     @property
     def seeds(self) -> list[int]:
+        """One for each sample."""
         return [self.seed + i for i in range(self.n_samples)]
 
 
 @dataclass(frozen=True)
 class Generated:
+    """Continuations of one prompt, and the logits of its first new token."""
+
     tokens: Tokens  # (row, new tokens), a row's end filled up with the end token
     is_text: Bool[Tensor, "n_rows n_new"]  # True up to a row's end token, which is not part of the text
     next_logits: LastLogits  # right after the prompt
@@ -80,7 +86,9 @@ def prompt_tokens(model: "TransformerBridge", prompt: str, decoding: Decoding) -
 def generate(
     model: "TransformerBridge", tokens: Tokens, decoding: Decoding, seeds: Sequence[int] | None = None, use_cache: bool = True
 ) -> Generated:
-    """Continue every row of `tokens` (rows of one length). seeds: one a row, for sampling; by default the first sample's for all."""
+    """Continue every row of `tokens` (rows of one length). seeds: one a row, for sampling; by default the first sample's for all.
+    use_cache: where the model's cache is right."""
+    use_cache = use_cache and not kv_cache(model).why_not
     noise = Noise([decoding.seed] * len(tokens) if seeds is None else seeds, decoding.temperature)
     ends = torch.tensor(end_tokens(model), dtype=tokens.dtype, device=tokens.device)
     is_open = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
@@ -92,7 +100,7 @@ def generate(
         if decoding.cancel is not None and decoding.cancel.is_set() and next_logits is not None:
             break
         if use_cache:
-            logits, cache = _cached_step(model, seen if cache is None else seen[:, -1:], cache)
+            logits, cache = cached_step(model, seen if cache is None else seen[:, -1:], cache)
         else:
             logits = last_logits(model, seen)
         next_logits = logits if next_logits is None else next_logits
@@ -117,6 +125,7 @@ class Noise:
         self.generators = {seed: torch.Generator().manual_seed(seed) for seed in dict.fromkeys(self.seeds)}
 
     def choose(self, logits: LastLogits) -> Tensor:
+        """The next token of each row: the largest logit, or, at a temperature, a draw by Gumbel's noise, the same for the same seed."""
         logits = logits.float()
         if not self.temperature:
             return logits.argmax(-1)
@@ -126,11 +135,12 @@ class Noise:
 
 
 def end_tokens(model: "TransformerBridge") -> list[int]:
-    """Tokens that end a text: the tokenizer's, and those that the model's generation config names besides (chat models have several)."""
+    """Tokens that end a text: the tokenizer's, and those that the model's generation config names besides (chat models have several).
+    None that the model has no embedding of: the end of a row is filled up with the first."""
     config = getattr(model.original_model, "generation_config", None)
     named = getattr(config, "eos_token_id", None)
-    named = named if isinstance(named, list) else [named]
-    return list(dict.fromkeys(token for token in (model.tokenizer.eos_token_id, *named) if token is not None))
+    named, n = named if isinstance(named, list) else [named], n_embedded(model)
+    return list(dict.fromkeys(token for token in (end_token(model), *named) if token is not None and token < n))
 
 
 @dataclass(frozen=True)
@@ -152,14 +162,9 @@ def read(model: "TransformerBridge", sae: SAE, tokens: Tokens, n_prompt: int, fe
 
 def _read_batch(model: "TransformerBridge", sae: SAE, tokens: Tokens, n_new: int, features: Sequence[int]) -> Reading:
     caught: list[Tensor] = []
-    with hooked(model, sae.cfg.hook_name, lambda x: caught.append(x[:, -n_new:].flatten(2).to(sae.W_dec.dtype))):
-        logits = model(tokens, **accepted(model, use_cache=False, logits_to_keep=n_new + 1))
+    reading = seen(model, sae.cfg.hook_name, lambda x: caught.append(x[:, -n_new:].flatten(2).to(sae.W_dec.dtype)))
+    with reading, unembedding_last(model, n_new + 1):
+        logits = model(tokens, **accepted(model, use_cache=False))
     log_probs = logits[:, -n_new - 1 : -1].float().log_softmax(-1).gather(-1, tokens[:, -n_new:, None])[..., 0]
     assert len(caught) == 1, f"{sae.cfg.hook_name} fired {len(caught)} times in one forward pass, expected once"
     return Reading(log_probs, sae.encode(caught[0])[..., list(features)])
-
-
-def _cached_step(model: "TransformerBridge", tokens: Tokens, cache: Any) -> tuple[LastLogits, Any]:
-    options = accepted(model, use_cache=True, logits_to_keep=1)
-    logits, cache = model(tokens, return_type="logits_and_cache", past_key_values=cache, **options)
-    return logits[:, -1], cache

@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations.stream import harvest
-from workbench.circuits.evidence.reference import max_acts
+from workbench.circuits.evidence.reference import max_acts, usual_norm
 from workbench.circuits.intervene import Edit, check_features, editing
 from workbench.circuits.steering.continuations import Continuation, Setting, Steering
 from workbench.circuits.steering.generation import Decoding, Generated, Reading, generate, prompt_tokens, read
 from workbench.circuits.steering.vectors import SteeringVector, largest_scale
-from workbench.model.tokens import answer_token, is_start_token, to_str_tokens
+from workbench.model.cache import kv_cache
+from workbench.model.tokens import answer_token, distinct_str_tokens, is_start_token, to_str_tokens
 from workbench.shapes import FeatureActs, Tokens
 
 N_NEXT = 50  # next tokens that are kept of each continuation
@@ -67,12 +68,13 @@ def steer(
         prompt=prompt,
         continuations=continuations,
         max_act=most,
-        x_norm=_norm(model, sae.cfg.hook_name, runs.prompt_ids),
+        x_norm=usual_norm(bench) or _norm(model, sae.cfg.hook_name, runs.prompt_ids),
         labels={f: bench.labels[f] for f in chosen if f in bench.labels},
         tokens=tuple(tokens),
         hook_name=sae.cfg.hook_name,
         model_name=bench.name or str(model.cfg.model_name),
         sae_name=bench.sae_name,
+        why_no_cache=kv_cache(model).why_not,
     )
 
 
@@ -111,7 +113,8 @@ class _Runs:
         model, ids = self.bench.model, written.tokens[row][written.is_text[row]]
         probabilities = written.next_logits[row].float().softmax(-1)
         top = probabilities.topk(min(N_NEXT, len(probabilities)))
-        next_tokens = dict(zip(to_str_tokens(model, top.indices), top.values.tolist(), strict=True))
+        others = [token for token in top.indices.tolist() if token not in self.followed.values()]
+        next_tokens = dict(zip(distinct_str_tokens(model, others, list(self.followed)), probabilities[others].tolist(), strict=True))
         return Continuation(
             setting=setting,
             sample=row % self.decoding.n_samples,

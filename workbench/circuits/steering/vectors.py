@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.activations.rows import as_batch
+from workbench.activations.rows import Row, as_batch
 from workbench.activations.stream import harvest
 from workbench.model.hooks import check_hook_name, hooked
 from workbench.model.tokens import to_tokens
@@ -30,6 +30,8 @@ AT_ONCE = 32  # prompts in a forward pass
 
 @dataclass(frozen=True)
 class SteeringVector:
+    """A direction at a hook point, in units of x, that is added to every position; `scale` times it."""
+
     direction: Float[Tensor, "d_in"]
     hook_name: str
     scale: float | None = None  # None: `steer` finds it by binary search
@@ -65,7 +67,7 @@ def largest_scale(is_sane: Callable[[float], bool]) -> float:
 
 def _ends(model: "TransformerBridge", prompts: Sequence[str], hook_name: str) -> Float[Tensor, "n_prompts d_in"]:
     """x at every prompt's last token; prompts of unequal length share a batch, padded behind it."""
-    rows = [to_tokens(model, prompt)[0].tolist() for prompt in prompts]
+    rows = [Row(to_tokens(model, prompt)[0].tolist(), ()) for prompt in prompts]
     parts = []
     for first in range(0, len(rows), AT_ONCE):
         some = rows[first : first + AT_ONCE]

@@ -4,13 +4,12 @@
           → every MOST entries: feature-major, summarized, written as a part → the parts merged: the shard's folder, complete or absent
 
 Memory holds one batch of the model, ELEMENTS feature activations, MOST entries and one range of features, whatever the number of features
-or texts. Start tokens are left out, wherever they stand.
+or texts. The start token that leads every row is left out.
 """
 
 import hashlib
-import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,13 +18,15 @@ import pyarrow as pa
 import torch
 from scipy import sparse
 
-from workbench.activations.rows import LONGEST_ROW, as_batch, batches
+from workbench.activations.rows import LONGEST_ROW, as_batch, batches, led
 from workbench.features.index.draws import drawn
 from workbench.features.index.shards import Shard, Summaries, ranges, whole_folder, write_table
 from workbench.features.index.windows import PART_BITS, Run, merge, summarize
 from workbench.files import write_json
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
+from workbench.model.start import start_token
+from workbench.model.tokens import n_unknown, text_ids, unknown_note
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 
@@ -40,10 +41,11 @@ ELEMENTS = {"cpu": 2**22, "cuda": 2**27}
 FEWEST_ROWS = 64  # … but enough tokens to be worth reading the encoder's weights for
 BATCH = {"cpu": 4096, "cuda": 65_536}  # tokens in a forward pass, padding included
 MOST_PARTS = 16  # files open at once
-SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which tokenizers refuse
 
 
 class TokenRow(NamedTuple):
+    """A row of tokens that the model reads at once: a text, or a part of a long one."""
+
     number: int
     ids: list[int]  # without the start token that the model reads before them
     goes_on: bool  # does the text, in the next row?
@@ -55,7 +57,10 @@ def collect(head: Head, saes: Mapping[str, SAE], shard: Shard, folder: Path, on_
     folder.mkdir(parents=True, exist_ok=True)
     model, n_tokens = head.model, 0
     with whole_folder(folder / shard.name) as out, machine_rate():
-        rows = token_rows(model, shard)
+        all_ids = text_ids(model, shard.texts)
+        n_unknown_tokens = n_unknown(model, shard.texts, all_ids)
+        unknown_note(n_unknown_tokens, sum(map(len, all_ids)), "the texts")  # raises where all are
+        rows = token_rows(model, shard, all_ids)
         parts, pending = Parts(out, saes), Pending(list(saes))
         hashes = np.array([_hash(row.ids) for row in rows], dtype=np.uint64)
         is_new = np.zeros(len(rows), dtype=bool)
@@ -78,25 +83,19 @@ def collect(head: Head, saes: Mapping[str, SAE], shard: Shard, folder: Path, on_
         arrays = pa.array(numbers, pa.int64()), pa.array(tokens, pa.list_(pa.int32())), pa.array(goes_on, pa.bool_())
         write_table(out / "texts.parquet", pa.table(arrays, names=["row", "tokens", "goes_on"]))
         write_table(out / "drawn.parquet", pa.table({"row": row_numbers[keeps_peaks], "n_tokens": lengths[keeps_peaks]}))
-        write_json(out / "shard.json", {"fingerprint": shard.fingerprint, "n_texts": len(shard.texts), "n_tokens": n_tokens})
+        counts = {"n_texts": len(shard.texts), "n_tokens": n_tokens, "n_unknown": n_unknown_tokens}
+        write_json(out / "shard.json", {"fingerprint": shard.fingerprint, **counts})
 
 
-def token_rows(model: "TransformerBridge", shard: Shard) -> list[TokenRow]:
+def token_rows(model: "TransformerBridge", shard: Shard, all_ids: Sequence[Sequence[int]]) -> list[TokenRow]:
     """Each text's tokens; those of a long one in several rows, of which each sees itself only."""
-    length = min(model.cfg.n_ctx, LONGEST_ROW) - len(start_of(model))
-    texts = [SURROGATES.sub("\ufffd", text) for text in shard.texts]
-    all_ids = model.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    length = min(model.cfg.n_ctx, LONGEST_ROW) - len(start_token(model).ids)
     rows = []
     for i, ids in enumerate(all_ids):
         number = (shard.first_text + i) << PART_BITS
-        rows += [TokenRow(number + n, ids[at : at + length], at + length < len(ids)) for n, at in enumerate(range(0, len(ids), length))]
+        parts = enumerate(range(0, len(ids), length))
+        rows += [TokenRow(number + n, list(ids[at : at + length]), at + length < len(ids)) for n, at in parts]
     return rows
-
-
-def start_of(model: "TransformerBridge") -> list[int]:
-    """The start token that every row is led by; nothing for a model without one."""
-    start = model.tokenizer.bos_token_id
-    return [] if start is None else [start]
 
 
 def _hash(ids: list[int]) -> int:
@@ -115,6 +114,7 @@ class Entries:
         self.n = 0
 
     def add(self, token: np.ndarray, feature: np.ndarray, act: np.ndarray) -> None:
+        """Some more entries: their token, feature and activation, arrays of one length."""
         n = self.n + len(act)
         while n > len(self.columns[0]):
             self.columns = [np.concatenate([column, np.empty_like(column)]) for column in self.columns]
@@ -123,6 +123,7 @@ class Entries:
         self.n = n
 
     def filled(self) -> list[np.ndarray]:
+        """[token, feature, act], views of what was added so far."""
         return [column[: self.n] for column in self.columns]
 
 
@@ -136,17 +137,14 @@ class Pending:
 
     @property
     def n_entries(self) -> int:
+        """Of all SAEs together."""
         return sum(entries.n for entries in self.entries.values())
 
     def read(self, head: Head, saes: Mapping[str, SAE], rows: list[list[int]]) -> int:
         """Encode rows; the number of tokens encoded, all but start tokens."""
-        start = start_of(head.model)
-        tokens, is_text = as_batch(head.model, [start + row for row in rows])
-        lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
-        at = torch.arange(tokens.shape[1], device=tokens.device) - len(start)
-        is_row = (at >= 0) & (at < lengths[:, None])
-        number = (is_row.flatten().cumsum(0) - 1 + self.n_tokens)[is_text.flatten()].cpu().numpy()
-        self.n_tokens += int(is_row.sum())
+        tokens, is_text = as_batch(head.model, [led(head.model, row) for row in rows])
+        number = np.arange(self.n_tokens, self.n_tokens + int(is_text.sum()))
+        self.n_tokens += len(number)
         for hook_name, acts in head(tokens).items():
             x = acts[is_text]
             if not torch.isfinite(x).all():
@@ -163,6 +161,7 @@ class Pending:
             self.entries[name].add(number[first + token], feature, act)
 
     def run(self) -> Run:
+        """The rows that were read, as `summarize` takes them."""
         numbers, hashes, is_new, keeps_peaks, lengths = (np.array(column) for column in zip(*self.rows, strict=True))
         return Run(np.append(0, np.cumsum(lengths)), numbers.astype(np.int64), hashes.astype(np.uint64), is_new, keeps_peaks)
 
@@ -190,6 +189,7 @@ class Parts:
         self.n_made = 0
 
     def add(self, pending: Pending) -> None:
+        """Summarize what is pending and write it, a summary for each range of features; many parts become one."""
         if not pending.n_tokens:
             return
         run, folder = pending.run(), self._new()

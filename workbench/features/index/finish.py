@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 import torch
 from tqdm.auto import tqdm
 
+from workbench.activations.rows import Row, led
 from workbench.features.index.collect import PEAK_TOKENS
 from workbench.features.index.draws import drawn
-from workbench.features.index.logits import is_in_stream, token_logits
+from workbench.features.index.logits import ENOUGH, SMALL, is_in_stream, predicted_tokens, token_logits
 from workbench.features.index.shards import Summaries, ranges, write_table
 from workbench.features.index.windows import Summary, interval_of, merge, rank_within
 from workbench.files import write_json
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
 def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, facts: Mapping[str, Any], progress: bool) -> None:
     """Write the index's files from its shards', the manifest last, with `facts`: what it is of."""
     shards = sorted(path for path in (folder / "shards").iterdir() if path.suffix != ".partial")
-    sizes = [json.loads((shard / "shard.json").read_text())["n_tokens"] for shard in shards]
+    counts = [json.loads((shard / "shard.json").read_text()) for shard in shards]
+    sizes, unknown = [count["n_tokens"] for count in counts], {"n_unknown": sum(count.get("n_unknown", 0) for count in counts)}
     n_tokens, read = sum(sizes), [shard for shard, size in zip(shards, sizes, strict=True) if size]
     if not n_tokens:
         raise ValueError(f"the {facts['corpus']['n_texts']:,} texts hold no tokens but start tokens: there is nothing to read")
-    rows = rows_with_peaks(read)
+    rows, is_predicted = rows_with_peaks(read), predicted_tokens(model, _some_rows(model, read))
     bar = tqdm(total=sum(sae.cfg.d_sae for sae in saes.values()), desc="tokens and neighbors", unit="feature", disable=not progress)
     for name, sae in saes.items():
         parts = [Summaries(shard, name) for shard in read]
@@ -51,14 +53,14 @@ def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, fa
             if not all(file.exists() for file in files):
                 summary = merge([part.read(n) for part in parts])
                 write_table(files[0], examples_table(name, summary))
-                write_table(files[1], features_table(model, saes, name, summary, n_tokens))
+                write_table(files[1], features_table(model, saes, name, summary, n_tokens, is_predicted))
                 write_table(files[2], peaks_table(name, summary, rows), ascending="texts")
             bar.update(n_features)
     bar.close()
     _write_texts(folder, read)
     _write_vocabulary(model, folder / "vocabulary.parquet")
     files = {path.name: path.stat().st_size for path in sorted(folder.glob("*.parquet"))}
-    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, "n_rows_with_peaks": len(rows), "files": files})
+    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, **unknown, "n_rows_with_peaks": len(rows), "files": files})
 
 
 def rows_with_peaks(shards: Iterable[Path]) -> np.ndarray:
@@ -68,13 +70,27 @@ def rows_with_peaks(shards: Iterable[Path]) -> np.ndarray:
     return np.sort(rows[drawn(rows, lengths, PEAK_TOKENS)])
 
 
-def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int) -> pa.Table:
+def _some_rows(model: "TransformerBridge", shards: Iterable[Path]) -> list[Row]:
+    """The first rows of the texts, as many as show what a model of a small vocabulary predicts."""
+    found, n = [], 0
+    for shard in shards if model.cfg.d_vocab <= SMALL else ():
+        for ids in pq.read_table(shard / "texts.parquet")["tokens"].to_pylist():
+            if ids and n <= 2 * ENOUGH * SMALL:
+                found.append(led(model, ids))
+                n += len(ids)
+    return found
+
+
+def features_table(
+    model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int, is_predicted: Any
+) -> pa.Table:
+    """One row per feature: how often and how strongly it is active, what it promotes and suppresses, what is near it."""
     sae, n = saes[name], len(summary.n_active)
     columns: dict[str, Any] = {"sae": [name] * n, **{field: summary.stats()[field] for field in ("feature", "n_active", "max_act")}}
     columns["density"] = summary.n_active / n_tokens
     columns["histogram"] = summary.stats()["histogram"]
     if is_in_stream(sae.cfg.hook_name):
-        found = token_logits(model, sae.W_dec[summary.first : summary.first + n])
+        found = token_logits(model, sae.W_dec[summary.first : summary.first + n], is_predicted=is_predicted)
         columns |= {field: pa.array(list(values)) for field, values in vars(found).items()}
     else:
         columns |= {field: pa.nulls(n, pa.list_(pa.int32())) for field in ("promoted", "suppressed")}
@@ -84,6 +100,7 @@ def features_table(model: "TransformerBridge", saes: Mapping[str, SAE], name: st
 
 
 def examples_table(name: str, summary: Summary) -> pa.Table:
+    """One row per window, ranked within its feature and interval, the best first."""
     windows = summary.windows
     group = windows["feature"].to_numpy().astype(np.int64) * 32 + windows["interval"].to_numpy()
     rank = pa.array(rank_within(group).astype(np.int8))

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.index.examples import Example
-from workbench.features.index.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
+from workbench.features.index.own_labels import OwnLabels, stamp
+from workbench.features.index.page import FeaturePage, FeaturePages
+from workbench.features.index.parts import Correlate, Example, Label, Neighbor
 from workbench.features.index.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
 from workbench.features.index.tables import Tables, intervals
 from workbench.features.index.windows import TOP, bin_width
-from workbench.features.search.rarity import Rarity
 from workbench.files import checked_folder, write_json, write_text
+from workbench.model.start import other_note
+from workbench.model.tokens import unknown_note
 from workbench.sae.sae import SAE, checked_feature
 
 if TYPE_CHECKING:
@@ -106,6 +108,8 @@ class FeatureIndex:
         theirs, ours = self.manifest["model"], model_fingerprint(model)
         if theirs["fingerprint"] != ours:
             raise ValueError(f"this index is of another model: of {theirs['name']} {theirs['fingerprint']}, this model is {ours}")
+        if "start_token" in theirs and (other := other_note(model, theirs["start_token"], "this index")):
+            raise ValueError(other)
         if not self.has(sae):
             known = ", ".join(f"{name} {fingerprint}" for fingerprint, name in self._names.items())
             raise ValueError(f"this index is of another SAE: of {known}, this SAE is {sae.fingerprint()}")
@@ -123,13 +127,21 @@ class FeatureIndex:
         """DuckDB on the tables features, examples, peaks, texts and vocabulary; those of all SAEs, told apart by their column sae."""
         return self._tables.sql(query, *parameters)
 
-    @cached_property
+    @property
     def table(self) -> pd.DataFrame:
         """One row per feature: feature, label, density, n_active, max_act, and the tokens it promotes most."""
+        known = self.__dict__.get("_labeled")
+        if known is None or known[0] is not self.labels():
+            labels = self.labels()
+            table = self._unlabeled.copy()
+            table.insert(1, "label", [labels[feature].text if feature in labels else "" for feature in table["feature"]])
+            known = self.__dict__["_labeled"] = labels, table
+        return known[1]
+
+    @cached_property
+    def _unlabeled(self) -> pd.DataFrame:
         columns = "feature, density, n_active, max_act, promoted[1:5] AS promoted"
         table = self.sql(f"SELECT {columns} FROM features WHERE sae = ? ORDER BY feature", self.sae_name)
-        labels = self.labels()
-        table.insert(1, "label", [labels[feature].text if feature in labels else "" for feature in table["feature"]])
         table["promoted"] = table["promoted"].map(self._tables.str_tokens)
         return table
 
@@ -184,22 +196,29 @@ class FeatureIndex:
         return folder / "index.html"
 
     def labels(self, sae: str | None = None) -> dict[int, Label]:
-        """What features mean, as far as somebody or something said: feature → label."""
-        return self._labels.get(sae or self.sae_name, {})
+        """What features mean, as far as somebody or something said: feature → label. A person's own stand over the index's."""
+        sae, laid = sae or self.sae_name, self.__dict__.setdefault("_laid_over", {})
+        if laid.get(sae, (None,))[0] != stamp():
+            own = OwnLabels().of(self.manifest["saes"][sae]["fingerprint"]) if sae in self.manifest["saes"] else {}
+            laid[sae] = stamp(), {**self._labels.get(sae, {}), **own}
+        return laid[sae][1]
 
     def label_texts(self) -> dict[int, str]:
-        """The same as a Workbench shows them, each with its score."""
-        return {feature: str(label) for feature, label in self.labels().items()}
+        """Those of the index itself, each with its score, for a Workbench, which lays a person's own over them."""
+        return {feature: str(label) for feature, label in self._labels.get(self.sae_name, {}).items()}
 
     def save_labels(self, labels: Mapping[int, Label]) -> None:
-        """Add labels of this SAE's features, or replace them. A person's (origin "a person") stays where another one comes; a person's
-        empty one takes the label away."""
-        own = {i: label for i, label in labels.items() if label.is_human or not self.labels().get(i, label).is_human}
-        merged = {**self.labels(), **{self._checked(i): label for i, label in own.items()}}
-        saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
-        write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
-        for name in ("_labels", "table"):
-            self.__dict__.pop(name, None)
+        """Add labels of this SAE's features, or replace them; an empty one takes a label away. A person's (origin "a person") go to the
+        person's own file (own_labels.py) and stand over all others, the others beside the index."""
+        labels = {self._checked(i): label for i, label in labels.items()}
+        if own := {i: label for i, label in labels.items() if label.is_human}:
+            OwnLabels().put(self.manifest["saes"][self.sae_name]["fingerprint"], own)
+        if others := {i: label for i, label in labels.items() if not label.is_human}:
+            merged = {**self._labels.get(self.sae_name, {}), **others}
+            saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
+            write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
+            for name in ("_labels", "_laid_over"):
+                self.__dict__.pop(name, None)
 
     def save_neurons(self, neurons: Mapping[int, Sequence[Correlate]]) -> None:
         """Add the neurons that are most like features of this SAE: their pages show them."""
@@ -207,14 +226,10 @@ class FeatureIndex:
         write_json(self._neuron_file, {str(i): some for i, some in kept.items()})
         self.__dict__.pop("_neurons", None)
 
-    @cached_property
-    def rarity(self) -> Rarity:
-        """How rare it is that features are as active as they are somewhere."""
-        return Rarity.of(self)
-
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""
         saes, corpus, model = self.manifest["saes"], self.manifest["corpus"], self.manifest["model"]
+        unknown = unknown_note(self.manifest.get("n_unknown", 0), self.manifest["n_tokens"], "its texts")
         widths = {f"SAE {name}": f"{facts['d_sae']:,} features at {facts['hook_name']}" for name, facts in saes.items()}
         if len(saes) > 1:
             widths[f"SAE {self.sae_name}"] += " (the one looked through)"
@@ -222,7 +237,8 @@ class FeatureIndex:
             "model": f"{model['name']} ({model['fingerprint']})",
             **widths,
             "corpus": f"{self.manifest['n_tokens']:,} tokens of {corpus['n_texts']:,} texts ({corpus['fingerprint']})",
-            "left out": "start tokens",
+            "start": _start_words(model.get("start_token")),
+            **({"unknown": unknown} if unknown else {}),
             "labels": f"{len(self.labels()):,} features" if self.labels() else "none",
         }
 
@@ -262,3 +278,9 @@ class FeatureIndex:
 
     def _checked(self, feature: int) -> int:
         return checked_feature(feature, self.manifest["saes"][self.sae_name]["d_sae"], self.sae_name)
+
+
+def _start_words(start: str | None) -> str:
+    if start is None:
+        return "start tokens, left out"
+    return f"{start!r} led every text, left out" if start else "no start token"

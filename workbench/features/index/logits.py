@@ -6,23 +6,40 @@ The final norm divides by the size of the whole residual stream, which no single
 of activation adds where the stream has size 1, comparable within one SAE. What later blocks do with the feature is not in them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.activations.rows import Row, as_batch, like_length
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import D_MODEL_HOOKS
 from workbench.shapes import Directions
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 N_TOKENS = 10  # listed of each kind
+STREAM_HOOKS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_in", "hook_out", "hook_mlp_out", "hook_attn_out", "hook_embed")
+SMALL, ENOUGH = 1024, 10  # a vocabulary whose use some thousands of tokens show; tokens to read for each of its own
+RARELY = 100  # times less than by guessing
 N_COLUMNS = 2**14  # of the vocabulary at once: a large one has hundreds of thousands
+
+
+# The last part of a hook name that stands in the residual stream or adds to it.
+STREAM_HOOKS = (
+    "hook_resid_pre",
+    "hook_resid_mid",
+    "hook_resid_post",
+    "hook_in",
+    "hook_out",
+    "hook_mlp_out",
+    "hook_attn_out",
+    "hook_embed",
+)
 
 
 @dataclass(frozen=True)
@@ -38,19 +55,24 @@ class TokenLogits:
 def is_in_stream(hook_name: str) -> bool:
     """Does what stands at this hook point add to the residual stream, in the stream's own coordinates?"""
     parts = hook_name.split(".")
-    return parts[-1] in D_MODEL_HOOKS and len(parts) in (1, 3)
+    return parts[-1] in STREAM_HOOKS and len(parts) in (1, 3)
 
 
 @torch.no_grad()
-def token_logits(model: "TransformerBridge", directions: Directions, n: int = N_TOKENS) -> TokenLogits:
-    """The n tokens whose logits each direction raises most, and the n that it lowers most."""
+def token_logits(
+    model: "TransformerBridge", directions: Directions, n: int = N_TOKENS, is_predicted: Bool[Tensor, "d_vocab"] | None = None
+) -> TokenLogits:
+    """The n tokens whose logits each direction raises most, and the n that it lowers most; of those that the model ever predicts."""
     normed, W_U = through_final_norm(model, directions), model.unembed.W_U
-    n, ends = min(n, W_U.shape[1]), {1: [], -1: []}
+    n, ends = min(n, W_U.shape[1] if is_predicted is None else int(is_predicted.sum())), {1: [], -1: []}
     for first in range(0, W_U.shape[1], N_COLUMNS):
         with machine_rate():
             logits = normed @ W_U[:, first : first + N_COLUMNS].float()
         for sign, found in ends.items():
-            best = (sign * logits).topk(min(n, logits.shape[1]), dim=1)
+            signed = sign * logits
+            if is_predicted is not None:
+                signed = signed.masked_fill(~is_predicted[first : first + N_COLUMNS].to(signed.device), -torch.inf)
+            best = signed.topk(min(n, logits.shape[1]), dim=1)
             found.append((sign * best.values, first + best.indices))
     kept = []
     for sign, found in ends.items():
@@ -58,6 +80,21 @@ def token_logits(model: "TransformerBridge", directions: Directions, n: int = N_
         best = (sign * values).topk(n, dim=1).indices
         kept += [columns.gather(1, best).int().cpu().numpy(), values.gather(1, best).cpu().numpy()]
     return TokenLogits(*kept)
+
+
+@torch.no_grad()
+def predicted_tokens(model: "TransformerBridge", rows: Sequence[Row]) -> Bool[Tensor, "d_vocab"] | None:
+    """Which tokens the model gives a chance somewhere in these rows, of 1 / (RARELY · d_vocab) at least. None where there are too few rows
+    to tell, as for every large vocabulary: what is not predicted there may be elsewhere."""
+    n, d_vocab = sum(map(len, rows)), model.cfg.d_vocab
+    if d_vocab > SMALL or n < ENOUGH * d_vocab:
+        return None
+    largest = torch.zeros(model.unembed.W_U.shape[1])
+    for some in like_length(rows, SMALL):
+        tokens, _ = as_batch(model, some)
+        inside = torch.arange(tokens.shape[1]) < torch.tensor([len(row) for row in some])[:, None]
+        largest = torch.maximum(largest, model(tokens).float().softmax(-1).cpu()[inside].amax(0))
+    return largest >= 1 / (RARELY * d_vocab)
 
 
 def through_final_norm(model: "TransformerBridge", directions: Directions) -> Float[Tensor, "n_rows d_model"]:

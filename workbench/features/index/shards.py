@@ -21,6 +21,7 @@ import torch
 
 from workbench.features.index.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
 from workbench.files import write_whole
+from workbench.model.start import start_token
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
@@ -33,16 +34,20 @@ N_SAMPLED = 1024  # numbers of each weight that a model's fingerprint is made of
 
 @dataclass(frozen=True)
 class Shard:
+    """Some texts of a corpus, read and kept as one: what a killed build loses at most."""
+
     number: int
     first_text: int
     texts: list[str]
 
     @property
     def name(self) -> str:
+        """Its folder's."""
         return f"{self.number:05d}"
 
     @cached_property
     def fingerprint(self) -> str:
+        """Twelve hex digits that change with any of its texts."""
         return _digest(self.texts).hexdigest()[:12]
 
 
@@ -55,6 +60,7 @@ class Corpus:
 
     @property
     def facts(self) -> dict[str, Any]:
+        """Fingerprint and number of the texts drawn so far; of all of them once it was read to its end."""
         return {"fingerprint": self._hash.hexdigest()[:12], "n_texts": self.n_texts}
 
     def __iter__(self) -> Iterator[Shard]:
@@ -93,7 +99,8 @@ def identity(model: "TransformerBridge", saes: Mapping[str, SAE], n_chars: int) 
         }
         for name, sae in saes.items()
     }
-    model_facts = {"name": Path(str(model.cfg.model_name)).name, "fingerprint": model_fingerprint(model)}
+    name = Path(str(model.cfg.model_name)).name
+    model_facts = {"name": name, "fingerprint": model_fingerprint(model), "start_token": start_token(model).text}
     return {"format": FORMAT, "model": model_facts, "saes": facts, "shard": n_chars}
 
 
@@ -132,10 +139,12 @@ class Summaries:
         self.files = [pq.ParquetFile(folder / f"{sae_name}-{kind}.parquet") for kind in ("stats", "windows", "peaks")]
 
     def read(self, n: int) -> Summary:
+        """The n-th range's; see `ranges`."""
         return Summary.of(*(file.read_row_group(n) for file in self.files))
 
     @staticmethod
     def write(folder: Path, sae_name: str, summaries: Iterable[Summary]) -> None:
+        """One row group a summary, in the order of `ranges`; read back one at a time."""
         with (
             pq.ParquetWriter(folder / f"{sae_name}-stats.parquet", STATS, compression="zstd") as stats,
             pq.ParquetWriter(folder / f"{sae_name}-windows.parquet", WINDOWS, compression="zstd") as windows,

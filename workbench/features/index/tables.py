@@ -13,8 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workbench.features.index.examples import Example
-from workbench.features.index.page import Interval, TokenLogit
+from workbench.features.index.parts import Example, Interval, TokenLogit
 from workbench.features.index.windows import AFTER, N_BINS, N_INTERVALS, PART_BITS, RANGE
 
 MOST_KEPT = 128  # features whose rows stay in memory once they are read, 50 KB each: opening a card waits for them longest
@@ -37,6 +36,7 @@ class Tables:
         self._range = lru_cache(RANGES_KEPT)(self._read_range)
 
     def sql(self, query: str, *parameters: Any) -> pd.DataFrame:
+        """A query's rows; ? in it stand for the parameters."""
         return self.connection.cursor().execute(query, parameters).df()  # a cursor of its own: threads do not take each other's results
 
     def _row(self, sae_name: str, feature: int) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from scipy import sparse
 
 from workbench.features.index.draws import draws
 
-N_BINS, N_INTERVALS = 64, 16
-N_TOP, N_DRAWN = 20, 4
+N_BINS, N_INTERVALS = 64, 16  # powers of two: merging halves them; 2^e is up to twice the maximum, so 8 to 16 intervals are in use
+N_TOP, N_DRAWN = 20, 4  # of each feature; of each interval
 TOP = -1  # stands where an interval's number would: the window is one of the largest
 BEFORE, AFTER = 20, 11  # tokens around the activation: a causal model's reasons stand before it
-PART_BITS = 20  # a row's number is text << PART_BITS | which part of the text it is
+PART_BITS = 20  # a row's number is text << PART_BITS | which part of the text it is: a million parts, 8 · 10¹² texts in an int64
 RANGE = 1024  # features summarized at once; ten bits in the sort keys below
 
 STATS = pa.schema(
@@ -79,6 +79,7 @@ class Summary:
     peaks: pa.Table
 
     def stats(self) -> pa.Table:
+        """What is kept of it beside windows and peaks: one row per feature."""
         histogram = pa.ListArray.from_arrays(np.arange(len(self.n_active) + 1, dtype=np.int32) * N_BINS, self.histogram.ravel())
         feature = np.arange(self.first, self.first + len(self.n_active), dtype=np.int32)
         return pa.table([feature, self.n_active, self.max_act, histogram], schema=STATS)
@@ -124,7 +125,7 @@ def summarize(acts: sparse.csc_matrix, run: Run, first: int, n: int) -> Summary:
     begin = np.maximum(run.bounds[row[kept]], token[kept] - BEFORE)
     end = np.minimum(run.bounds[row[kept] + 1], token[kept] + AFTER + 1)
     n_tokens = run.bounds[-1]
-    place = feature * n_tokens + token  # ascending
+    place = feature * n_tokens + token  # ascending, so that one binary search finds every window's entries at once
     low, high = (np.searchsorted(place, feature[kept] * n_tokens + edge) for edge in (begin, end))
     ends = np.cumsum(high - low)
     inside = np.arange(ends[-1] if len(ends) else 0) + np.repeat(low - (ends - (high - low)), high - low)
@@ -148,6 +149,7 @@ def merge(parts: list[Summary]) -> Summary:
         to = np.arange(n)[:, None] * N_BINS + (np.arange(N_BINS) >> shift[:, None])
         histogram += np.bincount(to.ravel(), weights=part.histogram.ravel(), minlength=n * N_BINS).astype(np.int64)
         interval = part.windows["interval"].to_numpy().astype(np.int64)
+        # an interval of a range twice as wide is the old number halved: two old ones fall into one, none is cut
         wider = np.where(interval == TOP, TOP, interval >> shift[part.windows["feature"].to_numpy() - first])
         tables.append(part.windows.set_column(1, WINDOWS.field("interval"), pa.array(wider.astype(np.int8))))
     windows, peaks = _sorted(pa.concat_tables(tables).combine_chunks()), pa.concat_tables([part.peaks for part in parts])
@@ -183,7 +185,7 @@ def _peaks(feature: np.ndarray, row: np.ndarray, act: np.ndarray, run: Run) -> p
 
 def _lowest(feature: np.ndarray, interval: np.ndarray, draw: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """Indices of entries: the N_DRAWN lowest draws of each feature's intervals."""
-    group = feature[shown] * N_INTERVALS + interval[shown]
+    group = feature[shown] * N_INTERVALS + interval[shown]  # 14 bits: RANGE · N_INTERVALS; draws have the other 50
     order = np.argsort((group.astype(np.uint64) << np.uint64(50)) | draw[shown])
     return shown[order[rank_within(group[order]) < N_DRAWN]]
 

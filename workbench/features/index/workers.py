@@ -12,6 +12,7 @@ from workbench.features.index.collect import collect
 from workbench.features.index.shards import Shard
 from workbench.model.head import Head, unbridged
 from workbench.model.model import load_model
+from workbench.model.start import start_token
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 class Reader:
     """One worker process: holds the model and the SAEs."""
 
-    def __init__(self, hf_model: torch.nn.Module, tokenizer: Any, saes: Mapping[str, SAE], n_threads: int):
+    def __init__(self, hf_model: torch.nn.Module, tokenizer: Any, start: str | None, saes: Mapping[str, SAE], n_threads: int):
         torch.set_num_threads(n_threads)
-        model = load_model(hf_model, tokenizer=tokenizer)
+        model = load_model(hf_model, tokenizer=tokenizer, start_token=start)
         self.head, self.saes = Head(model, [sae.cfg.hook_name for sae in saes.values()]), saes
 
     def collect(self, shard: Shard, folder: Path) -> int:
@@ -51,7 +52,7 @@ def collect_beside(
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
     folder, n_threads = folder.absolute(), max(1, torch.get_num_threads() // n_workers)
-    held = ray.put(unbridged(model)), model.tokenizer, ray.put(dict(saes))
+    held = ray.put(unbridged(model)), model.tokenizer, start_token(model).text or None, ray.put(dict(saes))
     start = ray.remote(max_restarts=-1, max_task_retries=-1)(Reader).remote
     pool = ActorPool([start(*held, n_threads) for _ in range(n_workers)])
     for shard in shards:

@@ -4,8 +4,8 @@
     labeling = label_features(index, ModelLabeller(Endpoint("gpt-…")))            a language model, which is also asked for the scores
     labeling.table                                                                feature, label, score, detection, fuzzing, n_held_out
 
-The answer key's labels (`workbench index` saves the atlas's) are F1 scores over texts. A person's label stands above all of these and is
-never replaced by one: index.save_labels({1234: Label("Lakers players", origin="a person")}). They survive a rebuild of the index.
+The answer key's labels (`workbench index` saves the atlas's) are F1 scores over texts. They survive a rebuild of the index. A person's
+label stands over all of these, in a file of the person's own: bench.label(1234, "Lakers players").
 """
 
 import random
@@ -19,9 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.index.examples import Example
 from workbench.features.index.index import FeatureIndex
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Example, Label
 from workbench.features.labels.meanings import Evidence, Meaning, Scores, score
 
 N_POOL = 60  # features whose windows stand for "other texts"
@@ -31,6 +30,8 @@ COLUMNS = ("feature", "label", "score", "detection", "fuzzing", "n_held_out")
 
 @runtime_checkable
 class Labeller(Protocol):
+    """What `label_features` needs of whoever proposes labels."""
+
     @property
     def origin(self) -> str:
         """What a label says it is by."""

@@ -32,6 +32,8 @@ class Unanswered(ValueError):
 
 @dataclass(frozen=True)
 class Endpoint:
+    """A language model behind an HTTP protocol; its answers are kept in `store`, so that none is paid for twice."""
+
     model: str
     store: str | Path
     api: str = "openai"  # the protocol: "openai" or "anthropic"
@@ -74,6 +76,7 @@ class Endpoint:
 
     @property
     def where(self) -> str:
+        """Which model, where: for messages."""
         return f"{self.model} at {self.url or f'api.{self.api}.com'}"
 
     def _request(self, system: str, question: str) -> str:

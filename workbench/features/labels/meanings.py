@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from workbench.features.index.examples import Example
 from workbench.features.index.page import FeaturePage
+from workbench.features.index.parts import Example
 
 N_EXAMPLES = 12  # shown to whoever makes the claim, and as many held out; and as many of other features
 NEAR = 4  # tokens: what counts as near the activating one
@@ -36,7 +36,9 @@ class Meaning(Protocol):
     """A claim that can be tried."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """The claim in words."""
+        ...
 
     def is_in(self, examples: Sequence[Example]) -> Sequence[bool]:
         """Which of the texts is it in?"""
@@ -52,6 +54,8 @@ class Meaning(Protocol):
 
 
 class Scores(NamedTuple):
+    """How often a meaning was right on examples held out, 0 to 1; 0.5 is chance."""
+
     detection: float
     fuzzing: float  # NaN where no window has room for wrong marks
     n_held_out: int
@@ -129,15 +133,19 @@ class Rule:
     text: str
 
     def where(self, str_tokens: Sequence[str]) -> np.ndarray:
+        """(n_tokens) bool: which tokens are what the rule says."""
         raise NotImplementedError
 
     def is_in(self, examples: Sequence[Example]) -> list[bool]:
+        """In which of the texts it applies to any token."""
         return [bool(self.where(each.str_tokens).any()) for each in examples]
 
     def is_marked(self, marked: Sequence[Marked]) -> list[bool]:
+        """In which it applies to at least half of the marked tokens."""
         return [bool(self.where(each.example.str_tokens)[each.marks].mean() >= 0.5) for each in marked]
 
     def rate(self, examples: Sequence[Example]) -> list[int]:
+        """0 to 3: from nowhere in the text to at the peak itself."""
         return [_rating(self.where(each.str_tokens), each.peak) for each in examples]
 
 

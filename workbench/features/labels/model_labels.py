@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from workbench.features.index.examples import Example
+from workbench.features.index.parts import Example
 from workbench.features.labels.llm import Endpoint
 from workbench.features.labels.meanings import Evidence, Marked, marked
 
@@ -49,12 +49,15 @@ class ModelMeaning:
     endpoint: Endpoint
 
     def is_in(self, examples: Sequence[Example]) -> list[bool]:
+        """In which texts the model finds the claim, the activations hidden."""
         return self._numbers(DETECT, [_window(each, []) for each in examples])
 
     def is_marked(self, marked: Sequence[Marked]) -> list[bool]:
+        """In which the model finds the marks right."""
         return self._numbers(FUZZ, [_window(*each) for each in marked])
 
     def rate(self, examples: Sequence[Example]) -> list[int]:
+        """0 to 3, by the model: how well the claim says what each example's peak is."""
         question = RATE.format(label=json.dumps(self.text), texts=_listed(_window(each, [each.peak]) for each in examples))
         return self.endpoint.ask(SYSTEM, question, _ratings(len(examples)))
 
@@ -72,9 +75,11 @@ class ModelLabeller:
 
     @property
     def origin(self) -> str:
+        """The model's name."""
         return self.endpoint.model
 
     def propose(self, evidence: Evidence) -> ModelMeaning:
+        """The model's claim about the examples shown. Raises Unanswered where none comes."""
         return ModelMeaning(self.endpoint.ask(SYSTEM, proposal(evidence), _label), self.endpoint)
 
 
@@ -88,6 +93,7 @@ class Cost:
     n_output: int
 
     def dollars(self, per_million_input: float, per_million_output: float) -> float:
+        """At these prices of a million tokens."""
         return (self.n_input * per_million_input + self.n_output * per_million_output) / 1e6
 
     def __repr__(self) -> str:

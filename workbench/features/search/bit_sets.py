@@ -34,6 +34,7 @@ def members(bits: Bits) -> Int[ndarray, "_"]:
 
 
 def size(bits: Bits) -> int:
+    """How many features are in it."""
     return int(np.bitwise_count(bits).sum(dtype=np.int64))
 
 

@@ -7,7 +7,7 @@ token: theirs once for every few tokens). Features do nothing at start tokens he
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,12 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
-from workbench.activations.rows import as_batch, batches
+from workbench.activations.rows import Row, as_batch, batches
 from workbench.features.index.collect import BATCH, ELEMENTS, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
 from workbench.model.hooks import check_sae
+from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.architectures import select
 from workbench.sae.sae import SAE
@@ -55,10 +56,11 @@ class Codes:
     prompts: list[str]
     str_tokens: list[list[str]]
     acts: sparse.csr_array  # (tokens of all prompts, d_sae)
-    first: int  # where the texts begin: 1 after a start token
+    first: int  # where the texts begin: 1 after a start token, 0 without one
 
     @cached_property
     def bounds(self) -> np.ndarray:
+        """(n_prompts + 1) where each prompt's tokens begin in `acts`."""
         return np.cumsum([0, *map(len, self.str_tokens)])
 
     def of(self, prompt: int) -> sparse.csr_array:
@@ -69,8 +71,14 @@ class Codes:
         """One feature's, at every token."""
         return self.of(prompt)[:, [feature]].toarray()[:, 0].tolist()
 
+    def at_last(self) -> "Codes":
+        """The same with what features do at each prompt's last token only."""
+        is_last = np.isin(np.arange(self.acts.shape[0]), self.bounds[1:] - 1)
+        return replace(self, acts=sparse.csr_array(sparse.diags_array(is_last.astype(self.acts.dtype)) @ self.acts))
+
     @cached_property
     def peaks(self) -> Peaks:
+        """Each feature's largest activation on each prompt; the first token where several are equal."""
         entries = self.acts.tocoo()
         prompt = np.searchsorted(self.bounds, entries.row, side="right") - 1
         order = np.lexsort((entries.row, -entries.data, entries.col, prompt))
@@ -98,7 +106,7 @@ def encode(
     row, feature, act = (np.concatenate(column) for column in zip(*parts, strict=True))
     acts = sparse.csr_array(sparse.coo_array((act, (row, feature)), shape=(bounds[-1], sae.cfg.d_sae)))
     strings = [to_str_tokens(model, torch.tensor(row)) for row in rows]
-    return Codes([str(prompt) for prompt in prompts], strings, acts, first=int(is_start[0]))
+    return Codes([str(prompt) for prompt in prompts], strings, acts, first=len(start_token(model).ids))
 
 
 def _tokens(model: "TransformerBridge", prompt: str, number: int) -> list[int]:
@@ -114,7 +122,7 @@ def _harvest(
     """Of all rows, one after the other."""
     found: dict[int, Tensor] = {}
     for batch in batches([len(row) for row in rows], BATCH["cpu"]):
-        acts = through_bridge(model, as_batch(model, [rows[i] for i in batch])[0], [hook_name])[hook_name]
+        acts = through_bridge(model, as_batch(model, [Row(rows[i], ()) for i in batch])[0], [hook_name])[hook_name]
         found |= {i: acts[at, : len(rows[i])] for at, i in enumerate(batch)}
         on_batch(len(found), len(rows))
     return torch.cat([found[i] for i in range(len(rows))])

@@ -11,6 +11,8 @@ from workbench.sae.sae import checked_feature
 
 
 class Removed(NamedTuple):
+    """What one filter took away."""
+
     filter: str
     n_before: int
     n_removed: int
@@ -64,4 +66,5 @@ class Found:
 
 
 def removed_text(removed: Removed) -> str:
+    """One filter's share in words."""
     return f"{removed.filter}: {removed.n_removed:,} of {removed.n_before:,} removed, {removed.n_before - removed.n_removed:,} left"

@@ -32,11 +32,14 @@ from workbench.sae.sae import SAE
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+FEWEST_ALIKE = 10  # texts like the positive prompts below which a score is said to stand on few
 LEAST_RARE = 5 / 8  # of the positive prompts: the rest may be as strong as they like
 
 
 @dataclass(frozen=True)
 class Filters:
+    """What a feature must pass to be found. Raises ValueError for bounds that nothing can pass."""
+
     share: float = 0.75  # of the positive prompts that a feature has to be active on
     margin: float = 2.0  # activation allowed on negative prompts, as a share of the mean over the positive ones; 0: silence
     max_density: float = 0.1  # share of the corpus's tokens
@@ -67,10 +70,21 @@ class Known:
     rarity: Rarity | None = None  # how active they are in the texts of an index
 
 
-def find(model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative: Iterable[str], filters: Filters, known: Known) -> Found:
-    """The features that are active on the positive prompts and less so on the negative ones, best score first."""
+def find(  # as bench.find
+    model: "TransformerBridge",
+    sae: SAE,
+    positive: Iterable[str],
+    negative: Iterable[str],
+    filters: Filters,
+    known: Known,
+    at_last: bool = False,
+) -> Found:
+    """The features that are active on the positive prompts and less so on the negative ones, best score first. at_last: only what they do
+    at each prompt's last token counts."""
     sets = checked_sets(positive, negative)
-    return filtered(encode(model, sae, [*sets[0], *sets[1]]), len(sets[0]), filters, known)
+    codes = encode(model, sae, [*sets[0], *sets[1]])
+    found = filtered(codes.at_last() if at_last else codes, len(sets[0]), filters, known)
+    return replace(found, wants=f"{found.wants}, at the last token of each") if at_last else found
 
 
 def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> Found:
@@ -88,12 +102,14 @@ def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> F
 
 
 def what_the_score_is(codes: Codes, n_positive: int, known: Known) -> str:
+    """A sentence: what the column `score` is here, and over how many texts."""
     if known.rarity is None:
         return "without an index: the score is the mean activation, and how rare a feature is elsewhere is not known"
     n_alike, n_texts = int(alike(codes, n_positive, known.rarity).sum()), known.rarity.n_texts
     if not n_alike:
         return f"none of the index's {n_texts:,} texts is like the positive prompts: the score says nothing, rarity decides"
-    return f"the score is a feature's F1 with the {n_alike:,} of the index's {n_texts:,} texts that are like the positive prompts"
+    few = f": {n_alike} are few to tell features apart by" if n_alike < FEWEST_ALIKE else ""
+    return f"the score is a feature's F1 with the {n_alike:,} of the index's {n_texts:,} texts that are like the positive prompts{few}"
 
 
 def left_out(scores: pd.DataFrame, table: pd.DataFrame, n_positive: int, filters: Filters) -> str:

@@ -145,6 +145,7 @@ def attributed(
 
 
 def table_of(features: np.ndarray, score: np.ndarray, columns: dict[str, np.ndarray], known: Known) -> pd.DataFrame:
+    """The table that every search gives: feature, score, the search's own columns, density (NaN without an index), label."""
     density = np.nan if known.rarity is None else known.rarity.density[features]
     labels = [known.labels.get(int(feature), "") for feature in features]
     return pd.DataFrame({"feature": features, "score": score, **columns, "density": density, "label": labels})

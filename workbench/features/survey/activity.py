@@ -16,11 +16,13 @@ import torch
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from workbench.activations.rows import as_batch, batches
-from workbench.features.index.collect import ELEMENTS, Entries, active, start_of
-from workbench.features.index.examples import Example
+from workbench.activations.rows import as_batch, batches, led
+from workbench.features.index.collect import ELEMENTS, Entries, active
+from workbench.features.index.parts import Example
 from workbench.features.index.windows import AFTER, BEFORE
 from workbench.model.head import Head
+from workbench.model.start import start_token
+from workbench.model.tokens import without_surrogates
 from workbench.sae.sae import SAE
 from workbench.shapes import Activations, FeatureActs
 
@@ -41,6 +43,7 @@ class Units(NamedTuple):
 
     @classmethod
     def of(cls, sae: SAE) -> "Units":
+        """An SAE's features."""
         return cls(sae.cfg.hook_name, sae.encode)
 
 
@@ -56,6 +59,7 @@ class TaggedTexts:
 
     @property
     def n_texts(self) -> int:
+        """How many texts there are."""
         return len(self.bounds) - 1
 
     @cached_property
@@ -96,10 +100,12 @@ class Activity:
 
     @cached_property
     def max_act(self) -> np.ndarray:
+        """(n_units) the largest activation of each."""
         return np.asarray(self.acts.max(axis=0).todense()).ravel()
 
     @cached_property
     def n_active(self) -> np.ndarray:
+        """(n_units) tokens at which each is active."""
         return np.diff(self.acts.indptr)
 
     @property
@@ -138,18 +144,14 @@ def read_activity(
     named = {name: Units.of(each) if isinstance(each, SAE) else each for name, each in units.items()}
     corpus = _corpus(model, texts, key)
     head, found = Head(model, [each.hook_name for each in named.values()]), {name: _Reading(each) for name, each in named.items()}
-    start = start_of(model)
     with tqdm(total=len(corpus.ids), desc="reading texts", unit="token", unit_scale=True, disable=not progress, delay=2) as bar:
         for some in batches(np.diff(corpus.bounds).tolist(), N_TOKENS):
             rows = [corpus.ids[corpus.bounds[i] : corpus.bounds[i + 1]].tolist() for i in some]
-            tokens, _ = as_batch(model, [start + row for row in rows])
-            is_row = torch.zeros_like(tokens, dtype=torch.bool)
-            for i, row in enumerate(rows):
-                is_row[i, len(start) : len(start) + len(row)] = True
+            tokens, is_text = as_batch(model, [led(model, row) for row in rows])
             number = np.concatenate([np.arange(corpus.bounds[i], corpus.bounds[i + 1]) for i in some])
             acts = head(tokens)
             for reading in found.values():
-                reading.add(acts[reading.units.hook_name][is_row], number)
+                reading.add(acts[reading.units.hook_name][is_text], number)
             bar.update(len(number))
     return {name: Activity(corpus, reading.matrix(len(corpus.ids)), name) for name, reading in found.items()}
 
@@ -158,7 +160,8 @@ def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> Tagge
     if not len(texts):
         raise ValueError("there is no text to read")
     options: dict[str, Any] = dict(add_special_tokens=False, return_offsets_mapping=True, truncation=True)
-    read = model.tokenizer([str(text) for text in texts], max_length=model.cfg.n_ctx - len(start_of(model)), **options)
+    longest = model.cfg.n_ctx - len(start_token(model).ids)
+    read = model.tokenizer([without_surrogates(str(text)) for text in texts], max_length=longest, **options)
     bounds = np.append(0, np.cumsum([len(row) for row in read["input_ids"]]))
     tags: list[Collection[str]] = []
     for text, row in zip(texts, read["offset_mapping"], strict=True):

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch.nn.functional import normalize
 
 from workbench.features.index.shards import write_table
+from workbench.files import is_in_package
 from workbench.sae.neighborhoods import nearest
 from workbench.sae.sae import SAE
 
@@ -76,8 +77,9 @@ def feature_map(saes: Mapping[str, SAE], index: "FeatureIndex | None" = None) ->
     if not (placed := _kept(file, prints)):
         active = index.sql("SELECT sae, feature FROM features WHERE n_active > 0 ORDER BY sae, feature")
         placed = drawn(saes, {name: active["feature"][active["sae"] == name].to_numpy() for name in saes})
-        table = pa.Table.from_pandas(placed[0], preserve_index=False)
-        write_table(file, table.replace_schema_metadata({"saes": json.dumps(prints), "method": placed[1]}))
+        if not is_in_package(file):
+            table = pa.Table.from_pandas(placed[0], preserve_index=False)
+            write_table(file, table.replace_schema_metadata({"saes": json.dumps(prints), "method": placed[1]}))
     return _labeled(*placed, index)
 
 

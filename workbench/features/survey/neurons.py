@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from workbench.activations.rows import Rows, as_batch, like_length
 from workbench.features.index.index import FeatureIndex
-from workbench.features.index.page import Correlate
+from workbench.features.index.parts import Correlate
 from workbench.features.survey.activity import Units
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
@@ -53,6 +53,7 @@ class NeuronCorrelations:
 
     @property
     def table(self) -> pd.DataFrame:
+        """One row per feature: its most correlated neuron, the Pearson correlation, the neuron's layer."""
         rows = [(feature, each[0].neuron, each[0].correlation) for feature, each in self.kept.items() if each]
         table = pd.DataFrame(rows, columns=["feature", "neuron", "correlation"])
         return table.assign(layer=[int(name.split(".")[1]) for name in table["neuron"]])

@@ -19,6 +19,8 @@ MIN_COSINE = 0.5  # of 1,024 random directions of width 160 the nearest comes to
 
 @dataclass(frozen=True)
 class Branch:
+    """A feature and those of the next larger dictionary that are nearest to it."""
+
     sae: str
     feature: int
     cosine: float  # with its parent; 1 for the first
@@ -27,6 +29,7 @@ class Branch:
     children: list["Branch"] = field(default_factory=list)  # nearest first
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, "Branch"]]:
+        """(depth, branch) of itself and of all below it."""
         yield depth, self
         for child in self.children:
             yield from child.walk(depth + 1)
@@ -47,6 +50,7 @@ class Splitting:
 
     @property
     def table(self) -> pd.DataFrame:
+        """One row per feature of the tree: depth, sae, feature, parent (−1 for the first), cosine with it, density, label."""
         columns = ["depth", "sae", "feature", "parent", "cosine", "density", "label"]
         rows = [(0, self.root.sae, self.root.feature, -1, 1.0, self.root.density, self.root.label)]
         for depth, branch in self.root.walk():

@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,45 +21,66 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from workbench.sae.sae import CFG_FILE, WEIGHTS_FILE, SAEError
+from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, SAEError
 
 # In this order: where a folder holds several, the first one is the SAE (Gemma Scope 2 has examples.safetensors beside its weights).
-WEIGHT_FILES = (WEIGHTS_FILE, "sae.safetensors", "params.safetensors", "params.npz", "ae.pt", "final.safetensors")
+WEIGHT_FILES = (WEIGHTS_FILE, "sae.safetensors", "params.safetensors", "params.npz", "ae.pt", "sae.pt", "final.safetensors")
 CFG_FILES = (CFG_FILE, "config.json", "hyperparams.json")
-SCALER_FILE = "activation_scaler.json"
+SCALER_FILE, WHITENING_FILE = "activation_scaler.json", "activation_whitening.safetensors"
+CIRCUIT_TRACER_FILE = "config.yaml"
+BESIDE = (SCALER_FILE, WHITENING_FILE, CIRCUIT_TRACER_FILE)
 NESTED = "checkpoints"  # where Llama Scope puts its weights
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"  # how they begin; torch's files and npz are zip archives
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
-A_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<subfolder>[\w.-]+(/[\w.-]+)*))?")
+A_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<subfolder>[\w.+:-]+(/[\w.+:-]+)*))?")
 
 
 @dataclass(frozen=True)
 class SAEFiles:
+    """The files of one SAE: where its weights are, and what stands beside them."""
+
     weights: Path
     cfg: dict[str, Any]  # empty where there is none
     scaler: dict[str, Any]  # SAELens' own file for the scale of activations; mostly empty
+    place: str = ""  # owner/repo/subfolder of the hub, or the path: what a repository's name tells where its files do not
 
 
 def locate(source: str | Path) -> SAEFiles:
     """The files of one SAE. Raises SAEError, saying what was found instead."""
-    path = Path(source).expanduser()
-    if not path.exists():
-        is_hub_id = isinstance(source, str) and A_HUB_ID.fullmatch(source)
-        path = fetch(is_hub_id["repo"], is_hub_id["subfolder"]) if is_hub_id else path
+    path, place = Path(source).expanduser(), ""
+    if not path.exists() and (address := hub_id(source)):
+        path, place = fetch(*address), "/".join(part for part in address if part)
     weights = path if path.is_file() else _weights_in(path)
     folders = [weights.parent, weights.parent.parent] if weights.parent.name == NESTED else [weights.parent]
-    cfg = next((folder / name for folder in folders for name in CFG_FILES if (folder / name).is_file()), None)
+    own = weights.with_name(f"{weights.stem}_cfg.json")  # Connor Kissane's and Rob's, whose folders hold several
+    cfg = own if own.is_file() else next((folder / name for folder in folders for name in CFG_FILES if (folder / name).is_file()), None)
     scaler = weights.parent / SCALER_FILE
-    return SAEFiles(weights, read_json(cfg) if cfg else {}, read_json(scaler) if scaler.is_file() else {})
+    place = place or named_place(weights)
+    return SAEFiles(weights, read_json(cfg) if cfg else {}, read_json(scaler) if scaler.is_file() else {}, place)
+
+
+def hub_id(source: str | Path) -> tuple[str, str | None] | None:
+    """("owner/repo", "subfolder" or None), if the text is such an address."""
+    match = A_HUB_ID.fullmatch(source) if isinstance(source, str) else None
+    return (match["repo"], match["subfolder"]) if match else None
+
+
+def named_place(path: Path) -> str:
+    """A path as text, with the hub's cache folders read as the repositories that they hold: models--google--x/snapshots/… → google/x/…"""
+    return re.sub(r"models--([^/]+)--([^/]+)/snapshots/[^/]+", r"\1/\2", path.absolute().as_posix())
 
 
 def _weights_in(folder: Path) -> Path:
     if not folder.is_dir():
         raise SAEError(f"{folder} is not an SAE: no such folder, and no hub id either (owner/repo or owner/repo:subfolder)")
+    config = folder / CIRCUIT_TRACER_FILE
+    if config.is_file() and "model_kind" in config.read_text(errors="replace"):
+        which = "wb.CrossLayerTranscoder.load" if "cross_layer" in config.read_text(errors="replace") else "wb.load_transcoders"
+        raise SAEError(f"{folder} holds circuit-tracer's transcoders of every layer, no SAE: {which} reads them")
     known = [folder / inner / name for name in WEIGHT_FILES for inner in ("", NESTED) if (folder / inner / name).is_file()]
     if known:
         return known[0]
-    others = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    others = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.name not in BESIDE)
     if len(others) == 1:
         return others[0]
     there = ", ".join(sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:8]) or "an empty folder"
@@ -67,14 +89,25 @@ def _weights_in(folder: Path) -> Path:
 
 
 def fetch(repo: str, subfolder: str | None) -> Path:
-    """The folder of the local cache that holds one SAE of a hub repository; what is missing there is downloaded."""
+    """The folder or file of the local cache that holds one SAE of a hub repository; what is missing there is downloaded."""
+    folder, _, name = (subfolder or "").rpartition("/")
+    if name.endswith(SUFFIXES):
+        beside = (f"{name.removesuffix(Path(name).suffix)}_cfg.json", *CFG_FILES, *BESIDE)
+        path = fetch_all(repo, folder or None, (name, *beside)) / name
+        if not path.is_file():
+            raise SAEError(f"{repo} on the hub has no file {subfolder!r}")
+        return path
+    return fetch_all(repo, subfolder, (*WEIGHT_FILES, *CFG_FILES, *BESIDE, f"{NESTED}/final.safetensors"))
+
+
+def fetch_all(repo: str, subfolder: str | None, names: Iterable[str]) -> Path:
+    """The folder of the local cache that holds these files of a hub repository's folder; names may have a * in them."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     inside = f"{subfolder}/" if subfolder else ""
-    names = [f"{inside}{name}" for name in (*WEIGHT_FILES, *CFG_FILES, SCALER_FILE, f"{NESTED}/final.safetensors")]
     try:
-        folder = Path(snapshot_download(repo, allow_patterns=names)) / inside
+        folder = Path(snapshot_download(repo, allow_patterns=[f"{inside}{name}" for name in names])) / inside
     except RepositoryNotFoundError:
         raise SAEError(f"{repo!r} is neither a path here nor a repository on the hub (or it is private: log in)") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
@@ -85,14 +118,14 @@ def fetch(repo: str, subfolder: str | None) -> Path:
     return folder
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """A file's tensors by name. Raises SAEError for anything else, saying what it looks like."""
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """A file's tensors by name, and what else a torch file says by name. Raises SAEError for anything else, saying what it looks like."""
     with path.open("rb") as file:
         head = file.read(64)
     if path.suffix == ".safetensors":
-        return _read_safetensors(path, head)
+        return _read_safetensors(path, head), {}
     if path.suffix == ".npz":
-        return _read_npz(path, head)
+        return _read_npz(path, head), {}
     return _read_torch(path, head)
 
 
@@ -115,7 +148,7 @@ def _read_npz(path: Path, head: bytes) -> dict[str, torch.Tensor]:
         raise SAEError(f"{path} is truncated or damaged ({looks_like(head)})") from None
 
 
-def _read_torch(path: Path, head: bytes) -> dict[str, torch.Tensor]:
+def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -128,12 +161,15 @@ def _read_torch(path: Path, head: bytes) -> dict[str, torch.Tensor]:
         raise SAEError(f"{path} is not a torch file ({looks_like(head) or 'unknown content'})") from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise SAEError(f"{path} is truncated or not a torch file ({looks_like(head) or str(error).splitlines()[0]})") from None
-    if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()):
+    named = found if isinstance(found, dict) and all(isinstance(name, str) for name in found) else {}
+    tensors = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
         raise SAEError(f"{path} holds a {type(found).__name__}, expected tensors by name (a state_dict)")
-    return found
+    return tensors, {name: value for name, value in named.items() if name not in tensors}
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file. Raises SAEError, naming the file, for anything else."""
     try:
         raw = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -21,17 +21,20 @@ compiled = njit(nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, cac
 
 
 def dots(entries: Entries, a: Rows, b: Weights) -> Values:
+    """out[n] = a[row_n] · b[feature_n]."""
     out = torch.empty(len(entries.rows))
     _in_threads(_dots, _shares(entries), entries.starts, entries.rows, a, b, out)
     return out
 
 
 def add_times(entries: Entries, values: Values, weights: Weights, out: Rows) -> None:
+    """out += M @ weights, in place; each thread has its own columns of out."""
     columns = np.linspace(0, weights.shape[1], torch.get_num_threads() + 1).astype(np.int64)
     _in_threads(_add_times, columns, entries.starts, entries.rows, values, weights, out)
 
 
 def transposed_times(entries: Entries, values: Values, a: Rows, scales: Tensor, weights: Weights, out: Weights) -> None:
+    """out = Mᵀ @ a + scales · weights, in place; each thread has its own features."""
     _in_threads(_transposed_times, _shares(entries), entries.starts, entries.rows, values, a, scales, weights, out)
 
 

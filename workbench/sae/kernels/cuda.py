@@ -15,12 +15,14 @@ from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
 
 
 def dots(entries: Entries, a: Rows, b: Weights) -> Values:
+    """out[n] = a[row_n] · b[feature_n]; one program a feature."""
     out = a.new_empty(len(entries.rows))
     _run(_dots, entries.n_features, entries.starts, entries.rows, a, b, out)
     return out
 
 
 def add_times(entries: Entries, values: Values, weights: Weights, out: Rows) -> None:
+    """out += M @ weights, in place; one program a row, hence a stable sort of the entries by row first."""
     order = entries.rows.argsort(stable=True)
     counts = torch.bincount(entries.rows, minlength=entries.n_rows)
     starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -28,6 +30,7 @@ def add_times(entries: Entries, values: Values, weights: Weights, out: Rows) -> 
 
 
 def transposed_times(entries: Entries, values: Values, a: Rows, scales: Tensor, weights: Weights, out: Weights) -> None:
+    """out = Mᵀ @ a + scales · weights, in place; one program a feature."""
     _run(_transposed_times, entries.n_features, entries.starts, entries.rows, values, a, scales, weights, out)
 
 

@@ -5,15 +5,11 @@
     transposed_times   out = Mᵀ @ a + scales · weights                   gradients of a weight matrix, row by row
 
 Here they are plain torch, for any device. On a CPU compiled loops take their place (cpu.py), on a CUDA device Triton kernels
-where triton is installed (cuda.py): `fast(device)` gives the ones to use. A test holds them equal.
+where triton is installed (cuda.py): `fast(device)` gives the ones to use (fast.py). A test holds them equal.
 """
 
-import sys
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,7 +19,7 @@ Values = Float[Tensor, "n_entries"]
 Rows = Float[Tensor, "batch d_in"]
 Weights = Float[Tensor, "d_sae d_in"]
 
-SLAB = 2**22  # numbers gathered at a time: 16 MB
+SLAB = 2**22  # numbers gathered at a time: 16 MB of each operand
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class Entries:
 
     @cached_property
     def counts(self) -> Int[Tensor, "d_sae"]:
+        """How many entries each feature has."""
         return torch.bincount(self.features, minlength=self.n_features)
 
     @cached_property
@@ -46,6 +43,7 @@ class Entries:
         return torch.cat([self.counts.new_zeros(1), self.counts.cumsum(0)])
 
     def at(self, which: Bool[Tensor, "n_entries"]) -> "Entries":
+        """Some of the entries, in the same order."""
         places = which.nonzero()[:, 0]
         return Entries(self.rows[places], self.features[places], self.n_rows, self.n_features)
 
@@ -55,31 +53,22 @@ class Entries:
 
 
 def dots(entries: Entries, a: Rows, b: Weights) -> Values:
+    """out[n] = a[row_n] · b[feature_n], gathered a slab at a time."""
+    # all at once would copy two rows for each entry: 400 MB where 64 features are active on each of 1,024 rows of 768
     n_at_once = max(1, SLAB // a.shape[1])
     slabs = zip(entries.rows.split(n_at_once), entries.features.split(n_at_once), strict=True)
     return torch.cat([(a[rows] * b[features]).sum(1) for rows, features in slabs])
 
 
 def add_times(entries: Entries, values: Values, weights: Weights, out: Rows) -> None:
+    """out += M @ weights, in place: M (n_rows, n_features) holds the values at the entries."""
     at = torch.stack([entries.rows, entries.features])
+    # unchecked: Entries are in order and in range by construction, and the check reads them all
     out += torch.sparse_coo_tensor(at, values, (entries.n_rows, entries.n_features), check_invariants=False) @ weights
 
 
 def transposed_times(entries: Entries, values: Values, a: Rows, scales: Float[Tensor, "d_sae"], weights: Weights, out: Weights) -> None:
+    """out = Mᵀ @ a + scales[:, None] · weights, written into out."""
     at = torch.stack([entries.features, entries.rows])
     matrix = torch.sparse_coo_tensor(at, values, (entries.n_features, entries.n_rows), check_invariants=False)
     torch.mul(scales[:, None], weights, out=out).add_(matrix @ a)
-
-
-@cache
-def fast(kind: str) -> ModuleType | Any:
-    """The module whose dots, add_times and transposed_times are the fastest on a kind of device: "cpu", "cuda", …"""
-    if kind == "cpu":
-        from workbench.sae.kernels import cpu
-
-        return cpu
-    if kind == "cuda" and find_spec("triton"):
-        from workbench.sae.kernels import cuda
-
-        return cuda
-    return sys.modules[__name__]

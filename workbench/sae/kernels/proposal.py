@@ -1,4 +1,5 @@
-"""Which entries of feature_acts may be active: a product in bf16 proposes, so that float32 has to look at few.
+"""Which entries of feature_acts may be active: a product in bf16 proposes, so that float32 has to look at few. Where float32 is the
+faster type (gemm.py measures), it proposes itself: it changes no bit of the result.
 
 What is proposed contains every entry that float32 would select, so nothing is approximate. Rounding moves each number by at most a share
 u of itself, hence
@@ -13,18 +14,12 @@ so that the product itself is an upper bound of the pre-activation, and to propo
 compare with the k-th largest lower bound, upper − 2 · bound · ‖x‖ ‖w‖.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.model.gemm import machine_rate
+from workbench.model.gemm import product_dtype, product_into
 from workbench.sae.architectures import BANDWIDTH
 from workbench.sae.kernels.entries import Entries, Rows, Weights
 from workbench.sae.sae import SAE
@@ -49,7 +44,7 @@ def propose(sae: SAE, x: Rows) -> Entries:
     for first in range(0, d_sae, size):
         n = min(size, d_sae - first)
         _widen_weights(weights[first : first + n], bias[first : first + n], w_wide[:n])
-        _product(w_wide[:n], x_wide, upper[:n])
+        product_into(upper[:n], w_wide[:n], x_wide)
         bits = upper[:n].view(BITS[dtype])
         largest.look(bits, w_wide[:n, -1])
         flat = _nonzero(bits, largest.bits)
@@ -60,41 +55,6 @@ def propose(sae: SAE, x: Rows) -> Entries:
     return entries.at(bits >= largest.bits[rows]) if largest.k else entries  # the last chunk knew better than the first what is too small
 
 
-@cache
-def product_dtype(kind: str) -> torch.dtype:
-    """bf16 where a kind of device multiplies it faster than float32, measured once. It changes no bit of the result."""
-    seconds, n = {}, 512 if kind == "cpu" else 4096  # a smaller one would time a GPU's launches
-    for dtype in BITS:
-        x, out = torch.ones(n, n, dtype=dtype, device=kind), torch.empty(n, n, dtype=dtype, device=kind)
-        for _ in range(4):
-            start = time.perf_counter()
-            _product(x, x, out)
-            float(out[0, 0])  # waits for the device
-            seconds[dtype] = min(seconds.get(dtype, np.inf), time.perf_counter() - start)
-    return min(seconds, key=lambda dtype: seconds[dtype])
-
-
-def _product(weights: Tensor, x: Tensor, out: Tensor) -> None:
-    if x.device.type == "cpu" and x.dtype == torch.float32:
-        with machine_rate():
-            out.copy_(F.linear(weights, x))
-        return
-    with _sums_in_float32():
-        torch.mm(weights, x.T, out=out)  # the same memory for each chunk: fresh memory costs a fifth of the product's time
-
-
-@contextmanager
-def _sums_in_float32() -> Iterator[None]:
-    """On a GPU torch lets parts of a sum in bf16 be added in bf16, unless told otherwise: no bound would hold."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_bf16_reduced_precision_reduction
-    matmul.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        matmul.allow_bf16_reduced_precision_reduction = before
-
-
 def _floor(sae: SAE) -> Float[Tensor, "d_sae"] | float:
     """What a pre-activation must exceed to matter."""
     return sae.threshold - BANDWIDTH / 2 if sae.threshold is not None else 0.0
@@ -102,14 +62,14 @@ def _floor(sae: SAE) -> Float[Tensor, "d_sae"] | float:
 
 def _widened_x(x: Rows, dtype: torch.dtype) -> Tensor:
     u, d_in = torch.finfo(dtype).eps / 2, x.shape[1]
-    bound = 2 * u + u**2 + d_in * 2**-23
+    bound = 2 * u + u**2 + d_in * 2**-23  # float32's sum: less than its eps for each term, in any order
     return torch.cat([x, torch.ones_like(x[:, :1]).expand(-1, 3), bound * _enlarged(x.norm(dim=1, keepdim=True), dtype)], 1).to(dtype)
 
 
 def _widen_weights(weights: Weights, bias: Float[Tensor, "d_sae"], out: Tensor) -> None:
     d_in = weights.shape[1]
     out[:, :d_in] = weights
-    for column in range(d_in, d_in + 3):
+    for column in range(d_in, d_in + 3):  # three times bf16's 8 bits are float32's 24: what each column's rounding left goes to the next
         out[:, column] = bias
         bias = bias - out[:, column]
     out[:, -1] = _enlarged(weights.norm(dim=1), out.dtype)
@@ -139,6 +99,7 @@ class _Largest:
         if not self.k or not n:
             return
         upper = bits[:n].view(-1, self.group, bits.shape[1]).amax(1).view(self.dtype).float()
+        # the entry of a group's largest upper bound has at most its largest norm: `lower` is at most that entry's own
         norms = norms[:n].view(-1, self.group).amax(1).float()
         lower = upper * (1 - torch.finfo(self.dtype).eps) - 2 * norms[:, None] * self.margins
         self.found = _k_largest(torch.cat([self.found, lower.T.reshape(len(self.found), -1)], 1), self.k)

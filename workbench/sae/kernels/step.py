@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.sae.architectures import BANDWIDTH
-from workbench.sae.kernels.entries import Entries, Rows, Values, Weights, fast
+from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
+from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import Step, itself, plain_step
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE
@@ -108,7 +109,9 @@ def is_kept(sae: SAE, proposed: Entries, pre_acts: Values) -> Tensor:
 
 def is_among_k_largest(rows: Tensor, values: Values, k: int) -> Tensor:
     """Which values are among the k largest of their row; those below 0 do not count."""
-    key = rows * 2**32 - values.clamp(min=0).view(torch.int32)  # positive floats are ordered as their bits are
+    # One sort of integers for all rows: the row in the high half, the value falling in the low one (positive floats are ordered as their
+    # bits are). A top-k of each row would need a dense (batch, d_sae) matrix, which is what this step does without.
+    key = rows * 2**32 - values.clamp(min=0).view(torch.int32)
     order, counts = key.argsort(), torch.bincount(rows)
     rank = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
     return torch.zeros_like(rows, dtype=torch.bool).index_put_((order,), rank < k)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.scaling.power_law import Interval
 from workbench.sae.scaling.sweep import BENT, ScalingLaws, bend_sentence
@@ -88,7 +89,7 @@ class Plan:
         for row in self.table.itertuples():
             sharding = f"; features sharded over {row.n_devices} processes (torchrun)" if row.n_devices > 1 else ""
             said.append(f"{row.n_devices} × {row.device}: {row.memory_gb:.2g} of {row.has_gb:.3g} GB each, {duration(row.hours)}{sharding}")
-        return said
+        return said + [f"cpu: {product_sentence('cpu')}" for device in self.devices if device.name == "cpu"]
 
     def __repr__(self) -> str:
         return "\n".join([f"Plan for {self.flops:.2g} FLOPs", *(f"  {sentence}" for sentence in self.describe())])

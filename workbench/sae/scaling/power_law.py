@@ -18,6 +18,8 @@ FEWEST = 4  # points; the residuals of three say next to nothing of the error
 
 @dataclass(frozen=True)
 class Interval:
+    """A fitted value with its interval of LEVEL."""
+
     value: float
     low: float
     high: float
@@ -56,6 +58,7 @@ class PowerLaw:
 
     @property
     def scale(self) -> float:
+        """What the line gives at a compute of 1, in the units of y."""
         return math.exp(float(self._line.height - self._line.slope * self._x.mean()))
 
     def at(self, compute: float) -> Interval:

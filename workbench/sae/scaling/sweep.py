@@ -103,6 +103,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def check_source(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    """Raises ValueError for runs of different models, hook points or texts: their losses cannot be compared."""
     for name in SOURCE:
         values = sorted({str(row[name]) for row in rows})
         if len(values) > 1:
@@ -110,6 +111,7 @@ def check_source(rows: Sequence[dict[str, Any]], file: Path) -> None:
 
 
 def bend_sentence(bend: float) -> str:
+    """What to say of a loss that lies above the power law of its cheaper half."""
     return f"the loss bends: at the largest compute it is {bend:.0%} above what the cheaper half of the optima foretells"
 
 

@@ -33,9 +33,11 @@ class Budget:
 
     @property
     def memory(self) -> int:
+        """Bytes at the peak."""
         return self.kept + self.batch
 
     def seconds(self, flops_per_second: float) -> float:
+        """At this rate of floating-point operations."""
         return self.flops / flops_per_second
 
     def __add__(self, other: "Budget") -> "Budget":

@@ -54,6 +54,7 @@ class Checkpoint:
         return header.n_done
 
     def restore(self, learners: Sequence[Learner]) -> None:
+        """Put the saved state into learners of the same recipes, in the same order."""
         tensors = load_file(self.path)
         for n, learner in enumerate(learners):
             learner.restore({name.removeprefix(f"{n}/"): value for name, value in tensors.items() if name.startswith(f"{n}/")})
@@ -70,6 +71,7 @@ class Checkpoint:
             raise OSError(f"{self.path}: no checkpoint of {size:,.1f} MB could be written at step {n_done:,} ({error}); {left}") from None
 
     def remove(self) -> None:
+        """Once the SAEs are saved."""
         self.path.unlink(missing_ok=True)
 
 

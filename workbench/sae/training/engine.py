@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workbench.model.gemm import product_dtype
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.objective import Step, auxk_step, itself, plain_step
 from workbench.sae.sae import SAE
@@ -26,7 +27,7 @@ def one_process(cfg: TrainConfig) -> Engine:
     """The fastest step that the config allows."""
 
     def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
-        if cfg.precision == "bfloat16":
+        if cfg.precision == "bfloat16" and product_dtype(x.device.type) == torch.bfloat16:
             with torch.autocast(x.device.type, torch.bfloat16):
                 return plain_step(sae, x, l1)
         return plain_step(sae, x, l1) if cfg.is_plain else kernels.step(sae, x, l1, density)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels.objective import Step
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 from workbench.sae.training.engine import Engine, one_process
 from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.shapes import Activations
@@ -38,9 +39,11 @@ class Source:
     model_name: str
     d_in: int
     scale: float  # x = scale · activation: E‖x‖² = d_in
+    start_token: str | None = None  # what led every text that was read, "" for nothing; None where the stream does not say
 
 
 def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> SAE:
+    """An SAE as training starts with it, from the recipe's seed: the same on every device."""
     sae_cfg = SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, architecture=cfg.architecture, k=cfg.k)
     return initialize(SAE(sae_cfg), cfg.seed).to(device)
 
@@ -70,6 +73,7 @@ class Learner:
 
     @property
     def is_done(self) -> bool:
+        """Has it taken its last step?"""
         return self.n_done >= self.cfg.n_steps
 
     @property
@@ -80,6 +84,7 @@ class Learner:
 
     @property
     def dead(self) -> Tensor:
+        """(d_sae) bool: features that no row activated for the last `dead_tokens` tokens."""
         return self.since_fired >= self.dead_tokens
 
     def step(self, batch: Activations) -> None:
@@ -171,8 +176,10 @@ class Learner:
     def results(self) -> dict[str, Any]:
         """What the SAE says of its own training: the config and, over the last tenth of the steps, loss, fvu and l0; dead features."""
         loss, squared_error, variance, n_active, n_tokens, n_batches, _ = self.sums.tolist()
+        start = self.source.start_token
         return {
             "training": asdict(self.cfg) | asdict(self.source),
+            **({} if start is None else {"start_token": start, "prepend_bos": bool(start)}),  # the second is SAELens' word
             "loss": loss / n_batches,
             "fvu": squared_error / variance,
             "l0": n_active / n_tokens,

@@ -123,10 +123,12 @@ class LiveFigure:
         self.handle: Any = None
 
     def is_due(self) -> bool:
+        """Was the last drawing long enough ago, seen beside what training took?"""
         now = time.perf_counter()
         return now - self.drawn > max(DRAW_AFTER, DRAW_SHARE * (now - self.start))
 
     def show(self, history: TrainingHistory) -> None:
+        """Draw, in place of the last drawing."""
         from IPython.display import display
 
         if self.handle is None:

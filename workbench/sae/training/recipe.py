@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 DECODER_NORM = 0.1
 THRESHOLD = 0.1
@@ -23,6 +24,8 @@ ROWS_AT_ONCE = 4096  # random rows drawn together
 
 @dataclass(frozen=True)
 class TrainConfig:
+    """How an SAE is trained. Raises ValueError where options do not fit together."""
+
     d_sae: int
     n_steps: int = 6000
     lr: float = 1e-3
@@ -34,7 +37,7 @@ class TrainConfig:
     architecture: str = "standard"  # ReLU + L1; or "topk", "batchtopk", "jumprelu"
     k: int | None = None  # topk, batchtopk: active features per token
     hook_name: str = ""  # which of the stream's hook points, where it has several
-    precision: str = "float32"  # or "bfloat16": the plain step under autocast; weights and optimizer stay float32
+    precision: str = "float32"  # or "bfloat16", where the device multiplies it faster: the plain step under autocast; weights stay float32
     is_plain: bool = False  # dense autograd in every step, also where the sparse step would be faster
 
     def __post_init__(self):

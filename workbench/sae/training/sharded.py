@@ -21,12 +21,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from workbench.model.gemm import product_dtype
 from workbench.sae.architectures import select
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries
 from workbench.sae.kernels.objective import Step, auxk_step, plain_step
 from workbench.sae.kernels.proposal import propose
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 from workbench.sae.training.checkpoint import describe
 from workbench.sae.training.engine import Engine
 from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError
@@ -133,7 +135,7 @@ def engine(cfg: TrainConfig) -> Engine:
     plain = partial(plain_step, selected=selected, total=total)
 
     def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
-        if cfg.precision == "bfloat16":
+        if cfg.precision == "bfloat16" and product_dtype(x.device.type) == torch.bfloat16:
             with torch.autocast(x.device.type, torch.bfloat16):
                 return plain(sae, x, l1)
         if cfg.is_plain or density > kernels.DENSEST:

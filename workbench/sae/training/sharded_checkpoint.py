@@ -53,6 +53,7 @@ class ShardedCheckpoint:
         return header.n_done
 
     def restore(self, learners: Sequence[Learner]) -> None:
+        """Put the newest saved state into the learner: each rank reads its own shard."""
         (learner,), path = learners, newest(self.folder)
         state = learner.state()
         load(self._sharded(state), storage_reader=HuggingFaceStorageReader(str(path)))
@@ -82,6 +83,7 @@ class ShardedCheckpoint:
         dist.barrier()
 
     def remove(self) -> None:
+        """Once the SAE is saved."""
         for path in self.folder.glob("checkpoint-*"):
             shutil.rmtree(path)
 
@@ -119,6 +121,7 @@ def newest(folder: Path) -> Path | None:
 
 
 def read_header(path: Path) -> Header:
+    """What a checkpoint says of itself. Raises TrainingError for a file that is none."""
     try:
         return Header(**json.loads((path / HEADER_FILE).read_text()))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError):

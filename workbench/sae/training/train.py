@@ -17,11 +17,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
-from workbench.sae.sae import CFG_FILE, SAE
+from workbench.sae.config import CFG_FILE
+from workbench.sae.sae import SAE
 from workbench.sae.training.budget import budget, product_rate
 from workbench.sae.training.checkpoint import Checkpoint, check_same_run, describe
 from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
@@ -61,7 +64,9 @@ class KeptState(Protocol):
 
     every: int
 
-    def save(self, learners: Sequence[Learner], n_done: int) -> None: ...
+    def save(self, learners: Sequence[Learner], n_done: int) -> None:
+        """All learners after n_done steps, whole or not at all."""
+        ...
 
 
 def train(
@@ -96,6 +101,18 @@ def train_many(
     on_metrics: Callable[[Metrics], None] | None = None,
 ) -> list[SAE]:
     """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name)."""
+    with recording():
+        return _train_many(stream, configs, progress, folder, checkpoint_every, on_metrics)
+
+
+def _train_many(
+    stream: Stream | Streams,
+    configs: Sequence[TrainConfig],
+    progress: bool,
+    folder: str | Path | None,
+    checkpoint_every: int,
+    on_metrics: Callable[[Metrics], None] | None,
+) -> list[SAE]:
     sources = [source_of(stream, cfg) for cfg in configs]
     run = [describe(source, cfg) for source, cfg in zip(sources, configs, strict=True)]
     home = Path(folder) if folder else None
@@ -107,6 +124,8 @@ def train_many(
     first, batches = first_of(stream)
     learners = [Learner(source, cfg, new_sae(source, cfg, first.device)) for source, cfg in zip(sources, configs, strict=True)]
     check_memory(learners, first, progress)
+    if progress and (note := getattr(stream, "note", "")):
+        tqdm.write(note, file=sys.stderr)
     if checkpoint and n_done:
         checkpoint.restore(learners)
     n_steps = max(cfg.n_steps for cfg in configs)
@@ -119,6 +138,18 @@ def train_many(
             sae.save(place)
         checkpoint.remove()
     return saes
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Inside, gradients are recorded and new tensors are float32, whatever the caller's cell has switched off or set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def learn(
@@ -156,12 +187,13 @@ def source_of(stream: Stream | Streams, cfg: TrainConfig) -> Source:
     if isinstance(stream, Stream):
         if cfg.hook_name not in ("", stream.hook_name):
             raise TrainingError(f"the config is for {cfg.hook_name}, the stream reads {stream.hook_name}")
-        return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale)
+        return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale, getattr(stream, "start_token", None))
     if not isinstance(stream, Streams):
         raise TrainingError(f"{stream!r} is no stream of activations: expected ActivationStream(model, texts, hook_name)")
     if cfg.hook_name not in stream.d_in:
         raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}; the stream reads {', '.join(stream.d_in)}")
-    return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name])
+    start = getattr(stream, "start_token", None)
+    return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name], start)
 
 
 def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
@@ -191,7 +223,8 @@ def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None
     if progress:
         sae = learners[0].sae
         minutes = whole.seconds(product_rate(x.shape[-1], sae.cfg.d_sae, len(x), x.device)) / 60
-        tqdm.write(f"Training will take {whole}: {minutes:.1f} min if every step is dense, beside harvesting", file=sys.stderr)
+        dense = f"{minutes:.1f} min if every step is dense, beside harvesting"
+        tqdm.write(f"Training will take {whole}: {dense}; {product_sentence(x.device.type)}", file=sys.stderr)
 
 
 @contextmanager

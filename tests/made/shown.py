@@ -1,0 +1,132 @@
+"""What a reader sees of a notebook's outputs, and where an execution shows something else than what is committed.
+
+Words must be the same, and numbers to the last digit shown, or to a share CLOSE where more digits are written than anyone reads: another
+processor sums in another order. Of HTML the texts and attributes count, so bars and SVG paths by their numbers; of a figure its data. What
+is trained on the spot comes out differently elsewhere (TRAINED): there the words must be nearly the same, the notebook asserts its numbers.
+"""
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+PLOTLY, WIDGET = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+CLOSE = 1e-3
+ALIKE = 0.7  # share of a trained cell's words; seen on another processor: 0.8 and more, of stale outputs of other cells: 0.4 and less
+TRAINED = {  # notebook → the number of the first code cell that shows what was trained there, and of the first that does not any more
+    "02_train_an_sae": (4, 99),
+    "03_scaling_laws": (3, 4),
+    "10_your_own_model": (6, 99),
+}
+NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+−]?\d+)?|(?<![\w.])[-+−]?\.\d+")
+SVG = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
+CONTEXT = 40  # characters shown around a difference
+Output = dict[str, Any]
+
+
+def differences(committed: Sequence[Output], executed: Sequence[Output], is_trained: bool = False) -> list[str]:
+    """What a reader would see otherwise after an execution; [] if nothing."""
+    ours, theirs = list(_pieces(committed)), list(_pieces(executed))
+    if [kind for kind, _ in ours] != [kind for kind, _ in theirs]:
+        return [f"shows {', '.join(kind for kind, _ in ours) or 'nothing'}; executed {', '.join(kind for kind, _ in theirs) or 'nothing'}"]
+    compare = _unlike if is_trained else _first_difference
+    return [f"{kind}: {found}" for (kind, a), (_, b) in zip(ours, theirs, strict=True) if (found := compare(a, b))]
+
+
+def is_trained(notebook: str, number: int) -> bool:
+    """Does this code cell, counted from 1, show what was trained in the notebook?"""
+    first, end = TRAINED.get(notebook, (0, 0))
+    return first <= number < end
+
+
+def _pieces(outputs: Sequence[Output]) -> Iterator[tuple[str, str]]:
+    """(kind, what is seen); progress bars, which an execution drops, left out."""
+    for output in outputs:
+        data = dict(output.get("data", {}))
+        is_bar = WIDGET in data and set(data) == {WIDGET, "text/plain"}
+        if "text" in output:
+            yield output["name"], output["text"]
+        for kind in sorted(data) if not is_bar else ():
+            if kind == PLOTLY:
+                yield kind, "\n".join(_leaves(data[kind]))
+            elif kind == "text/html" and PLOTLY not in data:
+                yield kind, _seen(data[kind])
+            elif kind not in ("text/html", WIDGET):
+                yield kind, data[kind] if isinstance(data[kind], str) else json.dumps(data[kind])
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[str]:
+    """Everything in a figure's JSON, a line each, arrays decoded."""
+    if isinstance(value, dict) and "bdata" in value:
+        yield f"{path} {np.frombuffer(base64.b64decode(value['bdata']), value['dtype']).tolist()}"
+    elif isinstance(value, dict):
+        for key in sorted(value):
+            yield from _leaves(value[key], f"{path}/{key}")
+    elif isinstance(value, list):
+        for each in value:
+            yield from _leaves(each, path)
+    else:
+        yield f"{path} {value}"
+
+
+def _seen(html: str) -> str:
+    page = _Page()
+    page.feed(SVG.sub(lambda found: base64.b64decode(found[1]).decode().replace('"', " "), html))
+    return "\n".join(page.found)
+
+
+class _Page(HTMLParser):
+    """Texts, attributes and embedded data in their order; no code."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+        self._is_code = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._is_code = tag == "style" or (tag == "script" and "json" not in (dict(attrs).get("type") or ""))
+        self.found += [f"{name}={value}" for name, value in attrs if value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_code = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._is_code and data.strip():
+            self.found.append(data)
+
+
+def _first_difference(committed: str, executed: str) -> str:
+    committed, executed = (re.sub(r"\s+", " ", text) for text in (committed, executed))  # a table's columns widen with what is in them
+    words, others = NUMBER.split(committed), NUMBER.split(executed)
+    numbers, measured = NUMBER.findall(committed), NUMBER.findall(executed)
+    for i, (a, b) in enumerate(zip_longest(words, others, fillvalue="")):
+        last = slice(max(0, i - 3), i)
+        before = "".join(word + number for word, number in zip(words[last], numbers[last], strict=False))[-CONTEXT:]
+        if a != b:
+            return f"…{before!r}, then {a[:CONTEXT]!r}; executed {b[:CONTEXT]!r}"
+        if i < len(numbers) and i < len(measured) and not is_near(numbers[i], measured[i]):
+            return f"…{before + a[-CONTEXT:]!r}, then {numbers[i]}; executed {measured[i]}"
+    return ""
+
+
+def is_near(a: str, b: str) -> bool:
+    """The same to the last digit shown; counts and feature numbers exactly."""
+    if a == b:
+        return True
+    x, y = (float(text.replace("−", "-").replace(",", "")) for text in (a, b))
+    shown = [len(text.partition(".")[2].partition("e")[0]) for text in (a, b)]
+    is_whole = not any(shown) and "e" not in a + b
+    return not is_whole and abs(x - y) <= max(1.01 * 10.0 ** -min(shown) if "e" not in a + b else 0, CLOSE * abs(x))
+
+
+def _unlike(committed: str, executed: str) -> str:
+    """Are these other words? Of what was trained on the spot the numbers, the order and some tokens differ by machine."""
+    a, b = (Counter(re.findall(r"[A-Za-z]{3,}", text)) for text in (committed, executed))
+    share = 2 * (a & b).total() / max(1, a.total() + b.total())
+    return "" if share >= ALIKE or not (a or b) else f"only {share:.0%} of the words are the same"

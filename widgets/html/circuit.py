@@ -1,0 +1,93 @@
+"""A circuit → HTML that a notebook shows: the picture, and the list that says the same in words. No script; labels enter escaped."""
+
+import math
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from widgets.figures.circuit import node_words, plot_circuit
+from widgets.html.standalone import document
+from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, table_html, token_html, visible
+
+N_NODES, N_EDGES = 20, 4  # of the list; of each node's in- and outgoing edges
+
+
+def circuit_html(circuit: Any) -> str:
+    """A Circuit as a block; it shows where no script runs."""
+    title = f"Which features make {token_html(circuit.answer)}" + (
+        f" rather than {token_html(circuit.baseline)}?" if circuit.baseline else "?"
+    )
+    notes = "".join(f'<div style="margin-top:4px">⚠ {escape(visible(note))}</div>' for note in circuit.notes)
+    return (
+        '<div style="max-width:1080px;font-size:13px;line-height:1.45">'
+        f'<div style="font-size:20px;font-weight:600;line-height:1.3">{title}</div>{_about(circuit)}{notes}'
+        f'<div style="margin-top:10px;overflow-x:auto">{plot_circuit(circuit)}</div>{_list(circuit)}{_groups(circuit)}{_footnote(circuit)}</div>'
+    )
+
+
+def circuit_page(circuit: Any) -> str:
+    """The same as one page that opens offline."""
+    return document(f"Circuit: {circuit.prompt}", [], circuit_html(circuit))
+
+
+def _about(circuit: Any) -> str:
+    kinds = circuit.nodes["kind"].value_counts()
+    counts = [
+        f"{kinds[kind]:,} {name}" for kind, name in (("feature", "features"), ("error", "errors"), ("token", "tokens")) if kind in kinds
+    ]
+    scores = circuit.scores
+    known = [f"metric {number(circuit.clean_metric)}"] if math.isfinite(circuit.clean_metric) else []
+    known += [*counts, f"{len(circuit.edges):,} {circuit.way} edges"]
+    known += [f"replacement {scores.replacement:.2f}, completeness {scores.completeness:.2f}"] if math.isfinite(scores.completeness) else []
+    model = [visible(circuit.model_name)] if circuit.model_name else []
+    return (
+        f'<div style="margin-top:4px">{escape(visible(circuit.prompt))}</div>'
+        f'<div style="font-size:12px;{FAINT}">{escape(" · ".join([*known, *model]))}</div>'
+    )
+
+
+def _list(circuit: Any) -> str:
+    """The strongest nodes, each with what it comes from and what it goes to, in words."""
+    top = circuit.top(N_NODES)
+    by = top.attrs["by"]
+    names = {row["node"]: node_words(row | {"effect": math.nan}) for row in circuit.nodes.to_dict("records")}
+    longest = float(top[by].abs().max()) if len(top) else 0.0
+    into, out = circuit.edges.groupby("target", sort=False), circuit.edges.groupby("source", sort=False)
+    rows = []
+    for row in top.to_dict("records"):
+        edges = [_edges(group, row["node"], column, names) for group, column in ((into, "source"), (out, "target"))]
+        cells = [cell_html(bar_html(row[by], longest), "width:80px"), cell_html(escape(names[row["node"]]), "width:260px")]
+        rows.append([*cells, *(cell_html(text, "font-size:12px") for text in edges)])
+    head = [cell_html(text, "font-weight:600", "th") for text in (by, "node", "comes from", "goes to")]
+    return heading_html("In words", f"the {len(top)} nodes of largest |{by}|; numbers of edges are weights") + table_html(rows, head)
+
+
+def _edges(groups: Any, node: str, column: str, names: dict[str, str]) -> str:
+    if node not in groups.groups:
+        return f'<span style="{FAINT}">nothing in this graph</span>'
+    mine: pd.DataFrame = groups.get_group(node)
+    strongest = mine.loc[mine["weight"].abs().sort_values(ascending=False, kind="stable").index[:N_EDGES]]
+    lines = [f"{number(row['weight'])} {escape(names[row[column]])}" for row in strongest.to_dict("records")]
+    more = len(mine) - len(strongest)
+    return "<br>".join(lines) + (f'<br><span style="{FAINT}">and {more:,} more</span>' if more else "")
+
+
+def _groups(circuit: Any) -> str:
+    if not circuit.groups:
+        return ""
+    order = sorted(circuit.groups.items(), key=lambda each: -len(each[1]))[:N_NODES]
+    rows = [[cell_html(escape(visible(name)), "font-weight:600"), cell_html(escape(", ".join(members)))] for name, members in order]
+    return heading_html("Groups", f"{len(circuit.groups):,}, the largest first") + table_html(rows)
+
+
+def _footnote(circuit: Any) -> str:
+    if circuit.way == "direct":
+        says = "The weight of an edge is a direct effect on its target."
+    else:
+        says = (
+            "Effect: the metric that is lost without the node. The weight of an edge: how much of the target's activation is lost without "
+            "the source, times what the target's activation does to the metric."
+        )
+    says += " Orange and solid supports the answer, purple and dashed opposes it."
+    return f'<div style="margin-top:14px;font-size:12px;{FAINT}">{says}</div>'

@@ -1,0 +1,193 @@
+"""From a prompt to its circuit: every place is read, its sources are measured, the edges to the next place are measured or attributed.
+
+    circuit = build_circuit(bench, bench.layers, prompt, metric)          bench.circuit(prompt, metric) is the same
+
+A circuit needs an SAE at several places: features of one place alone make nothing. Where two neighboring places are more than a block
+apart, an edge runs over what lies between, and the notes say so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.circuits.graph.attributed import attribute_edges
+from workbench.circuits.graph.circuit import Circuit
+from workbench.circuits.graph.edges import Edges, measure_edges
+from workbench.circuits.graph.groups import offered_groups
+from workbench.circuits.graph.layers import SAEs, by_layer
+from workbench.circuits.graph.lens import Lens
+from workbench.circuits.graph.nodes import Names, Read, edge_table, empty_effects, node_table
+from workbench.circuits.graph.places import Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
+from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
+from workbench.model.between import STREAM, Between
+from workbench.model.replay import Replay
+from workbench.model.tail import place as block_of
+from workbench.model.tokens import to_str_tokens, to_tokens
+
+EDGES = ("measured", "attributed", "both")
+MOST_SOURCES = 20_000  # without a limit: about a quarter of an hour on one core of GPT-2's size
+MOST_BYTES = 4 << 30  # of edges
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a circuit would hold, before any of it is measured. n_bytes: of the edges, which are kept whole."""
+
+    n_sources: int
+    n_edges: int
+    n_bytes: int
+
+    def __repr__(self) -> str:
+        return f"{self.n_sources:,} sources (active features, errors, tokens), up to {self.n_edges:,} edges, {self.n_bytes / 1e9:.2g} GB"
+
+
+def build_circuit(  # noqa: PLR0913 a notebook's call
+    bench: Any,
+    saes: SAEs,
+    prompt: str,
+    metric: Metric,
+    edges: str = "measured",
+    *,
+    limit: int | None = None,
+    labels: Mapping[str, Mapping[int, str]] | None = None,
+    cancel: Event | None = None,
+    progress: bool = True,
+) -> Circuit:
+    """The whole graph of a prompt. edges: "measured", "attributed" (first order, nothing is measured: effects are NaN) or "both".
+
+    limit: only so many features, those of largest |attribution| (to either metric); the notes say what that leaves out. labels: hook name
+    → feature → label. cancel: once set, what is left is not measured (NaN, and no edges). Raises ValueError for what cannot be one.
+    """
+    model, layers = bench.model, _checked(bench, saes, edges, limit)
+    resolved, tokens = resolve(model, metric), to_tokens(model, prompt)
+    names = [STREAM, *layers] if STREAM not in layers else list(layers)
+    between = Between(model, names, tokens)
+    places = [read_tokens(model, tokens, resolved, between.clean_at[STREAM].to(next(iter(layers.values())).W_dec.dtype))]
+    places += read_places(model, layers, tokens, resolved, between.clean_at)
+    if not any(place.is_feature.any() for place in places[1:]):
+        raise ValueError(f"no feature of these SAEs is active on {prompt!r} after the start token: are they this model's?")
+    places, notes = _limited(places, limit, resolved)
+    _check_plan(plan_of(places, edges), limit)
+    read = _measured(between, places, resolved, edges, cancel, progress)
+    notes += _gaps(list(layers)) + _cancelled(read, edges)
+    str_tokens, (answer, baseline) = to_str_tokens(model, tokens[0]), resolved.names(model)
+    known = Names(str_tokens, labels or {}, answer, baseline)
+    clean = three(three_columns(resolved).of(between.clean_logits))[0].double().tolist()
+    nodes = node_table(read, resolved, clean, known)
+    logits = [f"logit_{token}" for token in (resolved.answer, resolved.baseline) if token is not None]
+    circuit = Circuit(
+        nodes=nodes,
+        edges=edge_table(read, nodes, resolved),
+        prompt=str(prompt),
+        str_tokens=str_tokens,
+        wanted=dict.fromkeys(logits, 1 / len(logits)),
+        way=edges,
+        answer=answer,
+        baseline="" if metric.baseline is None else baseline,
+        clean_metric=clean[0] - clean[2 if metric.baseline is None else 1],
+        clean_mean=clean[0] - clean[2],
+        model_name=bench.name or str(model.cfg.model_name),
+        notes=tuple(notes),
+        lens=Lens(model, layers, tokens, resolved),
+    )
+    return offered_groups(circuit)
+
+
+def plan_of(places: Sequence[Place], edges: str) -> Plan:
+    n_edges = sum(len(first.pos) * len(then.pos) for first, then in zip(places, places[1:], strict=False))
+    per_edge = 60 + 8 * (2 if edges == "both" else 1)  # a row of the table, and the matrices it is made from
+    return Plan(sum(len(place.pos) for place in places), n_edges, n_edges * per_edge)
+
+
+def _check_plan(plan: Plan, limit: int | None) -> None:
+    if (plan.n_sources > MOST_SOURCES and limit is None) or plan.n_bytes > MOST_BYTES:
+        raise ValueError(f"this circuit would hold {plan!r}: give limit=, how many features to take, such as limit=2000")
+
+
+def _checked(bench: Any, saes: SAEs, edges: str, limit: int | None) -> dict[str, Any]:
+    if edges not in EDGES:
+        raise ValueError(f"edges={edges!r}: expected {', '.join(map(repr, EDGES[:2]))} or {EDGES[2]!r}")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"limit={limit!r}: expected how many features to take, 1 or more, or None for all of them")
+    if not saes:
+        raise ValueError(NEEDS)
+    in_order = list(saes.values()) if isinstance(saes, Mapping) else list(saes)
+    layers = by_layer(bench.model, in_order)
+    if len(layers) < 2:
+        raise ValueError(f"there is one SAE only, at {next(iter(layers))}. {NEEDS}")
+    outside = [name for name in layers if block_of(bench.model.hook_dict[name].name or name)[0] < 0]
+    if outside:
+        raise ValueError(f"{outside[0]} is outside the blocks: a circuit's SAEs stand at hook points of blocks")
+    return layers
+
+
+NEEDS = "A circuit needs an SAE at two hook points or more: Workbench(…, layers={hook name: SAE}), or saes=[…]; the atlas brings six"
+
+
+def _limited(places: list[Place], limit: int | None, metric: ResolvedMetric) -> tuple[list[Place], list[str]]:
+    """Of all features only the `limit` of largest |attribution|, errors and tokens all."""
+    n_features = sum(int(place.is_feature.sum()) for place in places[1:])
+    if limit is None or n_features <= limit:
+        return places, []
+    sizes = [_size(place, metric) for place in places[1:]]
+    flat = torch.cat([size[place.is_feature] for size, place in zip(sizes, places[1:], strict=True)])
+    least = flat.topk(limit).values[-1]
+    kept = [places[0]]
+    for size, place in zip(sizes, places[1:], strict=True):
+        kept.append(place.keep((~place.is_feature | (size >= least)).nonzero()[:, 0]))
+    share = float(flat[flat < least].sum() / flat.sum())
+    left = n_features - sum(int(place.is_feature.sum()) for place in kept[1:])
+    return kept, [f"left out: {left:,} of {n_features:,} active features, with {share:.0%} of the summed |attribution| (limit={limit:,})"]
+
+
+def _size(place: Place, metric: ResolvedMetric) -> Tensor:
+    attribution = place.attribution()
+    against_baseline = attribution[:, 0] - attribution[:, 2 if metric.baseline is None else 1]
+    return torch.maximum(against_baseline.abs(), (attribution[:, 0] - attribution[:, 2]).abs())
+
+
+def _measured(
+    between: Between, places: list[Place], metric: ResolvedMetric, edges: str, cancel: Event | None, progress: bool
+) -> list[Read]:
+    """Every place with its effects and its edges to the next."""
+    total = sum(len(place.pos) for place in places) * (2 if edges != "attributed" else 1)
+    read = []
+    with bar_of(total, "building the circuit", progress) as bar:
+        for first, then in zip(places, [*places[1:], None], strict=True):
+            effects, measured, attributed = empty_effects(first), None, None
+            if edges != "attributed":
+                effects = effects_at(Replay(between.model, first.hook_name, between.tokens), first, metric, bar, cancel)
+                measured = None if then is None else measure_edges(between, first, then, bar, cancel)
+            if edges != "measured":
+                attributed = torch.zeros(0) if then is None else _attributed(between, first, then, cancel)
+                bar.update(len(first.pos) if edges == "attributed" else 0)
+            read.append(Read(first, effects, measured, attributed))
+    return read
+
+
+def _attributed(between: Between, first: Place, then: Place, cancel: Event | None) -> Tensor:
+    if cancel is not None and cancel.is_set():
+        return torch.full((len(first.pos), int(then.is_feature.sum())), torch.nan, dtype=first.clean.dtype)
+    return attribute_edges(between, first, then)
+
+
+def _gaps(hook_names: Sequence[str]) -> list[str]:
+    depths = [block_of(name)[0] for name in hook_names]
+    skipped = [f"{a} → {b}" for a, b, i, j in zip(hook_names, hook_names[1:], depths, depths[1:], strict=False) if j - i > 1]
+    return [f"edges run over more than one block: {', '.join(skipped)}"] if skipped else []
+
+
+def _cancelled(read: Sequence[Read], edges: str) -> list[str]:
+    if edges == "attributed":
+        return []
+    missing = sum(int(torch.isnan(each.effects[:, 0]).sum()) for each in read)
+    missing += sum(int(torch.isnan(each.edges.change).all(1).sum()) for each in read if _has_targets(each.edges))
+    return [f"cancelled: {missing:,} rows were not measured"] if missing else []
+
+
+def _has_targets(edges: Edges | None) -> bool:
+    return edges is not None and edges.change.shape[1] > 0

@@ -1,0 +1,125 @@
+"""A transcoder: the activations at one place → a few active features → the activations at another, mostly what an MLP makes of its input.
+
+    feature_acts = select(x @ W_enc + b_enc)                     select: ReLU, TopK, BatchTopK or JumpReLU (architectures.py)
+    y_hat        = feature_acts @ W_dec + b_dec + x @ W_skip     W_skip only where the transcoder has an affine skip; error = y − y_hat
+
+"Transcoders find interpretable LLM feature circuits" (Dunefsky et al., 2024), the skip from "Transcoders beat sparse autoencoders" (Paulo
+et al., 2025). x and y are raw activations. Decoder rows keep their norms and features their units: a graph's edges are in them, and other
+tools' graphs of the same files must have the same.
+
+A transcoder is no SAE: what an SAE cannot explain is x − x_hat at one place, and there is no such difference here.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from workbench.files import write_whole
+from workbench.sae.architectures import select
+from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
+from workbench.sae.formats.transcoders import read_set, read_transcoder
+from workbench.sae.sae import SAELENS_VERSION
+from workbench.shapes import Activations, FeatureActs
+
+Outputs = Float[Tensor, "*batch d_out"]
+SAELENS_NAMES = {"standard": "", "jumprelu": "jumprelu_", "topk": "topk_", "batchtopk": "batchtopk_"}  # SAELens has the first two
+
+
+class Transcoder(nn.Module):
+    """W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_out), b_dec (d_out); jumprelu: threshold (d_sae); a skip: W_skip (d_in, d_out).
+
+    Each feature's encoder weights lie side by side in memory, as an SAE's do.
+    """
+
+    def __init__(self, cfg: TranscoderConfig):
+        super().__init__()
+        self.cfg = cfg
+        self.W_enc = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in).T)
+        self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
+        self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_out))
+        self.b_dec = nn.Parameter(torch.zeros(cfg.d_out))
+        self.threshold = nn.Parameter(torch.zeros(cfg.d_sae)) if cfg.architecture == "jumprelu" else None
+        self.W_skip = nn.Parameter(torch.zeros(cfg.d_in, cfg.d_out)) if cfg.has_skip else None
+
+    def extra_repr(self) -> str:
+        """What stands in the brackets of repr(transcoder)."""
+        cfg = self.cfg
+        skip = ", with a skip" if cfg.has_skip else ""
+        assumed = f"; assumed: {cfg.metadata['assumed']}" if "assumed" in cfg.metadata else ""
+        widths = f"{cfg.d_in:,} → {cfg.d_sae:,} features → {cfg.d_out:,}"
+        return f"{cfg.architecture}{skip}, {widths}, {cfg.hook_name_in} → {cfg.hook_name_out}{assumed}"
+
+    def encode(self, x: Activations) -> FeatureActs:
+        """Raw activations at hook_name_in (…, d_in) → feature activations (…, d_sae). BatchTopK picks k · n_rows of all rows together."""
+        return select(self.cfg.architecture, self.pre_acts(x), k=self.cfg.k, threshold=self.threshold)
+
+    def pre_acts(self, x: Activations) -> FeatureActs:
+        """What the architecture selects from."""
+        return x @ self.W_enc + self.b_enc
+
+    def decode(self, feature_acts: FeatureActs, x: Activations | None = None) -> Outputs:
+        """Feature activations (…, d_sae) → y_hat (…, d_out) at hook_name_out. x: what was encoded, needed where there is a skip."""
+        y_hat = feature_acts @ self.W_dec + self.b_dec
+        if self.W_skip is None:
+            return y_hat
+        if x is None:
+            raise ValueError("this transcoder has a skip: decode(feature_acts, x) needs the x that was encoded")
+        return y_hat + x @ self.W_skip
+
+    def forward(self, x: Activations) -> Outputs:
+        return self.decode(self.encode(x), x)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder of SAELens' transcoders, each file complete or absent: SAELens opens ReLU and JumpReLU, with and without a skip,
+        and says of TopK and BatchTopK that it does not know them."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: weight.detach().contiguous().cpu() for name, weight in self.state_dict().items()}
+        if "W_skip" in weights:
+            weights["W_skip"] = weights["W_skip"].T.contiguous()  # on disk (d_out, d_in)
+        write_whole(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
+        write_whole(folder / CFG_FILE, lambda path: path.write_text(json.dumps(_to_saelens(self.cfg), indent=2) + "\n"))
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        device: str | torch.device = "cpu",
+        *,
+        hook_name_in: str | None = None,
+        hook_name_out: str | None = None,
+        model_name: str | None = None,
+    ) -> "Transcoder":
+        """Read one transcoder of any format known here, from a folder, a file or a hub id. Frozen, float32.
+
+        The names given win over what the files say. Raises SAEError, saying which file is wrong and how; an SAE is refused, too.
+        """
+        return read_transcoder(cls, source, device, hook_name_in=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
+
+
+def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:
+    """Layer → transcoder, from circuit-tracer's folder (or a hub id of one), or from a folder of transcoders' folders.
+
+    Raises SAEError where a layer is missing, two are of the same layer, or they are of several models.
+    """
+    return read_set(Transcoder, source, device, model_name=model_name)
+
+
+def _to_saelens(cfg: TranscoderConfig) -> dict[str, Any]:
+    """cfg.json as SAELens 6 writes its transcoders'."""
+    return {
+        "architecture": f"{SAELENS_NAMES[cfg.architecture]}{'skip_' if cfg.has_skip else ''}transcoder",
+        **{"d_in": cfg.d_in, "d_out": cfg.d_out, "d_sae": cfg.d_sae},
+        **({"k": cfg.k} if cfg.k is not None else {}),
+        **{"dtype": "float32", "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none"},
+        "metadata": {
+            **cfg.metadata,
+            **{"model_name": cfg.model_name, "hook_name": cfg.hook_name_in, "hook_name_out": cfg.hook_name_out},
+            "sae_lens_version": SAELENS_VERSION,
+        },
+    }
