@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from widgets.panes.card import CardPane
     from widgets.panes.explorer import Explorer, explore
     from widgets.panes.finder import Finder
+    from widgets.panes.group import GroupPane
     from widgets.panes.map import FeatureMap
     from widgets.panes.prompt import PromptPane
     from widgets.panes.ranking import RankingTable
@@ -23,11 +24,23 @@ _HOMES = {
     "explore": "panes.explorer",
     "PromptPane": "panes.prompt",
     "FeatureMap": "panes.map",
+    "GroupPane": "panes.group",
     "Finder": "panes.finder",
     "RankingTable": "panes.ranking",
     "SteeringPane": "panes.steering",
 }
-__all__ = ["AttentionPane", "CardPane", "Explorer", "FeatureMap", "Finder", "PromptPane", "RankingTable", "SteeringPane", "explore"]
+__all__ = [
+    "AttentionPane",
+    "CardPane",
+    "Explorer",
+    "FeatureMap",
+    "Finder",
+    "GroupPane",
+    "PromptPane",
+    "RankingTable",
+    "SteeringPane",
+    "explore",
+]
 
 
 def __getattr__(name: str) -> Any:  # anywidget is imported when a widget is first asked for: static pages do not need it

@@ -8,6 +8,7 @@ What does not fit together (widths, hook names, NaN weights) is said when it is 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -18,8 +19,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.circuits.graph.build import build_circuit
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.layers import SAEs
+from workbench.circuits.graph.swap import Members, Swap, swap
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import attribute
+from workbench.circuits.ranking.batch import RankingBatch, rank_many
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
 from workbench.circuits.steering.continuations import Steering
 from workbench.circuits.steering.generation import Decoding
@@ -85,6 +88,15 @@ class Workbench:
         """
         return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
 
+    def rank_many(
+        self, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, *, progress: bool = True
+    ) -> RankingBatch:
+        """Many prompts ranked together: each feature's mean effect with its interval, and on how many prompts it is active.
+
+        prompts: texts, or the path of a file with one a line. metric: one for all, or one for each.
+        """
+        return rank_many(self, prompts, metric, ablate, progress)
+
     def circuit(  # noqa: PLR0913 a notebook's call
         self,
         prompt: str,
@@ -106,6 +118,27 @@ class Workbench:
         known = self.layer_labels if labels is None else labels
         asked = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress)
         return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
+
+    def swap(  # noqa: PLR0913 a notebook's call
+        self,
+        prompt: str,
+        off: Members,
+        on: Members,
+        *,
+        wanted: str | None = None,
+        source: str | Sequence[str] | None = None,
+        pos: int | None = None,
+        saes: SAEs | None = None,
+        seed: int = 0,
+    ) -> Swap:
+        """Switch one thing off and another on, at each place alone: does the model answer for the other?
+
+        swap(prompt, off="state:California", on="state:Texas", source="Fact: The capital of the state where Tony Romo …"): features by label
+        (of `layer_labels`), or as {hook name: features}. source: prompts whose last token has the "on" side's activations. wanted: the token
+        to follow; by default what the model says after source. pos: where; by default the last token.
+        """
+        asked = dict(wanted=wanted, source=source, pos=pos, labels=self.layer_labels, seed=seed)
+        return swap(self, self.layers if saes is None else saes, prompt, off, on, **asked)
 
     def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own
         self,

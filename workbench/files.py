@@ -16,6 +16,7 @@ def is_in_package(path: str | Path) -> bool:
 
 
 def check_outside(path: str | Path) -> None:
+    """Raises ValueError for what lies inside of the installed package."""
     if is_in_package(path):
         raise ValueError(f"{path} belongs to the installed package, which is never written to: copy the folder, or name one of your own")
 

@@ -9,9 +9,12 @@ from pathlib import Path
 import nbformat
 import pytest
 from made_folders import PROMPT
+from made_ranking import made_ranking
 
+from widgets.marks import number
 from workbench import benches, cli
 from workbench.circuits.ranking.ranking import ORDERS
+from workbench.cli.act import Order, print_tables
 
 
 def rank_args(options_of_both: Sequence[str], *options: str, answer: str = " Sacramento", baseline: str = " Albany") -> list[str]:
@@ -142,9 +145,34 @@ def test_lab_opens_the_explorer_and_leaves_a_notebook_that_is_there(tmp_path: Pa
     assert cli.main(["lab", "--sae", "4k"]) == 7
     notebook = nbformat.read(tmp_path / "explore.ipynb", as_version=4)
     nbformat.validate(notebook)
-    assert "wb.load('atlas', sae='4k')" in notebook.cells[0].source
+    assert "wb.load('atlas', sae='4k')" in notebook.cells[1].source and "**?**" in notebook.cells[0].source
     assert cli.main(["lab"]) == 7 and nbformat.read(tmp_path / "explore.ipynb", as_version=4) == notebook
-    assert calls == [[sys.executable, "-m", "jupyterlab", "explore.ipynb"]] * 2
+    new, again = calls
+    assert new[:3] == again[:3] == [sys.executable, "-m", "jupyterlab"] and new[-1] == again[-1] == "explore.ipynb"
+    runs = "--LabApp.extra_labextensions_path"
+    assert any(option.startswith(runs) for option in new), "made by this command: it is run when it is opened"
+    assert not any(option.startswith(runs) for option in again), "a notebook that nobody here has run waits for a click"
+
+
+def test_lab_takes_a_port_no_browser_and_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 0)
+    for user in (0, 1000):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        assert cli.main(["lab", "--port", "9999", "--no-browser"]) == 0
+    assert {"--ServerApp.port=9999", "--no-browser", "--LabApp.default_url=/lab/tree/explore.ipynb"} <= set(calls[0])
+    assert "--allow-root" in calls[0] and "--allow-root" not in calls[1]
+
+
+def test_tables_at_80_columns_cut_no_label(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    ranking = made_ranking()
+    print_tables(ranking, 8, [Order.effect])
+    shown = capsys.readouterr().out
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= 80 or "Agreement" in shown
+    for row in ranking.top(8).itertuples():
+        assert number(row.effect) in shown and all(word in shown for word in row.label.split())
 
 
 def test_help_takes_under_a_second_and_loads_no_torch():

@@ -49,6 +49,8 @@ TRAITS = dict(
     picture={},
     question={},
     stale="",
+    marked=[],
+    shown="",
 )  # a new table
 
 
@@ -60,7 +62,9 @@ def ranking_html(ranking: Any) -> str:
 
 def ranking_page(ranking: Any) -> str:
     """The report as a whole document with the live table below it; its content policy allows no network at all."""
-    script = "".join((STATIC / name).read_text() for name in ("shared/pane.js", "ranking/ranking_views.js", "ranking/ranking.js"))
+    script = "".join(
+        (STATIC / name).read_text() for name in ("shared/pane.js", "shared/copy.js", "ranking/ranking_views.js", "ranking/ranking.js")
+    )
     style = "".join((STATIC / name).read_text() for name in ("shared/pane.css", "ranking/ranking.css"))
     offline, data = (STATIC / "ranking/ranking_offline.js").read_text(), page_rows(ranking)
     data["pictures"] = {kind: picture(ranking, kind) for kind in ("ranks", "agreement")}

@@ -23,6 +23,7 @@ from widgets.marks import visible
 from widgets.panes.attention import AttentionPane
 from widgets.panes.card import CardPane
 from widgets.panes.finder import Finder
+from widgets.panes.group import GroupPane
 from widgets.panes.history import History, Place
 from widgets.panes.jobs import SETTING, Job, Progress
 from widgets.panes.map import FeatureMap
@@ -30,7 +31,7 @@ from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane
 from widgets.panes.ranking import RankingTable
 from widgets.panes.steering import SteeringPane
-from workbench.features.index.own_labels import watch
+from workbench.features.index.own_labels import unwatch, watch
 from workbench.model.start import start_token
 from workbench.sae.sae import checked_feature
 
@@ -42,6 +43,7 @@ TITLES = {
     "card": "Feature",
     "finder": "Find",
     "steering": "Steer",
+    "group": "Group",
     "map": "Map",
     "attention": "Attention",
 }
@@ -80,7 +82,7 @@ class Explorer(Pane):
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
 
     kept = ("feature", "tab")
-    actions = ("save", "back", "forward", "follow", "leave")
+    actions = ("save", "back", "forward", "follow", "leave", "steer")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str = "", baseline: str = ""):
         self.bench, self.pane, self._drawing = bench, {}, None
@@ -99,6 +101,7 @@ class Explorer(Pane):
         asking.observe(lambda change: self._look_through(change["new"]), "bench")
         self.pane["ranking"].observe(self._read_ahead, "view")
         self.pane["ranking"].observe(self._point_attention, "pair")
+        self.pane["ranking"].observe(self._show_marks, "marked")
         watch(self._relabel)
         self.on_msg(self._hear)
 
@@ -116,6 +119,9 @@ class Explorer(Pane):
         self.feature = None if room is None else room.pop("feature")
         if room is None:
             room = {"card": CardPane(bench, saved_features=self._ranked_features), "finder": Finder(bench)}
+            room["group"] = GroupPane(bench)
+            room["group"].on_msg(self._hear)
+            room["group"].observe(self._show_marks, "marked")
             room |= {"steering": SteeringPane(bench, prompt=question["prompt"]), "attention": AttentionPane(bench, **question)}
             room["card"].observe(self._read_ahead, "html")
             room["finder"].observe(self._read_ahead, "view")
@@ -123,7 +129,21 @@ class Explorer(Pane):
                 pane.observe(self._write, list(pane.kept))
         for name, pane in room.items():
             self._enter(name, pane)
+        self._show_marks()
         self._show_panes()
+
+    def _show_marks(self, change: Any = None) -> None:
+        """Rows are marked in the ranking and in the group's pane alike."""
+        if change is not None and change["owner"] is self.pane["ranking"]:
+            self.pane["group"].marked = change["new"]
+        elif "group" in self.pane:
+            self.pane["ranking"].marked = self.pane["group"].marked
+
+    def steer(self) -> None:
+        """A slider for every marked feature."""
+        for feature in dict.fromkeys(feature for feature, _ in self.pane["group"].marked):
+            self.pane["steering"].give(feature)
+        self.tab = "steering"
 
     def _show_panes(self) -> None:
         self.set_trait("panes", [{"name": name, "title": title, "widget": self.pane.get(name)} for name, title in TITLES.items()])
@@ -152,6 +172,7 @@ class Explorer(Pane):
             self.pane["steering"].prompt = new.prompt  # but what a person typed there stays
         for name, value in self._question().items():
             setattr(self.pane["attention"], name, value)
+        self.pane["group"].ranking = new
         self._point_attention()
         self._show_stale()
         self._choose_first()
@@ -199,9 +220,11 @@ class Explorer(Pane):
         self.set_trait("can_go", list(self._history.can_go))
 
     def back(self) -> None:
+        """go(−1), for the page."""
         self.go(-1)
 
     def forward(self) -> None:
+        """go(1), for the page."""
         self.go(1)
 
     @traitlets.observe("feature")
@@ -282,7 +305,7 @@ class Explorer(Pane):
         """Labels have changed, here or in a cell: every pane shows them."""
         with SETTING:
             self.pane["prompt"].relabel()
-            for name in ("finder", "steering"):
+            for name in ("finder", "steering", "group"):
                 self.pane[name].relabel()
             if "map" in self.pane and self.bench.index is not None:
                 own = {feature: label.text for feature, label in self.bench.index.labels().items()}
@@ -318,7 +341,7 @@ class Explorer(Pane):
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        steps = [self.pane[name].to_python() for name in ("prompt", "card")]
+        steps = [self.pane[name].to_python() for name in ("prompt", "card", "group")]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].positive else []
         loading = _loading(self.bench)
         needed = ["import dataclasses"] if "dataclasses" in loading[-1] else []
@@ -348,6 +371,7 @@ class Explorer(Pane):
             getattr(self, content["do"])()
 
     def close(self) -> None:
+        unwatch(self._relabel)
         if self._drawing is not None:
             self._drawing.cancel()
         for widget in [*self.pane.values(), *(each for room in self._rooms.values() for each in room.values() if isinstance(each, Pane))]:

@@ -19,11 +19,14 @@ class Place(NamedTuple):
 
 
 class History:
+    """Places in the order of visiting, and which of them is now."""
+
     def __init__(self):
         self.places: list[Place] = []
         self.at = -1
 
     def visit(self, place: Place) -> None:
+        """A new place, unless it is the one that is now."""
         if self.places and self.places[self.at] == place:
             return
         kept = self.places[: self.at + 1]
@@ -38,6 +41,7 @@ class History:
         self.at += 1
 
     def go(self, by: int) -> Place | None:
+        """The place so many steps on, which is now from then on; None where there is none."""
         if not 0 <= self.at + by < len(self.places):
             return None
         self.at += by
@@ -45,4 +49,5 @@ class History:
 
     @property
     def can_go(self) -> tuple[bool, bool]:
+        """Back, forward."""
         return self.at > 0, self.at < len(self.places) - 1

@@ -137,6 +137,7 @@ class PromptPane(WorkingPane):
 
     @property
     def question(self) -> Question:
+        """What is typed now."""
         return Question(self.sae, self.prompt, self.answer, self.baseline)
 
     def _show_ranking(self, question: Question) -> None:
@@ -162,6 +163,7 @@ class PromptPane(WorkingPane):
 
     @property
     def question_ranked(self) -> Question:
+        """What `ranking` answers."""
         return Question(**self.ranked)
 
     def rank(self) -> None:

@@ -55,7 +55,7 @@ class RankedRows:
 class RankingTable(Pane):
     """A ranking that sorts, filters and scrolls, however long; a click chooses a feature."""
 
-    _esm = module("ranking/ranking_views", "ranking/ranking")
+    _esm = module("shared/copy", "ranking/ranking_views", "ranking/ranking")
     _css = style("ranking/ranking")
     _offline = STATIC / "ranking/ranking_offline.js"
 
@@ -73,6 +73,8 @@ class RankingTable(Pane):
     picture = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn where `shows` is no table
     question = traitlets.Dict(read_only=True).tag(sync=True)  # answer, baseline, metric, caveat: what the numbers are of
     pair = traitlets.List(help="the row that was chosen: feature, position; empty where none was").tag(sync=True)
+    marked = traitlets.List(traitlets.List(traitlets.Int()), help="[feature, position] of rows that are marked").tag(sync=True)
+    csv = traitlets.Dict(read_only=True, help="all rows that match as CSV, when asked for: text, and the how many-th time").tag(sync=True)
     stale = traitlets.Unicode("", help="whose rows these are, where another question is being typed").tag(sync=True)
 
     kept = ("sort_by", "is_descending", "query", "page_size", "is_summed", "shows", "page", "feature")
@@ -83,6 +85,17 @@ class RankingTable(Pane):
         self._rows, self._examples = RankedRows(ranking), examples
         super().__init__(ranking=ranking, **traits)
         self._show_ranking()
+        self.on_msg(self._hear)
+
+    def _hear(self, _: Any, content: Any, buffers: Any) -> None:
+        if isinstance(content, dict) and content.get("do") == "csv" and self.view:
+            self.set_trait("csv", {"text": self.to_csv(), "n": self.csv.get("n", 0) + 1})
+
+    def to_csv(self) -> str:
+        """The rows that match, in their order, all of them; texts that a spreadsheet would take for formulas are quoted."""
+        rows = self.rows.table.iloc[self._found()]
+        texts = {name: rows[name].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for name in self.rows.text}
+        return rows.assign(**texts).to_csv(index=False)
 
     @property
     def rows(self) -> Rows:

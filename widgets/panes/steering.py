@@ -72,6 +72,7 @@ class SteeringPane(WorkingPane):
             self.give(self.feature)
 
     def give(self, feature: int) -> None:
+        """A slider for the feature, where it has none."""
         if feature in self.strengths:
             return
         limit = self._limit(feature)

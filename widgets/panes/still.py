@@ -48,6 +48,7 @@ class Still:
         self._timer.start()
 
     def follow(self) -> None:
+        """The picture of what is shown now, where that has changed."""
         pane = self._pane()
         if pane is not None and self._handle is not None and (html := self._html(pane)) != self._shown:
             self._shown = html

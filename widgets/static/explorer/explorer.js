@@ -5,13 +5,14 @@ const KEYS = [
   ["Enter", "in the question: rank"],
   ["Shift+Enter", "in the question: a new line"],
   ["↑ ↓ PgUp PgDn", "in the table: choose a row, turn the page"],
+  ["Space", "in the table: mark the row, for a group (Ctrl+click; Shift+click up to it)"],
   ["Alt+← Alt+→", "back and forward: questions, features, SAEs"],
   ["← →", "on the tabs: the pane beside the ranking"],
   ["B", "on a next token: make it the baseline; Enter makes it the answer"],
   ["?", "these keys"],
   ["Esc", "closes them, and a preview"],
 ];
-const BESIDE = ["card", "finder", "steering", "map", "attention"];
+const BESIDE = ["card", "finder", "steering", "group", "map", "attention"];
 
 async function render({ model, el, host, signal }) {
   const root = node("div", { class: "wbp wbe" });

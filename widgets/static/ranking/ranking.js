@@ -89,7 +89,7 @@ function render({ model, el }) {
     "div",
     {},
     node("div", { class: "wbr-scroll" }, node("table", { role: "grid", "aria-label": "Features, ranked" }, head, body)),
-    node("div", { class: "wbr-pager" }, previous, where, next, hint),
+    node("div", { class: "wbr-pager" }, previous, where, next, model.isSaved ? null : button("CSV", () => model.send({ do: "csv" }), { title: "all rows that match, as a file" }), hint),
   );
   const drawing = node("div", { class: "wbr-drawing" });
   const filter = [query, node("label", {}, summed, " sum", node("span", { class: "wbr-long" }, " over positions")), status];
@@ -114,6 +114,19 @@ function render({ model, el }) {
     [...body.children].forEach((line, place) => (line.tabIndex = place === i ? 0 : -1));
     body.children[i]?.focus();
   };
+  // Marked rows make a group; a row that is summed over positions stands for all of them.
+  const pairOf = (row) => [row.feature, row.pos ?? -1];
+  const isMarked = (row) => model.get("marked").some(([feature, pos]) => feature === row.feature && (pos === (row.pos ?? -1) || pos < 0));
+  function toggle(places, isOn = null) {
+    const rows = places.map((i) => model.get("view").rows[i]).filter(Boolean);
+    let now = model.get("marked");
+    for (const row of rows) {
+      const rest = now.filter(([feature, pos]) => feature !== row.feature || (pos !== (row.pos ?? -1) && pos >= 0));
+      now = isOn ?? !isMarked(row) ? [...rest, pairOf(row)] : rest;
+    }
+    change(model, { marked: now });
+  }
+  const drawMarks = () => [...body.children].forEach((line, i) => line.classList.toggle("wbr-marked", Boolean(model.get("view").rows[i]) && isMarked(model.get("view").rows[i])));
   const mark = () => [...body.children].forEach((line, i) => line.setAttribute("aria-selected", model.get("view").rows[i]?.feature === model.get("feature")));
   const choose = ({ feature, pos }) => {
     change(model, { feature, pair: pos == null ? [] : [feature, pos] });
@@ -146,13 +159,16 @@ function render({ model, el }) {
     at = Math.min(at, Math.max(rows.length - 1, 0));
     const lines = rows.map((row, i) => {
       const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": String(row.feature === model.get("feature")) }, ...columns.map((column) => cell(column, row, view, metric)));
-      line.onclick = () => {
+      line.onclick = (event) => {
+        if (event.ctrlKey || event.metaKey) toggle([i]);
+        else if (event.shiftKey) toggle(Array.from({ length: Math.abs(i - at) + 1 }, (_, k) => Math.min(i, at) + k), true);
         reach(i);
         choose(row);
       };
       return line;
     });
     body.replaceChildren(...lines);
+    drawMarks();
     if (hadFocus) body.children[at]?.focus();
   }
 
@@ -269,7 +285,8 @@ function render({ model, el }) {
   body.onkeydown = (event) => {
     if (!["ArrowDown", "ArrowUp", "Home", "End", "PageDown", "PageUp", "Enter", " "].includes(event.key)) return;
     event.preventDefault();
-    move(event.key);
+    if (event.key === " ") toggle([at]);
+    else move(event.key);
   };
 
   drawControls();
@@ -282,6 +299,8 @@ function render({ model, el }) {
     [["view"], drawView],
     [["question"], drawQuestion],
     [["stale"], drawStale],
+    [["marked"], drawMarks],
+    [["csv"], () => download("ranking.csv", model.get("csv").text, "text/csv", root)],
     [["detail"], drawDetail],
     [["chosen"], drawHint],
     [["picture"], drawPicture],

@@ -1,3 +1,12 @@
+// Rows as a file that spreadsheets read: quoted where there is need, and a text that looks like a formula is text.
+function csv(head, rows) {
+  const cell = (value) => {
+    const text = value == null ? "" : typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+}
+
 function download(name, text, type, root) {
   const link = node("a", { download: name, href: URL.createObjectURL(new Blob([text], { type })), class: "wbp-hidden" });
   root.append(link); // some browsers follow only what is in the page

@@ -38,6 +38,7 @@ class Standing(NamedTuple):
 
 
 def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | int) -> Standing:
+    """Of an answer, in the logits of the last position."""
     """From the logits of one next token (d_vocab)."""
     probabilities, token = logits.double().softmax(-1), answer_token(model, answer)
     best = probabilities.topk(min(N_NEXT, len(probabilities)))

@@ -266,4 +266,5 @@ def _without_one(x: pd.Series, y: pd.Series) -> tuple[float, int]:
 
 
 def percent(p: float) -> str:
+    """A probability in words."""
     return "> 99 %" if p >= 0.995 else f"{p:.0%}".replace("%", " %") if p >= 0.01 else "< 1 %"

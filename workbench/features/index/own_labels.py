@@ -42,7 +42,14 @@ def watch(seen: Callable[[], None]) -> None:
     _watchers.append(WeakMethod(seen))
 
 
+def unwatch(seen: Callable[[], None]) -> None:
+    """Ends that."""
+    _watchers[:] = [each for each in _watchers if each() != seen]
+
+
 class OwnLabels:
+    """A person's labels of all SAEs, in their file."""
+
     def __init__(self, path: str | Path | None = None):
         self.path = labels_file() if path is None else Path(path)
 
@@ -52,6 +59,7 @@ class OwnLabels:
         return {i: Label(each["text"], None, each["origin"]) for i, each in last.items() if each["text"]}
 
     def put(self, sae: str, labels: Mapping[int, Label]) -> None:
+        """From now on these count; an empty one gives back what the index says."""
         known = self._read()
         for feature, label in labels.items():
             said = known.setdefault(sae, {}).setdefault(str(int(feature)), [])
@@ -92,6 +100,7 @@ class OwnLabels:
         return path
 
     def as_text(self) -> str:
+        """What `write` writes."""
         return json.dumps({"format": FORMAT, "saes": self._read()}, indent=1, ensure_ascii=False)
 
     def _read(self) -> Said:

@@ -1,0 +1,95 @@
+"""Several rows as one, by keyboard: marked in the ranking, named, switched off together, clamped together; tables as CSV."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from live_page import open_live
+from made_index import TEXTS
+from made_models import random_sae
+from playwright.sync_api import Page, expect
+
+from widgets import Explorer, explore
+from workbench.bench import Workbench
+from workbench.circuits.evidence.sets import FeatureSets
+from workbench.circuits.metrics import logit_diff
+from workbench.features.index.index import build_index
+
+pytestmark = pytest.mark.browser
+PROMPT = "the cat sat on the"
+
+
+@pytest.fixture
+def explorer(model, tmp_path: Path):
+    (tmp_path / "page").mkdir()
+    index = build_index(model, random_sae(), TEXTS[:8], tmp_path / "index", progress=False)
+    made = explore(Workbench(model=model, sae=random_sae(), index=index, labels={3: "=three"}), PROMPT, " mat", " dog")
+    assert made.pane["prompt"]._job.wait(60).stage == "done"
+    yield made
+    made.close()
+
+
+def test_rows_are_marked_named_and_ablated_together_by_keyboard(page: Page, tmp_path: Path, explorer: Explorer):
+    open_live(page, explorer, tmp_path / "page")
+    rows = page.locator(".wbr tbody tr")
+    rows.first.focus()
+    page.keyboard.press("Space")
+    expect(rows.first).to_have_class("wbr-marked")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Space")
+    rows.nth(4).click(modifiers=["Control"])
+    assert len(explorer.pane["group"].marked) == 3
+    rows.nth(4).click(modifiers=["Control"])
+    pairs = [[row["feature"], row["pos"]] for row in explorer.pane["ranking"].view["rows"][:2]]
+    assert explorer.pane["group"].marked == pairs
+    page.get_by_role("tab", name="Feature").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Group")).to_be_focused()
+    page.get_by_label("Name of a group").focus()
+    page.keyboard.type("both")
+    page.get_by_role("button", name="Make a group").press("Enter")
+    page.get_by_role("button", name="Ablate together").press("Enter")
+    expect(page.locator(".wbg-table tbody tr")).to_contain_text("both")
+    sets = FeatureSets(explorer.bench, PROMPT, logit_diff(" mat", " dog"))
+    assert explorer.pane["group"].view["rows"][0]["effect"] == pytest.approx(sets.ablate([[pos, feature] for feature, pos in pairs]))
+    assert "FeatureSets(bench, ranking.prompt" in explorer.code
+
+
+def test_the_table_is_a_file_in_which_no_text_is_a_formula(page: Page, tmp_path: Path, explorer: Explorer):
+    open_live(page, explorer, tmp_path / "page")
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="CSV").first.click()
+    rows = list(csv.DictReader(io.StringIO(Path(saving.value.path()).read_text())))
+    ranking = explorer.pane["ranking"].ranking
+    assert [int(row["feature"]) for row in rows] == ranking.table["feature"].tolist()
+    assert {row["label"] for row in rows if row["feature"] == "3"} <= {"'=three"}
+
+
+def test_back_forward_keys_and_a_labels_every_place_by_keyboard(page: Page, tmp_path: Path, explorer: Explorer):
+    open_live(page, explorer, tmp_path / "page")
+    first = explorer.feature
+    page.locator(".wbr tbody tr").first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".wbr tbody tr").nth(1)).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Alt+ArrowLeft")
+    expect(page.get_by_role("button", name="Forward")).to_be_enabled()
+    assert explorer.feature == first
+    page.get_by_label("Label of this feature").fill("mine")
+    page.keyboard.press("Enter")
+    expect(page.locator(".wbr tbody tr").first).to_contain_text("mine")
+    expect(page.locator(".wbk-page")).to_contain_text("mine")
+    page.get_by_role("button", name="Undo").press("Enter")
+    expect(page.locator(".wbr tbody tr").first).not_to_contain_text("mine")
+    page.get_by_label("Prompt", exact=True).focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("the")
+    expect(page.locator(".wbr-stale")).to_contain_text("These rows are of")
+    page.locator(".wbr tbody tr").first.focus()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
+    assert explorer.pane["prompt"].prompt == PROMPT + "\nthe"

@@ -1,0 +1,96 @@
+// Rows that are marked, groups with names, and what each is worth together. Python measures; this draws and asks.
+
+const HEADS = [
+  ["group", "a name for several rows"],
+  ["features", "how many of it are active here"],
+  ["together", "effect: what the metric loses when all of it is switched off at once"],
+  ["one by one", "the sum of their own effects, each switched off alone"],
+  ["share", "of the metric that is lost together"],
+  ["alone", "the metric with this group and nothing else of the dictionary"],
+];
+
+function render({ model, el }) {
+  const isLive = Boolean(model.widget_manager);
+  const work = worker(model, "Ablate together", "measuring needs the model: open the notebook");
+  const marked = node("div", { class: "wbg-members" });
+  const name = node("input", { "aria-label": "Name of a group", placeholder: "name the marked rows", spellcheck: "false" });
+  const keep = button("Make a group", () => {
+    const called = name.value.trim() || `group ${Object.keys(model.get("groups")).length + 1}`;
+    name.value = "";
+    change(model, { groups: { ...model.get("groups"), [called]: model.get("marked") }, marked: [] });
+  });
+  const clear = button("Unmark all", () => change(model, { marked: [] }));
+  const steer = button("Clamp together", () => model.send({ do: "steer" }), { title: "a slider for each marked feature, in Steer" });
+  const groups = node("div");
+  const copies = node("div");
+  const said = node("p", { class: "wbp-faint" });
+  const head = node("thead", {}, node("tr", {}, ...HEADS.map(([text, about], i) => node("th", { scope: "col", class: i ? "wbp-number" : null, title: about }, text))));
+  const body = node("tbody");
+  const table = node("table", { class: "wbg-table" }, head, body);
+  const save = button("CSV", () => download("groups.csv", csv(HEADS.map(([text]) => text), cells()), "text/csv", root), { title: "the table as a file" });
+  const root = node(
+    "div", { class: "wbp" },
+    node("h4", {}, "Marked rows"), marked, node("div", { class: "wbp-bar" }, name, keep, steer, clear),
+    groups, node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status, save), said, table, copies,
+  );
+  el.append(root);
+  const called = ([feature, pos]) => `${model.get("names")[feature] || "feature"} ${feature}${pos < 0 ? "" : ` at ${pos}`}`;
+  const cells = () => (model.get("view").rows ?? []).map(({ name: of, n_features, effect, singles, lost, only }) => [of, n_features, effect, singles, lost, only]);
+  const chip = (pair, take) => {
+    const text = button(called(pair), () => change(model, { feature: pair[0] }), { title: "select it" });
+    const away = button("✕", take, { class: "wbp-icon", "aria-label": `Take away ${called(pair)}` });
+    away.disabled = !isLive;
+    return node("span", {}, text, away);
+  };
+  const without = (pairs, pair) => pairs.filter(([feature, pos]) => feature !== pair[0] || pos !== pair[1]);
+
+  function controls() {
+    const now = model.get("marked");
+    marked.replaceChildren(...(now.length ? now.map((pair) => chip(pair, () => change(model, { marked: without(now, pair) }))) : [node("span", { class: "wbp-faint" }, "Space or Ctrl+click marks a row of the ranking, Shift+click up to it.")]));
+    for (const each of [name, keep, clear, steer]) each.disabled = !isLive || !now.length;
+    const known = Object.entries(model.get("groups"));
+    groups.replaceChildren(...known.map(([of, pairs]) => {
+      const away = button("Remove", () => change(model, { groups: Object.fromEntries(known.filter(([other]) => other !== of)) }), { "aria-label": `Remove the group ${of}` });
+      away.disabled = !isLive;
+      const rest = (pair) => change(model, { groups: { ...model.get("groups"), [of]: without(pairs, pair) } });
+      return node("section", { class: "wbg-group", "aria-label": of }, node("h5", {}, of, away), node("div", { class: "wbg-members" }, ...pairs.map((pair) => chip(pair, () => rest(pair)))));
+    }));
+    const offered = model.get("copies");
+    copies.replaceChildren(...(offered.length ? [node("h5", { title: "cosine of their directions above 0.95, at one position" }, "Near copies: one thing to the model, split by the dictionary")] : []), ...offered.map(({ token, pairs, effect }) => {
+      const take = button("Mark them", () => change(model, { marked: [...pairs, ...model.get("marked").filter((each) => !pairs.some(([feature, pos]) => feature === each[0] && pos === each[1]))] }));
+      take.disabled = !isLive;
+      return node("div", { class: "wbp-bar" }, node("code", {}, token), pairs.map(([feature]) => feature).join(", "), node("span", { class: "wbp-faint" }, `effects ${number(effect)} in all`), take);
+    }));
+    draw();
+  }
+
+  function draw() {
+    const { rows, metric, sets } = model.get("view");
+    table.hidden = save.hidden = !rows;
+    said.textContent = "";
+    if (!rows) return;
+    const now = { ...model.get("groups"), ...(model.get("marked").length ? { marked: model.get("marked") } : {}) };
+    const isOld = JSON.stringify(now) !== JSON.stringify(sets);
+    table.classList.toggle("wbg-old", isOld);
+    said.textContent = `Of the metric, ${number(metric)}.${isOld ? " The groups have changed since." : ""}`;
+    body.replaceChildren(...rows.map(({ name: of, n_features, effect, singles, lost, only }) => {
+      const line = node("tr", {}, node("td", {}, of), ...[count(n_features), number(effect), number(singles), `${(100 * lost).toFixed(0).replace("-", "−")} %`, number(only)].map((text) => node("td", { class: "wbp-number" }, text)));
+      line.removeAttribute("data-lm-suppress-shortcuts");
+      return line;
+    }));
+  }
+
+  const theme = () => root.classList.toggle("wbp-dark", isDark(root));
+  const unwatch = watch(model, [
+    [["marked", "groups", "copies", "names"], controls],
+    [["view"], draw],
+    [["progress"], work.draw],
+  ]);
+  const untheme = onTheme(theme);
+  theme();
+  controls();
+  work.draw();
+  return () => (unwatch(), untheme());
+}
+
+export default { render: named(render) };

@@ -1,0 +1,83 @@
+"""Many prompts ranked together: which features matter over all of them, how sure that is, and on how many prompts each one is active.
+
+    batch = bench.rank_many(prompts, metric)                batch.table: one row a feature; batch.rankings: one each
+
+A feature's effect on a prompt is its effect summed over positions, 0 where it is active nowhere. The interval is Student's t of the mean
+over prompts, 95 %: it says how far another draw of such prompts would move the mean, nothing of other prompts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+from tqdm.auto import tqdm
+
+from workbench.circuits.metrics import Metric
+from workbench.circuits.ranking.ranking import FeatureRanking, rank
+
+LEVEL = 0.95
+SUMS = ("activation", "attribution", "effect")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RankingBatch:
+    """Rankings of several prompts, and what they say together."""
+
+    rankings: Sequence[FeatureRanking]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a feature, largest mean effect first: feature, n_prompts it is active on, means over all prompts of activation,
+        attribution and effect, low and high of the effect's interval (NaN for a single prompt), label."""
+        n = len(self.rankings)
+        sums = pd.concat([each.by_feature().assign(prompt=i) for i, each in enumerate(self.rankings)])
+        unmeasured = sums.loc[sums["effect"].isna(), "feature"].unique()
+        grouped = sums.groupby("feature")
+        found = grouped[list(SUMS)].sum() / n
+        found.insert(0, "n_prompts", grouped.size())
+        squares = (sums.assign(square=sums["effect"] ** 2).groupby("feature")["square"].sum() - n * found["effect"] ** 2).clip(lower=0)
+        half = student.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(squares / (n - 1) / n) if n > 1 else np.nan
+        found = found.assign(low=found["effect"] - half, high=found["effect"] + half, label=grouped["label"].first())
+        found.loc[unmeasured, ["effect", "low", "high"]] = np.nan  # a mean of what was measured in part would mislead
+        return found.sort_values(["effect", "attribution"], ascending=False, kind="stable").reset_index()
+
+    def _repr_html_(self) -> str:
+        from widgets.html.batch import batch_html
+
+        return batch_html(self)
+
+    def __repr__(self) -> str:
+        lines = [f"RankingBatch of {len(self.rankings)} prompts, {len(self.table):,} features; means over prompts, {LEVEL:.0%} intervals"]
+        lines += [
+            f"  effect {row.effect:+.3f} ({row.low:+.3f} to {row.high:+.3f})  on {row.n_prompts}  {row.feature} {row.label}".rstrip()
+            for row in self.table.head(10).itertuples()
+        ]
+        return "\n".join(lines)
+
+
+def rank_many(
+    bench: Any, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, progress: bool = True
+) -> RankingBatch:
+    """Each prompt ranked, all by one metric or each by its own. prompts: texts, or the path of a file with one a line.
+
+    Raises ValueError, naming the prompt, for one that cannot be ranked, and where there are not as many metrics as prompts.
+    """
+    texts = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()] if isinstance(prompts, Path) else prompts
+    if isinstance(texts, str):
+        raise ValueError(f"{texts!r} is one prompt: expected a list of prompts, or pathlib.Path of a file with one a line")
+    texts = list(texts)
+    metrics = [metric] * len(texts) if isinstance(metric, Metric) else list(metric)
+    if not texts or len(metrics) != len(texts):
+        raise ValueError(f"{len(texts)} prompts and {len(metrics)} metrics: expected one prompt at least, and one metric, or one for each")
+    rankings = []
+    for i, (text, own) in enumerate(tqdm(list(zip(texts, metrics, strict=True)), desc="ranking", unit="prompt", disable=not progress)):
+        try:
+            rankings.append(rank(bench, text, own, ablate=ablate, progress=False))
+        except ValueError as error:
+            raise ValueError(f"prompt {i}, {str(text)[:60]!r}: {error}") from None
+    return RankingBatch(rankings)
