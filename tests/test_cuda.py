@@ -35,8 +35,9 @@ from workbench.model.head import Head
 from workbench.model.memory import free_memory
 from workbench.model.model import load_model
 from workbench.model.replay import Replay
+from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.evaluate import decoder_cosine, evaluate
-from workbench.sae.sae import ARCHITECTURES, SAE
+from workbench.sae.sae import SAE
 from workbench.sae.training.recipe import TrainConfig
 from workbench.sae.training.train import train
 
