@@ -25,7 +25,7 @@ N_STREAMED = 2**14
 LENGTHS = {"short documents": 24, "long documents": 700}  # mean tokens
 
 
-def gpt2(dtype: torch.dtype) -> Any:
+def gpt2(dtype: torch.dtype, device: str = "cpu") -> Any:
     """The same random weights in every dtype; words w0, w1, … are one token each."""
     torch.manual_seed(0)
     hf_model = GPT2LMHeadModel(GPT2Config()).eval()
@@ -33,23 +33,29 @@ def gpt2(dtype: torch.dtype) -> Any:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, "<start>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<start>", eos_token="<start>", unk_token="<start>")
-    return load_model(hf_model, dtype=dtype, tokenizer=wrapped)
+    return load_model(hf_model, device=device, dtype=dtype, tokenizer=wrapped)
 
 
-def documents(mean_length: int) -> list[str]:
-    """Documents of exponentially distributed length, N_STREAMED tokens and a little in all."""
+def documents(mean_length: int, n_streamed: int = N_STREAMED) -> list[str]:
+    """Documents of exponentially distributed length, n_streamed tokens and a little in all."""
     rng, texts, n_tokens = random.Random(0), [], 0
-    while n_tokens < 1.3 * N_STREAMED:
+    while n_tokens < 1.3 * n_streamed:
         length = 1 + int(rng.expovariate(1 / mean_length))
         texts.append(" ".join(f"w{rng.randrange(50_000)}" for _ in range(length)))
         n_tokens += length
     return texts
 
 
-def streamed(model: Any, texts: list[str], hook_name: str, context: int | None) -> int:
+def through(model: Any, tokens: torch.Tensor, hook_name: str) -> torch.Tensor:
+    """The tutorials' way."""
+    stop = int(hook_name.split(".")[1]) + 1
+    return model.run_with_cache(tokens, names_filter=hook_name, stop_at_layer=stop)[1][hook_name]
+
+
+def streamed(model: Any, texts: list[str], hook_name: str, context: int | None, n_streamed: int = N_STREAMED) -> int:
     """Tokens that came out of a stream."""
-    stream = ActivationStream(model, texts, hook_name, batch=1024, buffer=N_STREAMED, context=context)
-    return sum(map(len, islice(stream, N_STREAMED // 1024)))
+    stream = ActivationStream(model, texts, hook_name, batch=1024, buffer=n_streamed, context=context)
+    return sum(map(len, islice(stream, n_streamed // 1024)))
 
 
 def main() -> None:
@@ -65,7 +71,7 @@ def main() -> None:
         product, operations = product_of(model.cfg.d_model, dtype)
 
         def bridge(model: Any = model) -> torch.Tensor:
-            return model.run_with_cache(tokens, names_filter=hook_name, stop_at_layer=options.layer + 1)[1][hook_name]
+            return through(model, tokens, hook_name)
 
         with torch.no_grad():
             found[dtype] = head(tokens)[hook_name], bridge()

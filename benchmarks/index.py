@@ -49,14 +49,14 @@ class Setting:
     def inputs(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """(tokens, which of them are encoded), in the batches that the pass makes."""
         rows = token_rows(self.model, Shard(0, 0, self.texts), text_ids(self.model, self.texts))
-        for batch in batches([len(row.ids) for row in rows], BATCH["cpu"]):
+        for batch in batches([len(row.ids) for row in rows], BATCH[self.sae.W_dec.device.type]):
             yield as_batch(self.model, [led(self.model, rows[i].ids) for i in batch])
 
     def baseline(self) -> None:
         for tokens, is_text in self.inputs():
             x = self.head(tokens)[self.sae.cfg.hook_name][is_text]
             with machine_rate(), torch.no_grad():
-                for rows in x.split(CHUNK):
+                for rows in x.split(CHUNK if x.device.type == "cpu" else 64 * CHUNK):
                     torch.matmul(rows, self.sae.W_enc)
 
 
@@ -71,17 +71,18 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def made(n_tokens: int, d_sae: int, layer: int, n_layers: int) -> Setting:
+def made(n_tokens: int, d_sae: int, layer: int, n_layers: int, device: str = "cpu") -> Setting:
     torch.manual_seed(0)
     config = GPT2Config(n_layer=n_layers)
     vocabulary = {START: 0, **{f"w{i}": i for i in range(1, config.vocab_size)}}
     words = Tokenizer(models.WordLevel(vocabulary, START))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token=START, eos_token=START)
-    model = load_model(GPT2LMHeadModel(config).eval(), tokenizer=tokenizer)
+    model = load_model(GPT2LMHeadModel(config).eval(), device=device, tokenizer=tokenizer)
     sae = SAE(SAEConfig(model.cfg.d_model, d_sae, f"blocks.{layer}.hook_resid_pre")).requires_grad_(False)
     sae.W_dec.copy_(torch.nn.functional.normalize(torch.randn(d_sae, model.cfg.d_model), dim=1))
     sae.W_enc.copy_(sae.W_dec.T)
+    sae.to(device)
     rng = random.Random(0)
     texts = [" ".join(f"w{rng.randrange(1, config.vocab_size)}" for _ in range(LENGTH)) for _ in range(n_tokens // LENGTH)]
     s = Setting(model, sae, Head(model, [sae.cfg.hook_name]), texts)

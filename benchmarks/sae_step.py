@@ -32,19 +32,21 @@ BARS = {("standard", 16_384): 1.3, ("standard", 65_536): 1.4}  # dense-equivalen
 ROOF_FEATURES = 4096  # of the product that measures the roof: its result stays in the caches
 
 
-def planted(d_in: int, d_sae: int, architecture: str) -> tuple[SAE, Tensor]:
-    """(an SAE in which N_ACTIVE features fire for a token, activations)."""
+def planted(
+    d_in: int, d_sae: int, architecture: str, *, batch: int = BATCH, n_active: int = N_ACTIVE, device: str = "cpu"
+) -> tuple[SAE, Tensor]:
+    """(an SAE in which n_active features fire for a token, activations)."""
     torch.manual_seed(0)
-    sae = SAE(SAEConfig(d_in, d_sae, "h", architecture=architecture, k=N_ACTIVE if architecture == "topk" else None))
+    sae = SAE(SAEConfig(d_in, d_sae, "h", architecture=architecture, k=n_active if architecture == "topk" else None)).to(device)
     with torch.no_grad():
-        sae.W_dec.copy_(F.normalize(torch.randn(d_sae, d_in), dim=1))
+        sae.W_dec.copy_(F.normalize(torch.randn(d_sae, d_in, device=device), dim=1))
         sae.W_enc.copy_(sae.W_dec.T)
-        active = torch.randint(d_sae, (BATCH, N_ACTIVE))
-        x = torch.einsum("bk,bkd->bd", 1 + 4 * torch.rand(BATCH, N_ACTIVE), sae.W_dec[active])
+        active = torch.randint(d_sae, (batch, n_active), device=device)
+        amounts = 1 + 4 * torch.rand(batch, n_active, device=device)
+        x = torch.cat([torch.einsum("bk,bkd->bd", a, sae.W_dec[i]) for a, i in zip(amounts.split(1024), active.split(1024), strict=True)])
         x *= (d_in / x.square().sum(1).mean()).sqrt()
         if architecture == "standard":
-            some = (x[:256] @ sae.W_enc).flatten()
-            sae.b_enc -= some.kthvalue(len(some) - 256 * N_ACTIVE).values
+            sae.b_enc -= (x[:256] @ sae.W_enc).flatten().topk(256 * n_active + 1).values[-1]
     return sae, x
 
 
@@ -91,7 +93,7 @@ class Dense(Training):
         self.update()
 
     def autocast_step(self) -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.x.device.type, torch.bfloat16):
             plain_step(self.sae, self.x, L1)
         self.update()
 
@@ -106,12 +108,12 @@ class Part:
 
 def parts_of(sparse: Sparse) -> list[Part]:
     """The parts of a sparse step, each on the operands that it meets there."""
-    sae, x, products = sparse.sae, sparse.x, fast("cpu")
-    W_enc, W_dec, zeros = sae.W_enc.data.T, sae.W_dec.data, torch.zeros(sae.cfg.d_sae)
+    sae, x, products = sparse.sae, sparse.x, fast(sparse.x.device.type)
+    W_enc, W_dec, zeros, batch = sae.W_enc.data.T, sae.W_dec.data, torch.zeros_like(sae.b_enc), len(x)
     proposed = propose(sae, x)
     is_on = sae.encode(x).detach()[proposed.rows, proposed.features] > 0
     active = proposed.at(is_on)
-    values, grads = torch.randn(len(active.rows)), [torch.empty_like(W_dec), torch.empty_like(W_dec)]
+    values, grads = torch.randn_like(active.rows, dtype=torch.float32), [torch.empty_like(W_dec), torch.empty_like(W_dec)]
     matrix, dot = 4 * W_dec.numel(), 2 * x.shape[1]
 
     def gradients() -> None:
@@ -121,8 +123,8 @@ def parts_of(sparse: Sparse) -> list[Part]:
 
     few, many = len(active.rows), len(proposed.rows)
     return [
-        Part("propose: bf16 product", lambda: propose(sae, x), dot * BATCH * sae.cfg.d_sae, matrix),
-        Part(f"re-score {many / BATCH:.0f} entries a token", lambda: products.dots(proposed, x, W_enc), dot * many, matrix),
+        Part("propose: bf16 product", lambda: propose(sae, x), dot * batch * sae.cfg.d_sae, matrix),
+        Part(f"re-score {many / batch:.0f} entries a token", lambda: products.dots(proposed, x, W_enc), dot * many, matrix),
         Part("decode", lambda: products.add_times(active, values, W_dec, x.clone()), dot * few, matrix),
         Part("gradients", gradients, 3 * dot * few, 4 * matrix),
         Part("clip and Adam", sparse.update, 0, 20 * matrix),  # read 1, read and write 1; read 4, write 3; for each of two matrices

@@ -64,21 +64,22 @@ def setting(options: argparse.Namespace) -> Setting:
     return atlas_setting() if options.atlas else random_setting(options.tokens, options.layer)
 
 
-def random_setting(n_tokens: int, layer: int) -> Setting:
+def random_setting(n_tokens: int, layer: int, device: str = "cpu") -> Setting:
     """GPT-2 small with random weights and a random SAE whose threshold lets 64 features fire at a position on average."""
     from tokenizers import Tokenizer, models
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    hf_model = GPT2LMHeadModel(GPT2Config()).eval().requires_grad_(False)
+    hf_model = GPT2LMHeadModel(GPT2Config()).eval().requires_grad_(False).to(device)  # pyright: ignore[reportArgumentType]
     start = "<|endoftext|>"
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({start: 0}, start)), bos_token=start, eos_token=start)
     model = load_model(copy.deepcopy(hf_model), tokenizer=tokenizer)
-    tokens = torch.randint(model.cfg.d_vocab, (1, n_tokens))
+    tokens = torch.randint(model.cfg.d_vocab, (1, n_tokens)).to(device)
 
     sae = SAE(SAEConfig(model.cfg.d_model, D_SAE, f"blocks.{layer}.hook_resid_pre"))
     sae.W_dec.data = nn.functional.normalize(torch.randn(D_SAE, model.cfg.d_model), dim=1)
     sae.W_enc.data = sae.W_dec.data.T.contiguous()
+    sae.to(device)
     _, cache = model.run_with_cache(tokens, names_filter=sae.cfg.hook_name)
     pre_acts = cache[sae.cfg.hook_name][0] @ sae.W_enc.data
     sae.b_enc.data -= pre_acts.flatten().topk(N_ACTIVE * n_tokens).values[-1]

@@ -19,6 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from workbench.circuits.graph.build import build_circuit
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.layers import SAEs
+from workbench.circuits.graph.swap import Members, Swap, swap
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import attribute
 from workbench.circuits.ranking.batch import RankingBatch, rank_many
@@ -117,6 +118,27 @@ class Workbench:
         known = self.layer_labels if labels is None else labels
         asked = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress)
         return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
+
+    def swap(  # noqa: PLR0913 a notebook's call
+        self,
+        prompt: str,
+        off: Members,
+        on: Members,
+        *,
+        wanted: str | None = None,
+        source: str | Sequence[str] | None = None,
+        pos: int | None = None,
+        saes: SAEs | None = None,
+        seed: int = 0,
+    ) -> Swap:
+        """Switch one thing off and another on, at each place alone: does the model answer for the other?
+
+        swap(prompt, off="state:California", on="state:Texas", source="Fact: The capital of the state where Tony Romo …"): features by label
+        (of `layer_labels`), or as {hook name: features}. source: prompts whose last token has the "on" side's activations. wanted: the token
+        to follow; by default what the model says after source. pos: where; by default the last token.
+        """
+        asked = dict(wanted=wanted, source=source, pos=pos, labels=self.layer_labels, seed=seed)
+        return swap(self, self.layers if saes is None else saes, prompt, off, on, **asked)
 
     def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own
         self,

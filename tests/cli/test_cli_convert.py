@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign_saes import D_IN, HOOK, gemma_scope_1, saelens_5
+from foreign_libraries import gemma_scope_1
+from foreign_saes import D_IN, HOOK, saelens_5
 from made_folders import made_folders
 from made_runs import planted_runs
 from made_transcoders import circuit_tracer_folder

@@ -91,3 +91,25 @@ def _footnote(circuit: Any) -> str:
         )
     says += " Orange and solid supports the answer, purple and dashed opposes it."
     return f'<div style="margin-top:14px;font-size:12px;{FAINT}">{says}</div>'
+
+
+def swap_html(swap: Any) -> str:
+    """A Swap: the wanted token's probability before and after, at each place, beside the control's."""
+    right = "text-align:right;width:110px"
+    names = ("hook point", "first token then", "before", "after", "control", "first answer then", "off · on")
+    head = [cell_html(name, "font-weight:600" + (";" + right if i > 1 else ""), "th") for i, name in enumerate(names)]
+    rows = []
+    for row in swap.table.itertuples():
+        bars = [
+            cell_html(bar_html(value, 1.0, is_signed=False), right) for value in (row.before, row.probability, row.control, row.original)
+        ]
+        first = [cell_html(escape(row.hook_name)), cell_html(token_html(row.answer))]
+        rows.append([*first, *bars, cell_html(f"{row.n_off} · {row.n_on}", right)])
+    return (
+        '<div style="max-width:1080px;font-size:13px;line-height:1.45">'
+        f'<div style="font-size:20px;font-weight:600">From {token_html(swap.before)} to {token_html(swap.wanted)}?</div>'
+        f'<div style="margin-top:4px">{escape(visible(swap.prompt))}</div>'
+        f"{heading_html('At each place alone', 'probability of the wanted token')}{table_html(rows, head)}"
+        f'<div style="margin-top:10px;font-size:12px;{FAINT}">Control: as long a change along random features. '
+        "Off · on: how many features were active and are off, and how many are on.</div></div>"
+    )

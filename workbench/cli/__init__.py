@@ -15,6 +15,7 @@ import typer
 
 from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
+from workbench.cli.circuit import circuit
 from workbench.cli.lab import lab
 from workbench.cli.label import label
 from workbench.cli.learn import convert, evaluate, plan, scaling, train
@@ -24,6 +25,7 @@ from workbench.cli.options import shell_words
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(rank)
 app.command()(steer)
+app.command()(circuit)
 app.command()(train)
 app.command()(evaluate)
 app.command()(convert)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.index.draws import drawn
 from workbench.features.index.windows import (
     AFTER,
     BEFORE,
@@ -18,6 +17,7 @@ from workbench.features.index.windows import (
     Run,
     Summary,
     bin_width,
+    drawn,
     interval_of,
     merge,
     summarize,

@@ -1,4 +1,4 @@
-"""On a GPU: the sparse step is the plain one, proposals hold all that is selected, Triton's products are dense ones, to the bit each time."""
+"""On a GPU: the sparse step is the plain one, proposals hold all that is selected, Triton's products are dense ones, to the bit."""
 
 import pytest
 import torch

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of
+from workbench.circuits.graph.exchange import graph_json
+from workbench.circuits.graph.groups import members, with_group
+from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of, strongest
+from workbench.circuits.graph.reading import read_graph
 from workbench.files import checked_file, write_text
 
 Group = str | Sequence[str]  # a group's name, a label, a node, or several nodes
@@ -48,6 +51,14 @@ class Circuit:
         Tokens and logits stay, and what is pinned. features: of the feature nodes at most so many, the most influential ones.
         """
         return self.only(*cut(self.nodes, self.edges, self.wanted, nodes, edges, features, self.pinned))
+
+    def strongest(self, features: int = 30, share: float = 0.05) -> "Circuit":
+        """The features of largest |effect|, on the metric or on the answer against the mean, whichever is larger (attributions where nothing
+        was measured), and the edges that are at least `share` of what their target is made of among them. Tokens, logits and pins stay.
+
+        What speaks for every answer of the kind, the relation that is asked for, has its effect against the mean only.
+        """
+        return self.only(*strongest(self.nodes, self.edges, features, share, self.pinned))
 
     def only(self, nodes: Iterable[str], is_edge_kept: np.ndarray | None = None) -> "Circuit":
         """Some of the nodes, and the (kept) edges between them."""
@@ -94,14 +105,10 @@ class Circuit:
 
     def members(self, group: Group) -> tuple[str, ...]:
         """The nodes of a group: its name, a label, a node, or several of these. Raises ValueError for what is none, or empty."""
-        from workbench.circuits.graph.groups import members
-
         return members(self, group)
 
     def group(self, name: str, nodes: Group) -> "Circuit":
         """The circuit with one more group (or one made anew); a node is in one group at most, so others let go of it."""
-        from workbench.circuits.graph.groups import with_group
-
         return with_group(self, name, nodes)
 
     def ungroup(self, name: str) -> "Circuit":
@@ -135,8 +142,6 @@ class Circuit:
 
     def to_json(self, path: str | Path) -> Path:
         """In the schema of the public attribution-graph viewers: groups, names and pins included."""
-        from workbench.circuits.graph.exchange import graph_json
-
         path = checked_file(path)
         write_text(path, graph_json(self))
         return path
@@ -144,9 +149,7 @@ class Circuit:
     @classmethod
     def load(cls, path: str | Path) -> "Circuit":
         """A circuit from a JSON file in that schema, ours or anybody's. Raises ValueError, in one sentence, for what is no graph."""
-        from workbench.circuits.graph.reading import read_graph
-
-        return read_graph(path)
+        return read_graph(cls, path)
 
     def to_html(self, path: str | Path) -> Path:
         """One page that needs nothing else: the picture, and the list that says the same in words."""

@@ -13,19 +13,17 @@ it is "0_layer_pos", which a feature of layer 0 can have too; reading.py tells t
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from workbench.circuits.graph.circuit import Circuit
 
 TYPES = {"feature": "cross layer transcoder", "error": "mlp reconstruction error", "token": "embedding", "logit": "logit"}
 OWN = ("hook_name", "effect", "effect_mean", "attribution", "attribution_mean", "slope", "slope_mean")  # nodes' columns without a place
 
 
-def graph_json(circuit: "Circuit") -> str:
+def graph_json(circuit: Any) -> str:
     """The text of the file. Numbers that are not known are left out: JSON has no NaN."""
     nodes, ids = circuit.nodes, dict(zip(circuit.nodes["node"], file_ids(circuit), strict=True))
     share = cumulative_influence(circuit.influence.to_numpy())
@@ -52,7 +50,7 @@ def graph_json(circuit: "Circuit") -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def file_ids(circuit: "Circuit") -> list[str]:
+def file_ids(circuit: Any) -> list[str]:
     """One id a node, none twice: its own name; a logit's says its layer, token and position, as all others' do."""
     rows = circuit.nodes[["node", "layer", "feature", "pos"]].itertuples(index=False)
     found = [f"{layer}_{feature}_{pos}" if str(node).startswith("logit_") else str(node) for node, layer, feature, pos in rows]
@@ -74,9 +72,7 @@ def cumulative_influence(influence: np.ndarray) -> np.ndarray:
     return share
 
 
-def _metadata(circuit: "Circuit") -> dict[str, Any]:
-    import workbench
-
+def _metadata(circuit: Any) -> dict[str, Any]:
     own = {"way": circuit.way, "answer": circuit.answer, "baseline": circuit.baseline, "notes": list(circuit.notes)}
     own |= {name: value for name in ("clean_metric", "clean_mean") if math.isfinite(value := getattr(circuit, name))}
     slug = re.sub(r"[^a-z0-9]+", "-", circuit.prompt.lower()).strip("-")[:60] or "circuit"
@@ -86,12 +82,12 @@ def _metadata(circuit: "Circuit") -> dict[str, Any]:
         "prompt_tokens": list(circuit.str_tokens),
         "prompt": circuit.prompt,
         "node_threshold": 1.0,
-        "info": {"generator": {"name": "circuit-workbench", "version": workbench.__version__}},
+        "info": {"generator": {"name": "circuit-workbench", "version": version("circuit-workbench")}},
         "workbench": own,
     }
 
 
-def _node(row: dict[str, Any], node_id: str, share: float, circuit: "Circuit", last: int) -> dict[str, Any]:
+def _node(row: dict[str, Any], node_id: str, share: float, circuit: Any, last: int) -> dict[str, Any]:
     kind, layer, feature = row["kind"], int(row["layer"]), int(row["feature"])
     known = {
         "node_id": node_id,
@@ -110,7 +106,7 @@ def _node(row: dict[str, Any], node_id: str, share: float, circuit: "Circuit", l
     return known | {"workbench": own | {"node": row["node"], "label": row["label"], "token": row["token"], "layer": layer}}
 
 
-def _label(row: dict[str, Any], circuit: "Circuit") -> str:
+def _label(row: dict[str, Any], circuit: Any) -> str:
     if row["kind"] == "logit":
         return f'Output "{row["token"]}"'
     return str(row["label"]) if row["kind"] != "token" else f'Emb: "{row["token"]}"'

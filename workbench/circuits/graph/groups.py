@@ -13,20 +13,19 @@ more than names for sets of nodes: what they do together is measured (`Circuit.e
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-if TYPE_CHECKING:
-    from workbench.circuits.graph.circuit import Circuit
+from workbench.circuits.graph.pruning import strength
 
 ALIKE = 0.9
 
 
-def offered_groups(circuit: "Circuit", cosine: float = ALIKE) -> "Circuit":
+def offered_groups(circuit: Any, cosine: float = ALIKE) -> Any:
     """The circuit with the groups that its labels, directions and edges suggest; groups of one node are none."""
     features = circuit.nodes[circuit.nodes["kind"] == "feature"].reset_index(drop=True)
     names = features["label"].map(concept).to_numpy(dtype=object)
@@ -50,7 +49,7 @@ def concept(label: str) -> str:
     return words if words and score.replace(".", "", 1).isdigit() else label
 
 
-def _alike(circuit: "Circuit", features: pd.DataFrame, cosine: float) -> list[tuple[int, int, float]]:
+def _alike(circuit: Any, features: pd.DataFrame, cosine: float) -> list[tuple[int, int, float]]:
     """(row, row, cosine) of pairs at one place and position, by their directions or by their edges, whichever is more alike."""
     changes, found = _changes(circuit, features), []
     for (hook_name, _), mine in features.groupby(["hook_name", "pos"]).groups.items():
@@ -64,10 +63,8 @@ def _alike(circuit: "Circuit", features: pd.DataFrame, cosine: float) -> list[tu
     return found
 
 
-def _changes(circuit: "Circuit", features: pd.DataFrame) -> sparse.csr_matrix:
+def _changes(circuit: Any, features: pd.DataFrame) -> sparse.csr_matrix:
     """Rows: the features; columns: all nodes; what each changes there."""
-    from workbench.circuits.graph.pruning import strength
-
     row = {node: i for i, node in enumerate(features["node"])}
     column = {node: i for i, node in enumerate(circuit.nodes["node"])}
     edges = circuit.edges[circuit.edges["source"].isin(row) & circuit.edges["change"].notna()]
@@ -96,7 +93,7 @@ def _unused(name: str, groups: Any) -> str:
     return found
 
 
-def members(circuit: "Circuit", group: str | Sequence[str]) -> tuple[str, ...]:
+def members(circuit: Any, group: str | Sequence[str]) -> tuple[str, ...]:
     """The nodes that a name, a label, a node, or several of these stand for."""
     if not isinstance(group, str):
         if not len(group):
@@ -117,7 +114,8 @@ def members(circuit: "Circuit", group: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(nodes.loc[found, "node"])
 
 
-def with_group(circuit: "Circuit", name: str, nodes: str | Sequence[str]) -> "Circuit":
+def with_group(circuit: Any, name: str, nodes: str | Sequence[str]) -> Any:
+    """The circuit with one more group, the nodes taken out of others. Raises ValueError for a group without a name or a member."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError("a group needs a name")
     mine = members(circuit, nodes)

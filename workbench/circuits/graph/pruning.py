@@ -118,6 +118,25 @@ def cut(
     return nodes["node"][is_kept].tolist(), known | into_leaf
 
 
+def strongest(
+    nodes: pd.DataFrame, edges: pd.DataFrame, n_features: int, share: float, pinned: Sequence[str] = ()
+) -> tuple[list[str], np.ndarray]:
+    """(the nodes that are kept, which edges are): features by their effect on either metric, edges by their share of the target."""
+    _check(1.0, 1.0, n_features)
+    if not 0 <= share < 1:
+        raise ValueError(f"share={share}: expected the least share of a target that an edge makes, from 0 up to below 1, such as 0.05")
+    size = [nodes[name].abs().fillna(nodes[name.replace("effect", "attribution")].abs()) for name in ("effect", "effect_mean")]
+    is_feature = (nodes["kind"] == "feature").to_numpy()
+    order = np.argsort(-np.where(is_feature, np.fmax(*size), -1.0), kind="stable")[:n_features]
+    is_kept = nodes["kind"].isin(("token", "logit")).to_numpy() | nodes["node"].isin(set(pinned)).to_numpy()
+    is_kept[order[is_feature[order]]] = True
+    kept = nodes["node"][is_kept].tolist()
+    inside = (edges["source"].isin(kept) & edges["target"].isin(kept)).to_numpy()
+    sizes = np.where(inside, np.abs(strength(edges)), 0.0)
+    sums = pd.Series(sizes).groupby(edges["target"].to_numpy()).transform("sum").to_numpy()
+    return kept, inside & (sizes >= share * np.maximum(sums, SMALLEST_SUM))
+
+
 def _mask(is_kept: np.ndarray) -> sparse.dia_matrix:
     return sparse.dia_matrix(sparse.diags(is_kept.astype(float)))
 

@@ -9,26 +9,22 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from workbench.circuits.graph.exchange import cantor, clean_text
 from workbench.circuits.graph.nodes import EDGE_COLUMNS, NODE_COLUMNS
 
-if TYPE_CHECKING:
-    from workbench.circuits.graph.circuit import Circuit
-
 MOST_BYTES = 1 << 30
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin")
 KIND_OF = {"embedding": "token", "logit": "logit", "bias": "error"}
 
 
-def read_graph(path: str | Path) -> "Circuit":
+def read_graph(kind: Callable[..., Any], path: str | Path) -> Any:
     """Raises ValueError, in one sentence, for a file that is no graph."""
-    from workbench.circuits.graph.circuit import Circuit
-
     content = _content(Path(path))
     nodes, name_of = _nodes(content, path)
     edges = _edges(content, nodes, name_of, path)
@@ -40,7 +36,7 @@ def read_graph(path: str | Path) -> "Circuit":
     logits = nodes[nodes["kind"] == "logit"]
     params = content.get("qParams") if isinstance(content.get("qParams"), dict) else {}
     unique = {file_id: names[0] for file_id, names in name_of.items()}
-    return Circuit(
+    return kind(
         nodes=nodes,
         edges=edges,
         prompt=clean_text(about.get("prompt", "")),

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.model.cache import cached_step, kv_cache
-from workbench.model.hooks import accepted, last_logits, seen
+from workbench.model.hooks import accepted, last_logits, seen, unembedding_last
 from workbench.model.model import BAR_DELAY
 from workbench.model.start import end_token, n_embedded
 from workbench.model.tokens import to_tokens

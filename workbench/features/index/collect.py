@@ -19,9 +19,8 @@ import torch
 from scipy import sparse
 
 from workbench.activations.rows import LONGEST_ROW, as_batch, batches, led
-from workbench.features.index.draws import drawn
 from workbench.features.index.shards import Shard, Summaries, ranges, whole_folder, write_table
-from workbench.features.index.windows import PART_BITS, Run, merge, summarize
+from workbench.features.index.windows import PART_BITS, Run, drawn, merge, summarize
 from workbench.files import write_json
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head

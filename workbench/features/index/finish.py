@@ -23,10 +23,9 @@ from tqdm.auto import tqdm
 
 from workbench.activations.rows import Row, led
 from workbench.features.index.collect import PEAK_TOKENS
-from workbench.features.index.draws import drawn
 from workbench.features.index.logits import ENOUGH, SMALL, is_in_stream, predicted_tokens, token_logits
 from workbench.features.index.shards import Summaries, ranges, write_table
-from workbench.features.index.windows import Summary, interval_of, merge, rank_within
+from workbench.features.index.windows import Summary, drawn, interval_of, merge, rank_within
 from workbench.files import write_json
 from workbench.model.tokens import to_str_tokens
 from workbench.sae.neighborhoods import NEIGHBOR, neighbors

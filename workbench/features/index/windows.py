@@ -18,13 +18,12 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from workbench.features.index.draws import draws
-
 N_BINS, N_INTERVALS = 64, 16  # powers of two: merging halves them; 2^e is up to twice the maximum, so 8 to 16 intervals are in use
 N_TOP, N_DRAWN = 20, 4  # of each feature; of each interval
 TOP = -1  # stands where an interval's number would: the window is one of the largest
 BEFORE, AFTER = 20, 11  # tokens around the activation: a causal model's reasons stand before it
 PART_BITS = 20  # a row's number is text << PART_BITS | which part of the text it is: a million parts, 8 · 10¹² texts in an int64
+STEP = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's (Steele, Lea and Flood, 2014): 2⁶⁴ over the golden ratio
 RANGE = 1024  # features summarized at once; ten bits in the sort keys below
 
 STATS = pa.schema(
@@ -207,3 +206,24 @@ def rank_within(group: np.ndarray) -> np.ndarray:
     at = np.arange(len(group))
     is_first = np.append(True, np.diff(group) != 0)[: len(group)]
     return at - np.maximum.accumulate(np.where(is_first, at, 0)) if len(group) else at
+
+
+def draws(hashes: np.ndarray, pos: np.ndarray, feature: np.ndarray) -> np.ndarray:
+    """Random numbers of 50 bits, of the row's hash, the position and the feature."""
+    return _splitmix(hashes ^ (pos.astype(np.uint64) << np.uint64(32)) ^ (feature.astype(np.uint64) + STEP)) >> np.uint64(14)
+
+
+def drawn(numbers: np.ndarray, lengths: np.ndarray, n_tokens: int) -> np.ndarray:
+    """(n_rows) bool: rows drawn at random until they hold n_tokens. Each row's chance is a hash of its number: of what is drawn of all
+    texts, every part of them draws its share, and perhaps more."""
+    order = np.argsort(_splitmix(numbers.astype(np.uint64) + STEP))
+    is_drawn = np.zeros(len(numbers), dtype=bool)
+    is_drawn[order] = np.cumsum(lengths[order]) - lengths[order] < n_tokens
+    return is_drawn
+
+
+def _splitmix(mixed: np.ndarray) -> np.ndarray:
+    """A hash of 64 bits, the same however texts are cut up and read. Constants as published."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,98 @@
+"""Is the circuit of an answer true? The atlas's held-out questions against their answer key, and swapping one state for another.
+
+    python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100]
+
+Printed: steps, links and strangers (atlas/chains.py) of the strongest 30 features, with the interval of the mean over questions, for
+measured edges, for attributed ones and for random graphs of equal size; then, over pairs of held-out questions about capitals, in how many
+the features of one question's team, city and state, put in the place of the other's, give its capital, place by place.
+"""
+
+import argparse
+import random
+from collections.abc import Sequence
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from workbench import atlas
+from workbench.atlas.chains import LINKS, Chains, Truth, random_graph
+from workbench.atlas.truth import AnswerKey, kind_of
+from workbench.bench import Workbench
+from workbench.circuits.metrics import logit_diff
+
+N_RESAMPLES = 2_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n", type=int, default=512, help="questions")
+    parser.add_argument("--features", type=int, default=30, help="kept in each graph")
+    parser.add_argument("--pairs", type=int, default=100, help="of questions to swap between")
+    parser.add_argument("--texts", type=int, default=8_000, help="that the answer key is read from")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bench, asked = atlas.load(), atlas.questions()
+    if options.n:
+        texts = atlas.texts(seed=3, n=options.texts)
+        chains = Chains({name: AnswerKey.read(bench.model, sae, texts) for name, sae in bench.layers.items()})
+        some = asked[:: max(1, len(asked) // options.n)][: options.n]
+        report(truths(bench, chains, some, options.features), [kind_of(step) for step in asked[0].steps])
+    if options.pairs:
+        report_swaps(bench, [each for each in asked if each.steps[-1] == "capital-of"], options.pairs)
+
+
+def truths(bench: Workbench, chains: Chains, asked: Sequence[atlas.Question], n_features: int) -> dict[str, list[Truth]]:
+    found: dict[str, list[Truth]] = {"measured": [], "attributed": [], "random": []}
+    for number, question in enumerate(tqdm(asked, desc="circuits", unit="question")):
+        metric = logit_diff(question.answer, question.baseline)
+        measured = bench.circuit(question.prompt, metric, progress=False)
+        attributed = bench.circuit(question.prompt, metric, "attributed", progress=False)
+        kept = measured.strongest(n_features)
+        for name, graph in (
+            ("measured", kept),
+            ("attributed", attributed.strongest(n_features)),
+            ("random", random_graph(measured, kept, number)),
+        ):
+            found[name].append(chains.truth(graph, question))
+    return found
+
+
+def report(found: dict[str, list[Truth]], kinds: Sequence[str]) -> None:
+    print(f"{len(found['measured'])} held-out questions; means over questions, 95 % intervals\n")
+    for name, truths_of in found.items():
+        steps, links = (np.array([getattr(each, part) for each in truths_of], dtype=float) for part in ("steps", "links"))
+        strangers = np.array([each.strangers for each in truths_of])
+        print(f"{name:<11} steps {interval(steps.mean(1))}  links {interval(links.mean(1))}  strangers {interval(strangers)}")
+        print("   " + "  ".join(f"{kind} {value:.2f}" for kind, value in zip(kinds, steps.mean(0), strict=True)))
+        print("   " + "  ".join(f"{link} {value:.2f}" for link, value in zip(LINKS, links.mean(0), strict=True)))
+
+
+def interval(values: np.ndarray) -> str:
+    values, rng = values[np.isfinite(values)], np.random.default_rng(0)
+    means = rng.choice(values, (N_RESAMPLES, len(values))).mean(1)
+    return f"{values.mean():.2f} ({np.quantile(means, 0.025):.2f}–{np.quantile(means, 0.975):.2f})"
+
+
+def report_swaps(bench: Workbench, asked: Sequence[atlas.Question], n_pairs: int) -> None:
+    rng, rows = random.Random(0), []
+    draws = (rng.sample(list(asked), 2) for _ in cycle([0]))
+    pairs = []
+    while len(pairs) < n_pairs:
+        one, other = next(draws)
+        if one.steps[3] != other.steps[3] and one.answer != other.answer:
+            pairs.append((one, other))
+    for one, other in tqdm(pairs, desc="swapping", unit="pair"):
+        for name, steps in (("team, city and state", slice(1, 4)), ("state alone", slice(3, 4))):
+            swap = bench.swap(one.prompt, one.steps[steps], other.steps[steps], wanted=other.answer, source=other.prompt)
+            table = swap.table.assign(features=name, is_other=swap.table["answer"] == other.answer)
+            rows.append(table.assign(is_control=table["control"] > 0.5))
+    table = pd.concat(rows).groupby(["features", "hook_name"])[["is_other", "probability", "before", "control", "is_control"]].mean()
+    print(f"\n{n_pairs} pairs of questions about capitals: the other's capital is the first token, its probability, and the control's")
+    print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
