@@ -4,15 +4,18 @@
 # make lab     JupyterLab on the first notebook
 # make bench   the performance claims, each against a baseline measured in the same run
 # make notebooks   execute the notebooks anew, in place
+# make test-newest, make test-oldest   the fast tests with the newest of all packages, and with the oldest that pyproject.toml allows
 # make screenshots   the pictures of the explorer, from JupyterLab in Chromium
 
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/pytest --quiet
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+FAST := "not slow and not browser and not notebook"
+TORCH ?= torch
 KOBE := "Fact: The capital of the state where Kobe Bryant played basketball is"
 
-.PHONY: demo test check lint lab bench notebooks screenshots clean
+.PHONY: demo test test-newest test-oldest check lint lab bench notebooks screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -24,12 +27,15 @@ test: lint
 	$(PYTEST) -n 2 --dist loadscope --nbval --nbval-current-env notebooks
 
 check: lint
-	$(PYTEST) -n 2 --dist loadscope -m "not slow and not browser and not notebook" tests
+	$(PYTEST) -n 2 --dist loadscope -m $(FAST) tests
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+test-newest test-oldest: test-%: .venv-%/.installed
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv-$*/bin/pytest --quiet -n 2 --dist loadscope -m $(FAST) tests
 
 lab: .venv/.installed
 	$(BIN)/workbench lab notebooks/01_why_sacramento.ipynb
@@ -56,5 +62,18 @@ notebooks: .venv/.installed
 	$(PIP) -e '.[test]'
 	@touch $@
 
+.venv-newest/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade $(TORCH)
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager $(TORCH) -e '.[test]'
+	@touch $@
+
+.venv-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) tests/made/lowest.py > .venv-oldest/constraints.txt
+	.venv-oldest/bin/python -m pip install --quiet -c .venv-oldest/constraints.txt torch
+	.venv-oldest/bin/python -m pip install --quiet -c .venv-oldest/constraints.txt -e '.[test]'
+	@touch $@
+
 clean:
-	rm -rf .venv build dist demo.html .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-oldest build dist demo.html .pytest_cache .ruff_cache

@@ -97,7 +97,8 @@ def tests(seconds: float) -> dict[str, Any]:
 
 
 def run(name: str, card: Card) -> dict[str, Any]:
-    start, found = time.perf_counter(), {"rows": []}
+    start = time.perf_counter()
+    found: dict[str, Any] = {"rows": []}
     try:
         if name == "tests":
             return tests(SECONDS[name])

@@ -35,8 +35,9 @@ from workbench.model.head import Head
 from workbench.model.memory import free_memory
 from workbench.model.model import load_model
 from workbench.model.replay import Replay
+from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.evaluate import decoder_cosine, evaluate
-from workbench.sae.sae import ARCHITECTURES, SAE
+from workbench.sae.sae import SAE
 from workbench.sae.training.recipe import TrainConfig
 from workbench.sae.training.train import train
 
@@ -175,8 +176,9 @@ def test_an_index(benches, tmp_path):
     tables, saes = [], made_saes()
     for name, bench in zip(("cpu", "gpu"), benches, strict=True):
         moved = {each: copy.deepcopy(sae).to(bench.sae.W_dec.device) for each, sae in saes.items()}
-        index = build_index(bench.model, moved, TEXTS, tmp_path / name, progress=False)
-        tables.append(index.sql("SELECT sae, feature, n_active, max_act, density FROM features"))
+        build_index(bench.model, moved, TEXTS, tmp_path / name, progress=False)
+        files = sorted((tmp_path / name).glob("features-*.parquet"))
+        tables.append(pd.concat([pd.read_parquet(file, columns=["sae", "feature", "n_active", "max_act", "density"]) for file in files]))
     assert_same_table(tables[1], tables[0], ["sae", "feature"])
 
 

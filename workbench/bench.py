@@ -133,9 +133,9 @@ class Workbench:
     ) -> Swap:
         """Switch one thing off and another on, at each place alone: does the model answer for the other?
 
-        swap(prompt, off="state:California", on="state:Texas", source="Fact: The capital of the state where Tony Romo …"): features by label
-        (of `layer_labels`), or as {hook name: features}. source: prompts whose last token has the "on" side's activations. wanted: the
-        token to follow; by default what the model says after source. pos: where; by default the last token.
+        swap(prompt, off="state:California", on="state:Texas", source="Fact: The capital of the state where …"): features by label (of
+        `layer_labels`), or as {hook name: features}. source: prompts whose last token has the "on" side's activations. wanted: the token
+        to follow; by default what the model says after source. pos: where; by default the last token.
         """
         asked = dict(wanted=wanted, source=source, pos=pos, labels=self.layer_labels, seed=seed)
         return swap(self, self.layers if saes is None else saes, prompt, off, on, **asked)

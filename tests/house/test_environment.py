@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lowest import lowest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import workbench
+from workbench import versions
+from workbench.versions import TESTED, _numbers, untested
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -20,6 +23,7 @@ NEEDED = [Requirement(line) for line in PROJECT["dependencies"]]
 TESTING = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 EXTRAS = [Requirement(line) for name, lines in PROJECT["optional-dependencies"].items() if name != "test" for line in lines]
 NOT_IMPORTED = {"jupyterlab"}  # started as a program by `workbench lab`
+INSIDES = {"transformer-lens", "transformers"}  # bounded above too: what is taken from their insides moves between releases
 PACKAGES = ("workbench", "widgets")
 
 
@@ -38,8 +42,46 @@ def test_conda_gets_the_same_packages_and_bounds_as_pip():
 
 @pytest.mark.parametrize("requirement", NEEDED + TESTING, ids=str)
 def test_the_tested_version_lies_within_the_bound(requirement: Requirement):
-    assert str(requirement.specifier).startswith(">="), "a lower bound, nothing else"
+    signs = {bound.operator for bound in requirement.specifier}
+    assert signs == {">="} or (signs == {">=", "<"} and requirement.name in INSIDES), "a lower bound, nothing else"
     assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_the_oldest_version_that_was_tested_is_the_lower_bound():
+    bounds = lowest((ROOT / "pyproject.toml").read_text())
+    assert {name: oldest for name, (oldest, _) in TESTED.items()} == {name: as_released(bounds[name], name) for name in TESTED}
+    assert set(TESTED) == {requirement.name for requirement in NEEDED}
+
+
+def as_released(bound: str, name: str) -> str:
+    """2.13 → 2.13.0 where that is how the package writes its releases."""
+    return TESTED[name][0] if _numbers(bound) == _numbers(TESTED[name][0]) else bound
+
+
+def test_the_docs_show_what_was_tested():
+    rows = [line.strip("| ").split(" | ") for line in (ROOT / "docs/versions.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert {name: (oldest, newest) for name, oldest, newest in rows} == TESTED
+
+
+@pytest.mark.parametrize("name", TESTED)
+def test_the_pinned_version_is_one_that_loading_does_not_warn_of(name: str):
+    assert not untested({name: pins()[canonicalize_name(name)]})
+
+
+@pytest.mark.parametrize(
+    ("there", "is_outside"), [("5.15.9", True), ("5.16.0", False), ("5.24.7", False), ("5.25.0", True), ("6.0.0rc1", True)]
+)
+def test_a_version_outside_is_named_with_what_was_tested(there: str, is_outside: bool):
+    assert untested({"transformers": there}) == [f"transformers {there} (5.16.0 to 5.24.0 were)"] * is_outside
+
+
+def test_one_warning_names_what_lies_outside(monkeypatch):
+    monkeypatch.setattr(versions, "version", lambda name: "99.0" if name in ("torch", "pandas") else TESTED[name][1])
+    with pytest.warns(
+        versions.UntestedVersion, match=r"not tested with torch 99.0 \(.*\), pandas 99.0 \(.* were\): if numbers surprise you"
+    ) as seen:
+        versions.warn_untested.__wrapped__()
+    assert len(seen) == 1
 
 
 def test_torch_is_pinned_to_a_version_of_any_build():

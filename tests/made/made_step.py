@@ -8,9 +8,10 @@ from dataclasses import fields
 
 import torch
 
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.step import sparse_step
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 
 D_IN, D_SAE, N_ROWS, K, L1 = 48, 320, 33, 6, 5.0
 ALIVE = {"ordinary": 0.0, "all dead": -1000.0, "all alive": 1000.0}  # added to every bias

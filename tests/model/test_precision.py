@@ -6,6 +6,7 @@ import pytest
 import torch
 from made_models import FAMILIES, random_hf_model, random_sae
 
+from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
@@ -33,6 +34,12 @@ def test_effects_on_half_precision_weights_are_within_1e_3_of_the_truth(tokenize
     assert measured.dtype == torch.float32
     torch.testing.assert_close(measured.double(), effects, rtol=0, atol=1e-3 * effects.abs().max().item())
     assert {weight.dtype for weight in model.original_model.parameters()} == {dtype}, "the weights are narrow again"
+
+
+def test_a_ranking_says_in_what_precision_its_effects_are_exact(tokenizer, model):
+    half = load_model(random_hf_model("gpt2").bfloat16(), tokenizer=tokenizer)
+    said = [repr(Workbench(model=some, sae=random_sae()).rank("the cat sat", METRIC, ablate=3, progress=False)) for some in (half, model)]
+    assert "weights are bfloat16; what is measured here is computed from them in float32" in said[0] and "float" not in said[1]
 
 
 def test_weights_are_narrow_again_after_a_pass_that_failed(tokenizer, tokens, monkeypatch):

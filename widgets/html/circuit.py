@@ -15,9 +15,8 @@ N_NODES, N_EDGES = 20, 4  # of the list; of each node's in- and outgoing edges
 
 def circuit_html(circuit: Any) -> str:
     """A Circuit as a block; it shows where no script runs."""
-    title = f"Which features make {token_html(circuit.answer)}" + (
-        f" rather than {token_html(circuit.baseline)}?" if circuit.baseline else "?"
-    )
+    rather = f" rather than {token_html(circuit.baseline)}" if circuit.baseline else ""
+    title = f"Which features make {token_html(circuit.answer)}{rather}?"
     notes = "".join(f'<div style="margin-top:4px">⚠ {escape(visible(note))}</div>' for note in circuit.notes)
     return (
         '<div style="max-width:1080px;font-size:13px;line-height:1.45">'

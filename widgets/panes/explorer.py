@@ -180,9 +180,11 @@ class Explorer(Pane):
     def _show_stale(self, change: Any = None) -> None:
         """Rows of another question than the one that is typed say so."""
         asking, ranking = self.pane["prompt"], self.pane["ranking"].ranking
-        is_stale = ranking is not None and asking.ranked != asking.question._asdict()
-        other = visible(ranking.baseline) if is_stale and ranking.baseline else "the mean logit"
-        self.pane["ranking"].stale = f"“{visible(ranking.prompt)}” {visible(ranking.answer)} rather than {other}" if is_stale else ""
+        words = ""
+        if ranking is not None and asking.ranked != asking.question._asdict():
+            other = visible(ranking.baseline) if ranking.baseline else "the mean logit"
+            words = f"“{visible(ranking.prompt)}” {visible(ranking.answer)} rather than {other}"
+        self.pane["ranking"].stale = words
 
     def _choose_first(self, change: Any = None) -> None:
         """A selection that a new question does not have gives way to its first feature: by attribution at once, by effect at last."""

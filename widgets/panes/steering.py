@@ -87,7 +87,7 @@ class SteeringPane(WorkingPane):
                 self._norm = norm
                 self._describe()
                 limit = self._limit(feature)
-                if limit is not None and self.strengths.get(feature) == FIRST:
+                if limit is not None and dict[Any, Any](self.strengths).get(feature) == FIRST:
                     self.strengths = {**self.strengths, feature: limit}
 
         self._asking = Job(work, self._bench.model, lambda progress: None)

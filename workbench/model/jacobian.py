@@ -163,6 +163,8 @@ def _at_position(name: str, value: Any, q: int, n_keys: int) -> Any:
     if not isinstance(value, Tensor):
         return value
     axis = POS_AXIS[name]
+    if axis is None:
+        return value[..., :n_keys]
     value = value if value.shape[axis] == 1 else value.narrow(axis, q, 1)
     return value[..., :n_keys] if name == "attention_mask" and value.shape[-1] > 1 else value
 

@@ -19,6 +19,7 @@ from workbench.model.cache import kv_cache
 from workbench.model.causal import check_causal, check_config
 from workbench.model.start import decide
 from workbench.model.start import start_token as decided
+from workbench.versions import warn_untested
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -40,6 +41,7 @@ def load_model(
     out, what its files say (start.py); the text of a token; None for none. Raises ValueError for a folder that holds no model, for one
     that cannot be loaded, and for a model that does not read a text from left to right (causal.py).
     """
+    warn_untested()
     with torch.inference_mode(False):  # weights made in it could never be part of a gradient
         bridge = _loaded(model, device, dtype, tokenizer)
     if start_token is ... and bridge is model:

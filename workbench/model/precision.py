@@ -28,6 +28,14 @@ def is_half(model: "TransformerBridge") -> bool:
     return is_plain and any(weight.dtype in HALF for weight in weights)
 
 
+def precision_note(model: "TransformerBridge") -> str:
+    """In what precision effects on this model are exact, where that is not the precision of its weights; "" for float32 and wider."""
+    dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.original_model.parameters() if weight.dtype in HALF}
+    if is_half(model):
+        return f"The model's weights are {' and '.join(sorted(dtypes))}; what is measured here is computed from them in float32."
+    return f"Some weights are {' and '.join(sorted(dtypes))} and quantized: effects carry their rounding." if dtypes else ""
+
+
 class InFloat32:
     """`with in_float32: model(tokens)` computes in float32. A model of float32 or wider stays as it is. Enter it again for every pass."""
 

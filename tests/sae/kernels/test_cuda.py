@@ -4,13 +4,14 @@ import pytest
 import torch
 from made_step import ALIVE, D_IN, D_SAE, L1, N_ROWS, assert_same_step, made
 
-from workbench.sae.architectures import BANDWIDTH
+from workbench.sae.architectures import ARCHITECTURES, BANDWIDTH
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels import entries, proposal
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.kernels.step import sparse_step
-from workbench.sae.sae import ARCHITECTURES, SAE, SAEConfig
+from workbench.sae.sae import SAE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 GPU = "cuda"

@@ -54,8 +54,8 @@ class Circuit:
 
     def strongest(self, features: int = 30, share: float = 0.05) -> "Circuit":
         """The features of largest |effect|, on the metric or on the answer against the mean, whichever is larger (attributions where
-        nothing was measured), and the edges that are at least `share` of what their target is made of among them. Tokens, logits
-        and pins stay.
+        nothing was measured), and the edges that are at least `share` of what their target is made of among them. Tokens, logits and
+        pins stay.
 
         What speaks for every answer of the kind, the relation that is asked for, has its effect against the mean only.
         """

@@ -18,6 +18,7 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
 from workbench.model.chat import Chat, Speaker, speakers, written
+from workbench.model.precision import precision_note
 from workbench.model.start import sae_note
 from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.sae.sae import SAE
@@ -70,7 +71,7 @@ class Measurement:
         self.str_tokens = to_str_tokens(model, self.tokens)
         own = [self.tokens[0][~is_start].tolist()]
         unknown = unknown_note(n_unknown(model, [prompt], own), len(own[0]), "the prompt")
-        self.notes = tuple(filter(None, (sae_note(model, sae), unknown)))
+        self.notes = tuple(filter(None, (sae_note(model, sae), unknown, precision_note(model))))
         self.standing = standing(model, found.logits, metric.answer)
         self.is_start_included = include_start or not bool(is_start.any())
 
