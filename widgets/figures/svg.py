@@ -119,6 +119,7 @@ def svg_img(body: str, width: int, height: int, alt: str) -> str:
 
 
 def svg_text(body: str, width: int, height: int) -> str:
+    """An SVG body as a document; `body` is markup: escape what comes from data."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="system-ui,sans-serif" font-size="11">{body}</svg>'

@@ -25,6 +25,8 @@ LINKS = ("player → team", "team → city", "city → state", "state → answer
 
 @dataclass(frozen=True)
 class Truth:
+    """How much of a question's chain a circuit shows, by the answer key."""
+
     steps: tuple[bool, ...]  # as the question has them
     links: tuple[bool, ...]  # as LINKS has them; of a question about a team or city fewer
     strangers: float  # NaN where no kept feature has a label
@@ -40,6 +42,7 @@ class Chains:
         self._f1 = cache(lambda hook_name, feature: keys[hook_name].f1(feature))
 
     def truth(self, circuit: Circuit, question: Question) -> Truth:
+        """Which of the question's steps have a feature in the circuit, which links a path, and what share is of other concepts."""
         features = circuit.nodes[circuit.nodes["kind"] == "feature"]
         stands_for = [self._nodes_of(features, step) for step in question.steps]
         answer = set(circuit.nodes.loc[circuit.nodes["kind"] == "logit", "node"].head(1))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class Edges(StrEnum):
+    """How edges are found."""
+
     measured = "measured"
     attributed = "attributed"
     both = "both"

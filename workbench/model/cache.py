@@ -48,6 +48,7 @@ def kv_cache(model: "TransformerBridge") -> KVCache:
 
 
 def is_cache(value: Any) -> bool:
+    """Does it behave as a KV cache of transformers?"""
     return callable(getattr(value, "update", None)) and callable(getattr(value, "get_seq_length", None))
 
 

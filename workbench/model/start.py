@@ -29,6 +29,8 @@ FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 
 @dataclass(frozen=True)
 class StartToken:
+    """What leads every text of a model, and why that was decided."""
+
     ids: tuple[int, ...]  # one; none; the tokenizer may put several in front
     text: str  # "" where there is none
     why: str

@@ -33,6 +33,8 @@ class SAEConfig:
 
 @dataclass(frozen=True)
 class TranscoderConfig:
+    """Widths, places and architecture of a transcoder. Raises SAEError where k and the architecture do not fit."""
+
     d_in: int
     d_out: int
     d_sae: int
@@ -52,6 +54,8 @@ class TranscoderConfig:
 
 @dataclass(frozen=True)
 class CrossLayerConfig:
+    """Widths, places and architecture of a cross-layer transcoder, the same at every layer."""
+
     n_layers: int
     d_in: int
     d_out: int
@@ -69,10 +73,12 @@ class CrossLayerConfig:
 
     @property
     def hook_names_in(self) -> list[str]:
+        """Where each layer's features read."""
         return [f"blocks.{layer}.{self.hook_in}" for layer in range(self.n_layers)]
 
     @property
     def hook_names_out(self) -> list[str]:
+        """Where they write; a layer's features to its own and to all later ones."""
         return [f"blocks.{layer}.{self.hook_out}" for layer in range(self.n_layers)]
 
 

@@ -51,6 +51,7 @@ class CrossLayerTranscoder(nn.Module):
         return torch.stack([self.encode_layer(x[layer], layer) for layer in range(self.cfg.n_layers)])
 
     def encode_layer(self, x: Float[Tensor, "*batch d_in"], layer: int) -> Float[Tensor, "*batch d_sae"]:
+        """One layer's features from the activation at its own hook_name_in."""
         pre_acts = self.pre_acts(x, layer)
         return relu(pre_acts) if self.threshold is None else jumprelu(pre_acts, self.threshold[layer])
 

@@ -98,6 +98,7 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
 
 
 def plan_of(places: Sequence[Place], edges: str) -> Plan:
+    """How many features, edges and bytes a circuit of these places will hold."""
     n_edges = sum(len(first.pos) * len(then.pos) for first, then in zip(places, places[1:], strict=False))
     per_edge = 60 + 8 * (2 if edges == "both" else 1)  # a row of the table, and the matrices it is made from
     return Plan(sum(len(place.pos) for place in places), n_edges, n_edges * per_edge)

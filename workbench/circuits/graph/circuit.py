@@ -113,6 +113,7 @@ class Circuit:
         return with_group(self, name, nodes)
 
     def ungroup(self, name: str) -> "Circuit":
+        """Without that group; its nodes stay. Raises ValueError for a name that no group has."""
         if name not in self.groups:
             raise ValueError(f"no group is called {name!r}; there is {', '.join(map(repr, self.groups)) or 'none'}")
         return replace(self, groups={other: nodes for other, nodes in self.groups.items() if other != name})
@@ -161,6 +162,7 @@ class Circuit:
         return path
 
     def to_svg(self, path: str | Path) -> Path:
+        """The picture alone, as a file."""
         from widgets.figures.circuit import circuit_svg
 
         path = checked_file(path)

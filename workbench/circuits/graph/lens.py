@@ -32,6 +32,8 @@ from workbench.shapes import Tokens
 
 @dataclass(frozen=True)
 class Lens:
+    """The model and its SAEs at one prompt: what can still be measured of a circuit."""
+
     model: Any
     saes: Mapping[str, SAE]
     tokens: Tokens

@@ -99,6 +99,7 @@ def _rows(read: Read, layers: Mapping[str, str], metric: ResolvedMetric, names: 
 
 
 def layer_of(place: Place) -> int:
+    """The block that the place stands before."""
     return block_of(place.hook_name)[0]
 
 
@@ -169,4 +170,5 @@ def _plain(values: Tensor) -> np.ndarray:
 
 
 def empty_effects(place: Place) -> Logits:
+    """(n_sources, 3) of NaN: not measured yet."""
     return torch.full((len(place.pos), 3), torch.nan, dtype=torch.float64)

@@ -58,6 +58,7 @@ class Place:
 
     @property
     def is_feature(self) -> Tensor:
+        """(n_sources) bool; the others are errors, or tokens at the entrance."""
         return self.feature >= 0
 
     def attribution(self) -> Logits:
@@ -160,6 +161,7 @@ def gradients_at(
 
 
 def three_columns(metric: ResolvedMetric) -> Columns:
+    """Which logits effects are measured in: answer, baseline (where there is one), mean."""
     known = (metric.answer,) if metric.baseline is None else (metric.answer, metric.baseline)
     return Columns(known, has_mean=True)
 
@@ -189,6 +191,7 @@ def effects_at(
 
 
 def bar_of(total: int, description: str, progress: bool) -> tqdm:
+    """A bar that shows itself only where it takes long."""
     return tqdm(total=total, desc=description, unit="row", disable=not progress, delay=BAR_DELAY)
 
 

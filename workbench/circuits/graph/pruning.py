@@ -24,6 +24,8 @@ SMALLEST_SUM = 1e-10  # of a row: below it a node is made of nothing
 
 @dataclass(frozen=True)
 class Scores:
+    """How much of a graph is features rather than errors, 0 to 1; NaN where nothing reaches the logits. As circuit-tracer defines them."""
+
     replacement: float  # share of the influence that comes from tokens rather than from errors
     completeness: float  # share of what the nodes are made of that is no error
 
@@ -38,6 +40,7 @@ class Graph:
 
     @classmethod
     def of(cls, nodes: pd.DataFrame, edges: pd.DataFrame, wanted: Mapping[str, float]) -> "Graph":
+        """The sizes of the edges; errors and tokens are made of nothing. wanted: node → its weight in the answer."""
         row = {node: i for i, node in enumerate(nodes["node"])}
         source, target = (edges[name].map(row).to_numpy(dtype=np.int64) for name in ("source", "target"))
         kind = nodes["kind"].to_numpy()
@@ -52,6 +55,7 @@ class Graph:
         return sparse.csr_matrix(sparse.diags(1 / np.maximum(sums, SMALLEST_SUM)) @ self.matrix)
 
     def influence(self) -> np.ndarray:
+        """(n_nodes) what each is of the answer over all paths: wanted · (N + N² + …). Raises ValueError for a graph with a cycle."""
         shares = self.shares
         step, total = self.wanted @ shares, np.zeros(len(self.wanted))
         for _ in range(len(self.wanted)):  # at most as many steps as a path has nodes
@@ -61,6 +65,7 @@ class Graph:
         raise ValueError("the graph has a cycle: influence has no end there")
 
     def keep(self, is_kept: np.ndarray) -> "Graph":
+        """The graph of these nodes only; the others keep their rows, empty."""
         return Graph(sparse.csr_matrix(_mask(is_kept) @ self.matrix @ _mask(is_kept)), self.kind, self.wanted)
 
 
@@ -71,10 +76,12 @@ def strength(edges: pd.DataFrame) -> np.ndarray:
 
 
 def influence_of(nodes: pd.DataFrame, edges: pd.DataFrame, wanted: Mapping[str, float]) -> np.ndarray:
+    """`Graph.influence` from the tables."""
     return Graph.of(nodes, edges, wanted).influence()
 
 
 def scores_of(nodes: pd.DataFrame, edges: pd.DataFrame, wanted: Mapping[str, float]) -> Scores:
+    """Both scores from the tables."""
     graph = Graph.of(nodes, edges, wanted)
     influence, is_error, is_token = graph.influence(), graph.kind == "error", graph.kind == "token"
     of_tokens, of_errors = influence[is_token].sum(), influence[is_error].sum()

@@ -159,4 +159,5 @@ class LaidOver(Mapping[int, str]):
         return len(self._now)
 
     def get(self, feature: int, default: Any = None) -> Any:
+        """As of a dict."""
         return self._now.get(feature, default)

@@ -35,6 +35,8 @@ KINDS = {SET: "wb.load_transcoders", CLT: "wb.CrossLayerTranscoder.load", CLT_WI
 
 @dataclass(frozen=True)
 class Config:
+    """What a config.yaml says of a folder of transcoders."""
+
     model_name: str
     kind: str
     hook_in: str  # inside of a block: "mlp.hook_in"
@@ -44,6 +46,7 @@ class Config:
     assumed: str = ""  # what only a repository's name told
 
     def places(self, layer: int) -> tuple[str, str]:
+        """(hook_name_in, hook_name_out) of one layer."""
         return f"blocks.{layer}.{self.hook_in}", f"blocks.{layer}.{self.hook_out}"
 
 

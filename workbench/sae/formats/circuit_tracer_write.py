@@ -36,6 +36,7 @@ def write_set(transcoders: Mapping[int, Any], folder: str | Path) -> None:
 
 
 def write_cross_layer(clt: Any, folder: Path) -> None:
+    """A folder that circuit-tracer opens: an encoder and a decoder file for each layer, config.yaml last."""
     folder.mkdir(parents=True, exist_ok=True)
     for layer in range(clt.cfg.n_layers):
         encoder = {"W_enc": clt.W_enc[layer].T, "b_enc": clt.b_enc[layer], "b_dec": clt.b_dec[layer]}

@@ -32,6 +32,7 @@ HOOKS = {
 
 
 def openai(weights: Weights, cfg: JSON, path: Path) -> Foreign:
+    """OpenAI's GPT-2 SAEs with ReLU. Raises SAEError for the others."""
     activation = cfg.get("activation", "ReLU")
     if activation != "ReLU":
         raise SAEError(f"{path}: OpenAI's {activation} SAEs divide each token by its own deviation, which no weights can hold")
@@ -40,11 +41,13 @@ def openai(weights: Weights, cfg: JSON, path: Path) -> Foreign:
 
 
 def connor_rob(weights: Weights, cfg: JSON, path: Path) -> Foreign:
+    """SAEs of the repository of Connor Kissane and Rob Krzyzanowski, of GPT-2 small."""
     said = {"d_in": whole(cfg, "act_size", path), "d_sae": whole(cfg, "dict_size", path)}
     return Foreign("Connor–Rob", weights, hook_name=cfg["act_name"], model_name="gpt2-small", subtracts_b_dec=True, said=said)
 
 
 def qwen_scope(weights: Weights, path: Path, place: str) -> Foreign:
+    """Qwen Scope's TopK SAEs. place: the repository's name, which alone says k. Raises SAEError without it."""
     name, layer = QWEN_SCOPE.search(place), QWEN_LAYER.search(path.name)
     if not name:
         raise SAEError(

@@ -28,6 +28,7 @@ HF_READS_MLP = "pre_feedforward_layernorm.output"  # what SAELens calls hook_mlp
 
 
 def saelens(weights: Weights, files: SAEFiles) -> Foreign:
+    """SAELens 6 (ours is 6), 5 and older. Raises SAEError for what is no function of one token's activation."""
     cfg, path = files.cfg, files.weights
     metadata = dict(cfg.get("metadata") or cfg.get("meta") or {})
     metadata.pop("sae_lens_version", None)

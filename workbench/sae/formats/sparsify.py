@@ -22,6 +22,7 @@ MODULE = re.compile(r"(?:.*\.)?(?:layers|h)[._](\d+)(\.mlp)?")
 
 
 def sparsify(weights: Weights, cfg: JSON, path: Path) -> Foreign:
+    """sparsify's SAEs and transcoders with TopK. Raises SAEError for what it adds to them."""
     if extra := [name for name in ("embed_skip", "gram_lookup") if cfg.get(name)]:
         raise SAEError(f"{path} is no plain SAE: {', '.join(extra)} adds what feature activations do not hold")
     if flag(cfg, "signed", False, path):
