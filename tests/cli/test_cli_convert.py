@@ -28,7 +28,7 @@ def test_convert_writes_a_folder_that_needs_nothing_said_any_more(tmp_path: Path
 def test_convert_takes_the_scale_that_the_files_leave_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     case = saelens_5(tmp_path / "theirs")
     assert cli.main(["convert", str(case.source), str(tmp_path / "ours")]) == 2
-    assert "give scale=" in capsys.readouterr().err
+    assert "give --scale" in capsys.readouterr().err
     assert not (tmp_path / "ours").exists()
     assert cli.main(["convert", str(case.source), str(tmp_path / "ours"), "--scale", str(case.given["scale"])]) == 0
     x = torch.randn(5, D_IN, generator=torch.Generator().manual_seed(0))

@@ -141,7 +141,8 @@ def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataF
 def convert(
     source: Annotated[str, typer.Argument(help="A folder, a file or a hub id, owner/repo:subfolder, in any library's format.")],
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    hook_name: Annotated[str | None, typer.Option(help="Where it reads, if its files do not say: blocks.6.hook_resid_post.")] = None,
+    hook_name: Annotated[str | None, typer.Option(help="Where an SAE reads, if its files do not say: blocks.6.hook_resid_post.")] = None,
+    hook_name_in: Annotated[str | None, typer.Option(help="Where a transcoder reads, if its files do not say.")] = None,
     hook_name_out: Annotated[str | None, typer.Option(help="Where a transcoder writes, if its files do not say.")] = None,
     model_name: Annotated[str | None, typer.Option(help="The model it was trained on, if its files do not say.")] = None,
     scale: Annotated[
@@ -155,8 +156,8 @@ def convert(
 
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} already holds something: name another folder")
-    given = dict(hook_name=hook_name, hook_name_out=hook_name_out, model_name=model_name, scale=scale, centers_input=centers_input)
-    written = write(source, out, to, **given)
+    places = dict(hook_name=hook_name, hook_name_in=hook_name_in, hook_name_out=hook_name_out)
+    written = write(source, out, to, **places, model_name=model_name, scale=scale, centers_input=centers_input)
     found = written.values() if isinstance(written, dict) else [written]
     for dictionary in found:
         print(f"{out}: {dictionary.extra_repr()} of {dictionary.cfg.model_name or 'some model'}")

@@ -40,7 +40,6 @@ def convert(source: str | Path, out: Path, layout: str | None = None, **given: A
     if circuit_tracer.is_folder(folder) or _holds_folders(folder):
         return _convert_set(load_transcoders(source, **_taken(given, ("model_name",))), out, layout or "saelens")
     if open_files(locate(source)).is_transcoder or "hook_name_out" in given:
-        given = {"hook_name_in" if name == "hook_name" else name: value for name, value in given.items()}
         transcoder = Transcoder.load(source, **_taken(given, ("hook_name_in", "hook_name_out", "model_name")))
         _only(layout, ("saelens", "sparsify"), "one transcoder")
         write_sparsify(transcoder, out) if layout == "sparsify" else transcoder.save(out)

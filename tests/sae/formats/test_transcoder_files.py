@@ -15,7 +15,7 @@ from workbench.sae.config import SAEError
 from workbench.sae.convert import convert
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.sae import SAE
-from workbench.sae.transcoder import Transcoder
+from workbench.sae.transcoder import Transcoder, load_transcoders
 
 X = torch.randn(40, D_IN, generator=torch.Generator().manual_seed(5))
 
@@ -78,6 +78,23 @@ def test_gemma_scope_1s_transcoders_are_known_by_their_repository_only(tmp_path:
     with pytest.raises(SAEError, match="may be an SAE or a transcoder, its files do not say"):
         Transcoder.load(elsewhere)
     assert Transcoder.load(elsewhere, hook_name_in="blocks.5.mlp.hook_in", hook_name_out="blocks.5.hook_mlp_out").cfg.d_out == D_IN
+
+
+def test_a_set_whose_layers_are_another_repositorys_reads_and_writes_where_its_config_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    p, name = Parts(), "gemma-scope-2b-pt-transcoders"
+    inner = [f"layer_{layer}/width_16k/average_l0_{l0}" for layer, l0 in ((0, 76), (1, 65))]
+    for each in inner:
+        gemma_folder(tmp_path, f"{name}/{each}", "params.npz", p.plain(threshold=p.threshold))
+    files = "".join(f"- hf://google/{name}/{each}/params.npz\n" for each in inner)
+    hooks = "feature_input_hook: ln2.hook_normalized\nfeature_output_hook: hook_mlp_out\n"
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "config.yaml").write_text(
+        f"model_name: google/gemma-2-2b\nmodel_kind: transcoder_set\n{hooks}transcoders:\n{files}"
+    )
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, allow_patterns: tmp_path / repo)
+    transcoders = load_transcoders(tmp_path / "set")
+    assert [each.cfg.hook_name_out for each in transcoders.values()] == ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]
+    assert transcoders[1].cfg.model_name == "google/gemma-2-2b" and transcoders[1].cfg.architecture == "jumprelu"
 
 
 @pytest.mark.parametrize("has_cfg", [False, True])

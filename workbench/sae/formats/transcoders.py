@@ -102,7 +102,7 @@ def read_set(kind: Kind, source: str | Path, device: str | torch.device = "cpu",
     return found
 
 
-def _elsewhere(file: str, config: circuit_tracer.Config, layer: int, device: str | torch.device) -> Any:
+def _elsewhere(kind: Kind, file: str, config: circuit_tracer.Config, layer: int, device: str | torch.device) -> Any:
     """A layer whose weights are another repository's: hf://google/gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76/params.npz"""
     address = HF_FILE.fullmatch(file)
     if not address and not Path(file).exists():
