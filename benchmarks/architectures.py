@@ -34,7 +34,7 @@ from tiny_configs import D_MODEL, N_LAYERS, VARIANTS, tiny_config
 LIMIT = 1e-4
 D_SAE, N_TOKENS, N_PAIRS, N_NEW = 64, 11, 40, 6
 BLOCK = N_LAYERS // 2
-HOOK_NAME = f"blocks.{BLOCK}.hook_resid_pre"
+HOOK_NAMES = f"blocks.{BLOCK}.hook_resid_pre", f"blocks.{BLOCK}.mlp.hook_out"  # the first that holds a vector a token
 BEFORE = "116 exact (77 prefix, 23 whole, 16 forward) in the build of 28 November 2026"
 
 
@@ -120,8 +120,9 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     from workbench.circuits.ranking.attribution import attribute
     from workbench.circuits.steering.generation import Decoding, generate, read
     from workbench.model.head import Head
-    from workbench.model.hooks import last_logits
+    from workbench.model.hooks import check_sae, last_logits
     from workbench.model.model import load_model
+    from workbench.model.points import point
     from workbench.model.replay import Replay
     from workbench.sae.sae import SAE, SAEConfig
 
@@ -130,8 +131,10 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
         hf_model = type(model.original_model).from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
     torch.manual_seed(1)
     tokens = torch.cat([torch.zeros(1, 1, dtype=torch.long), torch.randint(2, 200, (1, N_TOKENS))], dim=1)
-    sae = SAE(SAEConfig(D_MODEL, D_SAE, HOOK_NAME))
-    plain = Plain(hf_model, layer_of(model, hf_model))
+    hook_name = next((name for name in HOOK_NAMES if name in model.hook_dict and point(model, name).width), HOOK_NAMES[0])
+    sae = SAE(SAEConfig(D_MODEL, D_SAE, hook_name))
+    check_sae(model, sae)
+    plain = Plain(hf_model, *module_of(model, hf_model, hook_name))
     x, clean = plain.run(tokens)
     scale = x.norm(dim=-1).median() / D_MODEL**0.5
     for parameter in sae.parameters():
@@ -142,7 +145,7 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     found.figures["logits"] = _share(last_logits(model, tokens), clean[:, -1])
 
     metric = logit_diff(5, 7)
-    replay = Replay(model, HOOK_NAME, tokens)
+    replay = Replay(model, hook_name, tokens)
     found.way, found.words = replay.way, replay.why_not
     acts = sae.encode(x[0])
     pairs = acts.nonzero()
@@ -163,9 +166,9 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     found.figures["clamp"] = worst / max(largest, 1e-12)
 
     rows = torch.randint(2, 200, (3, N_TOKENS))
-    head = Head(model, [HOOK_NAME])
+    head = Head(model, [hook_name])
     x_rows, _ = plain.run(rows)
-    found.figures["stream"] = float((head(rows)[HOOK_NAME] - x_rows).norm(dim=-1).max() / x_rows.norm(dim=-1).median())
+    found.figures["stream"] = float((head(rows)[hook_name] - x_rows).norm(dim=-1).max() / x_rows.norm(dim=-1).median())
     found.words = found.words or (f"stream by {head.way}: {head.why_not}" if head.way == "bridge" else "")
 
     written = {}
@@ -198,27 +201,34 @@ def heads_of(bench: Any, tokens: torch.Tensor, pairs: torch.Tensor) -> str:
 
 
 class Plain:
-    """The Hugging Face model with a hook of torch's own before one layer."""
+    """The Hugging Face model with a hook of torch's own: at what a module takes, or (is_output) at what it gives."""
 
-    def __init__(self, hf_model: Any, layer: torch.nn.Module):
-        self.hf_model, self.layer = hf_model, layer
+    def __init__(self, hf_model: Any, module: torch.nn.Module, is_output: bool):
+        self.hf_model, self.module, self.is_output = hf_model, module, is_output
 
     def run(self, tokens: torch.Tensor, edit: Any = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(what enters the layer, all logits), with edit(x) in its place."""
+        """(what stands there, all logits), with edit(x) in its place."""
         caught: list[torch.Tensor] = []
 
-        def enter(_: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-            x = args[0] if args else kwargs["hidden_states"]
-            caught.append(x.detach())
-            if edit is None:
-                return None
-            return ((edit(x), *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": edit(x)})
+        def changed(x: torch.Tensor) -> torch.Tensor:
+            stream = x[0] if x.ndim == 4 else x  # Gemma 3n's stack: its first stream is the one that layers work on
+            caught.append(stream.detach())
+            new = stream if edit is None else edit(stream)
+            return torch.cat([new[None], x[1:]]) if x.ndim == 4 else new
 
-        handle = self.layer.register_forward_pre_hook(enter, with_kwargs=True)
+        def enter(_: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+            return ((changed(args[0]), *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": changed(kwargs["hidden_states"])})
+
+        def leave(_: Any, args: tuple, output: Any) -> Any:
+            return (changed(output[0]), *output[1:]) if isinstance(output, tuple) else changed(output)
+
+        hooks = (
+            self.module.register_forward_hook(leave) if self.is_output else self.module.register_forward_pre_hook(enter, with_kwargs=True)
+        )
         try:
             logits = self.hf_model(tokens, use_cache=False).logits
         finally:
-            handle.remove()
+            hooks.remove()
         return caught[0], logits
 
     def gradient(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -233,10 +243,10 @@ class Plain:
             return torch.autograd.grad(_diff(logits), leaves[0])[0][0]
 
 
-def layer_of(model: Any, hf_model: Any) -> torch.nn.Module:
-    if "blocks" not in model.adapter.component_mapping:
-        raise ValueError("the bridge has no blocks")
-    return hf_model.get_submodule(f"{model.adapter.component_mapping['blocks'].name}.{BLOCK}")
+def module_of(model: Any, hf_model: Any, hook_name: str) -> tuple[torch.nn.Module, bool]:
+    """(the Hugging Face module at the hook point, is it its output?)"""
+    layer = hf_model.get_submodule(f"{model.adapter.component_mapping['blocks'].name}.{BLOCK}")
+    return (layer, False) if hook_name == HOOK_NAMES[0] else (layer.get_submodule(model.blocks[BLOCK].mlp.name), True)
 
 
 def edit_at(sae: Any, pos: int | None, values: dict[int, float]) -> Any:

@@ -43,7 +43,7 @@ def check_causal(model: "TransformerBridge", is_wrapped_here: bool) -> None:
     if getattr(model.original_model.config, "is_encoder_decoder", False):
         raise ValueError(_two_texts(kind))
     if not len(getattr(model, "blocks", ())):
-        raise ValueError(f"TransformerLens finds no stack of blocks in {kind}, and hook points are named by them: {ABOUT}")
+        raise ValueError(f"TransformerLens names no single stack of blocks in {kind}, through which a text goes once: {ABOUT}")
     tokens = probe_tokens(model)
     with unwatched(model):
         try:

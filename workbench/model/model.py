@@ -130,15 +130,18 @@ def _said_in_a_line(name: str) -> Iterator[None]:
 @contextmanager
 def _text_only() -> Iterator[None]:
     """No processor of images or sound is loaded: text needs none. Where one does not load, TransformerLens 4.3 runs `pip install
-    torchvision` in the environment it stands in, and what that brought along was another torch."""
+    torchvision` in the environment it stands in, and what that brought along was another torch. Nor are the libraries of those processors
+    asked for; what the model itself needs transformers says."""
+    from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
     from transformer_lens.model_bridge.sources.transformers import source
 
-    before = source.load_modality_processor
+    before = source.load_modality_processor, ArchitectureAdapter._check_required_libraries
     source.load_modality_processor = lambda *_, **__: None
+    ArchitectureAdapter._check_required_libraries = lambda _: None
     try:
         yield
     finally:
-        source.load_modality_processor = before
+        source.load_modality_processor, ArchitectureAdapter._check_required_libraries = before
 
 
 @contextmanager
