@@ -64,7 +64,8 @@ def _pieces(outputs: Sequence[Output]) -> Iterator[tuple[str, str]]:
 def _leaves(value: Any, path: str = "") -> Iterator[str]:
     """Everything in a figure's JSON, a line each, arrays decoded."""
     if isinstance(value, dict) and "bdata" in value:
-        yield f"{path} {np.frombuffer(base64.b64decode(value['bdata']), value['dtype']).tolist()}"
+        numbers = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"]).tolist()
+        yield f"{path} {' '.join(map(_number, numbers))}"
     elif isinstance(value, dict):
         for key in sorted(value):
             yield from _leaves(value[key], f"{path}/{key}")
@@ -72,7 +73,12 @@ def _leaves(value: Any, path: str = "") -> Iterator[str]:
         for each in value:
             yield from _leaves(each, path)
     else:
-        yield f"{path} {value}"
+        yield f"{path} {_number(value)}"
+
+
+def _number(value: Any) -> str:
+    """Floats with more digits than a picture shows: 2.1 is then no last digit away from 2.0."""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
 def _seen(html: str) -> str:
