@@ -17,7 +17,7 @@ from setting import Setting, arguments, product_of, setting, take_turns
 
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model.replay import Replay
+from workbench.replay.replay import Replay
 
 N_HF, N_HOOKED = 6, 4  # pairs in a sample of the naive ways, per round
 

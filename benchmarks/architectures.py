@@ -123,7 +123,7 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     from workbench.model.hooks import check_sae, last_logits
     from workbench.model.model import load_model
     from workbench.model.points import point
-    from workbench.model.replay import Replay
+    from workbench.replay.replay import Replay
     from workbench.sae.sae import SAE, SAEConfig
 
     model = load_model(folder)
@@ -189,7 +189,7 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
 
 def heads_of(bench: Any, tokens: torch.Tensor, pairs: torch.Tensor) -> str:
     """Attention edits: seen to be obeyed, or refused in words."""
-    from workbench.circuits.graph.heads import head_effects
+    from workbench.circuits.depth.heads import head_effects
     from workbench.circuits.metrics import logit_diff
 
     prompt = " ".join(f"w{i}" for i in tokens[0, 1:].tolist())
@@ -303,7 +303,7 @@ def in_a_process(architecture: str, variant: str, seconds: float) -> Trial:
 def main() -> None:
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
-    for name in ("workbench.bench", "workbench.circuits.graph.heads"):  # once, before the forks
+    for name in ("workbench.bench", "workbench.circuits.depth.heads"):  # once, before the forks
         importlib.import_module(name)
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

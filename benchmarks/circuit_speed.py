@@ -19,15 +19,15 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedTokenizerFast
 
 from workbench import atlas
+from workbench.circuits.depth.layers import rank_layers
 from workbench.circuits.graph.attributed import attribute_edges
 from workbench.circuits.graph.edges import measure_edges
-from workbench.circuits.graph.layers import rank_layers
 from workbench.circuits.graph.places import Place, read_places
 from workbench.circuits.metrics import ResolvedMetric, logit_diff, resolve
-from workbench.model.between import Between
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.model import load_model
 from workbench.model.tokens import to_tokens
+from workbench.replay.between import Between
 from workbench.sae.sae import SAE, SAEConfig
 
 N_ACTIVE, D_SAE, N_PLAIN = 32, 4_096, 3  # N_PLAIN: rows of each place on which the plain ways are timed

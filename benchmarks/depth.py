@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from workbench import atlas
 from workbench.atlas.truth import kind_of
 from workbench.bench import Workbench
-from workbench.circuits.graph.layers import trace_steps
+from workbench.circuits.depth.layers import trace_steps
 from workbench.circuits.metrics import logit_diff
 
 KINDS = ("player", "team", "city", "state", "relation")

@@ -27,7 +27,7 @@ from workbench.features.index.collect import collect
 from workbench.features.index.finish import finish
 from workbench.features.index.shards import Shard
 from workbench.model.head import Head
-from workbench.model.replay import Replay
+from workbench.replay.replay import Replay
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.step import sparse_step
 

@@ -18,7 +18,7 @@ from torch import nn
 from workbench.circuits.metrics import Metric, logit_diff
 from workbench.model.gemm import machine_rate
 from workbench.model.model import load_model
-from workbench.model.tail import place
+from workbench.model.points import place
 from workbench.model.tokens import to_tokens
 from workbench.sae.config import SAEConfig
 from workbench.sae.sae import SAE

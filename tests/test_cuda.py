@@ -14,10 +14,10 @@ from made_index import TEXTS, made_saes
 from made_models import FAMILIES, random_sae
 
 from workbench.activations.stream import ActivationStream, harvest
+from workbench.circuits.depth.heads import head_effects
+from workbench.circuits.depth.layers import trace_steps
 from workbench.circuits.evidence.controls import controls
 from workbench.circuits.evidence.sets import FeatureSets
-from workbench.circuits.graph.heads import head_effects
-from workbench.circuits.graph.layers import trace_steps
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import integrate
@@ -34,7 +34,7 @@ from workbench.features.survey.neurons import correlate
 from workbench.model.head import Head
 from workbench.model.memory import free_memory
 from workbench.model.model import load_model
-from workbench.model.replay import Replay
+from workbench.replay.replay import Replay
 from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.evaluate import decoder_cosine, evaluate
 from workbench.sae.sae import SAE
@@ -87,7 +87,7 @@ def test_replay_takes_the_same_way(family, model_of, on_gpu, tokens):
 
 def test_effects_where_batches_are_many(model_of, on_gpu, tokens, monkeypatch):
     expected = ablate(model_of("gpt2"), random_sae(), tokens, METRIC, progress=False)
-    monkeypatch.setattr("workbench.model.replay.CUDA_FLOATS", 2**12)
+    monkeypatch.setattr("workbench.replay.replay.CUDA_FLOATS", 2**12)
     found = ablate(on_gpu("gpt2"), random_sae().to(GPU), tokens.to(GPU), METRIC, progress=False)
     torch.testing.assert_close(found.cpu(), expected, **CLOSE)
 

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
+from workbench.circuits.depth.layers import SAEs
 from workbench.circuits.graph.build import build_circuit
 from workbench.circuits.graph.circuit import Circuit
-from workbench.circuits.graph.layers import SAEs
 from workbench.circuits.graph.swap import Members, Swap, swap
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import attribute

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from workbench import atlas
 from workbench.activations.stream import harvest, padded
 from workbench.atlas import build as recipe
-from workbench.circuits.graph.layers import by_layer
-from workbench.model.tail import place
+from workbench.circuits.depth.layers import by_layer
+from workbench.model.points import place
 from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig
 

@@ -19,7 +19,7 @@ QUESTION = "Fact: The capital of the state where %s played basketball is"
 # One pair after the other, with a rest before each: some twenty seconds a question.
 SLOW = """
 import time
-from workbench.model.replay import Replay
+from workbench.replay.replay import Replay
 
 batches = Replay.batches
 

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-LAYERS = "shapes files versions model activations sae features circuits compare bench atlas benches cli __main__".split()
-VIEWS = ["marks", "figures", "html", "panes"]
+LAYERS = "shapes files versions model replay activations sae features circuits compare bench atlas benches cli __main__".split()
+VIEWS = ["marks", "rows", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,
     "workbench/sae": (
         "architectures config formats sae transcoder cross_layer convert neighborhoods evaluation evaluate kernels training scaling".split()
     ),
     "workbench/features": ["index", "search", "labels", "survey"],
-    "workbench/circuits": ["metrics", "intervene", "ranking", "evidence", "steering", "graph"],
+    "workbench/circuits": ["metrics", "intervene", "ranking", "evidence", "steering", "depth", "graph", "direct"],
     "widgets": VIEWS,
 }
 MOST_FILES = 14  # of a wing: one question, a dozen doors at most

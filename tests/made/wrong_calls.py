@@ -13,9 +13,9 @@ from typing import Any
 import workbench as wb
 from widgets import explore
 from workbench.bench import Workbench
+from workbench.circuits.depth.heads import head_effects
+from workbench.circuits.depth.layers import rank_layers
 from workbench.circuits.evidence.sets import FeatureSets
-from workbench.circuits.graph.heads import head_effects
-from workbench.circuits.graph.layers import rank_layers
 
 PROMPT = "Fact: The capital of the state where Kobe Bryant played basketball is"
 ANSWER = " Sacramento"

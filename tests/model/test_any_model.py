@@ -9,7 +9,7 @@ import transformers
 from made_models import GROUPED, SIZES, random_hf_model, random_sae
 
 from workbench.bench import Workbench
-from workbench.circuits.graph.heads import head_effects
+from workbench.circuits.depth.heads import head_effects
 from workbench.circuits.intervene import clamp
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
@@ -17,7 +17,7 @@ from workbench.circuits.ranking.attribution import attribute
 from workbench.model.hooks import check_sae, last_logits
 from workbench.model.model import load_model
 from workbench.model.points import HookPointError, installed, obeyed
-from workbench.model.replay import Replay
+from workbench.replay.replay import Replay
 
 METRIC = logit_diff(5, 7)
 PAD = dict(pad_token_id=1)

@@ -12,7 +12,7 @@ from workbench.circuits.steering.generation import Decoding, generate
 from workbench.circuits.steering.steering import steer
 from workbench.model.cache import SPELLINGS, kv_cache
 from workbench.model.model import load_model
-from workbench.model.replay import Replay
+from workbench.replay.replay import Replay
 
 SHORT = Decoding(max_new_tokens=4, progress=False)
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widgets.html.rows import Rows
 from widgets.marks import visible
+from widgets.rows import Rows
 
 ORDERS = ("activation", "attribution", "effect")
 N_EXAMPLES, N_AROUND = 8, 12  # examples shown, and tokens to either side of the strongest

@@ -1,7 +1,7 @@
 """Where the heads look that carry the selected feature's effect to the answer: CircuitsVis' attention patterns, and a table beside them.
 
     pane = AttentionPane(bench, prompt="…", answer=" Sacramento", baseline=" Albany", feature=574)
-    pane.run().wait(); pane.heads                           the HeadEffects (workbench/circuits/graph/heads.py says what is measured)
+    pane.run().wait(); pane.heads                           the HeadEffects (workbench/circuits/depth/heads.py says what is measured)
 
 CircuitsVis is loaded from the installed package, by the first such view of a page, never from the network. It is given tokens with
 whitespace and control characters made visible, which it enters as text.
@@ -19,7 +19,7 @@ from widgets.html.heads import heads_html
 from widgets.marks import FAINT, visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
-from workbench.circuits.graph.heads import HeadEffects, head_effects
+from workbench.circuits.depth.heads import HeadEffects, head_effects
 from workbench.circuits.metrics import logit_diff
 from workbench.model.hooks import last_logits
 from workbench.model.tokens import to_str_tokens, to_tokens

@@ -17,8 +17,8 @@ import traitlets
 
 from widgets.html.ranking import ORDERS, STATIC, detail_html, page_rows, rows_html
 from widgets.html.ranking_data import digits_of, feature_detail, picture, plain, question_of
-from widgets.html.rows import QueryError, Rows
 from widgets.panes.pane import Pane, module, style
+from widgets.rows import QueryError, Rows
 
 PAIR_COLUMNS = (("feature", "integer"), ("label", "text"), ("token", "token"), ("pos", "integer"))
 SUMMED_COLUMNS = (("feature", "integer"), ("label", "text"), ("n_pos", "integer"))

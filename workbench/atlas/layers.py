@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.model.tail import place
+from workbench.model.points import place
 from workbench.sae.sae import SAE
 
 WEIGHTS = Path(__file__).parent / "weights"

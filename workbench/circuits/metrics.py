@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model.reading import Columns
 from workbench.model.tokens import answer_token, to_str_tokens
+from workbench.replay.reading import Columns
 from workbench.shapes import LastLogits, Rows
 
 if TYPE_CHECKING:

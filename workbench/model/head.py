@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import accepted, check_hook_name, seen
-from workbench.model.points import check_point, installed
-from workbench.model.tail import place
+from workbench.model.points import check_point, installed, place
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:

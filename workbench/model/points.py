@@ -5,6 +5,7 @@ instead of one vector a token, and, on OPT, GPT-J and GPT-Neo, attention that is
 there. Whoever reads or intervenes asks here first; an edit that is not obeyed would count as no effect.
 """
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -182,3 +183,14 @@ def _instead(model: "TransformerBridge", hook_name: str) -> str:
         if name in model.hook_dict and point(model, name).width is not None and obeyed(model, name):
             return f"; {name} serves"
     return ""
+
+
+def place(hook_name: str) -> tuple[int, bool]:
+    """(first block to run, is the hook inside it?); (-1, False) for a hook outside the blocks."""
+    match = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook_name)
+    if match is None:
+        return -1, False
+    layer, point = int(match[1]), match[2]
+    if point in ("hook_resid_post", "hook_out"):
+        return layer + 1, False
+    return layer, point not in ("hook_resid_pre", "hook_in")

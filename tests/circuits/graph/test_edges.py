@@ -9,11 +9,11 @@ from workbench.circuits.graph.attributed import attribute_edges
 from workbench.circuits.graph.edges import measure_edges
 from workbench.circuits.graph.places import ERROR, Place, read_places, read_tokens
 from workbench.circuits.metrics import logit_diff, resolve
-from workbench.model.between import STREAM, Between
 from workbench.model.hooks import hooked
-from workbench.model.jacobian import Jacobian
-from workbench.model.replay import WAYS
 from workbench.model.tokens import is_start_token, to_tokens
+from workbench.replay.between import STREAM, Between
+from workbench.replay.jacobian import Jacobian
+from workbench.replay.replay import WAYS
 
 
 def read(model, way: str = "prefix", places=PLACES, **options) -> tuple[Between, list[Place]]:

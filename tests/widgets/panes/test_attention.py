@@ -9,7 +9,7 @@ from made_models import random_sae
 from widgets import AttentionPane
 from widgets.panes.attention import bundle_text
 from workbench.bench import Workbench
-from workbench.circuits.graph.heads import head_effects
+from workbench.circuits.depth.heads import head_effects
 from workbench.circuits.metrics import logit_diff
 
 PROMPT = "the cat sat on the mat"

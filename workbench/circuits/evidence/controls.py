@@ -27,8 +27,8 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import effects_of
 from workbench.circuits.ranking.attribution import Attribution, attribute, gradient_at, integrate
 from workbench.model.model import BAR_DELAY
-from workbench.model.replay import Replay
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
+from workbench.replay.replay import Replay
 from workbench.shapes import RowIndex, Rows, Tokens
 
 KINDS = ("feature", "like activation", "random direction", "error", "neuron")

@@ -25,8 +25,8 @@ from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric, resolve
 from workbench.model.hooks import check_sae
 from workbench.model.model import BAR_DELAY
-from workbench.model.replay import Replay
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
+from workbench.replay.replay import Replay
 from workbench.shapes import Rows
 
 OFF = ("zero", "mean")

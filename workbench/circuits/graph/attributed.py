@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.circuits.graph.places import Place
-from workbench.model.between import Between
-from workbench.model.jacobian import Jacobian
+from workbench.replay.between import Between
+from workbench.replay.jacobian import Jacobian
 
 
 def attribute_edges(between: Between, first: Place, then: Place) -> Float[Tensor, "n_sources n_targets"]:

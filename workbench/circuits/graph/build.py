@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.circuits.depth.layers import SAEs, by_layer
 from workbench.circuits.graph.attributed import attribute_edges
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.edges import Edges, measure_edges
 from workbench.circuits.graph.groups import offered_groups
-from workbench.circuits.graph.layers import SAEs, by_layer
 from workbench.circuits.graph.lens import Lens
 from workbench.circuits.graph.nodes import Names, Read, edge_table, empty_effects, node_table
 from workbench.circuits.graph.places import Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.model.between import STREAM, Between
-from workbench.model.replay import Replay
-from workbench.model.tail import place as block_of
+from workbench.model.points import place as block_of
 from workbench.model.tokens import to_str_tokens, to_tokens
+from workbench.replay.between import STREAM, Between
+from workbench.replay.replay import Replay
 
 EDGES = ("measured", "attributed", "both")
 MOST_SOURCES = 20_000  # without a limit: about a quarter of an hour on one core of GPT-2's size

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.circuits.graph.places import Place, by_position
-from workbench.model.between import Between, rows_at
+from workbench.replay.between import Between, rows_at
 from workbench.sae.architectures import select
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from workbench.circuits.graph.places import mean_entrance, three, three_columns
 from workbench.circuits.metrics import ResolvedMetric
-from workbench.model.between import STREAM
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.tokens import is_start_token
+from workbench.replay.between import STREAM
 from workbench.sae.sae import SAE
 from workbench.shapes import Tokens
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from workbench.circuits.graph.edges import Edges
 from workbench.circuits.graph.places import Logits, Place
 from workbench.circuits.metrics import ResolvedMetric
-from workbench.model.tail import place as block_of
+from workbench.model.points import place as block_of
 
 KINDS = ("feature", "error", "token", "logit")
 NODE_COLUMNS = (

@@ -21,13 +21,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import ResolvedMetric
-from workbench.model.between import STREAM
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.model import BAR_DELAY
-from workbench.model.reading import Columns
-from workbench.model.replay import Replay
 from workbench.model.tokens import is_start_token
+from workbench.replay.between import STREAM
+from workbench.replay.reading import Columns
+from workbench.replay.replay import Replay
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex, Tokens
 

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.circuits.depth.layers import SAEs, by_layer
 from workbench.circuits.graph.groups import concept
-from workbench.circuits.graph.layers import SAEs, by_layer
 from workbench.model.hooks import hooked, last_logits
-from workbench.model.tail import place as block_of
+from workbench.model.points import place as block_of
 from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
 from workbench.sae.sae import SAE, checked_feature
 

@@ -19,7 +19,7 @@ from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.circuits.ranking.attribution import active_pairs
 from workbench.model.hooks import check_sae
 from workbench.model.model import BAR_DELAY
-from workbench.model.replay import Replay
+from workbench.replay.replay import Replay
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex, Rows, Tokens
 

@@ -18,8 +18,8 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_sae, hooked, last_logits
 from workbench.model.points import check_point
-from workbench.model.precision import InFloat32
 from workbench.model.tokens import is_start_token
+from workbench.replay.precision import InFloat32
 from workbench.sae.sae import SAE
 from workbench.shapes import LastLogits, Rows, Tokens
 

@@ -18,9 +18,9 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
 from workbench.model.chat import Chat, Speaker, speakers, written
-from workbench.model.precision import precision_note
 from workbench.model.start import sae_note
 from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
+from workbench.replay.precision import precision_note
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
-from workbench.model.replay import CPU_FLOATS, CPU_TOKENS, WAYS
-from workbench.model.tail import Perturbed, Tail, _Cache, place
+from workbench.model.points import place
+from workbench.replay.replay import CPU_FLOATS, CPU_TOKENS, WAYS
+from workbench.replay.tail import Perturbed, Tail, _Cache
 from workbench.shapes import RowIndex, Tokens
 
 if TYPE_CHECKING:

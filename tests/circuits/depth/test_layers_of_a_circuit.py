@@ -7,7 +7,7 @@ import torch
 from made_bench import made_bench
 from made_models import D_SAE, random_sae
 
-from workbench.circuits.graph.layers import StepTrace, by_layer, rank_layers, trace_steps
+from workbench.circuits.depth.layers import StepTrace, by_layer, rank_layers, trace_steps
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ranking import rank
 from workbench.model.hooks import hooked

@@ -21,9 +21,9 @@ from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.memory import free_memory
 from workbench.model.points import check_obeyed, check_point, installed
-from workbench.model.precision import InFloat32
-from workbench.model.reading import Columns, Reading
-from workbench.model.tail import Perturbed, Tail
+from workbench.replay.precision import InFloat32
+from workbench.replay.reading import Columns, Reading
+from workbench.replay.tail import Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
 
 if TYPE_CHECKING:

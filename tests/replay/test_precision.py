@@ -10,9 +10,9 @@ from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model import precision
 from workbench.model.model import load_model
-from workbench.model.precision import InFloat32
+from workbench.replay import precision
+from workbench.replay.precision import InFloat32
 
 METRIC = logit_diff(5, 7)
 

@@ -9,7 +9,6 @@ measures whether it does.
 """
 
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ from torch import Tensor
 
 from workbench.model.cache import kv_cache
 from workbench.model.hooks import hooked, last_logits, seen
-from workbench.model.points import alone
-from workbench.model.reading import LastResidual
+from workbench.model.points import alone, place
+from workbench.replay.reading import LastResidual
 from workbench.shapes import RowIndex, Tokens
 
 if TYPE_CHECKING:
@@ -176,17 +175,6 @@ class Tail:
 
 
 RESIDUAL = "the residual stream"
-
-
-def place(hook_name: str) -> tuple[int, bool]:
-    """(first block to run, is the hook inside it?); (-1, False) for a hook outside the blocks."""
-    match = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook_name)
-    if match is None:
-        return -1, False
-    layer, point = int(match[1]), match[2]
-    if point in ("hook_resid_post", "hook_out"):
-        return layer + 1, False
-    return layer, point not in ("hook_resid_pre", "hook_in")
 
 
 def from_position(name: str, value: Any, start: int, n_pos: int) -> Any:

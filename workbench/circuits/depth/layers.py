@@ -22,9 +22,9 @@ from workbench.circuits.ranking.ablation import effects_of
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
 from workbench.model.hooks import check_sae
 from workbench.model.model import BAR_DELAY
-from workbench.model.replay import Replay
-from workbench.model.tail import place
+from workbench.model.points import place
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
+from workbench.replay.replay import Replay
 from workbench.sae.sae import SAE
 
 SAEs = Mapping[str, SAE] | Sequence[SAE]  # bench.layers, or any of one model

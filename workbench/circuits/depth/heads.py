@@ -22,10 +22,9 @@ from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model.hooks import hooked, last_logits, seen
-from workbench.model.points import check_obeyed
-from workbench.model.precision import InFloat32
-from workbench.model.tail import place
+from workbench.model.points import check_obeyed, place
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
+from workbench.replay.precision import InFloat32
 from workbench.shapes import Rows, Tokens
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from workbench.model.between import Between
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
-from workbench.model.tail import POS_AXIS, _Cache, _KeysKnown
+from workbench.replay.between import Between
+from workbench.replay.tail import POS_AXIS, _Cache, _KeysKnown
 
 PosU, PosV = Int[Tensor, "n_tangents"], Int[Tensor, "n_cotangents"]
 Tangents, Cotangents = Float[Tensor, "n_tangents d_first"], Float[Tensor, "n_cotangents d_then"]

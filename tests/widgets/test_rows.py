@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from widgets.html.rows import QueryError, Rows
+from widgets.rows import QueryError, Rows
 
 NAN = float("nan")
 

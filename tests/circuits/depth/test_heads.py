@@ -8,7 +8,7 @@ import torch
 from made_models import FAMILIES, random_sae
 
 from workbench.bench import Workbench
-from workbench.circuits.graph.heads import head_effects
+from workbench.circuits.depth.heads import head_effects
 from workbench.circuits.metrics import logit_diff
 from workbench.model.hooks import hooked
 from workbench.model.tokens import to_tokens

@@ -4,10 +4,12 @@ import pytest
 import torch
 from made_models import D_MODEL, FAMILIES, N_VOCAB, n_hooks
 
-from workbench.model import gemm, replay, tail
-from workbench.model.reading import Columns
-from workbench.model.replay import WAYS, Replay
-from workbench.model.tail import from_position, place
+from workbench.model import gemm
+from workbench.model.points import place
+from workbench.replay import replay, tail
+from workbench.replay.reading import Columns
+from workbench.replay.replay import WAYS, Replay
+from workbench.replay.tail import from_position
 
 HOOKS = [
     "hook_resid_pre",

@@ -1,0 +1,1 @@
+"""Through which layers and heads does the answer come?"""

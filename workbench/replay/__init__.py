@@ -1,0 +1,1 @@
+"""What follows a hook point, for many changed rows at once?"""
