@@ -32,6 +32,8 @@ TESTED = {  # package: (oldest, newest), by `make test-oldest` and `make test-ne
     "anywidget": ("0.11.0", "0.11.0"),
     "traitlets": ("5.14.0", "5.16.1"),
     "jupyterlab": ("4.4.0", "4.6.6"),
+    "nbformat": ("5.10.0", "5.11.1"),
+    "jinja2": ("3.1.0", "3.1.6"),
     "platformdirs": ("4.0.0", "4.14.8"),
     "tqdm": ("4.66.3", "4.70.1"),
     "typer": ("0.29.0", "0.29.2"),

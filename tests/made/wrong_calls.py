@@ -16,6 +16,7 @@ from workbench.bench import Workbench
 from workbench.circuits.depth.heads import head_effects
 from workbench.circuits.depth.layers import rank_layers
 from workbench.circuits.evidence.sets import FeatureSets
+from workbench.model.hooks import check_sae
 
 PROMPT = "Fact: The capital of the state where Kobe Bryant played basketball is"
 ANSWER = " Sacramento"
@@ -77,5 +78,7 @@ def said(bench: Workbench, call: Callable[[Workbench], Any]) -> str:
 
 if __name__ == "__main__":
     bench = wb.load("atlas")
+    for sae in bench.layers.values():
+        check_sae(bench.model, sae)  # what is seen of a hook point once a model, by a short pass
     bench.model.original_model.register_forward_pre_hook(lambda *_: sys.exit("the model ran"))
     print(json.dumps({name: said(bench, call) for name, (call, _) in CALLS.items()}))

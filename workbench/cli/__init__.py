@@ -5,10 +5,10 @@ transformer_lens take seconds to import, so each command imports what it needs w
 """
 
 import importlib.metadata
-import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -61,8 +61,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def is_ours(error: Exception) -> bool:
-    """Was it raised in this package's code?"""
-    return "workbench" in traceback.extract_tb(error.__traceback__)[-1].filename.split(os.sep)[-4:]
+    """Does the last call before it that is this package's or a library's belong to this package?"""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        parts = Path(frame.filename).parts
+        if {"workbench", "widgets"} & set(parts[-4:]):
+            return True
+        if "site-packages" in parts:
+            return False
+    return True
 
 
 def options(args: Sequence[str]) -> list[str]:

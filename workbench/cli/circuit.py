@@ -56,7 +56,8 @@ def circuit(
 
 
 def _bench(model: str, layers: Path | None, device: str) -> Any:
-    from workbench.bench import Workbench, load
+    from workbench.bench import Workbench
+    from workbench.benches import load
     from workbench.model.model import load_model
 
     if layers is None:

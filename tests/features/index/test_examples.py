@@ -48,11 +48,11 @@ def test_without_an_index_the_example_texts_make_the_page(with_examples: Workben
 
 def test_an_index_makes_the_same_page_and_the_model_is_not_run(bench: Workbench, with_examples: Workbench, tmp_path: Path, monkeypatch):
     index = build_index(bench.model, bench.sae, TEXTS, tmp_path, progress=False)
-    index.save_labels({3: Label("capital cities", 0.9, "a person")})
+    index.save_labels({3: Label("capital cities", 0.9, "an answer key")})
     indexed = replace(with_examples, index=index, examples=None)
     monkeypatch.setattr(type(bench.model), "forward", lambda *args, **kwargs: pytest.fail("it was run"))
     page = indexed.feature(3)
-    assert page.label == Label("capital cities", 0.9, "a person")  # before the bench's own
+    assert page.label == Label("capital cities", 0.9, "an answer key")  # before the bench's own
     assert page.table.equals(with_examples.feature(3).table)
     assert f"{index.manifest['n_tokens']:,} tokens" in repr(indexed)
 

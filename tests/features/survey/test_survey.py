@@ -40,7 +40,7 @@ def folder(model_of, saes, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("survey")
     index = build_index(model_of("gpt2"), saes, TEXTS, folder, progress=False)
     assert (index.sql("SELECT n_active FROM features")["n_active"] > 0).all()
-    index.with_sae("large").save_labels({5: Label("<b>bold</b>", 0.9, "a person")})
+    index.with_sae("large").save_labels({5: Label("<b>bold</b>", 0.9, "an answer key")})
     return folder
 
 
