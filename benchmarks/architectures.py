@@ -103,7 +103,9 @@ def without_vision_tower(architecture: str) -> Iterator[None]:
     if architecture != "Gemma3nForConditionalGeneration":
         yield
         return
-    from transformers.models.gemma3n import modeling_gemma3n
+    from transformers.models.gemma3n import modeling_gemma3n as module
+
+    modeling_gemma3n: Any = module
 
     real = modeling_gemma3n.AutoModel.from_config
     with patch.object(
@@ -128,7 +130,8 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
 
     model = load_model(folder)
     if type(hf_model) is not type(model.original_model):  # BloomModel: the class of its checkpoints that have a head
-        hf_model = type(model.original_model).from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
+        kind: Any = type(model.original_model)
+        hf_model = kind.from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
     torch.manual_seed(1)
     tokens = torch.cat([torch.zeros(1, 1, dtype=torch.long), torch.randint(2, 200, (1, N_TOKENS))], dim=1)
     hook_name = next((name for name in HOOK_NAMES if name in model.hook_dict and point(model, name).width), HOOK_NAMES[0])

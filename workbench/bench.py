@@ -116,7 +116,7 @@ class Workbench:
         feature → label; by default `layer_labels`. cancel: once set, what is left is not measured.
         """
         known = self.layer_labels if labels is None else labels
-        asked = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress)
+        asked: dict[str, Any] = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress)
         return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
 
     def swap(  # noqa: PLR0913 a notebook's call
@@ -137,7 +137,7 @@ class Workbench:
         `layer_labels`), or as {hook name: features}. source: prompts whose last token has the "on" side's activations. wanted: the token
         to follow; by default what the model says after source. pos: where; by default the last token.
         """
-        asked = dict(wanted=wanted, source=source, pos=pos, labels=self.layer_labels, seed=seed)
+        asked: dict[str, Any] = dict(wanted=wanted, source=source, pos=pos, labels=self.layer_labels, seed=seed)
         return swap(self, self.layers if saes is None else saes, prompt, off, on, **asked)
 
     def steer(  # noqa: PLR0913 a notebook's call: decoding's options are its own

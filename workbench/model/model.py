@@ -133,11 +133,13 @@ def _text_only() -> Iterator[None]:
     torchvision` in the environment it stands in, and what that brought along was another torch. Nor are the libraries of those processors
     asked for; what the model itself needs transformers says."""
     from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
-    from transformer_lens.model_bridge.sources.transformers import source
+    from transformer_lens.model_bridge.sources.transformers import source as module
+
+    source: Any = module  # it does not list what is replaced here
 
     before = source.load_modality_processor, ArchitectureAdapter._check_required_libraries
     source.load_modality_processor = lambda *_, **__: None
-    ArchitectureAdapter._check_required_libraries = lambda _: None
+    ArchitectureAdapter._check_required_libraries = lambda _: None  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:

@@ -25,8 +25,10 @@ from workbench.model.hooks import hooked, last_logits
 from workbench.replay.between import Between
 from workbench.replay.tail import POS_AXIS, _Cache, _KeysKnown
 
-PosU, PosV = Int[Tensor, "n_tangents"], Int[Tensor, "n_cotangents"]
-Tangents, Cotangents = Float[Tensor, "n_tangents d_first"], Float[Tensor, "n_cotangents d_then"]
+PosU = Int[Tensor, "n_tangents"]
+PosV = Int[Tensor, "n_cotangents"]
+Tangents = Float[Tensor, "n_tangents d_first"]
+Cotangents = Float[Tensor, "n_cotangents d_then"]
 Products = Float[Tensor, "n_tangents n_cotangents"]
 
 
@@ -142,10 +144,10 @@ class Jacobian:
                 dual = forward_ad.make_dual(x.clone(), mine.to(x.dtype))
                 with suppress(_KeysKnown):
                     self._at(p, dual, _Cache(leave), n_keys=p + 1)
-                moved = [forward_ad.unpack_dual(part).tangent for part in known[0]]
-                assert all(part is not None for part in moved), "a key or value does not depend on its token"
-            keys.append(moved[0].flatten(1))
-            values.append(moved[1].flatten(1))
+                key, value = (forward_ad.unpack_dual(part).tangent for part in known[0])
+                assert key is not None and value is not None, "a key or value does not depend on its token"
+            keys.append(key.flatten(1))
+            values.append(value.flatten(1))
         return torch.cat(keys), torch.cat(values)
 
     def _at(self, q: int, x: Tensor, cache: _Cache, n_keys: int) -> Tensor:

@@ -7,7 +7,7 @@ afterwards, a block at a time, so that the memory of one block more is needed; w
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,7 @@ class _Widened:
         if self.depth > 1:
             return
         for module in self.unit.modules() if _is_bridged(self.unit) else [self.unit]:
+            places: dict[str, Any]
             for places in (module._parameters, module._buffers):
                 for name, weight in places.items():
                     if weight is not None and weight.dtype in HALF:

@@ -186,7 +186,7 @@ def _cancelled(read: Sequence[Read], edges: str) -> list[str]:
     if edges == "attributed":
         return []
     missing = sum(int(torch.isnan(each.effects[:, 0]).sum()) for each in read)
-    missing += sum(int(torch.isnan(each.edges.change).all(1).sum()) for each in read if _has_targets(each.edges))
+    missing += sum(int(torch.isnan(each.edges.change).all(1).sum()) for each in read if each.edges is not None and _has_targets(each.edges))
     return [f"cancelled: {missing:,} rows were not measured"] if missing else []
 
 

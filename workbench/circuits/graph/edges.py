@@ -70,12 +70,15 @@ def _batch(between: Between, first: Place, then: Place, targets: Place, slopes: 
     change = y.new_zeros(len(mine), len(targets.pos))
     acts = active_acts(then.sae, y, start, targets.pos[later], targets.feature[later], then.clean)
     change[:, later] = acts[:1] - acts[1:]
-    change *= first.pos[mine, None] <= targets.pos  # what comes before a source is the clean prompt, to rounding
+    is_apart = then.sae.cfg.architecture != "batchtopk"  # there features of all positions compete, those before the source too
+    if is_apart:
+        change *= first.pos[mine, None] <= targets.pos  # what comes before a source is the clean prompt, to rounding
     rest = y.new_zeros(len(mine), len(then.clean), 3)
     rest[:, start:] = torch.einsum("npd,kpd->npk", y[:1] - y[1:], then.gradients[:, start:])
     shares = change[:, later, None] * slopes[later]
     rest.index_add_(1, targets.pos[later], shares, alpha=-1)
-    rest *= (first.pos[mine, None] <= torch.arange(len(then.clean), device=rest.device))[..., None]
+    if is_apart:
+        rest *= (first.pos[mine, None] <= torch.arange(len(then.clean), device=rest.device))[..., None]
     return change, rest
 
 

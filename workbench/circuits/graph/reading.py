@@ -31,10 +31,10 @@ def read_graph(kind: Callable[..., Any], path: str | Path) -> Any:
     nodes = nodes.drop(columns=["file_id", "probability"])
     _check_acyclic(nodes, edges, path)
     about = content["metadata"]
-    own = about.get("workbench", {}) if isinstance(about.get("workbench"), dict) else {}
+    own: dict[str, Any] = about.get("workbench", {}) if isinstance(about.get("workbench"), dict) else {}  # pyright: ignore[reportAssignmentType]
     wanted = _wanted(content, name_of)
     logits = nodes[nodes["kind"] == "logit"]
-    params = content.get("qParams") if isinstance(content.get("qParams"), dict) else {}
+    params: dict[str, Any] = content.get("qParams") if isinstance(content.get("qParams"), dict) else {}  # pyright: ignore[reportAssignmentType]
     unique = {file_id: names[0] for file_id, names in name_of.items()}
     return kind(
         nodes=nodes,
@@ -109,7 +109,7 @@ def _row(node: Any, number: int, tokens: list, path: Any) -> dict[str, Any]:
         raise ValueError(f"{path}: node {file_id!r} stands at ctx_idx {pos!r}, expected a position, 0 or more")
     layer, parts = str(node.get("layer", "0")), file_id.split("_")
     is_number = re.fullmatch(r"-?\d{1,6}", layer) is not None
-    own = node.get("workbench") if isinstance(node.get("workbench"), dict) else {}
+    own: dict[str, Any] = node.get("workbench") if isinstance(node.get("workbench"), dict) else {}  # pyright: ignore[reportAssignmentType]
     depth = int(layer) if is_number else -1
     row: dict[str, Any] = dict.fromkeys(NODE_COLUMNS, float("nan"))
     token = clean_text(tokens[pos]) if pos < len(tokens) else ""
@@ -120,10 +120,16 @@ def _row(node: Any, number: int, tokens: list, path: Any) -> dict[str, Any]:
     row["activation"], row["probability"] = _number(node.get("activation")), _number(node.get("token_prob"))
     row |= {name: _number(own.get(name)) for name in NODE_COLUMNS if name.startswith(("effect", "attribution", "slope"))}
     if kind == "logit":
-        row["token"] = clean_text(own.get("token", (re.search(r'"(.*)"', row["label"]) or [None, row["label"]])[1]))
+        row["token"] = clean_text(own.get("token", _quoted(row["label"])))
     if own.get("node"):
         row["node"], row["layer"] = clean_text(own["node"]), int(_number(own.get("layer"), depth))
     return row
+
+
+def _quoted(label: str) -> str:
+    """What stands in quotes in it; all of it where nothing does."""
+    found = re.search(r'"(.*)"', label)
+    return label if found is None else found[1]
 
 
 def _feature(node: dict[str, Any], kind: str, layer: int, parts: list[str]) -> int:
