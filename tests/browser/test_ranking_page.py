@@ -35,7 +35,7 @@ def open_page(page: Page, folder: Path, ranking=None) -> Page:
 
 
 def open_module(page: Page, folder: Path, table: RankingTable) -> Page:
-    names = "sort_by is_descending query page page_size is_summed shows feature view detail picture chosen".split()
+    names = [name for name in table.traits(sync=True) if not name.startswith("_") and name not in ("layout", "tabbable", "tooltip")]
     state = json.dumps({name: getattr(table, name) for name in names}).replace("<", "\\u003c")
     script = RankingTable._esm.replace("export default { render: named(render) };", "")
     html = MODULE_PAGE.replace("@CSS@", RankingTable._css).replace("@JS@", script).replace("@STATE@", state)
@@ -156,7 +156,7 @@ def test_the_widget_shows_the_strongest_texts_of_the_chosen_feature(page: Page, 
     expect(page.locator(".wbr-detail")).to_contain_text("Lakers players feature 9")
     expect(page.locator(".wbr-detail li")).to_have_count(2)
     strongest = page.locator(".wbr-detail li .wbr-mark").first
-    assert strongest.inner_text() == " Lakers⏎" and strongest.get_attribute("title") == "activation 4.00"
+    assert strongest.inner_text().rstrip("\n") == " Lakers⏎" and strongest.get_attribute("title") == "activation 4.00"
 
 
 def test_the_widget_asks_python_and_draws_the_answer(page: Page, tmp_path: Path):
@@ -168,7 +168,7 @@ def test_the_widget_asks_python_and_draws_the_answer(page: Page, tmp_path: Path)
     page.evaluate("view => window.answer({ view })", table.view)
     assert shown(page) == drawn(table)
     page.locator(".wbr tbody tr").nth(2).click()
-    assert page.evaluate("window.saved.at(-1)") == ["feature", table.view["rows"][2]["feature"]]
+    assert ["feature", table.view["rows"][2]["feature"]] in page.evaluate("window.saved")
 
 
 def test_jupyters_shortcuts_do_not_hear_the_widgets_keys(page: Page, tmp_path: Path):

@@ -197,7 +197,7 @@ function render({ model, el }) {
 
   // What the numbers are of; and whose rows they are, where another question is being typed.
   function drawQuestion() {
-    const { answer, baseline, metric, caveat } = model.get("question") ?? {};
+    const { answer, baseline, metric, caveat } = model.get("question");
     what.hidden = metric == null;
     if (metric == null) return;
     const other = baseline ? node("span", {}, "logit(", node("code", {}, baseline), ")") : "mean logit";
