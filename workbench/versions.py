@@ -8,7 +8,7 @@ import warnings
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-TESTED = {  # package: (oldest, newest), by `make test-oldest` and `make test-newest`; docs/versions.md shows them
+TESTED = {  # package: (oldest, newest), what `make test-oldest` and `make test-newest` install; docs/versions.md shows them
     "torch": ("2.13.0", "2.13.0"),
     "transformer-lens": ("4.3.0", "4.3.0"),
     "transformers": ("5.16.0", "5.24.0"),
