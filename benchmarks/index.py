@@ -31,7 +31,8 @@ from workbench.features.index.shards import Shard
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.model import load_model
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 N_ACTIVE, START, LENGTH = 64, "<|endoftext|>", 127
 CHUNK = 256  # tokens of the bare product at once: larger results only cost page faults

@@ -22,8 +22,9 @@ from workbench.activations.stream import ActivationStream
 from workbench.atlas.build import HOOK_NAME, SAE_SEED
 from workbench.atlas.corpus import stream
 from workbench.atlas.truth import FOUND, AnswerKey
+from workbench.sae.config import SAEConfig
 from workbench.sae.evaluate import evaluate
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.sae.training.train import train_many
 

@@ -19,11 +19,12 @@ from setting import take_turns
 from torch import Tensor, nn
 
 from workbench.model.gemm import machine_rate
-from workbench.sae.kernels.entries import fast
+from workbench.sae.config import SAEConfig
+from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.kernels.step import sparse_step
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 
 SHAPES = ["768x16384", "768x65536", "160x2048", "160x16384"]
 BATCH, N_ACTIVE, L1 = 1024, 64, 5.0

@@ -20,7 +20,8 @@ from workbench.model.gemm import machine_rate
 from workbench.model.model import load_model
 from workbench.model.tail import place
 from workbench.model.tokens import to_tokens
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 N_ACTIVE, D_SAE = 64, 24_576
 

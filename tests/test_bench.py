@@ -7,10 +7,12 @@ import pytest
 import torch
 from made_folders import HOOK, PROMPT
 
-from workbench.bench import Workbench, load
+from workbench.bench import Workbench
+from workbench.benches import load
 from workbench.circuits.metrics import logit_diff
 from workbench.features.index.examples import Examples
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 
 def made_sae(d_in: int = 16, d_sae: int = 8, hook_name: str = HOOK) -> SAE:

@@ -15,13 +15,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from workbench import atlas
     from workbench.activations.stream import ActivationStream, ActivationStreams
-    from workbench.bench import Workbench, load
+    from workbench.bench import Workbench
+    from workbench.benches import load
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.index.index import FeatureIndex, build_index
+    from workbench.sae.config import SAEConfig
     from workbench.sae.evaluate import decoder_cosine, evaluate
-    from workbench.sae.sae import SAE, SAEConfig
+    from workbench.sae.sae import SAE
     from workbench.sae.scaling.plan import plan
     from workbench.sae.scaling.sweep import ScalingLaws
     from workbench.sae.training.monitor import TrainingHistory
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ActivationStream": "workbench.activations.stream",
     "ActivationStreams": "workbench.activations.stream",
-    "load": "workbench.bench",
+    "load": "workbench.benches",
     "Workbench": "workbench.bench",
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking.ranking",

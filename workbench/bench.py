@@ -1,18 +1,13 @@
 """The object that a notebook holds: a model, a sparse autoencoder that reads it, and what is known about the features.
 
-    bench = load("atlas")                                   the bundled world
-    bench = load("gpt2", sae="path/to/folder")              any model TransformerBridge boots: a hub name or a local folder
-    bench = Workbench(model=model, sae=sae)                 or the parts
+    bench = Workbench(model=model, sae=sae)                 from its parts; benches.py loads one from names
 
 What does not fit together (widths, hook names, NaN weights) is said when it is put together.
 """
 
-import difflib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -27,14 +22,15 @@ from workbench.circuits.steering.steering import Strengths, steer
 from workbench.circuits.steering.vectors import SteeringVector
 from workbench.features.index.examples import Examples
 from workbench.features.index.index import FeatureIndex
-from workbench.features.index.page import FeaturePage, FeaturePages, Label
+from workbench.features.index.page import FeaturePage, FeaturePages
+from workbench.features.index.parts import Label
 from workbench.features.search import ways
 from workbench.features.search.found import Found
+from workbench.features.search.rarity import Rarity
 from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
 from workbench.model.hooks import check_sae
-from workbench.model.model import load_model
 from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE
 
@@ -161,7 +157,12 @@ class Workbench:
 
     @property
     def _known_beside(self) -> Known:
-        return Known(self.labels, None if self.index is None else self.index.rarity)
+        return Known(self.labels, self._rarity)
+
+    @cached_property
+    def _rarity(self) -> Rarity | None:
+        """Read from the index once: 0.1 s for the atlas's."""
+        return None if self.index is None else Rarity.of(self.index)
 
     @property
     def _known(self) -> FeatureIndex:
@@ -209,35 +210,3 @@ class Workbench:
         from widgets.marks import facts_html
 
         return facts_html("Workbench", self.facts())
-
-
-def load(model: Any = "atlas", sae: SAE | str | Path | None = None, *, device: str | torch.device = "cpu") -> Workbench:
-    """A Workbench from names: load("atlas"), load("atlas", sae="16k") or load(a hub name or folder, sae=an SAE's folder).
-
-    model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object.
-    Raises ValueError or OSError, in one sentence, before anything is computed.
-    """
-    _check_device(device)
-    if isinstance(model, str) and model == "atlas":
-        from workbench import atlas
-
-        if sae is None or (isinstance(sae, str) and os.sep not in sae and not Path(sae).exists()):
-            return atlas.load(sae, device=device)
-        return Workbench(model=atlas.load(device=device).model, sae=_read(sae, device), name="atlas")
-    if sae is None:
-        near = "; did you mean 'atlas'?" if difflib.get_close_matches(str(model).lower(), ["atlas"]) else ""
-        raise ValueError(f"{model!r} needs an SAE trained on that model: name its folder (only 'atlas' brings its own){near}")
-    sae = _read(sae, device)  # before the model: cheaper, and as often what is wrong
-    name = str(model) if isinstance(model, str | Path) else ""
-    return Workbench(model=load_model(model, device=device), sae=sae, name=name)
-
-
-def _read(sae: SAE | str | Path, device: str | torch.device) -> SAE:
-    return sae if isinstance(sae, SAE) else SAE.load(sae, device)
-
-
-def _check_device(device: str | torch.device) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"cannot compute on device {str(device)!r}: {str(error).splitlines()[0]}") from None

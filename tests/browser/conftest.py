@@ -19,7 +19,7 @@ def chromium() -> Iterator[Browser]:
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("no Chromium: in CI the browser tests must run (.ci/run installs it)")
-        pytest.skip("no Chromium here: apt install chromium to run the browser tests")
+        pytest.skip("no Chromium here: sudo apt install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

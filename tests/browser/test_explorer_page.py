@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from widgets import explore
 from workbench.bench import Workbench
 from workbench.features.index.index import build_index
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 
 pytestmark = pytest.mark.browser
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"

@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from widgets.html.pages import feature_page, search_page, search_row
 from widgets.marks import visible
-from workbench.features.index.page import FeaturePage, Label
+from workbench.features.index.page import FeaturePage
+from workbench.features.index.parts import Label
 
 pytestmark = pytest.mark.browser
 

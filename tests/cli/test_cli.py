@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from made_folders import PROMPT
 
-from workbench import bench, cli
+from workbench import benches, cli
 from workbench.circuits.ranking.ranking import ORDERS
 
 
@@ -112,7 +112,7 @@ def test_an_error_of_several_lines_becomes_one(monkeypatch: pytest.MonkeyPatch, 
     def fail(*args, **kwargs):
         raise OSError("first\n\n  second")
 
-    monkeypatch.setattr(bench, "load", fail)
+    monkeypatch.setattr(benches, "load", fail)
     assert cli.main(rank_args([])) == 2
     assert capsys.readouterr().err == "workbench: first second\n"
 
@@ -121,7 +121,7 @@ def test_ctrl_c_is_exit_130_without_a_traceback(monkeypatch: pytest.MonkeyPatch,
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "load", interrupt)
+    monkeypatch.setattr(benches, "load", interrupt)
     assert cli.main(rank_args([])) == 130
     assert "Traceback" not in capsys.readouterr().err
 
@@ -130,7 +130,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
     def assert_false(*args, **kwargs):
         raise AssertionError("a bug")
 
-    monkeypatch.setattr(bench, "load", assert_false)
+    monkeypatch.setattr(benches, "load", assert_false)
     with pytest.raises(AssertionError, match="a bug"):
         cli.main(rank_args([]))
 

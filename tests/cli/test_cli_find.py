@@ -8,7 +8,7 @@ from made_models import random_sae
 
 from workbench import cli
 from workbench.features.index.index import build_index
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.sae.sae import SAE
 
 

@@ -1,73 +1,66 @@
-"""Imports point only up the list of folders and of the wings in them, the way of the data; widgets/ imports workbench/, never back."""
+"""Every line has one home, and what it needs stands before it: the rules are in tests/made/house_rules.py."""
 
-import ast
 from pathlib import Path
 
 import pytest
+from house_rules import MOST_FILES, complaints
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ["shapes", "files", "model", "activations", "sae", "features", "circuits", "compare", "atlas", "bench", "cli", "__main__"]
-VIEWS = ["marks", "figures", "html", "panes"]
-WINGS = {  # in the order of the data, files that stand beside the wings included
-    "workbench": LAYERS,
-    "workbench/sae": ["architectures", "sae", "neighborhoods", "formats", "evaluation", "evaluate", "kernels", "training", "scaling"],
-    "workbench/features": ["index", "search", "labels", "survey"],
-    "workbench/circuits": ["metrics", "intervene", "ranking", "evidence", "steering", "graph"],
-    "widgets": VIEWS,
+APART = {"house", "browser", "made", "pages"}  # of no folder: the whole tree, the whole page, what tests share
+HOUSE = {  # the smallest that keeps the rules
+    "workbench/files.py": "",
+    "workbench/model/__init__.py": '"""What is a model?"""',
+    "workbench/model/model.py": "from workbench import files",
+    "workbench/features/__init__.py": '"""What is a feature?"""',
+    "workbench/features/index/__init__.py": '"""When is it active?"""',
+    "workbench/features/index/index.py": "def page():\n    from widgets.html import card",
+    "workbench/features/search/__init__.py": '"""Which one is it?"""',
+    "workbench/features/search/search.py": "from workbench.features.index.index import page",
+    "workbench/features/search/ways.py": "from workbench.features.search.search import page",
+    "widgets/html/__init__.py": '"""How does it look?"""',
+    "widgets/html/card.py": "from workbench.files import write_text",
 }
-MOST_FILES = 14  # of a wing: one question, a dozen doors at most
-PURE = ("widgets.marks", "widgets.figures", "widgets.html")  # rows in, str or Figure out: how a result object shows itself
-LAZY = {("workbench.atlas", "workbench.bench")}  # atlas.load() gives the object that a notebook holds
-LAZY |= {("workbench.sae.sae", "workbench.sae.formats")}  # SAE.load reads what any library wrote
-FILES = [path.relative_to(ROOT) for package in ("workbench", "widgets") for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """(module, is it imported inside a function?), relative imports refused: they would hide the layer."""
-    found = []
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.Import):
-            found += [(alias.name, node.col_offset > 0) for alias in node.names]
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}:{node.lineno} imports relatively"
-            found += [(f"{node.module}.{alias.name}", node.col_offset > 0) for alias in node.names]
-    return [(name, is_lazy) for name, is_lazy in found if name.split(".")[0] in ("workbench", "widgets")]
+def test_the_house_keeps_its_rules():
+    assert not complaints(ROOT)
 
 
-def is_below(module: str, packages: tuple[str, ...]) -> bool:
-    return any(f"{module}.".startswith(f"{package}.") for package in packages)
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        ({"workbench/model/model.py": "from workbench.features.index import index"}, "workbench/model imports features, which comes after"),
+        ({"workbench/model/model.py": "def late():\n    import workbench.features"}, "workbench/model imports features, which comes after"),
+        (
+            {"workbench/features/index/index.py": "from workbench.features.search import search"},
+            "features/index imports search, which comes",
+        ),
+        ({"workbench/features/search/ways.py": "from .search import page"}, "imports relatively"),
+        ({"workbench/helpers.py": "from workbench import files"}, "workbench has no place for 'helpers'"),
+        ({f"workbench/model/part_{i}.py": "" for i in range(MOST_FILES - 1)}, f"workbench/model has {MOST_FILES + 1} files"),
+        ({"workbench/features/search/__init__.py": '"""Searches."""'}, "features/search/__init__.py does not say in its first line which"),
+        ({"workbench/features/search/__init__.py": ""}, "features/search/__init__.py does not say in its first line which"),
+        ({"widgets/html/card.py": "from workbench.model.model import load"}, "needs of workbench its files only"),
+        ({"workbench/model/model.py": "from widgets.html import card"}, "only widgets import workbench"),
+        ({"workbench/features/search/search.py": "from workbench.features.search.ways import page"}, "a circle of files"),
+        ({"workbench/features/search/search.py": "def late():\n    from workbench.features.search import ways"}, "a circle of files"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_each_rule_catches_what_breaks_it(broken: dict[str, str], complaint: str, tmp_path: Path):
+    """And nothing is said of the house before."""
+    for name, text in HOUSE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert not complaints(tmp_path)
+    for name, text in broken.items():
+        (tmp_path / name).write_text(text)
+    found = complaints(tmp_path)
+    assert any(complaint in each for each in found), found
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_imports_point_up_the_list(path: Path):
-    package, own = path.parts[0], ".".join(path.with_suffix("").parts)
-    if len(path.parts) == 2 and path.name == "__init__.py":  # a package's root hands out names of every layer
-        return
-    for module, is_lazy in imports(path):
-        if is_lazy and any(is_below(own, (a,)) and is_below(module, (b,)) for a, b in LAZY):
-            continue
-        if not module.startswith(f"{package}."):
-            assert package == "widgets" or (is_lazy and is_below(module, PURE)), f"{path} imports {module}"
-            continue
-        for folder, wings in WINGS.items():
-            inside = f"{folder.replace('/', '.')}."
-            if own.startswith(inside) and module.startswith(inside):
-                here, there = (name.removeprefix(inside).split(".")[0] for name in (own, module))
-                if here != "__init__":
-                    assert there in wings and here in wings, f"{folder} has no place for {here} or {there} in the list of its wings"
-                    assert wings.index(there) <= wings.index(here), f"{path}: {folder}/{here} imports {there}, which comes after it"
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if is_below(".".join(path.with_suffix("").parts), PURE)], ids=str)
-def test_what_results_draw_themselves_with_needs_of_workbench_its_files_only(path: Path):
-    assert not [name for name, _ in imports(path) if name.startswith("workbench") and not name.startswith("workbench.files.")]
-
-
-@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=str)
-def test_a_wing_is_small_and_says_its_question_in_one_line(folder: Path):
-    files = sorted((ROOT / folder).glob("*.py"))
-    assert len(files) <= MOST_FILES, f"{folder} has {len(files)} files"
-    if folder.parts[0] == "workbench" or folder.parts[-1] in VIEWS:
-        assert (ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())) or "").strip(), (
-            f"{folder} does not say its question"
-        )
+def test_tests_stand_where_what_they_test_stands():
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        folder = path.parent.relative_to(ROOT / "tests")
+        if folder.parts and folder.parts[0] not in APART:
+            assert (ROOT / "workbench" / folder).is_dir() or (ROOT / folder).is_dir(), f"{path} tests a folder that is not there"

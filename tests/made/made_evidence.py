@@ -3,7 +3,7 @@
 from made_models import random_sae
 
 from workbench.activations.stream import harvest, padded
-from workbench.features.index.examples import Example
+from workbench.features.index.parts import Example
 from workbench.features.labels.meanings import Evidence
 from workbench.sae.sae import SAE
 

@@ -3,7 +3,8 @@
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen3Config
 
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 TEXT = "the cat sat on the mat and the dog ran to the cat"
 D_MODEL, D_SAE, N_LAYERS, N_CTX, N_VOCAB = 32, 64, 4, 64, 300

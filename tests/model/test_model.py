@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from workbench.model.hooks import check_hook_name, check_sae, last_logits
 from workbench.model.model import load_model
 from workbench.model.tokens import answer_token, is_start_token, to_str_tokens, to_tokens
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 
 def test_a_folder_loads_with_the_checkpoints_own_logits(model, tokens):

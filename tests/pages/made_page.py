@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from workbench.features.index.examples import Example
-from workbench.features.index.page import FeaturePage, Interval, Label, Neighbor, TokenLogit
+from workbench.features.index.page import FeaturePage
+from workbench.features.index.parts import Example, Interval, Label, Neighbor, TokenLogit
 
 HOSTILE = [
     "</td>",

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from workbench.sae.architectures import BANDWIDTH, batch_topk, is_over, jumprelu, relu, select, topk
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels.objective import AUXK_SHARE, auxk_step, plain_step
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 
 D_IN, D_SAE = 5, 8
 PRE_ACTS = torch.tensor([[3.0, -1.0, 2.0, 1.0], [0.5, 0.4, -2.0, 0.3]])

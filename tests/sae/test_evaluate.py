@@ -10,9 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from workbench.activations.stream import harvest
 from workbench.model.tokens import to_tokens
+from workbench.sae.config import SAEConfig
 from workbench.sae.evaluate import decoder_cosine, evaluate
 from workbench.sae.evaluation import Evaluation, Losses
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 
 HOOK = "blocks.1.hook_resid_pre"
 TEXTS = ["the cat sat", "the dog ran to the mat and the cat sat on the dog", "and the cat", "the mat"] * 5

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from workbench.sae import sae as sae_module
-from workbench.sae.sae import SAE, SAEConfig, SAEError
+from workbench.sae.config import SAEConfig, SAEError
+from workbench.sae.sae import SAE
 
 HOOK = "blocks.1.hook_resid_pre"
 

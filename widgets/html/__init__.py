@@ -1,1 +1,1 @@
-"""Rows → HTML."""
+"""How does a result look as a page? Rows → HTML; nothing here knows a model."""

@@ -1,1 +1,1 @@
-"""What lives on the screen: traits are its state."""
+"""What lives on the screen, and what does a click compute? Traits are the state."""

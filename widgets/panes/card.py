@@ -19,7 +19,7 @@ from widgets.html.card import card_html, intervals_html
 from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.tokens import to_str_tokens, to_tokens
 

@@ -1,4 +1,6 @@
-"""The atlas: a bundled small world with an answer key. Its model was trained on generated texts in which every token's concepts are known.
+"""Is it right, where the truth is known? The atlas: a bundled small world with an answer key.
+
+Its model was trained on generated texts in which every token's concepts are known.
 
 bench = atlas.load()                      model, SAEs, labels from the answer key: a Workbench
 atlas.questions(held_out=True)            questions that need several steps, with the steps
@@ -7,8 +9,6 @@ atlas.concepts(text)                      what is in play at each token of such 
 atlas.features_of(concepts)               the features that mean a concept, at every layer
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from tokenizers import Tokenizer
 
@@ -16,12 +16,10 @@ from workbench.atlas.corpus import texts
 from workbench.atlas.layers import WEIGHTS, Layers, features_of, layer_labels
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.text import Text
+from workbench.bench import Workbench
 from workbench.features.index.index import FeatureIndex
 from workbench.model.model import load_model
 from workbench.sae.sae import SAE
-
-if TYPE_CHECKING:
-    from workbench.bench import Workbench
 
 __all__ = ["Question", "Text", "concepts", "features_of", "layer_labels", "load", "questions", "texts"]
 DEFAULT_SAE = "2k"
@@ -41,13 +39,11 @@ def concepts(text: str) -> list[frozenset[str]]:
     return text.concepts_at([end for _, end in encoding.offsets])
 
 
-def load(sae: str | None = None, device: str | torch.device = "cpu") -> "Workbench":
+def load(sae: str | None = None, device: str | torch.device = "cpu") -> Workbench:
     """The bundled model with its SAEs, the features' labels and their top examples: a Workbench, in seconds and offline.
 
     sae: the width that is looked through, one of `bench.saes`; by default the one whose features name the steps of questions best.
     """
-    from workbench.bench import Workbench
-
     names = sorted((path.name.removeprefix("sae_") for path in WEIGHTS.glob("sae_*")), key=_width)
     sae = sae or DEFAULT_SAE
     if sae not in names:

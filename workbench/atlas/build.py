@@ -22,11 +22,12 @@ from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
 from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.features.index.index import build_index
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.features.survey.mapping import feature_map
 from workbench.files import checked_folder
 from workbench.model.model import load_model
-from workbench.sae.sae import SAE, WEIGHTS_FILE
+from workbench.sae.config import WEIGHTS_FILE
+from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig, train, train_many
 
 HOOK_NAME = "blocks.3.hook_resid_pre"

@@ -1,1 +1,1 @@
-"""Act: what features do to the model's answer."""
+"""What do features do to the model's answer?"""

@@ -1,4 +1,4 @@
-"""The notebook's verbs from a shell; a module for each group of commands.
+"""How is what a notebook does said from a shell? A module for each group of commands.
 
 Exit status 0; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress to stderr. torch and
 transformer_lens take seconds to import, so each command imports what it needs when it runs.

@@ -38,7 +38,7 @@ def rank(
     """Rank the features behind an answer: by measured effect, attribution or activation."""
     if html is not None:
         checked_file(html)
-    from workbench.bench import load
+    from workbench.benches import load
     from workbench.circuits.metrics import logit_diff
 
     ranking = load(model, sae, device=device).rank(prompt, logit_diff(answer, baseline), ablate=ablate)
@@ -111,7 +111,7 @@ def steer(
     """Let the model write while features are clamped to strength × their largest activation; the unsteered text beside it."""
     strengths = dict(map(_numbers, feature))
     known = {key: values[0] for key, values in map(_numbers, max_act)}
-    from workbench.bench import load
+    from workbench.benches import load
 
     steering = load(model, sae, device=device).steer(
         prompt, strengths, max_new_tokens, temperature=temperature, n_samples=samples, seed=seed, tokens=token, max_act=known

@@ -89,7 +89,7 @@ def evaluate(
     if model != "atlas" and not (sae and texts):
         raise ValueError(f"--model {model} needs an SAE and --texts (only the atlas brings its own)")
     from workbench.activations.texts import read_texts
-    from workbench.bench import load
+    from workbench.benches import load
     from workbench.sae.evaluate import decoder_cosine
     from workbench.sae.evaluate import evaluate as measure
     from workbench.sae.sae import SAE
@@ -139,7 +139,8 @@ def convert(
     centers_input: Annotated[bool | None, typer.Option(help="It was trained on a model whose weights were centered.")] = None,
 ) -> None:
     """Write an SAE of any library as SAELens' folder, reading raw activations and giving raw ones."""
-    from workbench.sae.sae import CFG_FILE, SAE
+    from workbench.sae.config import CFG_FILE
+    from workbench.sae.sae import SAE
 
     if (out / CFG_FILE).exists():
         raise ValueError(f"{out} already holds an SAE: name another folder")

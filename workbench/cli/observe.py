@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
     from workbench.bench import Workbench
-    from workbench.features.index.page import Label
+    from workbench.features.index.parts import Label
     from workbench.features.search.found import Found
     from workbench.sae.sae import SAE
 
@@ -73,7 +73,7 @@ def find(
         raise ValueError(f"--token {token!r} is of one prompt, and without others; there are {len(prompts) + len(without)}")
     if html is not None:
         checked_file(html)
-    from workbench.bench import load
+    from workbench.benches import load
 
     bench = load(model, sae, device=device)
     if index is not None:

@@ -1,1 +1,1 @@
-"""Observe: what each feature is. Nothing here imports circuits/: a feature's page opens without the model."""
+"""What is each feature: active on what, meaning what? Nothing here imports circuits/: a page opens without the model."""

@@ -1,1 +1,1 @@
-"""Learn: sparse autoencoders, and how they are stored and trained."""
+"""What is a dictionary of features, and how well does it read a model?"""

@@ -18,6 +18,8 @@ from workbench.shapes import FeatureActs
 
 Threshold = Float[Tensor, "d_sae"]
 
+ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")  # SAELens' names
+
 # Width of the window around a threshold in which its gradient is estimated, in units of E‖x‖² = d_in (the January 2025 update's choice).
 BANDWIDTH = 2.0
 
@@ -36,7 +38,7 @@ def select(architecture: str, pre_acts: FeatureActs, *, k: int | None = None, th
         case "jumprelu":
             assert threshold is not None
             return jumprelu(pre_acts, threshold)
-    raise ValueError(f"architecture {architecture!r} is unknown; there is standard, topk, batchtopk, jumprelu")
+    raise ValueError(f"architecture {architecture!r} is unknown; there is {', '.join(ARCHITECTURES)}")
 
 
 def relu(pre_acts: FeatureActs) -> FeatureActs:

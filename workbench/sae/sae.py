@@ -12,7 +12,6 @@ On disk an SAE is SAELens' folder: cfg.json and sae_weights.safetensors. formats
 
 import hashlib
 import json
-from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -23,37 +22,12 @@ from torch import nn
 
 from workbench.files import write_whole
 from workbench.sae.architectures import select
+from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, SAEConfig, SAEError
+from workbench.sae.formats.read import read
 from workbench.shapes import Activations, FeatureActs
 
-CFG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
 SAELENS_VERSION = "6.0.0"  # of the folder's format; without it SAELens takes cfg.json for its older, flat one and finds no hook_name
-ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")
 EQUAL_NORMS = 0.01  # relative spread; norms of unit rows that were stored in 16 bits differ by a tenth of this
-
-
-class SAEError(ValueError):
-    """An SAE that cannot be used: a missing or truncated file, wrong widths, NaN weights."""
-
-
-@dataclass(frozen=True)
-class SAEConfig:
-    d_in: int
-    d_sae: int
-    hook_name: str  # where in the model x comes from, such as "blocks.3.hook_resid_pre"
-    model_name: str = ""
-    architecture: str = "standard"  # SAELens' names: "standard" is ReLU + L1
-    k: int | None = None  # topk, batchtopk: active features per token
-    centers_input: bool = False  # subtract x's mean over d_in first: the SAE was trained on a model whose weights were centered
-    metadata: dict[str, Any] = field(default_factory=dict)  # whatever else is known: how it was trained, max_act, …
-
-    def __post_init__(self):
-        if self.architecture not in ARCHITECTURES:
-            raise SAEError(f"architecture {self.architecture!r} is unknown; there is {', '.join(ARCHITECTURES)}")
-        takes_k = self.architecture in ("topk", "batchtopk")
-        if takes_k and (self.k is None or not 1 <= self.k <= self.d_sae):
-            raise SAEError(f"a {self.architecture} SAE of {self.d_sae:,} features needs k from 1 to {self.d_sae:,}, not {self.k}")
-        if self.k is not None and not takes_k:
-            raise SAEError(f"k={self.k} belongs to topk and batchtopk SAEs, this one is {self.architecture}")
 
 
 class SAE(nn.Module):
@@ -159,9 +133,7 @@ class SAE(nn.Module):
         hook_name, model_name, centers_input and scale (training multiplied x by it) say what a file leaves out, and win over what it says.
         A path that exists never touches the network. Raises SAEError, saying which file is wrong and how.
         """
-        from workbench.sae.formats.read import read
-
-        return read(source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
+        return read(cls, source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
 
 
 def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:

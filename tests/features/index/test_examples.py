@@ -11,8 +11,10 @@ from made_page import made_page
 from workbench.bench import Workbench
 from workbench.features.index.examples import Examples
 from workbench.features.index.index import build_index
-from workbench.features.index.page import FeaturePages, Label
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.features.index.page import FeaturePages
+from workbench.features.index.parts import Label
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 TEXTS = [PROMPT, "Fact: the state of Kobe Bryant", "The capital of the state is Sacramento", "Albany is the capital where Kobe played"]
 

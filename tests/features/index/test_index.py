@@ -15,8 +15,9 @@ from made_models import random_sae
 from workbench.features.index import collect as collecting
 from workbench.features.index import finish as finishing
 from workbench.features.index.index import FeatureIndex, build_index
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.features.index.windows import AFTER, BEFORE, N_BINS, N_TOP, interval_of
+from workbench.features.search.rarity import Rarity
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +124,8 @@ def test_threads_that_read_at_once_get_what_one_gets(index: FeatureIndex):
 
 def test_peaks_of_the_texts_drawn_equal_the_dense_computation(index: FeatureIndex, dense: list[np.ndarray]):
     """All of them here, to an interval; an activation can lie within rounding of its edge."""
-    expected = np.stack([interval_of(acts.max(0), index.rarity.max_act) for acts in dense])
-    found = index.rarity.by_text.toarray()
+    expected = np.stack([interval_of(acts.max(0), Rarity.of(index).max_act) for acts in dense])
+    found = Rarity.of(index).by_text.toarray()
     assert found.shape == (len(TEXTS), 64) and np.abs(found - expected).max() <= 1 and (found != expected).sum() <= 4
 
 
@@ -132,10 +133,10 @@ def test_of_a_larger_corpus_texts_are_drawn(index: FeatureIndex, model, saes, tm
     """The same ones however it is cut up."""
     for module in (collecting, finishing):
         monkeypatch.setattr(module, "PEAK_TOKENS", 300)
-    some = build_index(model, saes, TEXTS, tmp_path / "one", progress=False).rarity.by_text
-    of_shards = build_index(model, saes, TEXTS, tmp_path / "many", shard=300, progress=False).rarity.by_text
+    some = Rarity.of(build_index(model, saes, TEXTS, tmp_path / "one", progress=False)).by_text
+    of_shards = Rarity.of(build_index(model, saes, TEXTS, tmp_path / "many", shard=300, progress=False)).by_text
     assert (some != of_shards).nnz == 0
-    every = {tuple(row) for row in index.rarity.by_text.toarray().tolist()}
+    every = {tuple(row) for row in Rarity.of(index).by_text.toarray().tolist()}
     assert 5 < some.shape[0] < len(TEXTS) / 2 and {tuple(row) for row in some.toarray().tolist()} <= every
 
 
@@ -147,7 +148,7 @@ def test_sql_reaches_every_table(index: FeatureIndex):
     tokens = index.sql("SELECT str_token FROM (SELECT unnest(tokens) AS token FROM texts) JOIN vocabulary USING (token)")["str_token"]
     assert set(WORDS) <= set(tokens.str.strip())
     peaks = index.sql("SELECT len(texts) AS n FROM peaks WHERE sae = 'wide' ORDER BY feature")["n"]
-    assert peaks.tolist() == index.rarity.by_text.count_nonzero(axis=0).tolist()
+    assert peaks.tolist() == Rarity.of(index).by_text.count_nonzero(axis=0).tolist()
 
 
 def test_labels_are_kept_and_shown_with_their_score_and_origin(index: FeatureIndex, model, saes, tmp_path: Path):

@@ -17,7 +17,8 @@ from workbench.features.index import collect as collecting
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.model.head import Head
 from workbench.model.model import load_model
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 
 def test_all_saes_of_one_pass_are_as_each_alone(index: FeatureIndex, model, saes, tmp_path: Path):

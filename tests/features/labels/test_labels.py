@@ -8,7 +8,7 @@ from made_evidence import CATS, DOGS, EVIDENCE, TEXTS, rare_sae, window
 from made_page import HOSTILE, made_example
 
 from workbench.features.index.index import FeatureIndex, build_index
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.features.labels.labels import label_features
 from workbench.features.labels.meanings import Evidence, Marked, Rule, marked, score
 from workbench.features.labels.token_labels import At, TokenLabeller

@@ -13,7 +13,9 @@ from workbench.features.index.index import build_index
 from workbench.features.search import codes as coding
 from workbench.features.search.bit_sets import all_of, bits_of, in_most, members, size, without
 from workbench.features.search.codes import encode
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.features.search.rarity import Rarity
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 POSITIVE = ["the cat sat", "the cat ran to the mat", "a cat"]
 NEGATIVE = ["the dog ran", "and the mat"]
@@ -140,7 +142,7 @@ def test_a_better_feature_that_the_filters_leave_out_is_named_with_what_lets_it_
 
 def test_rarity_counts_the_texts_that_are_at_least_as_active(bench: Workbench, tmp_path: Path):
     texts = ["the cat sat on the mat", "the dog ran to the cat", "and the mat", "to the dog and the cat"]
-    rarity, features = build_index(bench.model, bench.sae, texts, tmp_path, progress=False).rarity, np.arange(64)
+    rarity, features = Rarity.of(build_index(bench.model, bench.sae, texts, tmp_path, progress=False)), np.arange(64)
     peaks = np.stack([dense(bench, text).amax(0).numpy() for text in texts])
     for share in (0.9, 0.5, 0.2, 0.07):
         level = np.stack([peaks.max(0) * share, np.zeros(64)], axis=1).astype(np.float32)

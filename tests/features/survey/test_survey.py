@@ -8,11 +8,12 @@ from made_models import random_sae
 
 from workbench.bench import Workbench
 from workbench.features.index.index import FeatureIndex, build_index
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Label
 from workbench.features.survey import mapping
 from workbench.features.survey.mapping import feature_map
 from workbench.features.survey.splitting import splitting
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 TEXTS = ["the cat sat on the mat", "the dog ran to the cat", "and the mat on the dog"]
 

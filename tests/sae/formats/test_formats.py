@@ -12,9 +12,10 @@ import torch
 from foreign_saes import D_IN, EVERY, HOOK, LLAMA_CFG, Case, Parts, dictionary, llama_scope, saelens_6, sparsify
 from safetensors.torch import load_file, save_file
 
+from workbench.sae.config import SAEError
 from workbench.sae.formats.layouts import Foreign
 from workbench.sae.formats.read import assemble
-from workbench.sae.sae import SAE, SAEError
+from workbench.sae.sae import SAE
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_subtracting_b_dec_costs_no_more_than_one_rounding_of_b_enc():
     rng = torch.Generator().manual_seed(6)
     W_enc, b_dec = torch.randn(4096, 16, generator=rng), 50 + torch.randn(4096, generator=rng)
     weights = {"W_enc": W_enc, "b_enc": torch.zeros(16), "W_dec": torch.eye(16, 4096), "b_dec": b_dec}
-    sae = assemble(Foreign("made", weights, hook_name=HOOK, subtracts_b_dec=True), Path("made"))
+    sae = assemble(SAE, Foreign("made", weights, hook_name=HOOK, subtracts_b_dec=True), Path("made"))
     exact = -(b_dec.double() @ W_enc.double())
     assert ((sae.b_enc - exact) / exact).abs().max() < 6e-8
     assert ((b_dec @ W_enc + exact) / exact).abs().max() > 1e-7, "float32 would have done"

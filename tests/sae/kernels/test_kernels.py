@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench.sae.architectures import BANDWIDTH
+from workbench.sae.architectures import ARCHITECTURES, BANDWIDTH
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels import entries, proposal
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries
+from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.kernels.step import sparse_step, step
-from workbench.sae.sae import ARCHITECTURES, SAE, SAEConfig
+from workbench.sae.sae import SAE
 
 D_IN, D_SAE, N_ROWS, K, L1 = 48, 320, 33, 6, 5.0
 ALIVE = {"ordinary": 0.0, "all dead": -1000.0, "all alive": 1000.0}  # added to every bias
@@ -255,7 +257,7 @@ def test_triton_kernels_are_the_compiled_loops():
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}, check=True)
 
 
-@pytest.mark.parametrize("form", [entries, entries.fast("cpu")], ids=["plain torch", "compiled loops"])
+@pytest.mark.parametrize("form", [entries, fast("cpu")], ids=["plain torch", "compiled loops"])
 def test_products_with_few_entries_are_dense_products(form):
     torch.manual_seed(0)
     mask = torch.rand(20, 12) < 0.3  # (features, rows)

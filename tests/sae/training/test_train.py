@@ -8,7 +8,8 @@ import pytest
 import torch
 from made_stream import D_IN, D_SAE, Planted, PlantedMany
 
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 from workbench.sae.training.learner import Learner, Source
 from workbench.sae.training.monitor import TrainingHistory, is_notebook
 from workbench.sae.training.recipe import ROWS_AT_ONCE, initialize

@@ -8,7 +8,7 @@ from made_page import ARABIC, HOSTILE, made_example, made_page
 
 from widgets.html.card import card_html, cards_html, examples_html
 from widgets.html.pages import feature_page, search_page, search_row
-from workbench.features.index.page import Correlate, Interval, Label
+from workbench.features.index.parts import Correlate, Interval, Label
 
 
 def text_of(markup: str) -> str:

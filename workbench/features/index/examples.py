@@ -1,33 +1,16 @@
-"""A feature's examples: the places in texts where it is active, with its activation at every token around."""
+"""A feature's examples where there is no index: the texts are read at the first call."""
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.index.parts import Example
 from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-    from workbench.features.index.index import FeatureIndex
-
-
-@dataclass(frozen=True)
-class Example:
-    """A window of a text. The start token is left out."""
-
-    str_tokens: list[str]
-    activations: list[float]  # the feature's, one a token
-    peak: int  # which of the tokens it is shown for
-    text: int  # the text's place in the corpus
-    is_cut: tuple[bool, bool]  # does the text go on before, after?
-    first: int = 0  # the window's first token, counted from where the text begins, or the part of it that the model read at once
-
-    @property
-    def activation(self) -> float:
-        return self.activations[self.peak]
 
 
 class Examples:
@@ -38,9 +21,7 @@ class Examples:
         self.model, self.sae, self.texts = model, sae, texts
 
     @cached_property
-    def index(self) -> "FeatureIndex":
-        from workbench.features.index.index import build_index
-
+    def index(self) -> FeatureIndex:
         self._folder = tempfile.TemporaryDirectory(prefix="workbench-examples-")
         return build_index(self.model, self.sae, self.texts, self._folder.name, progress=False)
 

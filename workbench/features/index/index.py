@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.index.examples import Example
-from workbench.features.index.page import Correlate, FeaturePage, FeaturePages, Label, Neighbor
+from workbench.features.index.page import FeaturePage, FeaturePages
+from workbench.features.index.parts import Correlate, Example, Label, Neighbor
 from workbench.features.index.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
 from workbench.features.index.tables import Tables, intervals
 from workbench.features.index.windows import TOP, bin_width
-from workbench.features.search.rarity import Rarity
 from workbench.files import checked_folder, write_json, write_text
 from workbench.sae.sae import SAE, checked_feature
 
@@ -206,11 +205,6 @@ class FeatureIndex:
         kept = {**self._neurons, **{self._checked(i): list(some) for i, some in neurons.items()}}
         write_json(self._neuron_file, {str(i): some for i, some in kept.items()})
         self.__dict__.pop("_neurons", None)
-
-    @cached_property
-    def rarity(self) -> Rarity:
-        """How rare it is that features are as active as they are somewhere."""
-        return Rarity.of(self)
 
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""

@@ -6,50 +6,10 @@ pages = bench.features([1234, 77])       several, side by side
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import pandas as pd
 
-from workbench.features.index.examples import Example
-
-
-class Label(NamedTuple):
-    text: str
-    score: float | None = None  # how well it fits, by its origin's own measure
-    origin: str = ""  # "answer key", "token statistics", the name of a model, "a person"
-
-    def __str__(self) -> str:
-        """With its score, as tables show it."""
-        return self.text if self.score is None else f"{self.text} {self.score:.2f}"
-
-    @property
-    def is_human(self) -> bool:
-        """Such a label is replaced by a person's only."""
-        return self.origin.startswith("a person")
-
-
-class TokenLogit(NamedTuple):
-    token: str
-    logit: float
-
-
-class Neighbor(NamedTuple):
-    feature: int
-    cosine: float  # of the decoder directions
-    label: str
-
-
-class Correlate(NamedTuple):
-    neuron: str  # "blocks.2.mlp 113"
-    correlation: float  # Pearson
-
-
-class Interval(NamedTuple):
-    low: float
-    high: float
-    n_active: int  # tokens at which the activation lies in it
-    examples: list[Example]  # drawn at random from those
-    ratings: tuple[float, ...] = ()  # share of the specificity ratings 0, 1, 2, 3, where measured
+from workbench.features.index.parts import Correlate, Example, Interval, Label, Neighbor, TokenLogit
 
 
 @dataclass(frozen=True, repr=False, eq=False)

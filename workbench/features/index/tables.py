@@ -13,8 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workbench.features.index.examples import Example
-from workbench.features.index.page import Interval, TokenLogit
+from workbench.features.index.parts import Example, Interval, TokenLogit
 from workbench.features.index.windows import AFTER, N_BINS, N_INTERVALS, PART_BITS, RANGE
 
 MOST_KEPT = 128  # features whose rows stay in memory once they are read, 50 KB each: opening a card waits for them longest

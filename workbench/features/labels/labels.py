@@ -19,9 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.index.examples import Example
 from workbench.features.index.index import FeatureIndex
-from workbench.features.index.page import Label
+from workbench.features.index.parts import Example, Label
 from workbench.features.labels.meanings import Evidence, Meaning, Scores, score
 
 N_POOL = 60  # features whose windows stand for "other texts"

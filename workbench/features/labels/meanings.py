@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from workbench.features.index.examples import Example
 from workbench.features.index.page import FeaturePage
+from workbench.features.index.parts import Example
 
 N_EXAMPLES = 12  # shown to whoever makes the claim, and as many held out; and as many of other features
 NEAR = 4  # tokens: what counts as near the activating one

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from workbench.features.index.examples import Example
+from workbench.features.index.parts import Example
 from workbench.features.labels.llm import Endpoint
 from workbench.features.labels.meanings import Evidence, Marked, marked
 

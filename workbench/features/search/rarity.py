@@ -7,19 +7,16 @@ Of the texts whose peaks the index holds, to a sixteenth of the feature's range;
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import sparse
 
+from workbench.features.index.index import FeatureIndex
 from workbench.features.index.windows import N_INTERVALS, interval_of
 from workbench.features.search.bit_sets import Bits, bits_of
 from workbench.features.search.codes import Peaks
-
-if TYPE_CHECKING:
-    from workbench.features.index.index import FeatureIndex
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +28,7 @@ class Rarity:
     by_text: sparse.csc_array  # (n_texts, d_sae): 1 to 15, the interval of each feature's peak in each text
 
     @classmethod
-    def of(cls, index: "FeatureIndex") -> "Rarity":
+    def of(cls, index: FeatureIndex) -> "Rarity":
         features = index.sql("SELECT density, max_act FROM features WHERE sae = ? ORDER BY feature", index.sae_name)
         peaks = index.sql("SELECT texts, intervals FROM peaks WHERE sae = ? ORDER BY feature", index.sae_name)
         ends = np.append(0, np.cumsum(peaks["texts"].map(len)))

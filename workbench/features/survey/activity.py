@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from workbench.activations.rows import as_batch, batches
 from workbench.features.index.collect import Entries, active, start_of
-from workbench.features.index.examples import Example
+from workbench.features.index.parts import Example
 from workbench.features.index.windows import AFTER, BEFORE
 from workbench.model.head import Head
 from workbench.sae.sae import SAE

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from workbench.activations.rows import Rows, as_batch, like_length
 from workbench.features.index.index import FeatureIndex
-from workbench.features.index.page import Correlate
+from workbench.features.index.parts import Correlate
 from workbench.features.survey.activity import Units
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head

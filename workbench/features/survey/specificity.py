@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.features.index.examples import Example
+from workbench.features.index.parts import Example
 from workbench.features.labels.meanings import NEAR
 from workbench.features.survey.activity import Activity, TaggedTexts
 

@@ -20,7 +20,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from workbench.sae.sae import CFG_FILE, WEIGHTS_FILE, SAEError
+from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, SAEError
 
 # In this order: where a folder holds several, the first one is the SAE (Gemma Scope 2 has examples.safetensors beside its weights).
 WEIGHT_FILES = (WEIGHTS_FILE, "sae.safetensors", "params.safetensors", "params.npz", "ae.pt", "final.safetensors")

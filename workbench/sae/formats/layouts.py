@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.sae.sae import ARCHITECTURES, SAEError
+from workbench.sae.architectures import ARCHITECTURES
+from workbench.sae.config import SAEError
 
 Weights = dict[str, Tensor]
 JSON = dict[str, Any]

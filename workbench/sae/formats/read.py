@@ -11,11 +11,14 @@ A format is recognized from its tensors and its JSON, never from a name: SAELens
 dictionary_learning, sparsify (layouts.py). What a file does not say, mostly the hook point, the caller gives.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from workbench.sae.config import CFG_FILE, SAEConfig, SAEError
 from workbench.sae.formats.files import SAEFiles, locate, read_tensors
 from workbench.sae.formats.layouts import (
     Foreign,
@@ -27,7 +30,6 @@ from workbench.sae.formats.layouts import (
     saelens,
     sparsify,
 )
-from workbench.sae.sae import CFG_FILE, SAE, SAEConfig, SAEError
 
 OUR_NAMES = {
     **{"w_enc": "W_enc", "w_dec": "W_dec", "encoder.weight": "W_enc", "decoder.weight": "W_dec"},
@@ -40,6 +42,7 @@ COLUMNS = 65_536  # of W_enc taken to float64 at a time
 
 
 def read(
+    kind: Callable[[SAEConfig], Any],
     source: str | Path,
     device: str | torch.device = "cpu",
     *,
@@ -47,12 +50,12 @@ def read(
     model_name: str | None = None,
     centers_input: bool | None = None,
     scale: float | None = None,
-) -> SAE:
-    """The SAE in a folder, a file or a hub repository; see SAE.load."""
+) -> Any:
+    """The SAE in a folder, a file or a hub repository; see SAE.load. kind: the class that holds it, handed in by what stands above."""
     files = locate(source)
     given = dict(hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
     given = {name: value for name, value in given.items() if value is not None}
-    return assemble(replace(recognize(read_tensors(files.weights), files), **given), files.weights).to(device)
+    return assemble(kind, replace(recognize(read_tensors(files.weights), files), **given), files.weights).to(device)
 
 
 def recognize(tensors: Weights, files: SAEFiles) -> Foreign:
@@ -77,7 +80,7 @@ def recognize(tensors: Weights, files: SAEFiles) -> Foreign:
     return saelens(weights, cfg, files.scaler, path)
 
 
-def assemble(foreign: Foreign, path: Path) -> SAE:
+def assemble(kind: Callable[[SAEConfig], Any], foreign: Foreign, path: Path) -> Any:
     """A frozen SAE in float32 with everything folded. Raises SAEError for what is missing, contradictory or not a number."""
     if "b_gate" in foreign.weights:
         foreign = _without_gate(foreign)
@@ -89,7 +92,7 @@ def assemble(foreign: Foreign, path: Path) -> SAE:
         if not getattr(foreign, name):
             raise SAEError(f"{path} ({foreign.format}) does not say its {name}: give {name}= ({example})")
     said = {name: getattr(foreign, name) for name in ("hook_name", "model_name", "architecture", "k", "centers_input", "metadata")}
-    sae = SAE(SAEConfig(d_in, d_sae, **said)).requires_grad_(False).eval()
+    sae = kind(SAEConfig(d_in, d_sae, **said)).requires_grad_(False).eval()
     for name, weight in _folded(foreign).items():
         sae.get_parameter(name).copy_(weight)
     if foreign.scale and foreign.scale != 1:

@@ -5,15 +5,11 @@
     transposed_times   out = Mᵀ @ a + scales · weights                   gradients of a weight matrix, row by row
 
 Here they are plain torch, for any device. On a CPU compiled loops take their place (cpu.py), on a CUDA device Triton kernels
-where triton is installed (cuda.py): `fast(device)` gives the ones to use. A test holds them equal.
+where triton is installed (cuda.py): `fast(device)` gives the ones to use (fast.py). A test holds them equal.
 """
 
-import sys
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -69,17 +65,3 @@ def transposed_times(entries: Entries, values: Values, a: Rows, scales: Float[Te
     at = torch.stack([entries.features, entries.rows])
     matrix = torch.sparse_coo_tensor(at, values, (entries.n_features, entries.n_rows), check_invariants=False)
     torch.mul(scales[:, None], weights, out=out).add_(matrix @ a)
-
-
-@cache
-def fast(kind: str) -> ModuleType | Any:
-    """The module whose dots, add_times and transposed_times are the fastest on a kind of device: "cpu", "cuda", …"""
-    if kind == "cpu":
-        from workbench.sae.kernels import cpu
-
-        return cpu
-    if kind == "cuda" and find_spec("triton"):
-        from workbench.sae.kernels import cuda
-
-        return cuda
-    return sys.modules[__name__]

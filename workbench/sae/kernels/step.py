@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.sae.architectures import BANDWIDTH
-from workbench.sae.kernels.entries import Entries, Rows, Values, Weights, fast
+from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
+from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import Step, itself, plain_step
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE

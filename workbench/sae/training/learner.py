@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels.objective import Step
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 from workbench.sae.training.engine import Engine, one_process
 from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.shapes import Activations

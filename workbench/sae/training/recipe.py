@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 DECODER_NORM = 0.1
 THRESHOLD = 0.1

@@ -22,11 +22,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from workbench.sae.architectures import select
+from workbench.sae.config import SAEConfig
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries
 from workbench.sae.kernels.objective import Step, auxk_step, plain_step
 from workbench.sae.kernels.proposal import propose
-from workbench.sae.sae import SAE, SAEConfig
+from workbench.sae.sae import SAE
 from workbench.sae.training.checkpoint import describe
 from workbench.sae.training.engine import Engine
 from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError

@@ -20,7 +20,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.sae.sae import CFG_FILE, SAE
+from workbench.sae.config import CFG_FILE
+from workbench.sae.sae import SAE
 from workbench.sae.training.budget import budget, free_memory, product_rate
 from workbench.sae.training.checkpoint import Checkpoint, check_same_run, describe
 from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
