@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.circuits.graph.frozen import FrozenAttention, FrozenBlock, FrozenNorm, Rows, Stream
+from workbench.circuits.direct.frozen import FrozenAttention, FrozenBlock, FrozenNorm, Rows, Stream
 from workbench.sae.transcoder import Transcoder
 
 READS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")

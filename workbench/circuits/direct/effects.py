@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.circuits.graph.flow import Flow, read_by, written
-from workbench.circuits.graph.frozen import FrozenModel, Rows, freeze
+from workbench.circuits.direct.flow import Flow, read_by, written
+from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
 from workbench.model.gemm import machine_rate
 from workbench.sae.transcoder import Transcoder
 from workbench.shapes import Tokens
