@@ -1,0 +1,1 @@
+"""Who writes what another feature reads, with everything else frozen?"""

@@ -1,0 +1,85 @@
+"""How changes pass one frozen block with a transcoder in its MLP's place: gradients down, changes of the stream up.
+
+    middle = before + attention(before)      after = middle + skip(read(middle))      features read `middle` and write into `after`
+
+In a parallel block (GPT-NeoX, GPT-J) attention and MLP read `before`, and middle is what the MLP reads.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.circuits.direct.frozen import FrozenAttention, FrozenBlock, FrozenNorm, Rows, Stream
+from workbench.sae.transcoder import Transcoder
+
+READS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
+WRITES = ("mlp.hook_out", "hook_mlp_out")
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    attention: FrozenAttention
+    is_parallel: bool
+    read: FrozenNorm | None  # between the stream and what the transcoder reads
+    write: FrozenNorm | None  # between what it writes and the stream
+    W_skip: Float[Tensor, "d_in d_out"] | None
+    x: Stream  # what the transcoder reads on this prompt
+    y: Stream  # what it is to predict
+
+    @classmethod
+    def of(cls, block: FrozenBlock, transcoder: Transcoder) -> "Flow":
+        """Raises ValueError for a transcoder whose places the graph does not know."""
+        ends = [name.split(".", 2)[-1] for name in (transcoder.cfg.hook_name_in, transcoder.cfg.hook_name_out)]
+        for end, known in zip(ends, (READS, WRITES), strict=True):
+            if end not in known:
+                raise ValueError(f"a transcoder at {end} has no place in the graph of direct effects; expected one of {', '.join(known)}")
+        reads = {"hook_resid_mid": None, "mlp.hook_in": block.norm, "ln2.hook_normalized": block.norm and block.norm.without_gain()}
+        write = block.after if ends[1] == "mlp.hook_out" else None
+        x, y = block.mlp_in[ends[0]], block.mlp_out[ends[1]]
+        return cls(block.attention, block.is_parallel, reads[ends[0]], write, transcoder.W_skip, x, y)
+
+    def back(self, after: Rows) -> Rows:
+        """Gradients to the stream after the block, at the first positions → before it."""
+        skipped = self._skip_back(after)
+        middle = after if skipped is None or self.is_parallel else after + skipped
+        before = self.attention.back(middle).add_(middle)
+        return before if skipped is None or not self.is_parallel else before.add_(skipped)
+
+    def back_from(self, pos: int, middle: Float[Tensor, "n d_model"]) -> Rows:
+        """Gradients to what the MLP reads at pos → to the stream before the block, at the positions up to there."""
+        before = middle.new_zeros(pos + 1, *middle.shape) if self.is_parallel else self.attention.back_from(pos, middle)
+        before[pos] += middle
+        return before
+
+    def middle(self, before: Rows, first: int) -> Rows:
+        """Changes of the stream before the block, at the positions from `first` on → of what the MLP reads."""
+        return before if self.is_parallel else self.attention.forth(before, first).add_(before)
+
+    def after(self, before: Rows, middle: Rows, first: int) -> Rows:
+        """The same → of the stream after it, features left out."""
+        skipped = self._skip(middle, first)
+        after = self.attention.forth(before, first).add_(before) if self.is_parallel else middle
+        return after if skipped is None else after + skipped
+
+    def _skip(self, middle: Rows, first: int) -> Rows | None:
+        if self.W_skip is None:
+            return None
+        out = (self.read.forth(middle, first) if self.read else middle) @ self.W_skip
+        return self.write.forth(out, first) if self.write else out
+
+    def _skip_back(self, after: Rows) -> Rows | None:
+        if self.W_skip is None:
+            return None
+        to_read = (self.write.back(after) if self.write else after) @ self.W_skip.T
+        return self.read.back(to_read) if self.read else to_read
+
+
+def written(flow: Flow, pos: int, vectors: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:
+    """What is written at one position, as it enters the stream."""
+    return flow.write.forth(vectors[None], pos)[0] if flow.write else vectors
+
+
+def read_by(flow: Flow, pos: int, vectors: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_model"]:
+    """Vectors that read at one position, as gradients to the stream."""
+    return flow.read.back(vectors[None], pos)[0] if flow.read else vectors

@@ -1,0 +1,265 @@
+"""A model with everything frozen that is not linear: attention patterns and the denominators of norms keep the prompt's values.
+
+    block:   y = x + post(attn(x)) + post(mlp)        attn(x)[q] = Σ_head Σ_p pattern[head, q, p] · norm(x)[p] · W_V · W_O + constant
+             what an MLP reads = norm(x) again, with its own gain and denominator        mlp: whatever stands in its place
+
+So a change at one place reaches another by a product of matrices, and its effect there is exact ("Circuit Tracing", Ameisen et al. 2025,
+Methods for graph construction). A LayerNorm's mean is not frozen: taking it away is linear. Every operation here is read off the model's
+own activations and held against them: a model whose blocks are put together in another way is refused, not approximated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.model.hooks import alone
+from workbench.shapes import Tokens
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+Stream = Float[Tensor, "pos d_model"]
+Rows = Float[Tensor, "pos n d_model"]  # position first: what is met at one position lies side by side
+Pattern = Float[Tensor, "n_heads q_pos k_pos"]
+CLOSE = 1e-4  # of the largest value: float32 rounding through one block is below 1e-5
+PROBE = 1e3  # the size of what a norm's gain is read off with: its epsilon, 1e-5 at most, is then nothing beside the variance
+
+
+class FrozenError(ValueError):
+    """A model that is not made of what can be frozen: says which part is not."""
+
+
+@dataclass(frozen=True)
+class FrozenNorm:
+    """y = gain · (x − mean(x)) / scale + bias at each position; `mean` only where the norm takes it away."""
+
+    gain: Float[Tensor, "d_model"]
+    bias: Float[Tensor, "d_model"]
+    scale: Float[Tensor, "pos"]
+    is_centred: bool
+
+    def __call__(self, x: Stream) -> Stream:
+        """The part of y that is linear in x: without the bias."""
+        return self.forth(x[:, None], 0)[:, 0]
+
+    def forth(self, changes: Rows, first: int) -> Rows:
+        """Changes of x at the positions from `first` on → changes of y there."""
+        x = changes - changes.mean(-1, keepdim=True) if self.is_centred else changes
+        return x * (self.gain / self.scale[first : first + len(changes), None, None])
+
+    def back(self, gradients: Rows, first: int = 0) -> Rows:
+        """Gradients to y at the positions from `first` on → gradients to x there."""
+        x = gradients * (self.gain / self.scale[first : first + len(gradients), None, None])
+        return x - x.mean(-1, keepdim=True) if self.is_centred else x
+
+    def without_gain(self) -> "FrozenNorm":
+        """The norm before its gain and bias: (x − mean) / scale."""
+        return FrozenNorm(torch.ones_like(self.gain), torch.zeros_like(self.bias), self.scale, self.is_centred)
+
+
+@dataclass(frozen=True)
+class FrozenAttention:
+    """out[q] = Σ_head Σ_p pattern[head, q, p] · x[p] · W_V · W_O + constant, the norms before and after it folded in: gains and the
+    mean that is taken away into the weights, denominators into the pattern. constant: what of the output no input makes."""
+
+    W_V: Float[Tensor, "d_model kv_heads_and_d_head"]
+    W_O: Float[Tensor, "heads_and_d_head d_model"]
+    pattern: Pattern
+    constant: Stream
+
+    def __call__(self, x: Stream) -> Stream:
+        """The part of the output that is linear in x."""
+        return self.forth(x[:, None], 0)[:, 0]
+
+    def forth(self, changes: Rows, first: int) -> Rows:
+        """Changes of the input at the positions from `first` on → changes of the output there; attention looks back only."""
+        n_pos, n, d_model = changes.shape
+        values = (changes.reshape(-1, d_model) @ self.W_V).view(n_pos, n, -1, self.d_head)
+        values = values.repeat_interleave(self.n_shared, 2) if self.n_shared > 1 else values
+        mixed = torch.bmm(self.pattern[:, first:, first:], rearrange(values, "p n head e -> head p (n e)"))
+        return (rearrange(mixed, "head q (n e) -> (q n) (head e)", n=n) @ self.W_O).view(n_pos, n, d_model)
+
+    def forth_from(self, pos: int, changes: Float[Tensor, "n d_model"]) -> Rows:
+        """The same for changes at pos alone."""
+        values = (changes @ self.W_V).view(len(changes), -1, self.d_head).repeat_interleave(self.n_shared, 1)
+        mixed = einsum(self.pattern[:, pos:, pos], values, "head q, n head e -> q n head e")
+        return (mixed.reshape(-1, len(self.W_O)) @ self.W_O).view(*mixed.shape[:2], -1)
+
+    def back(self, gradients: Rows) -> Rows:
+        """Gradients to the output at the first positions → gradients to the input there."""
+        n_pos, n, d_model = gradients.shape
+        at_heads = rearrange(gradients.reshape(-1, d_model) @ self.W_O.T, "(q n) (head e) -> head q (n e)", n=n, e=self.d_head)
+        at_values = torch.bmm(self.pattern[:, :n_pos, :n_pos].mT, at_heads)
+        return self._from_values(rearrange(at_values, "head p (n e) -> p n head e", n=n))
+
+    def back_from(self, pos: int, gradients: Float[Tensor, "n d_model"]) -> Rows:
+        """The same for gradients at pos alone: one product instead of one a position."""
+        at_heads = rearrange(gradients @ self.W_O.T, "n (head e) -> n head e", e=self.d_head)
+        return self._from_values(einsum(self.pattern[:, pos, : pos + 1], at_heads, "head p, n head e -> p n head e"))
+
+    def _from_values(self, at_values: Float[Tensor, "pos n n_heads d_head"]) -> Rows:
+        n_pos, n = at_values.shape[:2]  # where several heads share their values, their gradients add up
+        shared = at_values.view(n_pos, n, -1, self.n_shared, self.d_head).sum(3) if self.n_shared > 1 else at_values
+        return (shared.reshape(n_pos * n, -1) @ self.W_V.T).view(n_pos, n, -1)
+
+    @property
+    def d_head(self) -> int:
+        return len(self.W_O) // len(self.pattern)
+
+    @property
+    def n_shared(self) -> int:
+        """How many heads read the same values."""
+        return len(self.W_O) // self.W_V.shape[1]
+
+
+@dataclass(frozen=True)
+class FrozenBlock:
+    attention: FrozenAttention
+    norm: FrozenNorm | None  # between the stream and what the MLP reads
+    after: FrozenNorm | None  # between what the MLP gives and the stream
+    is_parallel: bool  # the MLP reads what attention reads, not what it left
+    mlp_in: dict[str, Stream]  # by the end of a hook name: what stands there on this prompt
+    mlp_out: dict[str, Stream]
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """blocks, the final norm, the unembedding, and the stream's beginning: token embeddings, and what is added to them (positions)."""
+
+    blocks: list[FrozenBlock]
+    norm: FrozenNorm
+    W_U: Float[Tensor, "d_model d_vocab"]
+    b_U: Float[Tensor, "d_vocab"]
+    last: Stream  # what the final norm reads
+    embeddings: Stream
+    added: Stream
+    logits: Float[Tensor, "d_vocab"]  # the model's own, at the last position, a soft cap included
+
+
+@torch.no_grad()
+def freeze(model: "TransformerBridge", tokens: Tokens) -> FrozenModel:
+    """The model, linear around this one prompt (1, pos). Raises FrozenError where its own activations are not what the parts here give."""
+    found, logits = _read(model, tokens)
+    blocks = [_freeze_block(model, layer, found) for layer in range(model.cfg.n_layers)]
+    embeddings, added = _beginning(model, tokens, found)
+    last = found["ln_final.hook_in"]
+    norm = _freeze_norm(model.ln_final, last, found["ln_final.hook_out"], "ln_final")
+    W_U, b_U = model.W_U.detach(), model.b_U.detach()
+    _check("unembedding", found["ln_final.hook_out"][-1] @ W_U + b_U, _uncapped(model, logits))
+    return FrozenModel(blocks, norm, W_U, b_U, last, embeddings, added, logits)
+
+
+def _read(model: "TransformerBridge", tokens: Tokens) -> tuple[dict[str, Tensor], Tensor]:
+    """One forward pass, and what stood at each place that freezing needs: by hook name, without the batch of one."""
+    ends = "hook_in", "attn.hook_in", "attn.hook_pattern", "attn.hook_out", "hook_attn_out", "ln2.hook_in", "ln2.hook_out", "mlp.hook_in"
+    ends += "mlp.hook_out", "hook_mlp_out", "hook_out"
+    wanted = [f"blocks.{layer}.{end}" for layer in range(model.cfg.n_layers) for end in ends] + ["ln_final.hook_in", "ln_final.hook_out"]
+    found: dict[str, Tensor] = {}
+    known = model.hook_dict  # put together anew at each access
+    points = {name: known[name].name or name for name in [*wanted, "embed.hook_out"] if name in known}
+
+    def keep(x: Any, hook: Any, name: str) -> None:
+        found[name] = (x[0] if isinstance(x, tuple) else x).detach()[0]
+
+    hooks = [(point, lambda x, hook, name=name: keep(x, hook, name)) for name, point in points.items()]
+    with alone(model), model.hooks(fwd_hooks=hooks):
+        logits = model(tokens)[0, -1]
+    for name in ("attn.hook_pattern", "attn.hook_out", "mlp.hook_out"):
+        missing = [layer for layer in range(model.cfg.n_layers) if f"blocks.{layer}.{name}" not in found]
+        if missing:
+            raise FrozenError(
+                f"{name} of block {missing[0]} did not come up: this model's blocks are not attention and an MLP beside a stream"
+            )
+    return found, logits
+
+
+def _freeze_block(model: "TransformerBridge", layer: int, found: Mapping[str, Tensor]) -> FrozenBlock:
+    here, block = f"blocks.{layer}", model.blocks[layer]
+    at = {name.removeprefix(f"{here}."): x for name, x in found.items() if name.startswith(f"{here}.")}
+    before, mlp_reads = at["hook_in"], at.get("ln2.hook_in", at["mlp.hook_in"])
+    attention = _freeze_attention(block, at, here)
+    middle = before + attention(before) + attention.constant
+    norm = _freeze_norm(block.ln2, mlp_reads, at["ln2.hook_out"], f"{here}.ln2") if hasattr(block, "ln2") else None
+    after = _freeze_norm(block.ln2_post, at["mlp.hook_out"], at["hook_mlp_out"], f"{here}.ln2_post") if hasattr(block, "ln2_post") else None
+    is_parallel = _is_close(mlp_reads, before) and not _is_close(mlp_reads, middle)
+    _check(f"{here}: what the MLP reads", mlp_reads, before if is_parallel else middle)
+    mlp = at["mlp.hook_out"] if after is None else after(at["mlp.hook_out"]) + after.bias
+    _check(f"{here}: its output", middle + mlp, at["hook_out"])
+    normalized = {} if norm is None else {"ln2.hook_normalized": norm.without_gain()(mlp_reads)}
+    mlp_in = {"hook_resid_mid": mlp_reads, "mlp.hook_in": at["mlp.hook_in"], **normalized}
+    return FrozenBlock(attention, norm, after, is_parallel, mlp_in, {"mlp.hook_out": at["mlp.hook_out"], "hook_mlp_out": mlp})
+
+
+def _freeze_attention(block: Any, at: Mapping[str, Tensor], here: str) -> FrozenAttention:
+    before = at["hook_in"]
+    norm = _freeze_norm(block.ln1, before, at["attn.hook_in"], f"{here}.ln1") if hasattr(block, "ln1") else None
+    try:
+        W_V = rearrange(block.attn.W_V.detach(), "head d_model e -> d_model (head e)").contiguous()
+        W_O = rearrange(block.attn.W_O.detach(), "head e d_model -> (head e) d_model").contiguous()
+    except (AttributeError, RuntimeError, ValueError) as error:
+        raise FrozenError(f"{here}: attention has no matrices of values and outputs to freeze ({error})") from None
+    pattern = at["attn.hook_pattern"]
+    if norm:
+        W_V, pattern = norm.gain[:, None] * W_V, pattern / norm.scale
+        W_V = W_V - W_V.mean(0) if norm.is_centred else W_V
+    constant = at["attn.hook_out"] - FrozenAttention(W_V, W_O, pattern, torch.zeros_like(before))(before)
+    _check(f"{here}: attention, but for its biases", constant, constant[:1].expand_as(constant), at["attn.hook_out"])
+    if hasattr(block, "ln1_post"):
+        after = _freeze_norm(block.ln1_post, at["attn.hook_out"], at["hook_attn_out"], f"{here}.ln1_post")
+        W_O, pattern = W_O - W_O.mean(1, keepdim=True) if after.is_centred else W_O, pattern / after.scale[:, None]
+        W_O, constant = W_O * after.gain, after(constant) + after.bias
+    return FrozenAttention(W_V, W_O, pattern, constant)
+
+
+def _freeze_norm(norm: Any, x: Stream, y: Stream, name: str) -> FrozenNorm:
+    """Gain, bias and centring are read off the norm with a probe, the denominators off this prompt; then all of it is checked."""
+    probe = (
+        torch.arange(x.shape[-1], dtype=x.dtype, device=x.device)
+        - (x.shape[-1] - 1) / 2
+        + 0.25 * (-1) ** torch.arange(x.shape[-1], device=x.device)
+    )
+    probe = (probe - probe.mean()) / (probe - probe.mean()).square().mean().sqrt()
+    asked = torch.stack([PROBE * probe, -PROBE * probe, PROBE * (probe + 1)])[:, None]
+    there, back, moved = norm(asked)[:, 0]
+    gain, bias, is_centred = (there - back) / 2 / probe, (there + back) / 2, _is_close(there, moved)
+    centred = gain * (x - x.mean(-1, keepdim=True) if is_centred else x)
+    scale = centred.square().sum(-1) / ((y - bias) * centred).sum(-1)
+    frozen = FrozenNorm(gain, bias, scale, is_centred)
+    _check(f"the norm {name}", frozen(x) + bias, y)
+    return frozen
+
+
+def _beginning(model: "TransformerBridge", tokens: Tokens, found: Mapping[str, Tensor]) -> tuple[Stream, Stream]:
+    """The stream's beginning as token embeddings and what is added to them, whatever the tokens are."""
+    stream, embedded = found["blocks.0.hook_in"], found.get("embed.hook_out")
+    if embedded is None or embedded.shape != stream.shape:
+        raise FrozenError("embed.hook_out is not what the first block reads: this model's stream does not begin with its tokens")
+    factor = (stream * embedded).sum() / embedded.square().sum()
+    if _is_close(factor * embedded, stream):  # no positions; Gemma's factor √d_model
+        return stream, torch.zeros_like(stream)
+    others, _ = _read(model, tokens.flip(-1))
+    added = stream - embedded
+    _check("what is added to the embeddings", others["blocks.0.hook_in"] - others["embed.hook_out"], added, stream)
+    return embedded, added
+
+
+def _uncapped(model: "TransformerBridge", logits: Tensor) -> Tensor:
+    cap = getattr(model.cfg, "output_logits_soft_cap", None)
+    return logits if not cap or cap <= 0 else cap * torch.atanh((logits / cap).double()).to(logits.dtype)
+
+
+def _is_close(a: Tensor, b: Tensor, like: Tensor | None = None) -> bool:
+    return bool((a - b).abs().max() <= CLOSE * (b if like is None else like).abs().max())
+
+
+def _check(what: str, ours: Tensor, models: Tensor, like: Tensor | None = None) -> None:
+    if not _is_close(ours, models, like):
+        raise FrozenError(
+            f"{what}: the frozen parts differ from the model by {(ours - models).abs().max():.2g} of {models.abs().max():.2g}; "
+            "a graph of direct effects needs blocks of attention and an MLP that add to one stream"
+        )
