@@ -17,6 +17,7 @@ TESTED = {  # package: (oldest, newest), what `make test-oldest` and `make test-
     "safetensors": ("0.8.0", "0.8.0"),
     "pyyaml": ("6.0", "6.0.4"),
     "jaxtyping": ("0.3.0", "0.3.11"),
+    "einops": ("0.8.0", "0.8.2"),
     "numpy": ("2.0.0", "2.4.6"),
     "scipy": ("1.13.0", "1.17.1"),
     "scikit-learn": ("1.5.0", "1.9.1"),

@@ -48,6 +48,7 @@ class Nodes:
 
     @cached_property
     def is_feature(self) -> Bool[np.ndarray, "n"]:
+        """Features, neither errors nor tokens."""
         return self.feature >= 0
 
     def at(self, pos: int, first_layer: int, end_layer: int | None = None) -> slice:

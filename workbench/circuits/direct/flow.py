@@ -19,6 +19,8 @@ WRITES = ("mlp.hook_out", "hook_mlp_out")
 
 @dataclass(frozen=True, eq=False)
 class Flow:
+    """One block's part: attention, what stands between the stream and the transcoder, and what was there on this prompt."""
+
     attention: FrozenAttention
     is_parallel: bool
     read: FrozenNorm | None  # between the stream and what the transcoder reads

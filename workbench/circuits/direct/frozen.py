@@ -17,7 +17,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model.hooks import alone
+from workbench.model.points import alone
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class FrozenAttention:
 
     @property
     def d_head(self) -> int:
+        """The width of one head's values."""
         return len(self.W_O) // len(self.pattern)
 
     @property
@@ -119,6 +120,8 @@ class FrozenAttention:
 
 @dataclass(frozen=True)
 class FrozenBlock:
+    """Attention, the norms around the MLP, and what the MLP read and gave on this prompt."""
+
     attention: FrozenAttention
     norm: FrozenNorm | None  # between the stream and what the MLP reads
     after: FrozenNorm | None  # between what the MLP gives and the stream
