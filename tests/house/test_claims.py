@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = [  # where, how it says it, the notebook, the number in its outputs, and what that number makes of the saying
-    ("README.md", r"correlation of this prompt down to (0\.\d+)", "01_why_sacramento", r"attribution: correlation +(0\.36)", float),
+    ("README.md", r"correlation of this prompt down to (0\.\d+)", "01_why_sacramento", r"attribution: .*[^k] correlation +(0\.36)", float),
     ("README.md", r"without it, it is (0\.\d+)", "01_why_sacramento", r"^correlation (0\.\d+)", float),
     ("notebooks/README.md", r"clean at the top for (\w+ in \w+) labelled", "04_feature_tour", r"share with ≥ 0.9 +(0\.\d+)", "in six"),
     ("notebooks/README.md", r"in the smaller one (\d+) % have one", "07_features_vs_neurons", r"at most 0\.3 for (\d+)%", "the rest"),
