@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from workbench.bench import Workbench
 from workbench.benches import load
 from workbench.model.model import load_model
+from workbench.model.points import alone
 from workbench.sae.sae import SAE
 
 
@@ -106,7 +107,8 @@ def no_hook_is_left():
     """Around every test, whatever it is about."""
     yield
     for family, model in LOADED.items():
-        assert n_hooks(model) == model.n_hooks_at_rest, f"a hook was left in the {family} model"
+        with alone(model):  # a pane's thread may be in the middle of a pass: its hooks are there while it holds the model
+            assert n_hooks(model) == model.n_hooks_at_rest, f"a hook was left in the {family} model"
 
 
 @pytest.fixture(scope="session")

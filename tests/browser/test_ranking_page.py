@@ -37,7 +37,7 @@ def open_page(page: Page, folder: Path, ranking=None) -> Page:
 def open_module(page: Page, folder: Path, table: RankingTable) -> Page:
     names = [name for name in table.traits(sync=True) if not name.startswith("_") and name not in ("layout", "tabbable", "tooltip")]
     state = json.dumps({name: getattr(table, name) for name in names}).replace("<", "\\u003c")
-    script = RankingTable._esm.replace("export default { render: named(render) };", "")
+    script = RankingTable._esm.replace("export default { render };", "")
     html = MODULE_PAGE.replace("@CSS@", RankingTable._css).replace("@JS@", script).replace("@STATE@", state)
     (folder / "module.html").write_text(html)
     page.goto((folder / "module.html").as_uri())

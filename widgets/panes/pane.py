@@ -11,7 +11,6 @@ import anywidget
 import traitlets
 
 from widgets.panes.jobs import SETTING, Job, Progress
-from widgets.panes.still import show
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -32,7 +31,6 @@ class Pane(anywidget.AnyWidget):
     kept: ClassVar[tuple[str, ...]] = ()
     maker: ClassVar[str] = ""  # code that makes the pane anew
 
-    shown = traitlets.Unicode(read_only=True, help="the name under which a notebook displays it").tag(sync=True)
     feature = traitlets.Int(None, allow_none=True, help="the selection; None: nothing is selected").tag(sync=True)
 
     def state(self) -> dict[str, Any]:
@@ -71,10 +69,6 @@ class Pane(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**bundle, "text/plain": repr(self), "text/html": self.static_html()}, metadata
-
-    def _ipython_display_(self, **kwargs: Any) -> None:
-        """The live view, and under it the picture that stays: see still.py."""
-        show(self)
 
 
 class WorkingPane(Pane):

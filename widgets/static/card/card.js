@@ -125,4 +125,4 @@ function render({ model, el }) {
   ]);
 }
 
-export default { render: named(render) };
+export default { render };

@@ -156,4 +156,4 @@ async function arrived(host, reference, el, signal) {
   }
 }
 
-export default { render: named(render) };
+export default { render };

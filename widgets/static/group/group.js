@@ -93,4 +93,4 @@ function render({ model, el }) {
   return () => (unwatch(), untheme());
 }
 
-export default { render: named(render) };
+export default { render };

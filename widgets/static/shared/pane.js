@@ -73,15 +73,6 @@ function watch(model, draws) {
   return () => listeners.forEach(([event, draw]) => model.off(event, draw));
 }
 
-// A view that a notebook displays says so, and the picture under it hides: widgets/panes/still.py.
-const named = (render) => (context) => {
-  const { model, el } = context;
-  const name = () => model.get("shown") && (el.dataset.view = model.get("shown"));
-  model.on("change:shown", name);
-  name();
-  return render(context);
-};
-
 // Is the page dark? Read from the ink, so that it holds in JupyterLab's themes and in a page that follows the system.
 function isDark(element) {
   const [r, g, b] = (getComputedStyle(element).color.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
