@@ -89,7 +89,12 @@ class Circuit:
     @property
     def closure(self) -> pd.DataFrame:
         """How much of each node's measured effect its edges account for: node, effect, features (Σ weight into features and logits), rest
-        (Σ weight into error nodes), missing = effect − features − rest. Nothing is normalized away."""
+        (Σ weight into error nodes), missing = effect − features − rest. Nothing is normalized away.
+
+        Of direct effects, which are shares of activations, the other way round: how much of each node's activation the edges into it
+        account for: node, activation, features, rest (Σ weight from error nodes), missing (of a logit: what a soft cap takes)."""
+        if self.way == "direct":
+            return self._closure_of_targets()
         is_error = self.edges["target"].isin(set(self.nodes.loc[self.nodes["kind"] == "error", "node"]))
         sums = [self.edges[mask].groupby("source")["weight"].sum() for mask in (~is_error, is_error)]
         sources = self.nodes[self.nodes["kind"] != "logit"]
@@ -97,6 +102,16 @@ class Circuit:
         effect = sources["effect"].to_numpy()
         columns = {"node": sources["node"].to_numpy(), "effect": effect, "features": features, "rest": rest}
         return pd.DataFrame(columns | {"missing": effect - features - rest})
+
+    def _closure_of_targets(self) -> pd.DataFrame:
+        is_error = self.edges["source"].isin(set(self.nodes.loc[self.nodes["kind"] == "error", "node"]))
+        targets = self.nodes[self.nodes["kind"].isin(("feature", "logit"))]
+        features, rest = (
+            self.edges[mask].groupby("target")["weight"].sum().reindex(targets["node"]).fillna(0.0).to_numpy() for mask in (~is_error, is_error)
+        )
+        activation = targets["activation"].to_numpy(dtype=float)
+        columns = {"node": targets["node"].to_numpy(), "activation": activation, "features": features, "rest": rest}
+        return pd.DataFrame(columns | {"missing": activation - features - rest})
 
     @property
     def agreement(self) -> float:
@@ -170,9 +185,9 @@ class Circuit:
         return path
 
     def top(self, n: int = 10, by: str = "") -> pd.DataFrame:
-        """The n nodes (no logits) of largest |effect|, or by another numeric column, or by "influence"; by what is known, unless asked."""
+        """The n nodes (no logits, no constants) of largest |effect|, or by another numeric column, or by "influence"; by what is known, unless asked."""
         some = self.nodes.assign(influence=self.influence.to_numpy())
-        some = some[some["kind"] != "logit"]
+        some = some[~some["kind"].isin(("logit", "constant"))]
         by = by or next((name for name in ("effect", "attribution") if some[name].notna().any()), "influence")
         if by not in some or not pd.api.types.is_numeric_dtype(some[by]):
             raise ValueError(f"cannot order nodes by {by!r}: expected effect, effect_mean, attribution, activation or influence")
