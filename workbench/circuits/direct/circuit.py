@@ -102,7 +102,9 @@ def _check(model: "TransformerBridge", transcoders: Mapping[int, Transcoder], li
     if missing or len(transcoders) != model.cfg.n_layers:
         beyond = sorted(set(transcoders) - set(range(model.cfg.n_layers)))
         what = f"none for layer {missing[0]}" if missing else f"one for layer {beyond[0]}"
-        raise ValueError(f"a graph of direct effects needs a transcoder for each of the model's {model.cfg.n_layers} layers: there is {what}")
+        raise ValueError(
+            f"a graph of direct effects needs a transcoder for each of the model's {model.cfg.n_layers} layers: there is {what}"
+        )
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit={limit!r}: expected how many features to take, 1 or more, or None for all of them")
 
@@ -166,7 +168,5 @@ def _limited(effects: DirectEffects, weights: np.ndarray, limit: int | None) -> 
     is_kept = ~is_feature
     is_kept[np.argsort(-candidates, kind="stable")[:limit]] = True
     share = found[is_feature & ~is_kept].sum() / max(found[is_feature].sum(), tables.SMALLEST_SUM)
-    return is_kept, [
-        f"left out: {n_features - limit:,} of {n_features:,} active features, with {share:.0%} of the features' influence (limit={limit:,}); "
-        "rows do not add up without them"
-    ]
+    left = f"{n_features - limit:,} of {n_features:,} active features, with {share:.0%} of the features' influence (limit={limit:,})"
+    return is_kept, [f"left out: {left}; rows do not add up without them"]

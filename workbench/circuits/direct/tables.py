@@ -100,8 +100,8 @@ def edge_table(
     logit_names: Sequence[str],
     is_kept: Bool[np.ndarray, "n"],
 ) -> pd.DataFrame:
-    """Every edge that is not 0 among the kept nodes, the constants and the logits. weight: the direct effect on the target's pre-activation,
-    on a logit less the vocabulary's mean (weight_mean is no other). names: of the nodes, then of the constants."""
+    """Every edge that is not 0 among the kept nodes, the constants and the logits. weight, weight_mean: the direct effect on the target's
+    pre-activation, on a logit less the vocabulary's mean. names: of the nodes, then of the constants."""
     nodes, n = effects.nodes, len(effects.nodes.layer)
     columns, kept_constants = np.flatnonzero(is_kept), names[n:]
     sources, targets, weights = [], [], []
