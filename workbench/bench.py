@@ -54,8 +54,11 @@ PARTS = (
 )
 
 
-class NoSAE:
+class NoSAE(SAE):
     """In the place of an SAE where a bench has transcoders only: says so, whatever is asked of it."""
+
+    def __init__(self):
+        pass
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -63,7 +66,7 @@ class NoSAE:
         raise ValueError('this bench has transcoders and no SAE: .circuit(prompt, metric, over="transcoders"), or give load(…, sae=…)')
 
 
-NO_SAE: Any = NoSAE()
+NO_SAE = NoSAE()
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -71,7 +74,7 @@ class Workbench:
     """Model + SAE (+ what is known of its features). Made only if they fit: `check_sae` speaks up otherwise."""
 
     model: TransformerBridge
-    sae: SAE
+    sae: SAE = NO_SAE  # left out beside transcoders only
     index: FeatureIndex | None = None  # build_index(…); seen through `sae`, checked to be of it and of the model
     name: str = ""
     labels: Mapping[int, str] = field(default_factory=dict)  # feature → what it means, as far as known
@@ -82,12 +85,11 @@ class Workbench:
     transcoders: Mapping[int, Transcoder] = field(default_factory=dict)  # layer → what reads the MLP's input there: load_transcoders(…)
 
     def __post_init__(self):
-        if self.sae is None and self.transcoders:
-            object.__setattr__(self, "sae", NO_SAE)
         for name, kind, maker in PARTS:
             part = getattr(self, name)
-            if not isinstance(part, kind) and (name, part) != ("index", None) and part is not NO_SAE:
-                raise ValueError(f"{name}={part!r} is no {kind.__name__}: make one by {maker}")
+            is_missing = part is NO_SAE and not self.transcoders
+            if is_missing or (not isinstance(part, kind) and (name, part) != ("index", None)):
+                raise ValueError(f"{name}={None if is_missing else part!r} is no {kind.__name__}: make one by {maker}")
         for transcoder in self.transcoders.values():
             check_transcoder(self.model, transcoder)
         if self.sae is NO_SAE:

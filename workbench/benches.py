@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from workbench import atlas
-from workbench.bench import Workbench
+from workbench.bench import NO_SAE, Workbench
 from workbench.model.model import load_model
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder, load_transcoders
@@ -48,7 +48,7 @@ def load(
             return replace(load(model, sae, device=device, start_token=start_token), transcoders=known)
         bridge = load_model(model, device=device, start_token=start_token)
         name = str(model) if isinstance(model, str | Path) else ""
-        return Workbench(bridge, None if sae is None else _read(sae, device), name=name, transcoders=known)  # pyright: ignore[reportArgumentType]
+        return Workbench(bridge, NO_SAE if sae is None else _read(sae, device), name=name, transcoders=known)
     if isinstance(model, str) and model in BENCHES:
         if sae is None or (isinstance(sae, str) and os.sep not in sae and not Path(sae).exists()):
             return BENCHES[model](sae, device, start_token)

@@ -131,7 +131,7 @@ def test_a_cancelled_graph_is_none(model, transcoders):
 
 
 def test_a_bench_of_transcoders_needs_no_sae(model, transcoders):
-    bench = Workbench(model, None, transcoders=transcoders)  # pyright: ignore[reportArgumentType]
+    bench = Workbench(model, transcoders=transcoders)
     assert bench.circuit(PROMPT, METRIC, over="transcoders").way == "direct"
     assert f"{N_LAYERS} layers" in repr(bench) and "mlp.hook_in → mlp.hook_out" in repr(bench)
     with pytest.raises(ValueError, match="transcoders and no SAE"):
