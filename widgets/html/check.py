@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from widgets.html.standalone import document
+from widgets.html.standalone import still_document
 from widgets.marks import BLUE, FAINT, ORANGE, cell_html, table_html, visible
 
 RED, GREEN = "214,48,72", "34,146,94"  # both readable on white and on a dark page as a frame; the word is in the page's own color
@@ -24,7 +24,7 @@ def check_html(report: Any) -> str:
 
 def check_page(report: Any) -> str:
     """The same as a document that opens offline."""
-    return document(f"Check of {report.name}", [], check_html(report))
+    return still_document(f"Check of {report.name}", check_html(report))
 
 
 def _cells(row: Any) -> Iterator[str]:
@@ -32,5 +32,7 @@ def _cells(row: Any) -> Iterator[str]:
     chip = f"border:1px solid rgb({color});background-color:rgba({color},0.16);border-radius:8px;padding:1px 7px;white-space:nowrap"
     yield cell_html(f'<span style="{chip}"><b>{sign}</b> {row.verdict}</span>')
     yield cell_html(f"<b>{escape(row.check)}</b>", "white-space:nowrap")
-    yield cell_html(escape(visible(row.figure)), "min-width:170px;max-width:300px;overflow-wrap:anywhere;white-space:normal")
+    yield cell_html(
+        escape(visible(row.figure)), "min-width:170px;max-width:300px;overflow-wrap:anywhere;white-space:normal;padding-right:16px"
+    )
     yield cell_html(escape(visible(row.meaning)), "overflow-wrap:anywhere;white-space:normal")

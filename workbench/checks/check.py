@@ -58,10 +58,11 @@ def check(
 ) -> CheckReport:
     """One table of what holds for this model here, each row with a verdict, a figure and what it means. Under a minute for a small model.
 
-    model    a hub name, a folder, "atlas", a Workbench, a TransformerBridge or a Hugging Face model object
-    sae      an SAE or its folder; of a Workbench and of the atlas, by default their own
-    texts    of the model's own kind, whatever `read_texts` reads; by default a small English text, or one that the model writes
-    seconds  to time ablations for; 0 leaves the timing out
+    model        a hub name, a folder, "atlas", a Workbench, a TransformerBridge or a Hugging Face model object
+    sae          an SAE or its folder; of a Workbench and of the atlas, by default their own
+    texts        of the model's own kind, whatever `read_texts` reads; by default a small English text, or one that the model writes
+    start_token  what leads every text, as for load_model: a model object keeps it afterwards
+    seconds      to time ablations for; 0 leaves the timing out
 
     Whatever is wrong with model or SAE is a row of the table. Raises ValueError for texts that cannot be read.
     """

@@ -51,7 +51,7 @@ class Prompt:
     def of(cls, subject: Subject) -> "Prompt":
         """Of the longest row of the text."""
         start, longest = start_token(subject.model).ids, max(subject.text.rows, key=len)
-        tokens = torch.tensor([[*start, *longest[:N_POS]]], device=subject.model.cfg.device)
+        tokens = torch.tensor([[*start, *longest[: min(N_POS, subject.model.cfg.n_ctx - len(start))]]], device=subject.model.cfg.device)
         with unwatched(subject.model):
             first, second = last_logits(subject.model, tokens)[0].topk(2).indices.tolist()
         return cls(tokens, Metric(first, second))
@@ -77,7 +77,7 @@ def effects(subject: Subject) -> Finding:
         meaning = f"No effect of {len(pairs)} pairs{whose} is larger than rounding: what stands at {sae.cfg.hook_name} hardly matters here."
         return Finding(Verdict.note, f"largest effect {largest:.1e}", meaning)
     by = difference / largest
-    figure = f"{by:.0e} of the largest, over {len(pairs)} pairs{whose}" if by else f"equal, over {len(pairs)} pairs{whose}"
+    figure = f"{by:.0e} of the largest apart, over {len(pairs)} pairs{whose}" if by else f"equal, over {len(pairs)} pairs{whose}"
     if not difference <= CLOSE * largest + rounding:  # NaN too
         return Finding(Verdict.error, figure, "Measured effects are not those of the definition: do not trust a ranking of this model.")
     if difference > EXACT * largest + rounding:

@@ -35,16 +35,12 @@ def hook_points(subject: Subject) -> Finding:
     stream = [name for name in states if name.endswith(RESIDUAL)]
     unusable = [name for name in stream if states[name] != "obeyed" or point(model, name).width is None]
     if len(unusable) == len(stream):
-        where = ", ".join(by["obeyed"][:3]) or "nowhere"
-        return Finding(
-            Verdict.error, figure, " ".join(["No SAE can read the residual stream of this model.", f"Edits are obeyed at {where}.", *said])
-        )
+        where = f"Edits are obeyed at {', '.join(by['obeyed'][:3]) or 'no place'}."
+        return Finding(Verdict.error, figure, " ".join(["No SAE can read this model's residual stream.", where, *said]))
     if unusable:
         said.append(f"No SAE can read {', '.join(unusable)}.")
     verdict = Verdict.warning if by["ignored"] or unusable else Verdict.ok
-    return Finding(
-        verdict, figure, " ".join(said) or "An activation can be read there, and the model goes on with what is put in its place."
-    )
+    return Finding(verdict, figure, " ".join(said) or "An activation stands there, and the model goes on with what is put in its place.")
 
 
 def kinds_of_blocks(model: "TransformerBridge") -> list[int]:

@@ -21,10 +21,8 @@ def model_loads(subject: Subject) -> Finding:
     beyond = sorted(token for token in model.tokenizer.get_vocab().values() if token >= rows)
     if beyond:
         names = ", ".join(map(repr, model.tokenizer.convert_ids_to_tokens(beyond[:3])))
-        meaning = (
-            f"The tokenizer has {len(beyond):,} tokens ({names}, …) that the embedding, of {rows:,} rows, has not: texts with them are "
-        )
-        return Finding(Verdict.warning, figure, meaning + "refused. Is it the model's own tokenizer?")
+        which = f"{len(beyond):,} of the tokenizer's tokens ({names}, …) have no row in the embedding, which has {rows:,}: texts with them"
+        return Finding(Verdict.warning, figure, f"{which} are refused. Is it the model's own tokenizer?")
     if n < FEW_TOKENS * rows:
         meaning = f"The tokenizer names {n:,} of the embedding's {rows:,} rows. Is it the model's own?"
         return Finding(Verdict.warning, figure, meaning)

@@ -69,9 +69,9 @@ class CheckReport:
 
     def summary(self) -> str:
         """How many rows have which verdict, the worst first: "1 warning, 2 notes, 8 ok"."""
-        counts = self.table["verdict"].value_counts()
-        words = [f"{counts[each]} {each}{'s' * (counts[each] > 1 and each != Verdict.ok)}" for each in reversed(Verdict) if each in counts]
-        return ", ".join(words)
+        counts = {each: int((self.table["verdict"] == each).sum()) for each in reversed(Verdict)}
+        plural = {each: "s" if n > 1 and each != Verdict.ok else "" for each, n in counts.items()}
+        return ", ".join(f"{n} {each}{plural[each]}" for each, n in counts.items() if n)
 
     def _repr_html_(self) -> str:
         from widgets.html.check import check_html

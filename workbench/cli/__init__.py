@@ -1,7 +1,7 @@
 """How is what a notebook does said from a shell? A module for each group of commands.
 
-Exit status 0; 1 where a check found an error; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress to stderr. torch and
-transformer_lens take seconds to import, so each command imports what it needs when it runs.
+Exit status 0; 1 where `check` finds an error; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress
+to stderr. torch and transformer_lens take seconds to import, so each command imports what it needs when it runs.
 """
 
 import importlib.metadata
