@@ -61,7 +61,7 @@ class CheckReport:
 
     def to_html(self, path: str | Path) -> Path:
         """Write the table as one page that needs nothing else: no network, no scripts."""
-        from widgets.html.check import check_page
+        from widgets.html.evaluate import check_page
 
         path = checked_file(path)
         write_text(path, check_page(self))
@@ -74,7 +74,7 @@ class CheckReport:
         return ", ".join(f"{n} {each}{plural[each]}" for each, n in counts.items() if n)
 
     def _repr_html_(self) -> str:
-        from widgets.html.check import check_html
+        from widgets.html.evaluate import check_html
 
         return check_html(self)
 
