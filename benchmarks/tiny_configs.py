@@ -4,7 +4,12 @@ Sizes are found by the names that configurations give them, also inside nested o
 what a family needs besides, VARIANTS other settings of a family under which its arithmetic differs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
+
+import torch
 
 N_VOCAB, N_CTX, D_MODEL, N_LAYERS = 300, 64, 32, 4
 
@@ -129,3 +134,40 @@ def _small(defaults: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:
             kinds = list(dict.fromkeys(value))
             small[name] = [kinds[i % len(kinds)] for i in range(N_LAYERS)]
     return small | {name: value for name, value in special.items() if not isinstance(small.get(name), dict)}
+
+
+def checkpoint(architecture: str, variant: str, folder: str) -> Any:
+    """The Hugging Face model, saved in the folder with a tokenizer. Weights larger than at initialization: every part matters."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(0)
+    config = tiny_config(architecture, variant)
+    hf_model = getattr(transformers, architecture)(config)
+    for parameter in hf_model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    hf_model.save_pretrained(folder)
+    vocabulary = {"<s>": 0, "<pad>": 1} | {f"w{i}": i for i in range(2, 200)}
+    words = Tokenizer(models.WordLevel(vocabulary, "<pad>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"bos_token": "<s>", "eos_token": "<s>", "pad_token": "<pad>", "unk_token": "<pad>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    hf_class = type(hf_model)
+    return hf_class.from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
+
+
+@contextmanager
+def without_vision_tower(architecture: str) -> Iterator[None]:
+    """Gemma 3n's comes from another library, timm; no text goes through it."""
+    if architecture != "Gemma3nForConditionalGeneration":
+        yield
+        return
+    from transformers.models.gemma3n import modeling_gemma3n as module
+
+    modeling_gemma3n: Any = module
+
+    real = modeling_gemma3n.AutoModel.from_config
+    with patch.object(
+        modeling_gemma3n.AutoModel, "from_config", lambda c, **k: torch.nn.Identity() if "vision" in c.model_type else real(c, **k)
+    ):
+        yield

@@ -278,14 +278,14 @@ def test_no_hook_is_left_when_a_run_is_interrupted(model, tokens, monkeypatch, w
 def test_block_arguments_are_those_of_the_positions_that_run():
     n_pos = 4
     mask, ids = torch.arange(16.0).view(1, 1, 4, 4), torch.arange(4)[None]
-    assert torch.equal(from_position("attention_mask", mask, 3, n_pos), mask[:, :, 3:])
-    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3, n_pos), mask[:, :, :1]), "one row stands for all positions"
-    assert torch.equal(from_position("position_ids", ids, 3, n_pos), ids[:, 3:])
-    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2, n_pos)
+    assert torch.equal(from_position("attention_mask", mask, 3, n_pos, 1), mask[:, :, 3:])
+    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3, n_pos, 1), mask[:, :, :1]), "one row stands for all positions"
+    assert torch.equal(from_position("position_ids", ids, 3, n_pos, 1), ids[:, 3:])
+    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2, n_pos, 2)
     assert torch.equal(cos, mask[0][:, 2:]) and torch.equal(sin, mask[0][:, 2:] + 1)
-    assert from_position("output_attentions", True, 3, n_pos) is True
-    assert torch.equal(from_position("of another name", mask[0, 0], 3, n_pos), mask[0, 0, 3:]), "the first axis as long as the prompt"
-    assert torch.equal(from_position("alibi", mask[0, 0][:1], 3, n_pos), mask[0, 0][:1]), "it counts the positions attended to"
+    assert from_position("output_attentions", True, 3, n_pos, 1) is True
+    assert torch.equal(from_position("of another name", mask[0, 0], 3, n_pos, 1), mask[0, 0, 3:]), "the first axis as long as the prompt"
+    assert torch.equal(from_position("alibi", mask[0, 0][:1], 3, n_pos, 1), mask[0, 0][:1]), "it counts the positions attended to"
 
 
 def test_hook_names_say_where_to_start():
