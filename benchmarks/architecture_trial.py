@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from plain_passes import HOOK_NAMES, Plain, answer_difference, edit_at, module_of
-from tiny_configs import D_MODEL, checkpoint, without_vision_tower
+from tiny_configs import D_MODEL, NO_CHECKPOINT, OTHER_NAMES, checkpoint, checkpoint_with_code, without_vision_tower
 
 LIMIT = 1e-4
 D_SAE, N_TOKENS, N_PAIRS, N_NEW = 64, 11, 40, 6
@@ -35,18 +35,22 @@ def trial(architecture: str, variant: str) -> Trial:
     """Make, load and compare one architecture."""
     import transformers
 
-    if not hasattr(transformers, architecture):
-        return Trial("not made", words="no class of this name in transformers: its code comes with the weights, and load_model runs none")
+    if architecture in NO_CHECKPOINT:
+        return Trial("not made", words="TransformerLens's name for a model of its own: no checkpoint has it")
     found, start = Trial(), time.process_time()
     with tempfile.TemporaryDirectory() as folder, without_vision_tower(architecture):
+        hf_model = None
         try:
-            hf_model = checkpoint(architecture, variant, folder)
+            if hasattr(transformers, OTHER_NAMES.get(architecture, architecture)):
+                hf_model = checkpoint(architecture, variant, folder)
+            else:
+                checkpoint_with_code(architecture, folder)
         except Exception as error:
             return Trial("not made", words=_words(error))
         try:
             compare(hf_model, folder, found)
         except ValueError as error:
-            found.verdict, found.words = "refused", _words(error)
+            found.verdict, found.words = "refused", _words(error).replace(folder, "FOLDER")
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             found.words = f"{_words(error)} ({Path(place.filename).name}:{place.lineno})"
@@ -69,6 +73,7 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     from workbench.sae.sae import SAE, SAEConfig
 
     model = load_model(folder)
+    assert hf_model is not None, "a folder with code of its own was loaded"
     if type(hf_model) is not type(model.original_model):  # BloomModel: the class of its checkpoints that have a head
         kind: Any = type(model.original_model)
         hf_model = kind.from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
@@ -127,22 +132,23 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     found.figures["steer"] = float((written[False].tokens != greedy)[is_text].sum() + (written[True].tokens != written[False].tokens).sum())
     expected = plain.run(ours)[1].log_softmax(-1)[:, N_TOKENS:-1].gather(-1, ours[:, N_TOKENS + 1 :, None])[..., 0]
     found.figures["read"] = _share(read(model, sae, ours, N_TOKENS + 1, [feature]).log_probs, expected)
-    found.heads = heads_of(bench, tokens, pairs)
-    is_exact = all(value <= LIMIT for value in found.figures.values())
+    found.heads, are_heads_right = heads_of(bench, tokens, pairs)
+    is_exact = are_heads_right and all(value <= LIMIT for value in found.figures.values())
     found.verdict = "exact" if is_exact else "fault"
 
 
-def heads_of(bench: Any, tokens: torch.Tensor, pairs: torch.Tensor) -> str:
-    """Attention edits: seen to be obeyed, or refused in words."""
+def heads_of(bench: Any, tokens: torch.Tensor, pairs: torch.Tensor) -> tuple[str, bool]:
+    """(words, is it right): attention edits are obeyed, so that some head moves the effect, or refused in words."""
     from workbench.circuits.depth.heads import head_effects
     from workbench.circuits.metrics import logit_diff
 
-    prompt = " ".join(f"w{i}" for i in tokens[0, 1:].tolist())
+    prompt, feature = " ".join(f"w{i}" for i in tokens[0, 1:].tolist()), int(pairs[:, 1].mode().values)
     try:
-        moved = head_effects(bench, prompt, logit_diff(5, 7), int(pairs[0, 1]), pos=2).table["moved"].abs().max()
-        return f"heads move {moved:.1e}"
+        heads = head_effects(bench, prompt, logit_diff(5, 7), feature)
     except ValueError as error:
-        return f"heads: {_words(error)[:60]}"
+        return f"heads: {_words(error)[:60]}", True
+    moved = float(heads.table["moved"].abs().max() / abs(heads.effect))
+    return f"heads move {moved:.0e} of the effect", moved > LIMIT
 
 
 def _share(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -4,8 +4,10 @@ Sizes are found by the names that configurations give them, also inside nested o
 what a family needs besides, VARIANTS other settings of a family under which its arithmetic differs.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -85,6 +87,17 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "Qwen3VLForConditionalGeneration": {"text_config": THREE_AXES},
     "Qwen3VLMoeForConditionalGeneration": {"text_config": THREE_AXES},
 }
+OTHER_NAMES = {  # of one class of transformers, in the config.json of older checkpoints
+    "Gemma1ForCausalLM": "GemmaForCausalLM",
+    "JetMoEForCausalLM": "JetMoeForCausalLM",
+    "MPTForCausalLM": "MptForCausalLM",
+    "PhiMoEForCausalLM": "PhimoeForCausalLM",
+    "T5WithLMHeadModel": "T5ForConditionalGeneration",
+}
+NO_CHECKPOINT = {  # names that TransformerLens gives to models of its own
+    *("MinGPTForCausalLM", "NanoGPTForCausalLM", "NeelSoluOldForCausalLM", "NeoForCausalLM", "NeoXForCausalLM"),
+    *("TransformerLensNative", "TransformerLensPretrain"),
+}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "BertLMHeadModel": {"decoder": {"is_decoder": True}},
     "CohereForCausalLM": {"qk_norm": {"use_qk_norm": True}},
@@ -100,6 +113,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "Gemma3ForCausalLM": {"caps": {"final_logit_softcapping": 0.5, "attn_logit_softcapping": 0.5}},
     "Gemma4ForCausalLM": {"shared": {"num_kv_shared_layers": 2}},
     "Gemma4ForConditionalGeneration": {"shared": {"text_config": {"num_kv_shared_layers": 2}}},
+    "GraniteMoeHybridForCausalLM": {"rope": {"position_embedding_type": "rope"}},
     "GraniteForCausalLM": {"scaled": {"logits_scaling": 8.0, "residual_multiplier": 0.3, "embedding_multiplier": 4.0}},
     "MistralForCausalLM": {"sliding": {"sliding_window": 4}},
     "OPTForCausalLM": {
@@ -114,13 +128,17 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 def tiny_config(architecture: str, variant: str = "") -> Any:
     """A configuration of the class of this name in transformers. Raises AttributeError for a name that transformers does not know."""
-    import transformers
-
-    config_class = getattr(transformers, architecture).config_class
+    config_class = class_of(architecture).config_class
     special = SPECIAL.get(architecture, {}) | VARIANTS.get(architecture, {}).get(variant, {})
     config = config_class(**_small(config_class().to_dict(), special))
     config.architectures = [architecture]
     return config
+
+
+def class_of(architecture: str) -> Any:
+    import transformers
+
+    return getattr(transformers, OTHER_NAMES.get(architecture, architecture))
 
 
 def _small(defaults: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:
@@ -142,18 +160,26 @@ def checkpoint(architecture: str, variant: str, folder: str) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     torch.manual_seed(0)
-    config = tiny_config(architecture, variant)
-    hf_model = getattr(transformers, architecture)(config)
+    hf_class = class_of(architecture)
+    hf_model = hf_class(tiny_config(architecture, variant))
     for parameter in hf_model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     hf_model.save_pretrained(folder)
+    config = Path(folder, "config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"architectures": [architecture]}))
     vocabulary = {"<s>": 0, "<pad>": 1} | {f"w{i}": i for i in range(2, 200)}
     words = Tokenizer(models.WordLevel(vocabulary, "<pad>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"bos_token": "<s>", "eos_token": "<s>", "pad_token": "<pad>", "unk_token": "<pad>"}
     transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
-    hf_class = type(hf_model)
     return hf_class.from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
+
+
+def checkpoint_with_code(architecture: str, folder: str) -> None:
+    """A folder as of a model whose classes come with its weights, as far as the first look at it goes."""
+    auto_map = {"AutoConfig": "configuration.Config", "AutoModelForCausalLM": "modeling.Model"}
+    about = {"architectures": [architecture], "model_type": architecture.lower(), "auto_map": auto_map}
+    Path(folder, "config.json").write_text(json.dumps(about))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
-from workbench.model.points import place
+from workbench.model.points import place, place_of
 from workbench.replay.past import Continued
 from workbench.replay.replay import CPU_FLOATS, CPU_TOKENS, WAYS
 from workbench.replay.tail import Perturbed, Tail
@@ -44,7 +44,7 @@ class Between(Tail):
             check_hook_name(model, name)
         assert tokens.shape[0] == 1, f"one prompt at a time, got {tokens.shape[0]}"
         self.tokens, self.way, self.why_not = tokens, "forward", self._why_no_blocks(model, hook_names)
-        self._place = {name: place(model.hook_dict[name].name or name) for name in hook_names}
+        self._place = {name: place_of(model, name) for name in hook_names}
         caught: dict[str, list[Tensor]] = {}
         starts = {f"blocks.{block}.hook_resid_pre" for block, _ in self._place.values() if 0 <= block < model.cfg.n_layers}
         with ExitStack() as stack:

@@ -24,6 +24,7 @@ class Past:
     """What was noted in the clean run, and the recurrent states after the first n_states positions (none at first)."""
 
     keys_values: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    indexed: dict[int, Float[Tensor, "1 pos d_index"]] = field(default_factory=dict)  # keys by which a layer chooses where to attend
     convolved: dict[Place, tuple[Float[Tensor, "1 channel pos"], int]] = field(default_factory=dict)  # inputs, length of the kernel
     recurrent: dict[Place, Tensor] = field(default_factory=dict)
     entering: dict[int, Float[Tensor, "1 pos d_model"]] = field(default_factory=dict)  # what enters each block that has states
@@ -54,6 +55,9 @@ class Continued:
         """A batch's keys and values (batch, head, pos ≥ start, d_head), led by the clean run's."""
         clean_k, clean_v = (clean[:, :, : self.start].expand(len(k), -1, -1, -1) for clean in self.past.keys_values[layer_idx])
         return torch.cat([clean_k, k], dim=2), torch.cat([clean_v, v], dim=2)
+
+    def update_indexer(self, keys: Tensor, layer_idx: int) -> Tensor:
+        return torch.cat([self.past.indexed[layer_idx][:, : self.start].expand(len(keys), -1, -1), keys], dim=1)
 
     def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
         if not self.start:
@@ -129,6 +133,9 @@ class Noted(Carried):
     def update(self, k: Tensor, v: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Once noted, the whole run's: a mask hides the later ones."""
         return self.past.keys_values.setdefault(layer_idx, (k, v))
+
+    def update_indexer(self, keys: Tensor, layer_idx: int) -> Tensor:
+        return self.past.indexed.setdefault(layer_idx, keys)
 
     def update_conv_state(self, conv_states: Tensor, layer_idx: int, state_idx: int = 0, **options: Any) -> Tensor:
         n_kernel = options.get("conv_kernel_size") or conv_states.shape[-1]

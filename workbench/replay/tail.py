@@ -21,7 +21,7 @@ from torch import Tensor
 
 from workbench.model.cache import kv_cache
 from workbench.model.hooks import hooked, last_logits, seen
-from workbench.model.points import alone, place
+from workbench.model.points import alone, place_of
 from workbench.replay.past import Carried, Continued, Keys, Noted, Past
 from workbench.replay.reading import LastResidual
 from workbench.shapes import RowIndex, Tokens
@@ -55,7 +55,7 @@ class Tail:
 
     def __init__(self, model: "TransformerBridge", hook_name: str, tokens: Tokens):
         self.model, self.hook_name, self.n_pos, self.n_layers = model, hook_name, tokens.shape[1], model.cfg.n_layers
-        self.first_block, self.is_inner = place(model.hook_dict[hook_name].name or hook_name)
+        self.first_block, self.is_inner = place_of(model, hook_name)
         self.first_whole = self.first_block + self.is_inner
         self._kwargs: dict[int, dict[str, Any]] = {}
         self._repeats: dict[int, dict[str, Any]] = {}  # of each keyword argument, the axis along which a batch has more of it
@@ -79,8 +79,8 @@ class Tail:
         past = self._past_before(start, rows.n_rows)
         y = self._enter(rows, start, past)
         for k in range(self.first_whole, self.n_layers):
-            is_last_query_all = k == last_block and k not in self._past.entering
-            y = self._last_query(k, y, start, past) if is_last_query_all else self._block(k, y, start, past)
+            is_attention_alone = k == last_block and k not in self._past.entering and not self._past.indexed
+            y = self._last_query(k, y, start, past) if is_attention_alone else self._block(k, y, start, past)
         return y[:, -1]
 
     def _last_query(self, k: int, y: Tensor, start: int, past: Continued) -> Float[Tensor, "n_rows 1 d_model"]:
@@ -124,7 +124,7 @@ class Tail:
 
     def _enter(self, rows: Perturbed, start: int, cache: "Keys | Continued | None" = None) -> Float[Tensor, "n_rows pos d_model"]:
         """The perturbed residual stream from `start` on, where whole blocks begin. A hook inside a block is put by that block's own run."""
-        y = self.residual[start:].expand(rows.n_rows, -1, -1)
+        y = self.residual[start:].expand(rows.n_rows, *self.residual[start:].shape)
         if not self.is_inner:
             return rows.put(y, start)
         with hooked(self.model, self.hook_name, lambda value: rows.put(value, start)):

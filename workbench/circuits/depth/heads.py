@@ -22,7 +22,7 @@ from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model.hooks import hooked, last_logits, seen
-from workbench.model.points import check_obeyed, place
+from workbench.model.points import check_obeyed, place_of
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.replay.precision import InFloat32
 from workbench.shapes import Rows, Tokens
@@ -67,7 +67,7 @@ def head_effects(
     model, sae = bench.model, bench.sae
     check_features(sae, [feature])
     resolved, tokens = resolve(model, metric), to_tokens(model, prompt)
-    block, is_inner = place(model.hook_dict[sae.cfg.hook_name].name or sae.cfg.hook_name)
+    block, is_inner = place_of(model, sae.cfg.hook_name)
     layers = range(block + is_inner, model.cfg.n_layers)
     names = [f"blocks.{layer}.attn.{name}" for layer in layers for name in ("hook_pattern", "hook_attn_scores")]
     if missing := [name for name in names if name not in model.hook_dict]:
