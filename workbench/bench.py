@@ -99,7 +99,7 @@ class Workbench:
 
     def circuit(  # noqa: PLR0913 a notebook's call
         self,
-        prompt: str,
+        prompt: str | Chat,
         metric: Metric,
         edges: str = "measured",
         *,
@@ -121,7 +121,7 @@ class Workbench:
 
     def swap(  # noqa: PLR0913 a notebook's call
         self,
-        prompt: str,
+        prompt: str | Chat,
         off: Members,
         on: Members,
         *,

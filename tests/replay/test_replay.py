@@ -6,10 +6,10 @@ from made_models import D_MODEL, FAMILIES, N_VOCAB, n_hooks
 
 from workbench.model import gemm
 from workbench.model.points import place
-from workbench.replay import replay, tail
+from workbench.replay import arguments, replay, tail
+from workbench.replay.arguments import from_position
 from workbench.replay.reading import Columns
 from workbench.replay.replay import WAYS, Replay
-from workbench.replay.tail import from_position
 
 HOOKS = [
     "hook_resid_pre",
@@ -161,7 +161,7 @@ def test_a_hook_outside_of_the_blocks_goes_through_whole_forward_passes(model, t
 
 
 def test_a_model_whose_arguments_count_positions_elsewhere_runs_whole_blocks(model, tokens, monkeypatch):
-    monkeypatch.setattr(tail, "POS_AXIS", {"attention_mask": -1})
+    monkeypatch.setattr(arguments, "POS_AXIS", {"attention_mask": -1})
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
     assert made.way == "whole" and made.why_not.startswith("prefix: ")
     pos, x = perturbed(made)

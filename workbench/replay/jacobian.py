@@ -22,9 +22,10 @@ from torch.autograd import forward_ad
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
+from workbench.replay.arguments import POS_AXIS
 from workbench.replay.between import Between
 from workbench.replay.past import Keys
-from workbench.replay.tail import POS_AXIS, _KeysKnown
+from workbench.replay.tail import _KeysKnown
 
 PosU = Int[Tensor, "n_tangents"]
 PosV = Int[Tensor, "n_cotangents"]

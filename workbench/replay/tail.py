@@ -22,16 +22,13 @@ from torch import Tensor
 from workbench.model.cache import kv_cache
 from workbench.model.hooks import hooked, last_logits, seen
 from workbench.model.points import alone, place_of
+from workbench.replay.arguments import from_position, longer, repeated
 from workbench.replay.past import Carried, Continued, Keys, Noted, Past
 from workbench.replay.reading import LastResidual
 from workbench.shapes import RowIndex, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-# Which axis of a block's other keyword arguments counts the positions it computes; of one that is not named here, the first that is as long
-# as the prompt. ALiBi's counts those that are attended to, which stay.
-POS_AXIS = {"attention_mask": -2, "position_embeddings": -2, "position_ids": -1, "cache_position": -1, "alibi": None}
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,7 @@ class Tail:
         """run() is a forward pass over two rows or more: which of the blocks' keyword arguments are longer than in the clean run?"""
 
         def note(k: int, given: dict[str, Any]) -> None:
-            self._repeats[k] = {name: _longer(self._kwargs[k].get(name), value) for name, value in given.items()}
+            self._repeats[k] = {name: longer(self._kwargs[k].get(name), value) for name, value in given.items()}
 
         with self._watching_blocks(note):
             return run()
@@ -189,36 +186,6 @@ class Tail:
 
 
 RESIDUAL = "the residual stream"
-
-
-def from_position(name: str, value: Any, start: int, n_pos: int, n: int) -> Any:
-    """A block's keyword argument for n positions from `start` on, of n_pos. Axes of size 1 are for all positions."""
-    if isinstance(value, tuple):
-        return tuple(from_position(name, part, start, n_pos, n) for part in value)
-    if n == n_pos or not isinstance(value, Tensor):
-        return value
-    axis = POS_AXIS[name] if name in POS_AXIS else next((axis for axis, size in enumerate(value.shape) if size == n_pos), None)
-    return value if axis is None or value.shape[axis] == 1 else value.narrow(axis, start, n)
-
-
-def _longer(one: Any, several: Any) -> Any:
-    """Along which axis is what two rows get longer than what one gets? None: along none."""
-    if isinstance(one, tuple) and isinstance(several, tuple) and len(one) == len(several):
-        return tuple(map(_longer, one, several))
-    if not isinstance(one, Tensor) or not isinstance(several, Tensor) or one.ndim != several.ndim:
-        return None
-    return next((axis for axis in range(one.ndim) if several.shape[axis] > one.shape[axis]), None)
-
-
-def repeated(value: Any, axis: Any, n_rows: int) -> Any:
-    """A keyword argument of the clean run's one row, for n_rows."""
-    if isinstance(axis, tuple):
-        return tuple(repeated(part, along, n_rows) for part, along in zip(value, axis, strict=True))
-    if axis is None:
-        return value
-    if value.shape[axis] == 1:  # no memory is needed for copies
-        return value.expand(*value.shape[:axis], n_rows, *value.shape[axis + 1 :])
-    return value.repeat(*(n_rows if other == axis else 1 for other in range(value.ndim)))
 
 
 class _KeysKnown(Exception):
