@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import torch
 import transformers
-from families import D_SAE, N_ACTIVE, SIZES, WIDTH, one_word
+from families import SIZES, one_word
 from setting import product_of, take_turns
 
 from workbench.circuits.metrics import logit_diff
@@ -26,7 +26,7 @@ from workbench.model.model import load_model
 from workbench.sae.config import SAEConfig
 from workbench.sae.sae import SAE
 
-HOOK = "blocks.3.hook_resid_pre"
+HOOK, WIDTH, D_SAE, N_ACTIVE = "blocks.3.hook_resid_pre", 512, 4096, 32
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def one_dtype(dtype: torch.dtype, options: argparse.Namespace) -> str:
 def random_model() -> Any:
     """Weights larger than at initialization: what is computed of them rounds as a trained model's does."""
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(**(SIZES | dict(num_hidden_layers=6)))
+    config = transformers.LlamaConfig(**(SIZES | dict(num_hidden_layers=6, hidden_size=WIDTH, intermediate_size=4 * WIDTH)))
     hf_model: Any = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().requires_grad_(False)
     for weight in hf_model.parameters():
         weight.data *= 1.5 if weight.ndim > 1 else 1.0

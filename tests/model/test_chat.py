@@ -91,7 +91,7 @@ def test_circuits_swaps_and_evidence_take_conversations(model):
     assert both[0].by_kind().equals(both[1].by_kind()) and both[0].prompt == text
     traces = [trace_steps(bench, saes, prompt, metric, {"a step": members}, **quiet) for prompt in (CHAT[:2], text)]
     assert traces[0].table.equals(traces[1].table) and traces[0].prompt == text
-    feature = int(bench.rank(text, metric, ablate=0, **quiet).table["feature"].iloc[0])
+    feature = int(bench.rank(text, metric, ablate=3, **quiet).table["feature"].iloc[0])
     heads = [head_effects(bench, prompt, metric, feature) for prompt in (CHAT[:2], text)]
     assert heads[0].table.equals(heads[1].table)
     for refused in (

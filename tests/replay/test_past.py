@@ -14,12 +14,16 @@ from workbench.model.points import place_of
 from workbench.replay.reading import Columns
 from workbench.replay.replay import Replay
 
-PAD = SIZES | dict(pad_token_id=1)
-MAMBA = dict(vocab_size=300, hidden_size=32, num_hidden_layers=4, state_size=8, pad_token_id=1, bos_token_id=0, eos_token_id=0)
-HYBRID = dict(mamba_n_heads=8, mamba_d_head=8, mamba_d_ssm=64, mamba_d_state=16, mamba_n_groups=2, mamba_chunk_size=8)
-LINEAR = dict(linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8)
-LATENT = dict(num_key_value_heads=4, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8, v_head_dim=8, qk_rope_head_dim=8, n_group=1)
-EXPERTS = dict(num_experts_per_tok=2, n_routed_experts=4, n_shared_experts=1, topk_group=1, moe_intermediate_size=64)
+PAD: dict[str, Any] = SIZES | dict(pad_token_id=1)
+MAMBA: dict[str, Any] = dict(
+    vocab_size=300, hidden_size=32, num_hidden_layers=4, state_size=8, pad_token_id=1, bos_token_id=0, eos_token_id=0
+)
+HYBRID: dict[str, Any] = dict(mamba_n_heads=8, mamba_d_head=8, mamba_d_ssm=64, mamba_d_state=16, mamba_n_groups=2, mamba_chunk_size=8)
+LINEAR: dict[str, Any] = dict(linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8)
+LATENT: dict[str, Any] = dict(
+    num_key_value_heads=4, q_lora_rank=16, kv_lora_rank=16, qk_nope_head_dim=8, v_head_dim=8, qk_rope_head_dim=8, n_group=1
+)
+EXPERTS: dict[str, Any] = dict(num_experts_per_tok=2, n_routed_experts=4, n_shared_experts=1, topk_group=1, moe_intermediate_size=64)
 MADE: dict[str, Any] = {
     "a scan": lambda: transformers.MambaConfig(**MAMBA, time_step_rank=8),
     "a chunked scan": lambda: transformers.Mamba2Config(**MAMBA, num_heads=8, head_dim=8, n_groups=2, chunk_size=8),
