@@ -41,6 +41,7 @@ def made(name: str, n_tokens: int, n_active: int) -> tuple[Any, Any, Any, torch.
 
     torch.manual_seed(0)
     hf_model: Any = transformers.AutoModelForCausalLM.from_config(SHAPES[name](), attn_implementation="eager").eval().requires_grad_(False)
+    hf_model.config.architectures = [type(hf_model).__name__]
     model = load_model(hf_model, tokenizer=one_word())
     tokens = torch.randint(2, 16_384, (1, n_tokens))
     sae = SAE(SAEConfig(WIDTH, D_SAE, HOOK))

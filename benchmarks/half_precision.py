@@ -78,7 +78,8 @@ def one_dtype(dtype: torch.dtype, options: argparse.Namespace) -> str:
 def random_model() -> Any:
     """Weights larger than at initialization: what is computed of them rounds as a trained model's does."""
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(**(SIZES | dict(num_hidden_layers=6, hidden_size=WIDTH, intermediate_size=4 * WIDTH)))
+    sizes: dict[str, Any] = dict(num_hidden_layers=6, hidden_size=WIDTH, intermediate_size=4 * WIDTH)
+    config = transformers.LlamaConfig(**{**SIZES, **sizes})
     hf_model: Any = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().requires_grad_(False)
     for weight in hf_model.parameters():
         weight.data *= 1.5 if weight.ndim > 1 else 1.0

@@ -96,8 +96,8 @@ def test_circuits_swaps_and_evidence_take_conversations(model):
     assert heads[0].table.equals(heads[1].table)
     for refused in (
         lambda: bench.circuit([], metric, saes=saes),
-        lambda: FeatureSets(bench, ["x"], metric),
-        lambda: controls(bench, 3, metric),
+        lambda: FeatureSets(bench, [], metric),
+        lambda: controls(bench, [], metric),
     ):
         with pytest.raises(ValueError, match="conversation"):
             refused()
