@@ -122,7 +122,7 @@ class Workbench:
 
     def circuit(  # noqa: PLR0913 a notebook's call
         self,
-        prompt: str,
+        prompt: str | Chat,
         metric: Metric | None = None,
         edges: str = "measured",
         *,
@@ -155,7 +155,7 @@ class Workbench:
 
     def swap(  # noqa: PLR0913 a notebook's call
         self,
-        prompt: str,
+        prompt: str | Chat,
         off: Members,
         on: Members,
         *,

@@ -6,10 +6,10 @@ from made_models import D_MODEL, FAMILIES, N_VOCAB, n_hooks
 
 from workbench.model import gemm
 from workbench.model.points import place
-from workbench.replay import replay, tail
+from workbench.replay import arguments, replay, tail
+from workbench.replay.arguments import from_position
 from workbench.replay.reading import Columns
 from workbench.replay.replay import WAYS, Replay
-from workbench.replay.tail import from_position
 
 HOOKS = [
     "hook_resid_pre",
@@ -161,7 +161,7 @@ def test_a_hook_outside_of_the_blocks_goes_through_whole_forward_passes(model, t
 
 
 def test_a_model_whose_arguments_count_positions_elsewhere_runs_whole_blocks(model, tokens, monkeypatch):
-    monkeypatch.setattr(tail, "POS_AXIS", {"attention_mask": -1})
+    monkeypatch.setattr(arguments, "POS_AXIS", {"attention_mask": -1})
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
     assert made.way == "whole" and made.why_not.startswith("prefix: ")
     pos, x = perturbed(made)
@@ -278,14 +278,14 @@ def test_no_hook_is_left_when_a_run_is_interrupted(model, tokens, monkeypatch, w
 def test_block_arguments_are_those_of_the_positions_that_run():
     n_pos = 4
     mask, ids = torch.arange(16.0).view(1, 1, 4, 4), torch.arange(4)[None]
-    assert torch.equal(from_position("attention_mask", mask, 3, n_pos), mask[:, :, 3:])
-    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3, n_pos), mask[:, :, :1]), "one row stands for all positions"
-    assert torch.equal(from_position("position_ids", ids, 3, n_pos), ids[:, 3:])
-    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2, n_pos)
+    assert torch.equal(from_position("attention_mask", mask, 3, n_pos, 1), mask[:, :, 3:])
+    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3, n_pos, 1), mask[:, :, :1]), "one row stands for all positions"
+    assert torch.equal(from_position("position_ids", ids, 3, n_pos, 1), ids[:, 3:])
+    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2, n_pos, 2)
     assert torch.equal(cos, mask[0][:, 2:]) and torch.equal(sin, mask[0][:, 2:] + 1)
-    assert from_position("output_attentions", True, 3, n_pos) is True
-    assert torch.equal(from_position("of another name", mask[0, 0], 3, n_pos), mask[0, 0, 3:]), "the first axis as long as the prompt"
-    assert torch.equal(from_position("alibi", mask[0, 0][:1], 3, n_pos), mask[0, 0][:1]), "it counts the positions attended to"
+    assert from_position("output_attentions", True, 3, n_pos, 1) is True
+    assert torch.equal(from_position("of another name", mask[0, 0], 3, n_pos, 1), mask[0, 0, 3:]), "the first axis as long as the prompt"
+    assert torch.equal(from_position("alibi", mask[0, 0][:1], 3, n_pos, 1), mask[0, 0][:1]), "it counts the positions attended to"
 
 
 def test_hook_names_say_where_to_start():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from workbench.circuits.depth.layers import SAEs, by_layer
 from workbench.circuits.graph.groups import concept
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.points import place as block_of
 from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
@@ -69,7 +70,7 @@ class Swap:
 def swap(  # noqa: PLR0913 a notebook's call
     bench: Any,
     saes: SAEs,
-    prompt: str,
+    prompt: str | Chat,
     off: Members,
     on: Members,
     *,
@@ -87,6 +88,7 @@ def swap(  # noqa: PLR0913 a notebook's call
     """
     model, layers = bench.model, by_layer(bench.model, saes)
     known = {name: dict(found) for name, found in (labels or {}).items()}
+    prompt = written(model, prompt)
     tokens = to_tokens(model, prompt)
     pos = _checked(pos, tokens.shape[1])
     off_features, on_features = (_features(layers, known, members, name) for members, name in ((off, "off"), (on, "on")))
