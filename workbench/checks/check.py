@@ -69,7 +69,7 @@ def check(
     given = None if texts is None else list(islice(read_texts(texts), N_TEXTS))
     if given is not None and not any(text.strip() for text in given):
         raise ValueError("the texts hold no text: expected some that the model should know")
-    name = model if isinstance(model, str) else str(model) if isinstance(model, Path) else getattr(model, "name", "")
+    name = _name(model if isinstance(model, str | Path) else getattr(model, "name", ""))
     report: list[tuple[str, Finding]] = []
     with tqdm(total=len(CHECKS) + 2, desc="checking", unit="check", disable=not progress, delay=BAR_DELAY) as bar:
 
@@ -82,7 +82,7 @@ def check(
         except Exception as error:
             done(FIRST, failed(error, "It cannot be loaded"))
             return CheckReport.of(report, name)
-        name = name or str(bridge.cfg.model_name)
+        name = name or _name(bridge.cfg.model_name)
         fitting, fits = _fitting(bridge, own if sae is None else sae, device)
         try:
             about = subject(bridge, fitting, fitting.cfg.hook_name if fitting else middle(bridge), given, seconds)
@@ -120,6 +120,11 @@ def middle(model: "TransformerBridge") -> str:
     k = model.cfg.n_layers // 2
     names = [f"blocks.{k}.{end}" for end in (*passes.RESIDUAL, *passes.OTHERS)]
     return next((name for name in names if name in model.hook_dict and point(model, name).width is not None), names[0])
+
+
+def _name(model: str | Path) -> str:
+    """A hub name as it is; of a folder its own name: where it lies is nobody's affair who reads the page."""
+    return Path(model).resolve().name if str(model) and Path(model).is_dir() else str(model)
 
 
 def _loaded(model: Any, sae: Any, device: Any, start_token: str | None | EllipsisType) -> tuple["TransformerBridge", SAE | None]:
