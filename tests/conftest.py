@@ -9,7 +9,7 @@ import pytest
 import torch
 from made_folders import made_folders
 from made_models import N_VOCAB, TEXT, n_hooks, random_hf_model, random_sae
-from skipped import in_one_line
+from skipped import pytest_unconfigure  # noqa: F401 the last line
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -18,13 +18,6 @@ from workbench.benches import load
 from workbench.model.model import load_model
 from workbench.model.points import alone
 from workbench.sae.sae import SAE
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The last line: what did not run here. From the reports, which come from all workers."""
-    line = in_one_line(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
-    if line:
-        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
