@@ -39,9 +39,11 @@ class Keys:
         self._update, self.n_before = update, n_before
 
     def update(self, k: Tensor, v: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """What to attend to: keys and values (batch, head, pos, d_head)."""
         return self._update(k, v, layer_idx)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many positions come before."""
         return self.n_before
 
 
@@ -57,9 +59,11 @@ class Continued:
         return torch.cat([clean_k, k], dim=2), torch.cat([clean_v, v], dim=2)
 
     def update_indexer(self, keys: Tensor, layer_idx: int) -> Tensor:
+        """The keys by which positions are chosen (batch, pos, d_index), led by the clean run's."""
         return torch.cat([self.past.indexed[layer_idx][:, : self.start].expand(len(keys), -1, -1), keys], dim=1)
 
     def get_conv_state(self, layer_idx: int, state_idx: int = 0) -> Tensor | None:
+        """A convolution's last inputs before `start` (batch, channel, kernel); None at the beginning of the text."""
         if not self.start:
             return None
         inputs, n_kernel = self.past.convolved[layer_idx, state_idx]
@@ -67,6 +71,7 @@ class Continued:
         return torch.nn.functional.pad(state, (n_kernel - state.shape[-1], 0)).repeat(self.n_rows, 1, 1)
 
     def update_conv_state(self, conv_states: Tensor, layer_idx: int, state_idx: int = 0, **_: Any) -> Tensor:
+        """The inputs of a convolution (batch, channel, pos), led by those before `start`."""
         state = self.get_conv_state(layer_idx, state_idx)
         return conv_states if state is None else torch.cat([state, conv_states], dim=-1)
 
@@ -79,6 +84,7 @@ class Continued:
         return None if state is None else state.repeat(self.n_rows, *(1 for _ in state.shape[1:]))
 
     def update_recurrent_state(self, recurrent_states: Tensor, layer_idx: int, state_idx: int = 0, **_: Any) -> Tensor:
+        """The state as it is: none is kept."""
         return recurrent_states
 
     def is_recording_past(self, layer_idx: int) -> bool:
@@ -86,9 +92,11 @@ class Continued:
         return True
 
     def has_previous_state(self, layer_idx: int | None = None, state_idx: int | None = None) -> bool:
+        """Does anything come before?"""
         return self.start > 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
+        """How many positions come before."""
         return self.start
 
 
