@@ -5,9 +5,9 @@ import torch
 from made_replay import COLUMNS, one_at_a_time, perturbed
 
 from workbench.model.points import place
-from workbench.replay import tail
+from workbench.replay import arguments, tail
+from workbench.replay.arguments import from_position
 from workbench.replay.replay import Replay
-from workbench.replay.tail import from_position
 
 pytestmark = pytest.mark.usefixtures("onednn_for_every_product")
 
@@ -20,7 +20,7 @@ def test_a_hook_outside_of_the_blocks_goes_through_whole_forward_passes(model, t
 
 
 def test_a_model_whose_arguments_count_positions_elsewhere_runs_whole_blocks(model, tokens, monkeypatch):
-    monkeypatch.setattr(tail, "POS_AXIS", {"attention_mask": -1})
+    monkeypatch.setattr(arguments, "POS_AXIS", {"attention_mask": -1})
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
     assert made.way == "whole" and made.why_not.startswith("prefix: ")
     pos, x = perturbed(made)
@@ -56,14 +56,14 @@ def test_installed_hooks_are_kept_in_force(model, tokens):
 def test_block_arguments_are_those_of_the_positions_that_run():
     n_pos = 4
     mask, ids = torch.arange(16.0).view(1, 1, 4, 4), torch.arange(4)[None]
-    assert torch.equal(from_position("attention_mask", mask, 3, n_pos), mask[:, :, 3:])
-    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3, n_pos), mask[:, :, :1]), "one row stands for all positions"
-    assert torch.equal(from_position("position_ids", ids, 3, n_pos), ids[:, 3:])
-    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2, n_pos)
+    assert torch.equal(from_position("attention_mask", mask, 3, n_pos, 1), mask[:, :, 3:])
+    assert torch.equal(from_position("attention_mask", mask[:, :, :1], 3, n_pos, 1), mask[:, :, :1]), "one row stands for all positions"
+    assert torch.equal(from_position("position_ids", ids, 3, n_pos, 1), ids[:, 3:])
+    cos, sin = from_position("position_embeddings", (mask[0], mask[0] + 1), 2, n_pos, 2)
     assert torch.equal(cos, mask[0][:, 2:]) and torch.equal(sin, mask[0][:, 2:] + 1)
-    assert from_position("output_attentions", True, 3, n_pos) is True
-    assert torch.equal(from_position("of another name", mask[0, 0], 3, n_pos), mask[0, 0, 3:]), "the first axis as long as the prompt"
-    assert torch.equal(from_position("alibi", mask[0, 0][:1], 3, n_pos), mask[0, 0][:1]), "it counts the positions attended to"
+    assert from_position("output_attentions", True, 3, n_pos, 1) is True
+    assert torch.equal(from_position("of another name", mask[0, 0], 3, n_pos, 1), mask[0, 0, 3:]), "the first axis as long as the prompt"
+    assert torch.equal(from_position("alibi", mask[0, 0][:1], 3, n_pos, 1), mask[0, 0][:1]), "it counts the positions attended to"
 
 
 def test_hook_names_say_where_to_start():

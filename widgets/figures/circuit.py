@@ -52,7 +52,7 @@ def shown(circuit: Any, n_nodes: int = N_NODES, n_edges: int = N_EDGES) -> tuple
     nodes = circuit.nodes
     size = nodes["effect"].abs().fillna(nodes["attribution"].abs())
     size = size if size.notna().any() and (size.fillna(0) > 0).any() else circuit.influence.reset_index(drop=True)
-    nodes = nodes.assign(size=size.fillna(0.0).to_numpy())
+    nodes = nodes.assign(size=size.fillna(0.0).to_numpy())[nodes["kind"] != "constant"]  # those stand at no token
     is_frame = nodes["kind"].isin(("token", "logit"))
     nodes = pd.concat([nodes[is_frame], nodes[~is_frame].nlargest(n_nodes, "size")]).sort_index()
     names = set(nodes["node"])
@@ -108,7 +108,8 @@ def node_words(row: Mapping[str, Any]) -> str:
     token = repr(visible(str(row["token"])))
     what = {
         "feature": f"feature {row['feature']}" + (f" ({visible(str(row['label']))})" if row["label"] else ""),
-        "error": "what the SAE does not explain",
+        "error": visible(str(row["label"])) or "what the dictionary does not explain",
+        "constant": visible(str(row["label"])),
         "token": "the token",
         "logit": "the logit of",
     }[row["kind"]]
