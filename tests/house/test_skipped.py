@@ -25,7 +25,8 @@ def test_where_no_command_helps_none_is_named():
 def test_the_line_is_the_last_one(tmp_path: Path):
     (tmp_path / "test_it.py").write_text('import pytest\n\n\ndef test_it():\n    pytest.skip("needs CUDA")\n')
     command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--confcutdir={tmp_path}", "-p", "skipped", tmp_path]
-    found = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "tests/made")}, capture_output=True, text=True, check=True)
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT / "tests/made")}
+    found = subprocess.run(command, env={**os.environ, **alone}, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "1 test skipped: 1 needs a CUDA device"
 
 
