@@ -108,15 +108,16 @@ class Workbench:
         labels: Mapping[str, Mapping[int, str]] | None = None,
         cancel: Event | None = None,
         progress: bool = True,
+        on_rows: Callable[[int, int], None] | None = None,
     ) -> Circuit:
         """Which features make which, through all layers: a graph from the prompt's tokens to the answer, its edges measured.
 
         edges: "measured" (each source switched off, every later feature read), "attributed" (first order) or "both". saes: an SAE at each
         of two hook points or more; by default `layers`. limit: only so many features, of largest |attribution|. labels: hook name →
-        feature → label; by default `layer_labels`. cancel: once set, what is left is not measured.
+        feature → label; by default `layer_labels`. cancel: once set, what is left is not measured. on_rows: hears (rows done, rows in all).
         """
         known = self.layer_labels if labels is None else labels
-        asked: dict[str, Any] = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress)
+        asked: dict[str, Any] = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress, on_rows=on_rows)
         return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
 
     def swap(  # noqa: PLR0913 a notebook's call
