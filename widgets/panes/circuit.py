@@ -27,7 +27,7 @@ from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.clamping import Clamped
 from workbench.circuits.metrics import logit_diff
 from workbench.model.hooks import last_logits
-from workbench.model.tokens import to_tokens
+from workbench.model.tokens import to_str_tokens, to_tokens
 
 N_MOVED = 60  # rows of a clamp that are sent
 N_PAGES = 12  # of the largest nodes, in a saved file
@@ -69,6 +69,7 @@ class CircuitView(WorkingPane):
     def __init__(self, circuit: Circuit | None = None, bench: Any = None, **traits: Any):
         self._bench, self._circuit, self.clamped = bench, None, None
         self._todo: tuple[Any, ...] = ()
+        self._built: dict[str, str] | None = None
         self._choosing = False
         super().__init__(None if bench is None else bench.model, **traits)
         self.look_through(bench)
@@ -193,10 +194,12 @@ class CircuitView(WorkingPane):
         if self._bench is None or not prompt.strip():
             raise ValueError("there is no bench" if self._bench is None else "there is no prompt yet")
         model = self._bench.model
-        metric = logit_diff(answer or int(last_logits(model, to_tokens(model, prompt))[0].argmax()), question.get("baseline") or None)
+        answer = answer or to_str_tokens(model, last_logits(model, to_tokens(model, prompt)).argmax(-1))[0]
+        metric = logit_diff(answer, question.get("baseline") or None)
         circuit = self._bench.circuit(prompt, metric, progress=False, on_rows=job.go_on)
         with SETTING:
             if not job.is_cancelled:
+                self._built = {**question, "answer": answer}
                 self.show(circuit)
 
     def _clamp(self, nodes: str | Sequence[str], value: float, name: str) -> None:
@@ -227,12 +230,15 @@ class CircuitView(WorkingPane):
                     pages[row["node"]] = found["html"]
         return {"pages": pages}
 
+    def made(self) -> str:
+        """Code that makes the circuit that was built here."""
+        if self._built is None:
+            return ""
+        prompt, *texts = (self._built.get(name, "") for name in ("prompt", "answer", "baseline"))
+        return f"circuit = bench.circuit({prompt!r}, wb.logit_diff({', '.join(repr(text) for text in texts if text)}))"
+
     def to_python(self) -> str:
-        if not self.question.get("prompt") or self._circuit is None:
-            return "" if self._circuit is None else super().to_python()
-        texts = [self.question.get("answer") or self._circuit.answer, *filter(None, [self.question.get("baseline")])]
-        made = f"circuit = bench.circuit({self.question['prompt']!r}, wb.logit_diff({', '.join(map(repr, texts))}))"
-        return f"{made}\n{super().to_python()}"
+        return "\n".join(filter(None, [self.made(), super().to_python()]))
 
     def static_html(self) -> str:
         return f'<div style="{FAINT}">{repr(self)}</div>' if self._circuit is None else circuit_html(self.circuit)

@@ -1,4 +1,4 @@
-"""What moves when a group is clamped: the measured column equals a hooked pass, the predicted one equals arithmetic on the edges by hand."""
+"""What moves when a group is clamped: the measured column equals a hooked pass, the predicted one arithmetic on the edges by hand."""
 
 import math
 
@@ -48,9 +48,9 @@ def test_measured_equals_a_hooked_pass_that_puts_the_group_to_its_value(small, c
 
         return edit
 
-    with torch.no_grad(), hooked(model, PLACES[0], put(PLACES[0])), hooked(model, PLACES[1], put(PLACES[1])):
-        with hooked(model, PLACES[2], put(PLACES[2])):
-            logits = model(tokens)[0, -1]
+    first, second, third = (hooked(model, name, put(name)) for name in PLACES)
+    with torch.no_grad(), first, second, third:
+        logits = model(tokens)[0, -1]
     clamped = circuit.clamp(group, value)
     assert clamped.metric == pytest.approx(float(logits[5] - logits[7]), abs=1e-5)
     assert len(clamped.table) == (circuit.nodes["kind"] == "feature").sum() - len(group) and not set(group) & set(clamped.table["node"])

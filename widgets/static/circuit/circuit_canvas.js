@@ -2,7 +2,7 @@
 // Of many edges the weak ones are stamped into the image's own pixels: 20,000 curves would take the canvas a second.
 
 const COLORS = { orange: [230, 97, 0], purple: [124, 92, 222], gray: [128, 128, 128] };
-const N_STROKED = 500; // edges that the canvas strokes itself, the strongest
+const [FEW, N_STROKED] = [1000, 150]; // so many edges the canvas strokes all itself; of more only the strongest
 const N_NAMES = 46;
 const FONT = "system-ui, sans-serif";
 
@@ -39,30 +39,41 @@ function strokeEdges(context, scene, edges, lift = 0) {
 const BENDS = Array.from({ length: 257 }, (_, k) => k / 256).map((t) => [3 * t * t - 2 * t * t * t, 1.5 * t - 1.5 * t * t + t * t * t]);
 const [ACROSS, UP] = [Float32Array.from(BENDS, ([s]) => s), Float32Array.from(BENDS, ([, q]) => q)];
 
+// One pixel of the page each, the weakest first, so that the last written is the strongest.
 function stampEdges(context, scene, edges) {
-  const { width, height } = context.canvas;
-  const { dpr } = scene;
-  const image = context.createImageData(width, height);
+  const { px, py, data, heaviest } = scene;
+  const [width, height] = [Math.ceil(scene.width), Math.ceil(scene.height)];
+  scene.ink ??= document.createElement("canvas");
+  if (scene.ink.width !== width || scene.ink.height !== height) Object.assign(scene.ink, { width, height });
+  const pen = scene.ink.getContext("2d");
+  const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
-  const inks = [COLORS.orange, COLORS.purple].map(([r, g, b]) => (b << 16) | (g << 8) | r);
-  for (const e of edges) {
-    const weight = scene.data.weights[e];
-    const alpha = Math.round(255 * edgeAlpha(Math.abs(weight) / scene.heaviest) * 0.55);
-    const [x1, y1, x2, y2] = curve(scene, e).map((value) => value * dpr);
-    const steps = Math.ceil(Math.max(Math.abs(x2 - x1), Math.abs(y2 - y1))) || 1;
-    if (steps > 8 * (width + height)) continue; // far outside at a high zoom: its ends are thousands of pixels away
-    const [ink, isDashed, by] = [inks[weight < 0 ? 1 : 0], weight < 0, 256 / steps];
+  const [orange, purple] = [COLORS.orange, COLORS.purple].map(([r, g, b]) => (b << 16) | (g << 8) | r);
+  for (let j = 0; j < edges.length; j += 1) {
+    const e = edges[j];
+    const [u, v, weight] = [data.sources[e], data.targets[e], data.weights[e]];
+    const [x1, y1] = [px[u], py[u]];
+    const [dx, dy] = [px[v] - x1, py[v] - y1];
+    const alpha = Math.round(140 * edgeAlpha(Math.abs(weight) / heaviest));
+    const color = ((alpha << 24) | (weight < 0 ? purple : orange)) >>> 0;
+    const steps = Math.ceil(Math.max(Math.abs(dx), Math.abs(dy))) || 1;
+    if (steps > 8 * (width + height)) continue; // at a high zoom: its ends are thousands of pixels away
+    const isDashed = weight < 0;
+    const by = 256 / steps;
+    let dash = 0;
     for (let k = 0; k <= steps; k += 1) {
-      if (isDashed && k % (9 * dpr) > 5 * dpr) continue;
+      if (isDashed) {
+        dash = dash === 8 ? 0 : dash + 1;
+        if (dash > 4) continue;
+      }
       const t = (k * by) | 0;
-      const x = (x1 + (x2 - x1) * ACROSS[t] + 0.5) | 0;
-      const y = (y1 + (y2 - y1) * UP[t] + 0.5) | 0;
-      if (x < 0 || y < 0 || x >= width || y >= height) continue;
-      const at = y * width + x;
-      if (pixels[at] >>> 24 <= alpha) pixels[at] = ((alpha << 24) | ink) >>> 0;
+      const x = (x1 + dx * ACROSS[t]) | 0;
+      const y = (y1 + dy * UP[t]) | 0;
+      if (x >= 0 && x < width && y >= 0 && y < height) pixels[y * width + x] = color;
     }
   }
-  context.putImageData(image, 0, 0);
+  pen.putImageData(image, 0, 0);
+  context.drawImage(scene.ink, 0, 0);
 }
 
 // A node's outline: circles are features, squares errors and tokens, rounded ones logits.
@@ -74,24 +85,25 @@ function outline(context, scene, i, more = 0) {
   else context.roundRect(x - r, y - r, 2 * r, 2 * r, kind === "logit" ? r / 2 : 0);
 }
 
-// What supports is filled, what opposes hollow: a dash around a small node would not be seen.
+// What supports is filled, what opposes hollow: a dash around a small node would not be seen. Opaque: edges end at a node.
 function drawNodes(context, scene, rows) {
-  const paper = scene.isDark ? "#14161a" : "#fff";
+  const [paper, ink] = scene.isDark ? [[20, 22, 26], "#eceef1"] : [[255, 255, 255], "#16181d"];
+  const mixed = new Map(Object.values(COLORS).map((color) => {
+    const share = color === COLORS.purple ? 0.12 : 0.75;
+    return [color, [`rgb(${color.map((value, k) => Math.round(share * value + (1 - share) * paper[k]))})`, rgb(color)]];
+  }));
   context.lineWidth = 1.6;
   for (const i of rows) {
-    const color = signColor(scene.value(i));
+    const [fill, line] = mixed.get(signColor(scene.value(i)));
     outline(context, scene, i);
-    context.fillStyle = paper; // edges end at a node
+    context.fillStyle = fill;
     context.fill();
-    context.fillStyle = rgb(color, color === COLORS.purple ? 0.12 : 0.75);
-    context.fill();
-    context.strokeStyle = rgb(color);
+    context.strokeStyle = line;
     context.stroke();
-    if (scene.pinned[i]) {
-      outline(context, scene, i, 2.5);
-      context.strokeStyle = scene.isDark ? "#eceef1" : "#16181d";
-      context.stroke();
-    }
+    if (!scene.pinned[i]) continue;
+    outline(context, scene, i, 2.5);
+    context.strokeStyle = ink;
+    context.stroke();
   }
 }
 
@@ -187,9 +199,9 @@ function paintCircuit(canvas, scene) {
   const context = begin(canvas, scene);
   context.clearRect(0, 0, canvas.width, canvas.height);
   scene.place();
-  const n_weak = Math.max(0, scene.edges.length - N_STROKED);
-  if (n_weak) stampEdges(context, scene, scene.edges.subarray(0, n_weak));
+  const n_weak = scene.edges.length > FEW ? scene.edges.length - N_STROKED : 0;
   context.scale(scene.dpr, scene.dpr);
+  if (n_weak) stampEdges(context, scene, scene.edges.subarray(0, n_weak));
   strokeEdges(context, scene, scene.edges.subarray(n_weak));
   drawNodes(context, scene, scene.nodes);
   scene.named = placeNames(context, scene, scene.bySize, N_NAMES); // written above it, where they give way to those of what is chosen

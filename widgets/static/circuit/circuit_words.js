@@ -77,11 +77,10 @@ function totals(scene) {
 function drawWords(body, more, scene, select, n_rows) {
   const rows = (scene.found ?? scene.bySize).slice(0, n_rows);
   const scale = Math.max(...scene.nodes.map((i) => Math.abs(scene.value(i) ?? 0)), 1e-9);
-  const [into, out] = [new Map(), new Map()];
-  const wanted = new Set(rows);
+  const [into, out] = [0, 1].map(() => new Map(rows.map((i) => [i, []])));
   for (let k = scene.edges.length - 1; k >= 0; k -= 1) {
     const e = scene.edges[k];
-    for (const [ends, i] of [[into, scene.data.targets[e]], [out, scene.data.sources[e]]]) if (wanted.has(i)) ends.set(i, [...(ends.get(i) ?? []), e]);
+    for (const [ends, i] of [[into, scene.data.targets[e]], [out, scene.data.sources[e]]]) ends.get(i)?.push(e);
   }
   const ends = (found = [], other) => {
     const lines = found.slice(0, N_ENDS).map((e) => node("div", {}, `${number(scene.data.weights[e])} ${scene.words(scene.data[other][e])}`));

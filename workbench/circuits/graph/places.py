@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -196,7 +196,7 @@ class Bar(tqdm):
     on_rows: Callable[[int, int], None] | None = None  # (rows done, rows in all)
     n_rows = 0
 
-    def update(self, n: float | None = 1) -> bool | None:
+    def update(self, n: int | float | None = 1) -> Any:
         self.n_rows += int(n or 0)
         if self.on_rows is not None:
             self.on_rows(self.n_rows, int(self.total))
