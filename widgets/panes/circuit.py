@@ -215,7 +215,7 @@ class CircuitView(WorkingPane):
         if isinstance(content, dict) and content.get("do") == "clamp":
             nodes, value, name = (content.get(each) for each in ("nodes", "value", "name"))
             if isinstance(nodes, list) and all(isinstance(each, str) for each in nodes) and isinstance(value, int | float):
-                self.clamp(nodes, value, str(name or ""))
+                self.clamp(nodes, float(value), str(name or ""))
         else:
             super()._hear(_, content, buffers)
 

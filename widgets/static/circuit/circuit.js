@@ -212,10 +212,21 @@ function render({ model, el }) {
   };
   listenToCircuitPointer(over, scene, acts);
   listenToCircuitKeys(over, scene, acts);
-  const back = (event) => event.key === "Escape" && (event.stopPropagation(), over.focus());
+  // None of these may give false back: a browser takes that for "do nothing".
+  const back = (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    over.focus();
+  };
   links.onkeydown = groups.onkeydown = back;
-  name.onkeydown = (event) => (event.key === "Enter" ? keepGroup() : back(event));
-  value.onkeydown = (event) => event.key === "Enter" && value.value && clampTo(Number(value.value));
+  name.onkeydown = (event) => {
+    if (event.key === "Enter") keepGroup();
+    else back(event);
+  };
+  value.onkeydown = (event) => {
+    if (event.key === "Enter" && value.value) clampTo(Number(value.value));
+    else back(event);
+  };
   const saveSvg = () => download("circuit.svg", svgOf(scene), "image/svg+xml", root);
   const savePng = () => pngOf([canvas, over], scene).then((blob) => download("circuit.png", blob, "image/png", root));
 
@@ -237,7 +248,9 @@ function render({ model, el }) {
       keepSoon();
     }));
   }
-  paged.ontoggle = () => paged.open !== model.get("with_page") && change(model, { with_page: paged.open });
+  paged.ontoggle = () => {
+    if (paged.open !== model.get("with_page")) change(model, { with_page: paged.open });
+  };
 
   // --- from the traits, the theme and the window to the scene
   function recut() {
@@ -253,7 +266,7 @@ function render({ model, el }) {
   function searched() {
     fill();
     say();
-    status.textContent = scene.found ? `${several(scene.found.length, "node")} found · ${totals(scene)}` : totals(scene);
+    status.textContent = scene.found ? `${several(scene.found.length, "node")} found${scene.found.hidden ? `, ${count(scene.found.hidden)} more below the thresholds` : ""} · ${totals(scene)}` : totals(scene);
     listed();
   }
   function reread() {

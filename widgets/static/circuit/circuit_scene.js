@@ -35,6 +35,7 @@ class CircuitScene {
     this.isDark = false;
     [this.width, this.height, this.dpr] = [1, 1, 1]; // of the field, in the page's pixels
     this.hovered = -1;
+    this.named = []; // what the last painting of the whole wrote: see placeNames
     this.read();
   }
 
@@ -171,11 +172,13 @@ class CircuitScene {
     if (!words.length) return null;
     const { label, token, feature, kind, id } = this.data.nodes;
     const groups = Object.entries(this.model.get("groups") ?? {});
-    return this.bySize.filter((i) => {
+    const fits = (i) => {
       const inGroups = groups.filter(([, members]) => members.includes(id[i])).map(([name]) => name);
       const said = [label[i], token[i], kind[i], ...inGroups].join(" ").toLowerCase();
       return words.every((word) => said.includes(word) || String(feature[i]) === word);
-    });
+    };
+    const hidden = Array.from(this.isShown).filter((isShown, i) => !isShown && fits(i)).length;
+    return Object.assign(this.bySize.filter(fits), { hidden });
   }
 
   nearest(x, y, reach) {

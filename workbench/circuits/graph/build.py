@@ -154,8 +154,9 @@ def _size(place: Place, metric: ResolvedMetric) -> Tensor:
 
 
 def _total(places: Sequence[Place], edges: str) -> int:
-    """Rows to measure."""
-    return sum(len(place.pos) for place in places) * (2 if edges != "attributed" else 1)
+    """Rows to measure: every source's effect, and its edges where a place follows."""
+    n_sources = [len(place.pos) for place in places]
+    return sum(n_sources) + (sum(n_sources[:-1]) if edges != "attributed" else 0)
 
 
 def _measured(between: Between, places: list[Place], metric: ResolvedMetric, edges: str, cancel: Event | None, bar: Bar) -> list[Read]:
