@@ -1,6 +1,6 @@
 """Click to repaint in Chromium, medians of 20, beside the bars that they should stay under.
 
-    python benchmarks/widgets.py [--rounds 20] [--only explorer|ranking|million|map]
+    python benchmarks/widgets.py [--rounds 20] [--only explorer|ranking|million|map|circuit]
 
 In the page: from the event's time stamp to the first task after the frame that shows the answer (tests/pages/page_clock.py). Behind the
 page: the widgets' own Python in this process, reached through playwright's pipe (tests/pages/live_page.py), so Python's part counts and
@@ -28,9 +28,10 @@ sys.path[:1] = [
     str(Path(__file__).parents[1] / "tests" / folder) for folder in ("made", "pages")
 ]  # in place of this folder, where this file hides the package widgets
 from live_page import open_live  # noqa: E402
+from made_graph import made_graph  # noqa: E402
 from page_clock import median, milliseconds  # noqa: E402
 
-from widgets import FeatureMap, RankingTable, explore  # noqa: E402
+from widgets import CircuitView, FeatureMap, RankingTable, explore  # noqa: E402
 
 CHROMIUM = "/usr/bin/chromium"
 PROMPTS = [question.prompt for question in atlas.questions(held_out=True)]
@@ -40,7 +41,7 @@ MEASURES = ("activation", "attribution", "effect")
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--only", choices=["explorer", "ranking", "million", "map"])
+    parser.add_argument("--only", choices=["explorer", "ranking", "million", "map", "circuit"])
     return parser.parse_args()
 
 
@@ -203,6 +204,36 @@ def map_of(browser: Browser, n: int, n_rounds: int) -> None:
         report(f"map of {n:,}: change the theme", median(n_rounds, lambda i: recolor(page)), 60)
 
 
+def circuit_of(browser: Browser, n_nodes: int, n_edges: int, n_rounds: int) -> None:
+    """All of it drawn: both thresholds at 1."""
+    circuit = made_graph(n_nodes - 22, n_edges, n_pos=14, n_layers=6)
+    name = f"circuit of {len(circuit.nodes):,} nodes, {len(circuit.edges):,} edges"
+    middle = circuit.nodes.query("kind == 'feature' and layer == 3")["node"].iloc[0]
+    with opened(browser, CircuitView(circuit, node_share=1.0, edge_share=1.0, node=middle)) as page:
+        drawn = "addEventListener('keydown', () => delete document.querySelector('.wbx').dataset.paint, { once: true })"
+        painted = "document.querySelector('.wbx').dataset.paint"
+        page.get_by_role("application").focus()
+
+        def zoom(i: int) -> float:
+            page.evaluate(drawn)
+            return milliseconds(page, "keydown", lambda: page.keyboard.press("+-"[i % 2]), painted)
+
+        def walk(i: int) -> float:
+            before = json.dumps(page.locator(".wbx-said").inner_text())
+            done = f"document.querySelector('.wbx-said').innerText !== {before}"
+            return milliseconds(page, "keydown", lambda: page.keyboard.press(("ArrowUp", "ArrowDown")[i % 2]), done)
+
+        def slide(i: int) -> float:
+            page.evaluate(drawn)
+            return milliseconds(page, "keydown", lambda: page.keyboard.press(("ArrowLeft", "ArrowRight")[i % 2]), painted)
+
+        report(f"{name}: draw, once", page.evaluate("window.drawnIn"), 500)
+        report(f"{name}: zoom", median(n_rounds, zoom), 60)
+        report(f"{name}: select a node", median(n_rounds, walk), 60)
+        page.get_by_label("Share of the influence that edges carry").focus()
+        report(f"{name}: move a threshold", median(n_rounds, slide), 150)
+
+
 def recolor(page: Page) -> float:
     page.evaluate("delete document.querySelector('.wbp').dataset.paint")
     return change_theme(page, "document.querySelector('.wbp').dataset.paint")
@@ -223,6 +254,8 @@ def main() -> None:
             table_of(browser, 1_000_000, options.rounds, (60, 600))
         if options.only in (None, "map"):
             map_of(browser, 100_000, options.rounds)
+        if options.only in (None, "circuit"):
+            circuit_of(browser, 1_500, 20_000, options.rounds)
         browser.close()
 
 

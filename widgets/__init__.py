@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from widgets.panes.attention import AttentionPane
     from widgets.panes.card import CardPane
+    from widgets.panes.circuit import CircuitView
     from widgets.panes.explorer import Explorer, explore
     from widgets.panes.finder import Finder
     from widgets.panes.group import GroupPane
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AttentionPane": "panes.attention",
     "CardPane": "panes.card",
+    "CircuitView": "panes.circuit",
     "Explorer": "panes.explorer",
     "explore": "panes.explorer",
     "PromptPane": "panes.prompt",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [
     "AttentionPane",
     "CardPane",
+    "CircuitView",
     "Explorer",
     "FeatureMap",
     "Finder",

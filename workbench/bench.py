@@ -132,13 +132,14 @@ class Workbench:
         labels: Mapping[str, Mapping[int, str]] | None = None,
         cancel: Event | None = None,
         progress: bool = True,
+        on_rows: Callable[[int, int], None] | None = None,
     ) -> Circuit:
         """Which features make which, through all layers: a graph from the prompt's tokens to the answer, its edges measured.
 
         over="transcoders": of `transcoders` instead, with direct effects; without a metric on the likeliest answers (direct/circuit.py).
         edges: "measured" (each source switched off, every later feature read), "attributed" (first order) or "both". saes: an SAE at each
         of two hook points or more; by default `layers`. limit: only so many features, of largest |attribution|. labels: hook name →
-        feature → label; by default `layer_labels`. cancel: once set, what is left is not measured.
+        feature → label; by default `layer_labels`. cancel: once set, what is left is not measured. on_rows: hears (rows done, rows in all).
         """
         known = self.layer_labels if labels is None else labels
         asked: dict[str, Any] = dict(limit=limit, labels=known, cancel=cancel, progress=progress)
@@ -150,7 +151,7 @@ class Workbench:
             return direct_circuit(self.model, self.transcoders, prompt, metric, name=self.name, **asked)
         if metric is None:
             raise ValueError("which answer? Give a metric, such as wb.logit_diff(answer, baseline)")
-        asked |= {"edges": edges}
+        asked |= {"edges": edges, "on_rows": on_rows}
         return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
 
     def swap(  # noqa: PLR0913 a notebook's call

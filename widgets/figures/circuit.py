@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from widgets.figures.svg import INK, svg_img, svg_text
@@ -49,16 +50,22 @@ def _drawn(circuit: Any) -> tuple[str, int, int, str]:
 
 def shown(circuit: Any, n_nodes: int = N_NODES, n_edges: int = N_EDGES) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What is drawn: tokens, logits, and the nodes of largest |effect| (or what is known instead); their edges of largest |weight|."""
-    nodes = circuit.nodes
-    size = nodes["effect"].abs().fillna(nodes["attribution"].abs())
-    size = size if size.notna().any() and (size.fillna(0) > 0).any() else circuit.influence.reset_index(drop=True)
-    nodes = nodes.assign(size=size.fillna(0.0).to_numpy())[nodes["kind"] != "constant"]  # those stand at no token
+    nodes = circuit.nodes.assign(size=node_sizes(circuit))
+    nodes = nodes[nodes["kind"] != "constant"]  # those stand at no token
     is_frame = nodes["kind"].isin(("token", "logit"))
     nodes = pd.concat([nodes[is_frame], nodes[~is_frame].nlargest(n_nodes, "size")]).sort_index()
     names = set(nodes["node"])
     edges = circuit.edges[circuit.edges["source"].isin(names) & circuit.edges["target"].isin(names)]
     order = edges["weight"].abs().sort_values(ascending=False, kind="stable").index[:n_edges]
     return nodes, edges.loc[order[::-1]]  # the strongest on top
+
+
+def node_sizes(circuit: Any) -> np.ndarray:
+    """|effect|, or |attribution| where it was not measured; influence where neither is known of any node."""
+    nodes = circuit.nodes
+    size = nodes["effect"].abs().fillna(nodes["attribution"].abs())
+    size = size if (size.fillna(0) > 0).any() else circuit.influence.reset_index(drop=True)
+    return size.fillna(0.0).to_numpy(dtype=float)
 
 
 def _layout(nodes: pd.DataFrame, n_pos: int) -> tuple[dict[str, tuple[float, float]], int, int]:

@@ -1,16 +1,40 @@
-"""A circuit → HTML that a notebook shows: the picture, and the list that says the same in words. No script; labels enter escaped."""
+"""A circuit → HTML that a notebook shows: the picture, and the list that says the same in words. No script; labels enter escaped.
+
+`circuit_data`: the same for the pane and the page that opens offline, in which the ES module draws and prunes (static/circuit).
+"""
 
 import math
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from widgets.figures.circuit import node_words, plot_circuit
-from widgets.html.standalone import document
+from widgets.figures.circuit import node_sizes, node_words, plot_circuit
+from widgets.html.standalone import STATIC, Part, document
 from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, table_html, token_html, visible
 
 N_NODES, N_EDGES = 20, 4  # of the list; of each node's in- and outgoing edges
+MOST_EDGES = 400_000  # that a page holds, 16 bytes each: of more, those that carry the most influence
+SCRIPTS = [f"circuit/{name}" for name in ("circuit_cut", "circuit_scene", "circuit_canvas", "circuit_svg", "circuit_words", "circuit_side")]
+SCRIPTS = ["shared/copy", *SCRIPTS, "circuit/circuit_hand", "circuit/circuit"]  # after shared/pane
+TRAITS = dict(
+    feature=None,
+    node="",
+    group="",
+    marked=[],
+    node_share=0.8,
+    edge_share=0.98,
+    query="",
+    view=[],
+    progress={"stage": ""},
+    moved={},
+    page={},
+    with_page=False,
+    home="",
+    question={},
+    waiting="",
+)  # a circuit that was just opened
 
 
 def circuit_html(circuit: Any) -> str:
@@ -27,8 +51,65 @@ def circuit_html(circuit: Any) -> str:
 
 
 def circuit_page(circuit: Any) -> str:
-    """The same as one page that opens offline."""
-    return document(f"Circuit: {circuit.prompt}", [], circuit_html(circuit))
+    """The same as one page that opens offline and stays alive; where no script runs it is the still picture and the list."""
+    script = "".join((STATIC / f"{name}.js").read_text() for name in ("shared/pane", *SCRIPTS))
+    style = "".join((STATIC / f"{name}.css").read_text() for name in ("shared/pane", "circuit/circuit"))
+    offline = (STATIC / "circuit/circuit_offline.js").read_text()
+    part = Part("circuit", script, style, TRAITS | circuit_data(circuit), offline, {"pages": {}})
+    return document(f"Circuit: {circuit.prompt}", [part], without_scripts=circuit_html(circuit))
+
+
+def circuit_data(circuit: Any) -> dict[str, Any]:
+    """What the module draws. nodes: a list a column, texts with whitespace and control characters visible; edges: bytes, int32 sources,
+    int32 targets (rows of nodes), float64 strengths (Circuit.strength), float32 weights; wanted: [row, share] of the logits."""
+    notes = [visible(note) for note in circuit.notes]
+    if (is_constant := circuit.nodes["kind"] == "constant").any():
+        circuit = circuit.only(circuit.nodes.loc[~is_constant, "node"])
+        notes.append("biases, position embeddings and the like stand at no token: .nodes and .closure have them")
+    if len(circuit.edges) > MOST_EDGES:
+        n_edges, order = len(circuit.edges), np.argsort(-np.abs(np.nan_to_num(circuit.edges["weight"].to_numpy(float))), kind="stable")
+        circuit = circuit.only(circuit.nodes["node"], np.isin(np.arange(n_edges), order[:MOST_EDGES]))
+        notes.append(f"here are the {MOST_EDGES:,} edges of largest |weight| of {n_edges:,}: shares and pruning are of these")
+    nodes, rows = circuit.nodes, {node: i for i, node in enumerate(circuit.nodes["node"])}
+    names = list(dict.fromkeys(nodes["hook_name"]))
+    texts = {name: [visible(str(text)) for text in nodes[name].fillna("")] for name in ("token", "label")}
+    numbers = {name: [_plain(value) for value in nodes[name]] for name in ("activation", "effect", "attribution")}
+    whole = {name: [int(value) for value in nodes[name]] for name in ("layer", "pos", "feature")}
+    ends = [circuit.edges[name].map(rows).to_numpy(np.int32) for name in ("source", "target")]
+    weights = circuit.edges["weight"].fillna(0.0).to_numpy(np.float32)
+    return dict(
+        about=dict(
+            prompt=visible(circuit.prompt),
+            answer=visible(circuit.answer),
+            baseline=visible(circuit.baseline),
+            model=visible(circuit.model_name),
+            way=circuit.way,
+            metric=_plain(circuit.clean_metric),
+            notes=notes,
+            can_measure=circuit.lens is not None,
+            sized_by=next((name for name in ("effect", "attribution") if (nodes[name].fillna(0) != 0).any()), "influence"),
+        ),
+        tokens=[visible(token) for token in circuit.str_tokens],
+        hook_names=[visible(name) for name in names],
+        nodes=dict(
+            id=nodes["node"].tolist(),
+            kind=nodes["kind"].tolist(),
+            hook=[names.index(name) for name in nodes["hook_name"]],
+            size=[_plain(value) for value in node_sizes(circuit)],
+            **whole,
+            **texts,
+            **numbers,
+        ),
+        edges=b"".join([*(each.tobytes() for each in ends), circuit.strength.astype(np.float64).tobytes(), weights.tobytes()]),
+        wanted=[[rows[node], float(share)] for node, share in circuit.wanted.items() if node in rows],
+        groups={name: list(members) for name, members in circuit.groups.items()},
+        pinned=list(circuit.pinned),
+    )
+
+
+def _plain(value: float) -> float | None:
+    """Six significant digits are more than a page shows."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _about(circuit: Any) -> str:

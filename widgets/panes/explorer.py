@@ -22,6 +22,7 @@ from widgets.html.standalone import WIDGET, page
 from widgets.marks import visible
 from widgets.panes.attention import AttentionPane
 from widgets.panes.card import CardPane
+from widgets.panes.circuit import CircuitView
 from widgets.panes.finder import Finder
 from widgets.panes.group import GroupPane
 from widgets.panes.history import History, Place
@@ -44,10 +45,11 @@ TITLES = {
     "finder": "Find",
     "steering": "Steer",
     "group": "Group",
+    "circuit": "Circuit",
     "map": "Map",
     "attention": "Attention",
 }
-SHARED = ("prompt", "ranking", "map")  # panes that all SAEs have together
+SHARED = ("prompt", "ranking", "circuit", "map")  # panes that all SAEs have together
 
 
 def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
@@ -93,6 +95,7 @@ class Explorer(Pane):
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
+        self._add("circuit", CircuitView(bench=bench, question=self._question()))
         self._look_through(bench)
         asking = self.pane["prompt"]
         asking.observe(self._show_ranking, "ranking")
@@ -114,6 +117,7 @@ class Explorer(Pane):
                 self.pane.pop(name)
                 self._links.pop(name).unlink()
         self.bench, question = bench, self._question()
+        self.pane["circuit"].look_through(bench)
         room = self._rooms.pop(bench.sae_name, None)
         self.set_trait("preview", {})
         self.feature = None if room is None else room.pop("feature")
@@ -172,6 +176,7 @@ class Explorer(Pane):
             self.pane["steering"].prompt = new.prompt  # but what a person typed there stays
         for name, value in self._question().items():
             setattr(self.pane["attention"], name, value)
+        self.pane["circuit"].question = self._question()
         self.pane["group"].ranking = new
         self._point_attention()
         self._show_stale()
@@ -344,6 +349,7 @@ class Explorer(Pane):
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
         steps = [self.pane[name].to_python() for name in ("prompt", "card", "group")]
+        steps += [self.pane["circuit"].made()]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].positive else []
         loading = _loading(self.bench)
         needed = ["import dataclasses"] if "dataclasses" in loading[-1] else []

@@ -111,6 +111,16 @@ def test_effects_are_measured_where_the_features_are_written(model_of, family, p
     assert circuit.effect_of(top["node"].tolist()) == pytest.approx(float(expected), abs=1e-4)
 
 
+def test_a_clamp_is_predicted_by_the_edges_and_measured(circuit):
+    features = circuit.nodes[circuit.nodes["kind"] == "feature"]
+    top = features[features["layer"] == 0].nlargest(2, "activation")["node"].tolist()
+    clamped = circuit.clamp(top, 0.0)
+    assert clamped.metric == pytest.approx(circuit.clean_metric - circuit.effect_of(top), abs=1e-4)
+    lost = circuit.nodes.set_index("node").loc[top, "attribution"].sum()
+    assert clamped.predicted_metric == pytest.approx(circuit.clean_metric - lost, abs=1e-4)  # features of one layer: no path between
+    np.testing.assert_allclose(clamped.table["clean"], clamped.table["node"].map(features.set_index("node")["activation"]), atol=1e-4)
+
+
 def test_the_whole_graph_alone_is_the_model(circuit):
     found = circuit.faithfulness()
     assert len(found) == N_LAYERS + 1

@@ -81,3 +81,14 @@ def test_paths_are_ordered_by_the_product_of_their_shares():
     np.testing.assert_allclose(paths["strength"], [0.75 * 0.8, 0.5 * 0.2, 0.75 * 0.5 * 0.2])
     assert paths["weight"].tolist() == [-4.0, 1.0, 1.0]
     assert len(paths_between(NODES, EDGES, ["T"], ["Y"], 1)) == 1 and not len(paths_between(NODES, EDGES, ["B"], ["T"], 3))
+
+
+def test_rounding_decides_nothing():
+    n = 7  # seven paths that are equal but for the last bit
+    names = [f"F{i}" for i in range(n)]
+    nodes = pd.DataFrame({"node": ["T", *names, "Y"], "kind": ["token", *["feature"] * n, "logit"]})
+    noise = 1 + np.arange(n) * 1e-16
+    links = [("T", name, 1.0) for name in names] + [(name, "Y", 0.1 * each) for name, each in zip(names, noise, strict=True)]
+    for share in (0.2, 0.6, 0.8, 1.0):
+        kept, is_edge = cut(nodes, edges_of(links), WANTED, share, 1.0)
+        assert sum(name in kept for name in names) in (0, n) and is_edge.all() == (len(kept) == n + 2)

@@ -12,7 +12,7 @@ const KEYS = [
   ["?", "these keys"],
   ["Esc", "closes them, and a preview"],
 ];
-const BESIDE = ["card", "finder", "steering", "group", "map", "attention"];
+const BESIDE = ["card", "finder", "steering", "group", "circuit", "map", "attention"];
 
 async function render({ model, el, host, signal }) {
   const root = node("div", { class: "wbp wbe" });

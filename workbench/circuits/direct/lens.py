@@ -1,6 +1,7 @@
 """What measures a graph of transcoders on its model: features switched off where they are written, in one pass through all layers.
 
     without S    y' = y − Σ_{v ∈ S} act_v · W_dec[v]              act_v as it is there and then; errors of S: − (y − y_hat)
+    S at value   y' = y − Σ_{v ∈ S} (act_v − value) · W_dec[v]
     S alone      y' = b_dec + x · W_skip + Σ_{v ∈ S} act_v · W_dec[v] + the error of the clean run
 
 y: what the layer's transcoder predicts, x: what it reads. The start position is left as it is: it has no nodes.
@@ -47,6 +48,13 @@ class TranscoderLens:
             raise ValueError("only features, errors and tokens can be switched off: logits are the answer itself, constants the model")
         return self._metric({}) - self._without(some)
 
+    def clamped(self, nodes: pd.DataFrame, members: Sequence[str], value: float) -> tuple[float, dict[str, Float[Tensor, "pos d_sae"]]]:
+        """(the metric with the members' features at `value`, hook name → the activations then). Errors and tokens can be switched off
+        only (value 0)."""
+        acts: dict[str, Tensor] = {}
+        metric = self._without(nodes[nodes["node"].isin(set(members)) & nodes["kind"].isin(("feature", "error", "token"))], value, acts)
+        return metric, acts
+
     def faithfulness(self, nodes: pd.DataFrame) -> pd.DataFrame:
         """One row for all layers at once and one for each: where, alone (the metric with the graph's features alone), floor (with no
         feature at all), without (the graph's features), kept = alone / clean, kept_floor, lost = 1 − without / clean."""
@@ -61,16 +69,22 @@ class TranscoderLens:
         table = pd.DataFrame(rows, columns=["where", "alone", "floor", "without"])
         return table.assign(kept=table["alone"] / clean, kept_floor=table["floor"] / clean, lost=1 - table["without"] / clean)
 
-    def _without(self, nodes: pd.DataFrame) -> float:
+    def _without(self, nodes: pd.DataFrame, value: float = 0.0, acts: dict[str, Tensor] | None = None) -> float:
+        """The metric. acts: takes every feature's activation at every layer."""
         edits: dict[int, Edit] = {}
-        for layer, mine in nodes[nodes["kind"] != "token"].groupby("layer"):
-            off, is_error = self._masks(int(layer), mine)  # pyright: ignore[reportArgumentType]
+        for layer in self.transcoders:
+            mine = nodes[(nodes["layer"] == layer) & (nodes["kind"] != "token")]
+            if not len(mine) and acts is None:
+                continue
+            off, is_error = self._masks(layer, mine)
 
-            def switched_off(x: Tensor, y: Tensor, each: Transcoder, off: Tensor = off, is_error: Tensor = is_error) -> Tensor:
-                acts = each.encode(x)
-                return y - (acts * off) @ each.W_dec - (y - each.decode(acts, x)) * is_error[:, None]
+            def put(x: Tensor, y: Tensor, each: Transcoder, off: Tensor = off, is_error: Tensor = is_error) -> Tensor:
+                feature_acts = each.encode(x)
+                if acts is not None:
+                    acts[each.cfg.hook_name_in] = feature_acts
+                return y - ((feature_acts - value) * off) @ each.W_dec - (y - each.decode(feature_acts, x)) * is_error[:, None]
 
-            edits[int(layer)] = switched_off  # pyright: ignore[reportArgumentType]
+            edits[layer] = put
         return self._metric(edits, nodes.loc[nodes["kind"] == "token", "pos"].tolist())
 
     def _alone(self, layer: int, nodes: pd.DataFrame, errors: Mapping[int, Tensor]) -> Edit:

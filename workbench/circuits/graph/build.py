@@ -6,7 +6,7 @@ A circuit needs an SAE at several places: features of one place alone make nothi
 apart, an edge runs over what lies between, and the notes say so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -21,7 +21,7 @@ from workbench.circuits.graph.edges import Edges, measure_edges
 from workbench.circuits.graph.groups import offered_groups
 from workbench.circuits.graph.lens import Lens
 from workbench.circuits.graph.nodes import Names, Read, edge_table, empty_effects, node_table
-from workbench.circuits.graph.places import Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
+from workbench.circuits.graph.places import Bar, Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model.chat import Chat, written
 from workbench.model.points import place as block_of
@@ -57,11 +57,13 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     labels: Mapping[str, Mapping[int, str]] | None = None,
     cancel: Event | None = None,
     progress: bool = True,
+    on_rows: Callable[[int, int], None] | None = None,
 ) -> Circuit:
     """The whole graph of a prompt. edges: "measured", "attributed" (first order, nothing is measured: effects are NaN) or "both".
 
     limit: only so many features, those of largest |attribution| (to either metric); the notes say what that leaves out. labels: hook name
-    → feature → label. cancel: once set, what is left is not measured (NaN, and no edges). Raises ValueError for what cannot be one.
+    → feature → label. cancel: once set, what is left is not measured (NaN, and no edges). on_rows: hears (rows
+    done, rows in all) between batches. Raises ValueError for what cannot be one.
     """
     model, layers = bench.model, _checked(bench, saes, edges, limit)
     prompt = written(model, prompt)
@@ -74,7 +76,7 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
         raise ValueError(f"no feature of these SAEs is active on {prompt!r} after the start token: are they this model's?")
     places, notes = _limited(places, limit, resolved)
     _check_plan(plan_of(places, edges), limit)
-    read = _measured(between, places, resolved, edges, cancel, progress)
+    read = _measured(between, places, resolved, edges, cancel, bar_of(_total(places, edges), "building the circuit", progress, on_rows))
     notes += _gaps(list(layers)) + _cancelled(read, edges)
     str_tokens, (answer, baseline) = to_str_tokens(model, tokens[0]), resolved.names(model)
     known = Names(str_tokens, labels or {}, answer, baseline)
@@ -153,13 +155,16 @@ def _size(place: Place, metric: ResolvedMetric) -> Tensor:
     return torch.maximum(against_baseline.abs(), (attribution[:, 0] - attribution[:, 2]).abs())
 
 
-def _measured(
-    between: Between, places: list[Place], metric: ResolvedMetric, edges: str, cancel: Event | None, progress: bool
-) -> list[Read]:
+def _total(places: Sequence[Place], edges: str) -> int:
+    """Rows to measure: every source's effect, and its edges where a place follows."""
+    n_sources = [len(place.pos) for place in places]
+    return sum(n_sources) + (sum(n_sources[:-1]) if edges != "attributed" else 0)
+
+
+def _measured(between: Between, places: list[Place], metric: ResolvedMetric, edges: str, cancel: Event | None, bar: Bar) -> list[Read]:
     """Every place with its effects and its edges to the next."""
-    total = sum(len(place.pos) for place in places) * (2 if edges != "attributed" else 1)
     read = []
-    with bar_of(total, "building the circuit", progress) as bar:
+    with bar:
         for first, then in zip(places, [*places[1:], None], strict=True):
             effects, measured, attributed = empty_effects(first), None, None
             if edges != "attributed":

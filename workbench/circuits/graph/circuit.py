@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.circuits.graph.clamping import Clamped, clamp_group
 from workbench.circuits.graph.exchange import graph_json
 from workbench.circuits.graph.groups import grown, members, with_group
-from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of, strongest
+from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of, strength, strongest
 from workbench.circuits.graph.reading import read_graph
 from workbench.files import checked_file, write_text
 
@@ -79,6 +80,11 @@ class Circuit:
     def influence(self) -> pd.Series:
         """By node: how much of the answer goes back to it, along all paths, by shares of |change| (pruning.py)."""
         return pd.Series(influence_of(self.nodes, self.edges, self.wanted), index=pd.Index(self.nodes["node"], name="node"))
+
+    @property
+    def strength(self) -> np.ndarray:
+        """By edge: what it says of its target, signed: the measured change, else the attributed one, else the weight."""
+        return strength(self.edges)
 
     @property
     def scores(self) -> Scores:
@@ -158,6 +164,11 @@ class Circuit:
     def effect_of(self, group: Group) -> float:
         """The metric that is lost without the group, all of it switched off at once: measured."""
         return self._measuring.effect_of(self.nodes, self.members(group))
+
+    def clamp(self, group: Group, value: float = 0.0) -> Clamped:
+        """Which other features move, and the metric, with all of the group at `value` (an activation; 0 switches off): as the edges predict
+        it beside what is measured (clamping.py). Of a file's circuit the prediction only."""
+        return clamp_group(self, self.members(group), value)
 
     def faithfulness(self) -> pd.DataFrame:
         """Is this graph the answer? The metric with all but its features switched off, and without its features: measured (lens.py). At all

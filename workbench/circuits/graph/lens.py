@@ -1,6 +1,7 @@
 """What measures a circuit on its model: sets of nodes switched off, at all places of one pass at once.
 
     without S    at every place x' = x − Σ_{v ∈ S} act_v · W_dec[v]                  act_v as it is there and then
+    S at value   at every place x' = x − Σ_{v ∈ S} (act_v − value) · W_dec[v]
     S alone      at one place   x' = b_dec + Σ_{v ∈ S} act_v · W_dec[v]
                  at all places  the same + the error of the clean run there
 
@@ -46,6 +47,13 @@ class Lens:
             raise ValueError("a group of logit nodes only cannot be switched off: they are the answer itself")
         return self._metrics(self._logits({}))[0] - self._metrics(self._logits(self._without(some)))[0]
 
+    def clamped(self, nodes: pd.DataFrame, members: Sequence[str], value: float) -> tuple[float, dict[str, Float[Tensor, "pos d_sae"]]]:
+        """(the metric with the members' features at `value`, hook name → the activations then). Activations are read at each place before
+        its own features are put to their value: what arrives there. Errors and tokens can be switched off only (value 0)."""
+        acts: dict[str, Tensor] = {}
+        edits = self._without(nodes[nodes["node"].isin(set(members)) & (nodes["kind"] != "logit")], value, acts)
+        return self._metrics(self._logits(edits))[0], acts
+
     def faithfulness(self, nodes: pd.DataFrame) -> pd.DataFrame:
         """One row for all places at once and one for each: where, alone (the metric with the graph's features alone), floor (with no
         feature at all), without (the graph's features), kept = alone / clean, kept_floor, lost = 1 − without / clean."""
@@ -74,7 +82,8 @@ class Lens:
                 stack.enter_context(hooked(self.model, name, edit))
             return three(three_columns(self.metric).of(last_logits(self.model, self.tokens))).double()
 
-    def _without(self, nodes: pd.DataFrame) -> dict[str, Any]:
+    def _without(self, nodes: pd.DataFrame, value: float = 0.0, acts: dict[str, Tensor] | None = None) -> dict[str, Any]:
+        """acts: takes what is read at every place."""
         edits: dict[str, Any] = {}
         tokens = nodes[nodes["kind"] == "token"]
         if len(tokens):
@@ -82,9 +91,12 @@ class Lens:
             others = mean_entrance(self.model, self.tokens)
             edits[STREAM] = lambda x: _put(x, pos, others[pos])
         for name, sae in self.saes.items():
+            if acts is not None:
+                edits[name] = _after(edits.get(name), partial(_noted, sae=sae, name=name, acts=acts))
             mine = nodes[nodes["hook_name"].eq(name) & nodes["kind"].isin(("feature", "error"))]
             if len(mine):
-                edits[name] = _after(edits.get(name), partial(_switched_off, sae=sae, off=self._mask(mine, sae), errors=self._errors(mine)))
+                put = partial(_clamped, sae=sae, which=self._mask(mine, sae), value=value, errors=self._errors(mine))
+                edits[name] = _after(edits.get(name), put)
         return edits
 
     def _only(self, saes: Mapping[str, SAE], nodes: pd.DataFrame, errors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -122,11 +134,17 @@ class Lens:
         return mask
 
 
-def _switched_off(x: Tensor, sae: SAE, off: Bool[Tensor, "pos d_sae"], errors: Bool[Tensor, "pos"]) -> Tensor:
-    """x (1, pos, …) with features at 0, and the error gone where asked."""
+def _noted(x: Tensor, sae: SAE, name: str, acts: dict[str, Tensor]) -> Tensor:
+    """x as it is; its features' activations are kept."""
+    acts[name] = sae.encode(x.flatten(2)[0].to(sae.W_dec.dtype))
+    return x
+
+
+def _clamped(x: Tensor, sae: SAE, which: Bool[Tensor, "pos d_sae"], value: float, errors: Bool[Tensor, "pos"]) -> Tensor:
+    """x (1, pos, …) with features at a value, and the error gone where asked."""
     flat = x.flatten(2).to(sae.W_dec.dtype)
     feature_acts = sae.encode(flat[0])
-    change = (feature_acts * off) @ sae.W_dec
+    change = ((feature_acts - value) * which) @ sae.W_dec
     if errors.any():
         change = change + (flat[0] - sae.decode(feature_acts)) * errors[:, None]
     return x - change.view_as(x[0]).to(x.dtype)

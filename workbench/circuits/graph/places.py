@@ -9,11 +9,11 @@ asked for) cancels in the first. The start token belongs to no node, as in ranki
 of x is what it differs by from the mean over the vocabulary, at the entrance of the first block.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -190,9 +190,24 @@ def effects_at(
     return effects
 
 
-def bar_of(total: int, description: str, progress: bool) -> tqdm:
+class Bar(tqdm):
+    """Says how far it is to somebody else, too."""
+
+    on_rows: Callable[[int, int], None] | None = None  # (rows done, rows in all)
+    n_rows = 0
+
+    def update(self, n: int | float | None = 1) -> Any:
+        self.n_rows += int(n or 0)
+        if self.on_rows is not None:
+            self.on_rows(self.n_rows, int(self.total))
+        return super().update(n)
+
+
+def bar_of(total: int, description: str, progress: bool, on_rows: Callable[[int, int], None] | None = None) -> Bar:
     """A bar that shows itself only where it takes long."""
-    return tqdm(total=total, desc=description, unit="row", disable=not progress, delay=BAR_DELAY)
+    bar = Bar(total=total, desc=description, unit="row", disable=not progress, delay=BAR_DELAY)
+    bar.on_rows = on_rows
+    return bar
 
 
 def by_position(pos: RowIndex) -> Iterator[tuple[int, Int[Tensor, "n_here"]]]:

@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import sparse
 
 SMALLEST_SUM = 1e-10  # of a row: below it a node is made of nothing
+TIE = 1e-9  # values this close to a threshold, relatively, are equal to it: rounding decides nothing, here or in a page's JavaScript
 
 
 @dataclass(frozen=True)
@@ -151,13 +152,13 @@ def _mask(is_kept: np.ndarray) -> sparse.dia_matrix:
 
 
 def _threshold(values: np.ndarray, share: float) -> float:
-    """The value at which the descending cumulative share first reaches `share`."""
+    """The value at which the descending cumulative share first reaches `share`, less a TIE; the smallest one for all of it."""
     order = np.sort(values)[::-1]
-    total = order.sum()
-    if not total > 0:
+    sums = np.cumsum(order)
+    if not len(sums) or not sums[-1] > 0:
         return 0.0
-    reached = np.searchsorted(np.cumsum(order) / total, share)
-    return float(order[min(reached, len(order) - 1)])
+    reached = len(order) - 1 if share == 1 else int(np.searchsorted(sums / sums[-1], share * (1 - TIE)))
+    return float(order[reached]) * (1 - TIE)
 
 
 def _without_loose_ends(pairs: sparse.csr_matrix, kind: np.ndarray, is_kept: np.ndarray, stays: np.ndarray) -> np.ndarray:

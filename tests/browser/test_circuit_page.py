@@ -1,0 +1,243 @@
+"""A circuit in Chromium: it prunes as Circuit.prune does; hand and keys select, mark and group; labels run nothing; files open offline."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from contrast import too_faint
+from live_page import open_live, open_saved
+from made_circuit import PROMPT, made_circuit_bench
+from made_graph import made_graph
+from playwright.sync_api import Page, expect
+
+from widgets import CircuitView
+from widgets.html.circuit import circuit_data
+from widgets.html.standalone import as_json
+from widgets.marks import number, visible
+from workbench.circuits.graph.circuit import Circuit
+from workbench.circuits.metrics import logit_diff
+
+pytestmark = pytest.mark.browser
+STATIC = Path(__file__).parents[2] / "widgets/static/circuit"
+HOSTILE = [
+    "</script><img src=x onerror=window.hacked=1>",
+    "<svg onload=window.hacked=1>",
+    '"><script>window.hacked=1</script>',
+    "javascript:window.hacked=1",
+    "</title><iframe srcdoc='<script>parent.hacked=1</script>'>",
+    "{{constructor.constructor('window.hacked=1')()}}",
+    "' onmouseover='window.hacked=1",
+    "\u202egnp.exe\u2066",
+    "<style>*{display:none}</style>",
+    "a\x00b\x1b[31m\ud83d",
+]
+CUT = """([data, nodes, edges, pinned]) => {
+  const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const traits = JSON.parse(data, (key, value) => (value?.["@bytes"] == null ? value : bytes(value["@bytes"])));
+  const { graph, row } = unpack({ get: (name) => traits[name] });
+  const isPinned = new Uint8Array(graph.n);
+  for (const id of pinned) isPinned[row.get(id)] = 1;
+  const cut = cutGraph(graph, nodes, edges, isPinned);
+  return [[...cut.nodes], [...cut.edges], [...cut.influence]];
+}"""
+
+
+def field(page: Page):
+    return page.get_by_role("application")
+
+
+def said(page: Page):
+    return page.locator(".wbx-said")
+
+
+def opened(page: Page, folder: Path, circuit: Circuit | None = None, **traits) -> CircuitView:
+    pane = CircuitView(made_graph() if circuit is None else circuit, **traits)
+    open_saved(page, pane.to_html(folder / "circuit.html"))
+    page.locator(".wbx[data-paint]").wait_for()
+    return pane
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_the_page_prunes_is_what_prune_gives(page: Page, seed: int):
+    circuit = made_graph(60, 500, seed=seed)
+    if seed == 1:  # ties: many equal strengths
+        circuit = Circuit(**{**vars(circuit), "edges": circuit.edges.assign(change=np.sign(circuit.edges["change"]))})
+    if seed == 2:  # what no answer is made of
+        circuit = Circuit(
+            **{**vars(circuit), "edges": circuit.edges[~circuit.edges["target"].str.startswith("logit")].reset_index(drop=True)}
+        )
+    page.add_script_tag(content=(STATIC / "circuit_cut.js").read_text() + (STATIC / "circuit_scene.js").read_text())
+    pinned = [circuit.nodes.query("kind == 'feature'")["node"].iloc[-1]] if seed == 3 else []
+    n_kept = set()
+    for node_share, edge_share in [(0.8, 0.98), (0.3, 0.98), (0.8, 0.4), (0.05, 0.05), (1.0, 1.0), (1.0, 0.5), (0.61, 1.0), (0.97, 0.83)]:
+        nodes, edges, influence = page.evaluate(CUT, [as_json(circuit_data(circuit)), node_share, edge_share, pinned])
+        wanted = (circuit.pin(pinned) if pinned else circuit).prune(node_share, edge_share)
+        assert circuit.nodes["node"][np.array(nodes, bool)].tolist() == wanted.nodes["node"].tolist()
+        kept = circuit.edges[np.array(edges, bool)]
+        assert kept[["source", "target"]].to_numpy().tolist() == wanted.edges[["source", "target"]].to_numpy().tolist()
+        np.testing.assert_allclose(influence, circuit.influence, rtol=1e-9, atol=1e-15)
+        n_kept.add(len(wanted.edges))
+    assert len(n_kept) > (4 if seed != 2 else 0)
+
+
+def spot(page: Page, circuit: Circuit, node: str, pane: CircuitView) -> dict[str, float]:
+    """Where the page draws a node, as its own picture says: a title in the SVG that it writes."""
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="SVG").click()
+    svg = ElementTree.parse(saved.value.path()).getroot()
+    row = circuit.nodes.set_index("node").loc[node]
+    for shape in svg.iter():
+        title = shape.find("{http://www.w3.org/2000/svg}title")
+        if shape.tag.endswith("circle") and title is not None and title.text.startswith(f"feature {row.feature} "):
+            return {"x": float(shape.get("cx")), "y": float(shape.get("cy"))}
+    raise AssertionError(f"{node} is not drawn")
+
+
+def test_a_click_selects_and_the_edges_are_said_and_lead_on(page: Page, tmp_path: Path):
+    circuit = made_graph()
+    pane = opened(page, tmp_path, circuit)
+    top = pane.shown.top(1).query("kind == 'feature'")
+    shown = pane.shown.nodes.query("kind == 'feature'").reset_index(drop=True)
+    row = (top if len(top) else shown).iloc[0]
+    field(page).click(position=spot(page, circuit, row["node"], pane))
+    expect(said(page)).to_contain_text(f"feature {row.feature}")
+    edges = pane.shown.edges
+    expected = edges[edges["target"] == row["node"]]
+    expect(page.locator('[data-ends="targets"] h5')).to_contain_text(f"{len(expected)} edge")
+    strongest = circuit.nodes.set_index("node").loc[expected.loc[expected["weight"].abs().idxmax(), "source"]]
+    page.locator('[data-ends="targets"] button').first.click()
+    name = f"feature {strongest.feature}" if strongest.kind == "feature" else "token" if strongest.kind == "token" else "does not explain"
+    expect(said(page).locator("b")).to_contain_text(name)
+    expect(page.locator("[data-ends] button").first).to_be_focused()  # the keyboard stays in the lists
+
+
+def test_everything_goes_by_keyboard(page: Page, tmp_path: Path):
+    circuit = made_graph()
+    pane = opened(page, tmp_path, circuit)
+    field(page).focus()
+    page.keyboard.press("ArrowRight")  # nothing is selected: the largest
+    largest = pane.shown.nodes.assign(size=pane.shown.nodes["effect"].abs()).sort_values("size").iloc[-1]
+    expect(said(page).locator("b")).to_contain_text(str(largest["token"]))
+    for key in ("[", "ArrowDown", "ArrowUp", "ArrowLeft", "+", "-", "0", "Shift+ArrowLeft"):
+        page.keyboard.press(key)
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search labels")).to_be_focused()
+    page.keyboard.type("thing 5")
+    expect(page.locator(".wbp-push")).to_contain_text("found")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_contain_text("thing 5")
+    page.keyboard.press("Escape")
+    expect(field(page)).to_be_focused()
+    page.keyboard.press("Space")
+    expect(said(page)).to_contain_text("marked")
+    page.keyboard.press("p")
+    expect(said(page)).to_contain_text("pinned")
+    page.keyboard.press("g")
+    expect(page.get_by_label("Name of a group")).to_be_focused()
+    page.keyboard.type("fives")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_contain_text("fives · a group of 1 node")
+    expect(page.locator('.wbx-groups [aria-pressed="true"]')).to_have_text("fives 1")
+    expect(field(page)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(said(page)).to_contain_text("Nothing is selected")
+
+
+def test_both_thresholds_are_sliders_that_need_no_kernel(page: Page, tmp_path: Path):
+    circuit = made_graph(60, 500)
+    opened(page, tmp_path, circuit)
+    for name, shares in (("nodes", (0.5, 0.98)), ("edges", (0.5, 0.6))):
+        box = page.get_by_label(f"Share of the influence that {name} carry")
+        box.fill(str(shares[0] if name == "nodes" else shares[1]))
+        wanted = circuit.prune(*shares)
+        expect(page.locator(".wbp-push")).to_have_text(
+            f"{len(wanted.nodes)} of {len(circuit.nodes)} nodes, {len(wanted.edges)} of 500 edges"
+        )
+    assert page.locator(".wbx-words tbody tr").count() == min(15, len(wanted.nodes))
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_hostile_labels_tokens_and_names_are_shown_not_run(page: Page, tmp_path: Path, label: str):
+    circuit = made_graph()
+    node = circuit.prune().nodes.query("kind == 'feature'")["node"].iloc[0]
+    nodes = circuit.nodes.assign(label=label, token=label)
+    texts = dict(prompt=label, answer=label, baseline=label, model_name=label, notes=(label,), str_tokens=[label] * len(circuit.str_tokens))
+    circuit = Circuit(**{**vars(circuit), **texts, "nodes": nodes, "groups": {label: (node,)}})
+    if "\ud83d" in label:  # half of a character can be in no file
+        circuit = Circuit(**{**vars(circuit), "groups": {}})
+    opened(page, tmp_path, circuit, node=node)
+    shown = visible(label)
+    expect(said(page)).to_contain_text(shown)
+    expect(page.locator(".wbx-title")).to_contain_text(shown)
+    expect(page.locator(".wbx-words tbody")).to_contain_text(shown)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="SVG").click()
+    svg = ElementTree.parse(saved.value.path()).getroot()
+    tags = {each.tag.rpartition("}")[2] for each in svg.iter()}
+    assert tags == {"svg", "title", "rect", "path", "circle", "text"}
+    if circuit.groups:
+        page.locator(".wbx-groups button").first.click()
+        expect(said(page)).to_contain_text(shown)
+    page.locator("canvas[tabindex]").hover(position={"x": 500, "y": 200})
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#widget :is(img, iframe, script, style)").count() == 0
+
+
+def test_the_file_of_a_circuit_without_a_pane_draws_searches_and_says_that_nothing_is_measured(page: Page, tmp_path: Path):
+    circuit = made_graph()
+    circuit.to_json(tmp_path / "graph.json")
+    Circuit.load(tmp_path / "graph.json").to_html(tmp_path / "graph.html")
+    open_saved(page, tmp_path / "graph.html")
+    page.locator(".wbx[data-paint]").wait_for()
+    expect(page.get_by_text("Measuring needs the model")).to_be_visible()
+    for name in ("Ablate", "Clamp", "Build"):
+        expect(page.get_by_role("button", name=name)).to_be_hidden()
+    page.get_by_label("Search labels").fill("thing")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_contain_text("thing")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="PNG").click()
+    assert saved.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_and_every_control_is_named_and_keeps_its_keys(page: Page, tmp_path: Path, scheme: str):
+    page.emulate_media(color_scheme=scheme)
+    opened(page, tmp_path, node=made_graph().prune().nodes.query("kind == 'feature'")["node"].iloc[2])
+    assert page.locator(".wbp-dark").count() == (scheme == "dark")
+    assert too_faint(page, ".wbx") == []
+    controls = page.locator(".wbx button, .wbx input, .wbx summary, .wbx [tabindex]")
+    assert controls.count() > 20
+    assert controls.evaluate_all("all => all.every((one) => one.dataset.lmSuppressShortcuts === 'true')")
+    assert controls.evaluate_all(
+        "all => all.every((one) => one.ariaLabel || one.labels?.length || one.textContent.trim() || one.title || one.hidden)"
+    )
+
+
+def test_a_group_is_ablated_and_clamped_and_predicted_stands_beside_measured(page: Page, tmp_path: Path, model):
+    circuit = made_circuit_bench(model).circuit(PROMPT, logit_diff(" mat", " dog"), progress=False)
+    members = circuit.prune().nodes.query("kind == 'feature'")["node"].tolist()[:3]
+    pane = CircuitView(circuit.group("three", members), group="three")
+    open_live(page, pane, tmp_path)
+    field(page).focus()
+    page.keyboard.press("a")
+    expect(page.locator(".wbx-moved h5")).to_contain_text("three switched off")
+    expect(page.locator(".wbx-moved p").first).to_contain_text(number(pane.clamped.metric))
+    assert pane.clamped.members == tuple(members) and pane.clamped.metric == pytest.approx(circuit.clamp(members).metric, abs=1e-5)
+    page.get_by_label("Activation to clamp to").fill("2.5")
+    page.keyboard.press("Enter")
+    expect(page.locator(".wbx-moved h5")).to_contain_text("three at 2.5")
+    page.locator(".wbx-moved button").first.click()
+    expect(page.locator(".wbx-moved h5")).to_contain_text("another selection")
+
+
+def test_an_empty_pane_offers_to_build_and_shows_what_was_built(page: Page, tmp_path: Path, model):
+    pane = CircuitView(bench=made_circuit_bench(model), question={"prompt": PROMPT, "answer": " mat", "baseline": " dog"})
+    open_live(page, pane, tmp_path)
+    expect(page.locator(".wbx-empty")).to_contain_text(f"No circuit of “{PROMPT}” yet")
+    page.get_by_role("button", name="Build the circuit").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".wbx-title")).to_contain_text("rather than")
+    expect(field(page)).to_be_visible()
+    expect(page.locator(".wbp-push")).to_contain_text(f"of {len(pane.circuit.nodes):,} nodes")

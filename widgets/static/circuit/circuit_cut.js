@@ -1,0 +1,108 @@
+// Pruning as in workbench/circuits/graph/pruning.py, on arrays: influence over all paths, then the nodes that carry a share of it, then the
+// edges that carry a share of it between them, then no loose ends. A test holds both equal. graph: { n, kinds, sources, targets, sizes, wanted };
+// sizes: |strength|, 0 into an error or a token; wanted: how much each node counts as an answer.
+
+const SMALLEST_SUM = 1e-10;
+const TIE = 1e-9; // values this close to a threshold are equal to it
+const isLeaf = (kind) => kind === "error" || kind === "token";
+
+// Rows of nodes, each before all that it leads to.
+function inOrder({ n, sources, targets }) {
+  const waiting = new Int32Array(n);
+  const begins = new Int32Array(n + 1);
+  for (let e = 0; e < sources.length; e += 1) {
+    waiting[targets[e]] += 1;
+    begins[sources[e] + 1] += 1;
+  }
+  for (let i = 0; i < n; i += 1) begins[i + 1] += begins[i];
+  const out = new Int32Array(sources.length);
+  const at = begins.slice(0, n);
+  for (let e = 0; e < sources.length; e += 1) out[at[sources[e]]++] = targets[e];
+  const order = [];
+  for (let i = 0; i < n; i += 1) if (!waiting[i]) order.push(i);
+  for (let k = 0; k < order.length; k += 1) for (let j = begins[order[k]]; j < begins[order[k] + 1]; j += 1) if (!--waiting[out[j]]) order.push(out[j]);
+  return order;
+}
+
+// { begins, edges }: the edges of each target together.
+function byTarget(n, targets) {
+  const begins = new Int32Array(n + 1);
+  for (const target of targets) begins[target + 1] += 1;
+  for (let i = 0; i < n; i += 1) begins[i + 1] += begins[i];
+  const edges = new Int32Array(targets.length);
+  const at = begins.slice(0, n);
+  for (let e = 0; e < targets.length; e += 1) edges[at[targets[e]]++] = e;
+  return { begins, edges };
+}
+
+// { influence, shares }: how much of the answer goes back to each node; each edge's share of its target. isKept: of these nodes only.
+function influenceOf(graph, isKept = null) {
+  const { n, sources, targets, sizes, wanted } = graph;
+  graph.order ??= inOrder(graph);
+  graph.into ??= byTarget(n, targets);
+  const influence = new Float64Array(n);
+  const shares = new Float64Array(sources.length);
+  const { begins, edges } = graph.into;
+  for (let k = graph.order.length - 1; k >= 0; k -= 1) {
+    const target = graph.order[k];
+    if (isKept && !isKept[target]) continue;
+    let sum = 0;
+    for (let j = begins[target]; j < begins[target + 1]; j += 1) if (!isKept || isKept[sources[edges[j]]]) sum += sizes[edges[j]];
+    const passed = influence[target] + wanted[target];
+    for (let j = begins[target]; j < begins[target + 1]; j += 1) {
+      const e = edges[j];
+      if (isKept && !isKept[sources[e]]) continue;
+      shares[e] = sizes[e] / Math.max(sum, SMALLEST_SUM);
+      influence[sources[e]] += shares[e] * passed;
+    }
+  }
+  return { influence, shares };
+}
+
+// The value at which the descending cumulative share first reaches `share`.
+function threshold(values, share) {
+  const order = Float64Array.from(values).sort().reverse();
+  const sums = order.slice();
+  for (let i = 1; i < sums.length; i += 1) sums[i] += sums[i - 1];
+  const total = sums[sums.length - 1];
+  if (!(total > 0)) return 0;
+  const reached = share === 1 ? order.length - 1 : sums.findIndex((sum) => sum / total >= share * (1 - TIE));
+  return order[reached < 0 ? order.length - 1 : reached] * (1 - TIE);
+}
+
+// { nodes, edges }: 1 for each that is kept. pinned: 1 for each node that stays.
+function cutGraph(graph, nodeShare, edgeShare, pinned) {
+  const { n, kinds, sources, targets, sizes, wanted } = graph;
+  graph.whole ??= influenceOf(graph);
+  const { influence } = graph.whole;
+  const least = threshold(influence, nodeShare);
+  const stays = Uint8Array.from(kinds, (kind, i) => (kind === "token" || kind === "logit" || pinned[i] ? 1 : 0));
+  const nodes = Uint8Array.from(stays, (stay, i) => (stay || influence[i] >= least ? 1 : 0));
+  const smaller = influenceOf(graph, nodes);
+  const edges = new Uint8Array(sources.length);
+  const candidates = [];
+  for (let e = 0; e < sources.length; e += 1) if (sizes[e] > 0 && nodes[sources[e]] && nodes[targets[e]]) candidates.push(e);
+  const scores = Float64Array.from(candidates, (e) => smaller.shares[e] * (smaller.influence[targets[e]] + wanted[targets[e]]));
+  const leastScore = threshold(scores, edgeShare);
+  candidates.forEach((e, k) => (edges[e] = scores[k] >= leastScore ? 1 : 0));
+  trim(graph, nodes, edges, stays, candidates);
+  for (let e = 0; e < sources.length; e += 1) {
+    const isInside = nodes[sources[e]] && nodes[targets[e]];
+    if (!isInside) edges[e] = 0;
+    else if (isLeaf(kinds[targets[e]])) edges[e] = 1; // no influence goes there; it is shown
+  }
+  return { nodes, edges, influence };
+}
+
+// Features and errors that lead nowhere, and features that come from nowhere, go, until none is left.
+function trim({ n, kinds, sources, targets }, nodes, edges, stays, candidates) {
+  for (let isSettled = false; !isSettled; ) {
+    isSettled = true;
+    const [outgoing, incoming] = [new Uint8Array(n), new Uint8Array(n)];
+    for (const e of candidates) if (edges[e] && nodes[sources[e]] && nodes[targets[e]]) outgoing[sources[e]] = incoming[targets[e]] = 1;
+    for (let i = 0; i < n; i += 1) {
+      const isLoose = kinds[i] === "feature" ? !outgoing[i] || !incoming[i] : kinds[i] === "error" && !outgoing[i];
+      if (nodes[i] && isLoose && !stays[i]) nodes[i] = isSettled = 0;
+    }
+  }
+}

@@ -1,0 +1,53 @@
+// What is in sight as an SVG file, and as a PNG. Text enters as text nodes of a document that is then written out.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function svgNode(tag, attributes = {}, text = null) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) if (value != null) made.setAttribute(name, typeof value === "number" ? String(Math.round(value * 100) / 100) : value);
+  if (text != null) made.textContent = text;
+  return made;
+}
+
+function svgOf(scene) {
+  const { width, height, isDark, data } = scene;
+  const [ink, paper] = isDark ? ["#f2f3f5", "#14161a"] : ["#15171b", "#ffffff"];
+  const root = svgNode("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": FONT, "font-size": "11.5" });
+  root.append(svgNode("title", {}, `Circuit of “${scene.model.get("about").prompt}”`), svgNode("rect", { width, height, fill: paper }));
+  for (const e of scene.edges) {
+    const share = Math.abs(data.weights[e]) / scene.heaviest;
+    const [x1, y1, x2, y2] = curve(scene, e).map((value) => value.toFixed(1));
+    const middle = ((Number(y1) + Number(y2)) / 2).toFixed(1);
+    const dash = data.weights[e] < 0 ? "5 4" : null;
+    root.append(svgNode("path", { d: `M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`, fill: "none", stroke: `rgb(${signColor(data.weights[e])})`, "stroke-width": edgeWidth(share), "stroke-opacity": edgeAlpha(share), "stroke-dasharray": dash }));
+  }
+  for (const i of scene.nodes) {
+    const color = signColor(scene.value(i));
+    const [x, y, r] = [scene.px[i], scene.py[i], scene.radius[i]];
+    const style = { fill: `rgb(${color})`, "fill-opacity": color === COLORS.purple ? 0.12 : 0.75, stroke: scene.pinned[i] ? ink : `rgb(${color})`, "stroke-width": 1.6 };
+    const shape = data.kinds[i] === "feature" ? svgNode("circle", { cx: x, cy: y, r, ...style }) : svgNode("rect", { x: x - r, y: y - r, width: 2 * r, height: 2 * r, rx: data.kinds[i] === "logit" ? r / 2 : null, ...style });
+    shape.append(svgNode("title", {}, scene.words(i)));
+    root.append(shape);
+  }
+  const pen = document.createElement("canvas").getContext("2d");
+  for (const { x, y, text } of scene.named) root.append(svgNode("text", { x, y: y + 4, fill: ink, stroke: paper, "stroke-width": 3, "paint-order": "stroke" }, text));
+  for (const { x, y, text, turned, align } of axisNames(pen, scene)) {
+    const anchor = { left: "start", center: "middle", right: "end" }[align];
+    root.append(svgNode("text", { x, y: y + 4, fill: ink, "text-anchor": anchor, transform: turned ? `rotate(-34 ${x} ${y})` : null }, text));
+  }
+  return new XMLSerializer().serializeToString(root);
+}
+
+// Both canvases on paper of the theme's color.
+function pngOf(canvases, scene) {
+  const whole = document.createElement("canvas");
+  Object.assign(whole, { width: canvases[0].width, height: canvases[0].height });
+  const context = whole.getContext("2d");
+  context.fillStyle = scene.isDark ? "#14161a" : "#ffffff";
+  context.fillRect(0, 0, whole.width, whole.height);
+  context.globalAlpha = scene.isDimmed ? 0.22 : 1;
+  context.drawImage(canvases[0], 0, 0);
+  context.globalAlpha = 1;
+  context.drawImage(canvases[1], 0, 0);
+  return new Promise((done) => whole.toBlob(done, "image/png"));
+}
