@@ -23,8 +23,7 @@ demo: .venv/.installed
 	  --by effect --by attribution --by activation --html demo.html
 
 test: lint
-	$(PYTEST) -n 2 --dist loadscope tests
-	$(PYTEST) -n 2 --dist loadscope --nbval --nbval-current-env notebooks
+	$(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder --nbval --nbval-current-env notebooks tests
 
 check: lint
 	$(PYTEST) -n 2 --dist loadscope -m $(FAST) tests

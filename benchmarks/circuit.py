@@ -9,8 +9,9 @@ the features of one question's team, city and state, put in the place of the oth
 
 import argparse
 import random
+from collections import Counter
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from workbench import atlas
 from workbench.atlas.chains import LINKS, Chains, Truth, random_graph
 from workbench.atlas.truth import AnswerKey, kind_of
 from workbench.bench import Workbench
+from workbench.circuits.graph.groups import concept
 from workbench.circuits.metrics import logit_diff
 
 N_RESAMPLES = 2_000
@@ -77,21 +79,48 @@ def interval(values: np.ndarray) -> str:
 
 
 def report_swaps(bench: Workbench, asked: Sequence[atlas.Question], n_pairs: int) -> None:
-    rng, rows = random.Random(0), []
+    """By label, and with what the circuit says is made of these (Circuit.grow): members that have no label, or another's."""
+    rng, rows, others = random.Random(0), [], Counter[str]()
     draws = (rng.sample(list(asked), 2) for _ in cycle([0]))
-    pairs = []
-    while len(pairs) < n_pairs:
-        one, other = next(draws)
-        if one.steps[3] != other.steps[3] and one.answer != other.answer:
-            pairs.append((one, other))
+    pairs = [(one, other) for one, other in islice(filter(are_apart, draws), n_pairs)]
+    groups = {question.prompt: groups_of(bench, question) for question in tqdm({q: 0 for pair in pairs for q in pair}, desc="circuits")}
     for one, other in tqdm(pairs, desc="swapping", unit="pair"):
-        for name, steps in (("team, city and state", slice(1, 4)), ("state alone", slice(3, 4))):
-            swap = bench.swap(one.prompt, one.steps[steps], other.steps[steps], wanted=other.answer, source=other.prompt)
+        for name in groups[one.prompt]:
+            off, on = groups[one.prompt][name], groups[other.prompt][name]
+            swap = bench.swap(one.prompt, off, on, wanted=other.answer, source=other.prompt)
             table = swap.table.assign(features=name, is_other=swap.table["answer"] == other.answer)
-            rows.append(table.assign(is_control=table["control"] > 0.5))
-    table = pd.concat(rows).groupby(["features", "hook_name"])[["is_other", "probability", "before", "control", "is_control"]].mean()
-    print(f"\n{n_pairs} pairs of questions about capitals: the other's capital is the first token, its probability, and the control's")
-    print(table.round(3).to_string())
+            rows.append(table.assign(is_control=table["control_answer"] == other.answer))
+    last = list(bench.layers)[-1]
+    for found in groups.values():
+        by_label, grown = (set(found[name].get(last, ())) for name in ("state, by label", "state, grown"))
+        others.update(f"{feature} {bench.layer_labels[last].get(feature, '(no label)')}" for feature in grown - by_label)
+    columns = ["is_other", "probability", "before", "control", "is_control", "n_off", "n_on"]
+    table = pd.concat(rows)
+    places = pd.Categorical(table["hook_name"], list(bench.layers), ordered=True)
+    means = table.assign(hook_name=places).groupby(["features", "hook_name"], observed=True)[columns].mean()
+    print(
+        f"\n{n_pairs} pairs of questions about capitals: how often the other's capital is the first token, its probability, the controls'"
+    )
+    print(means.round(3).to_string())
+    print(f"at {last}, what else the state's groups hold: {', '.join(f'{name} ({n})' for name, n in others.most_common(12))}")
+
+
+def are_apart(pair: Sequence[atlas.Question]) -> bool:
+    return pair[0].steps[3] != pair[1].steps[3] and pair[0].answer != pair[1].answer
+
+
+def groups_of(bench: Workbench, question: atlas.Question) -> dict[str, dict[str, list[int]]]:
+    """name → hook name → features at the last token."""
+    circuit, found = bench.circuit(question.prompt, logit_diff(question.answer), progress=False), {}
+    for name, steps in (("team, city and state", question.steps[1:4]), ("state", question.steps[3:4])):
+        labelled = {
+            place: [feature for feature, label in labels.items() if concept(label) in steps] for place, labels in bench.layer_labels.items()
+        }
+        found[f"{name}, by label"] = labelled
+        nodes = circuit.nodes[circuit.nodes["kind"].eq("feature") & circuit.nodes["label"].map(concept).isin(steps)]["node"]
+        grown = circuit.grow("group", nodes.tolist()).features("group", pos=-1)
+        found[f"{name}, grown"] = {place: sorted({*labelled.get(place, ()), *grown.get(place, ())}) for place in bench.layers}
+    return found
 
 
 if __name__ == "__main__":

@@ -4,7 +4,14 @@ Sizes are found by the names that configurations give them, also inside nested o
 what a family needs besides, VARIANTS other settings of a family under which its arithmetic differs.
 """
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import torch
 
 N_VOCAB, N_CTX, D_MODEL, N_LAYERS = 300, 64, 32, 4
 
@@ -80,6 +87,17 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "Qwen3VLForConditionalGeneration": {"text_config": THREE_AXES},
     "Qwen3VLMoeForConditionalGeneration": {"text_config": THREE_AXES},
 }
+OTHER_NAMES = {  # of one class of transformers, in the config.json of older checkpoints
+    "Gemma1ForCausalLM": "GemmaForCausalLM",
+    "JetMoEForCausalLM": "JetMoeForCausalLM",
+    "MPTForCausalLM": "MptForCausalLM",
+    "PhiMoEForCausalLM": "PhimoeForCausalLM",
+    "T5WithLMHeadModel": "T5ForConditionalGeneration",
+}
+NO_CHECKPOINT = {  # names that TransformerLens gives to models of its own
+    *("MinGPTForCausalLM", "NanoGPTForCausalLM", "NeelSoluOldForCausalLM", "NeoForCausalLM", "NeoXForCausalLM"),
+    *("TransformerLensNative", "TransformerLensPretrain"),
+}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "BertLMHeadModel": {"decoder": {"is_decoder": True}},
     "CohereForCausalLM": {"qk_norm": {"use_qk_norm": True}},
@@ -95,6 +113,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "Gemma3ForCausalLM": {"caps": {"final_logit_softcapping": 0.5, "attn_logit_softcapping": 0.5}},
     "Gemma4ForCausalLM": {"shared": {"num_kv_shared_layers": 2}},
     "Gemma4ForConditionalGeneration": {"shared": {"text_config": {"num_kv_shared_layers": 2}}},
+    "GraniteMoeHybridForCausalLM": {"rope": {"position_embedding_type": "rope"}},
     "GraniteForCausalLM": {"scaled": {"logits_scaling": 8.0, "residual_multiplier": 0.3, "embedding_multiplier": 4.0}},
     "MistralForCausalLM": {"sliding": {"sliding_window": 4}},
     "OPTForCausalLM": {
@@ -109,13 +128,17 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 def tiny_config(architecture: str, variant: str = "") -> Any:
     """A configuration of the class of this name in transformers. Raises AttributeError for a name that transformers does not know."""
-    import transformers
-
-    config_class = getattr(transformers, architecture).config_class
+    config_class = class_of(architecture).config_class
     special = SPECIAL.get(architecture, {}) | VARIANTS.get(architecture, {}).get(variant, {})
     config = config_class(**_small(config_class().to_dict(), special))
     config.architectures = [architecture]
     return config
+
+
+def class_of(architecture: str) -> Any:
+    import transformers
+
+    return getattr(transformers, OTHER_NAMES.get(architecture, architecture))
 
 
 def _small(defaults: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:
@@ -129,3 +152,48 @@ def _small(defaults: dict[str, Any], special: dict[str, Any]) -> dict[str, Any]:
             kinds = list(dict.fromkeys(value))
             small[name] = [kinds[i % len(kinds)] for i in range(N_LAYERS)]
     return small | {name: value for name, value in special.items() if not isinstance(small.get(name), dict)}
+
+
+def checkpoint(architecture: str, variant: str, folder: str) -> Any:
+    """The Hugging Face model, saved in the folder with a tokenizer. Weights larger than at initialization: every part matters."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(0)
+    hf_class = class_of(architecture)
+    hf_model = hf_class(tiny_config(architecture, variant))
+    for parameter in hf_model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    hf_model.save_pretrained(folder)
+    config = Path(folder, "config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"architectures": [architecture]}))
+    vocabulary = {"<s>": 0, "<pad>": 1} | {f"w{i}": i for i in range(2, 200)}
+    words = Tokenizer(models.WordLevel(vocabulary, "<pad>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"bos_token": "<s>", "eos_token": "<s>", "pad_token": "<pad>", "unk_token": "<pad>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    return hf_class.from_pretrained(folder, attn_implementation="eager").eval().requires_grad_(False)
+
+
+def checkpoint_with_code(architecture: str, folder: str) -> None:
+    """A folder as of a model whose classes come with its weights, as far as the first look at it goes."""
+    auto_map = {"AutoConfig": "configuration.Config", "AutoModelForCausalLM": "modeling.Model"}
+    about = {"architectures": [architecture], "model_type": architecture.lower(), "auto_map": auto_map}
+    Path(folder, "config.json").write_text(json.dumps(about))
+
+
+@contextmanager
+def without_vision_tower(architecture: str) -> Iterator[None]:
+    """Gemma 3n's comes from another library, timm; no text goes through it."""
+    if architecture != "Gemma3nForConditionalGeneration":
+        yield
+        return
+    from transformers.models.gemma3n import modeling_gemma3n as module
+
+    modeling_gemma3n: Any = module
+
+    real = modeling_gemma3n.AutoModel.from_config
+    with patch.object(
+        modeling_gemma3n.AutoModel, "from_config", lambda c, **k: torch.nn.Identity() if "vision" in c.model_type else real(c, **k)
+    ):
+        yield

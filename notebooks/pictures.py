@@ -21,7 +21,7 @@ CELLS = {  # the code cell, by its number; how far down its output the picture b
     "07_features_vs_neurons": (3, 0, 400),
     "08_steering": (3, 0, 400),
     "09_evidence": (10, 172, 800),
-    "10_your_own_model": (10, 0, 390),
+    "10_your_own_model": (11, 0, 390),
 }
 
 

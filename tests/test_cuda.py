@@ -1,6 +1,7 @@
-"""What is computed on a GPU is what is computed on the CPU: measures, searches, steering, activations, training, an index, an evaluation.
+"""What a GPU computes is what the CPU computes, of every wing in one file: a machine with a GPU is there for minutes, and runs it.
 
-Selections are the same, numbers equal to float32's rounding, which a GPU does in another order. The kernels: sae/kernels/test_cuda.py.
+Measures, searches, steering, activations, training, an index, an evaluation. Selections are the same, numbers equal to float32's rounding,
+which a GPU does in another order. The kernels: sae/kernels/test_cuda.py.
 """
 
 import copy

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.activations.stream import ActivationStream, ActivationStreams
     from workbench.bench import Workbench
     from workbench.benches import load
+    from workbench.checks.check import check
     from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from workbench.sae.transcoder import Transcoder, load_transcoders
 
 _HOMES = {
+    "check": "workbench.checks.check",
     "ActivationStream": "workbench.activations.stream",
     "ActivationStreams": "workbench.activations.stream",
     "load": "workbench.benches",
@@ -74,6 +76,7 @@ __all__ = [
     "Workbench",
     "atlas",
     "build_index",
+    "check",
     "clamp",
     "decoder_cosine",
     "evaluate",

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.circuits.depth.layers import SAEs
+from workbench.circuits.direct.circuit import direct_circuit
 from workbench.circuits.graph.build import build_circuit
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.swap import Members, Swap, swap
@@ -40,10 +41,11 @@ from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
 from workbench.model.chat import Chat, written
-from workbench.model.hooks import check_sae
+from workbench.model.hooks import check_sae, check_transcoder
 from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
 from workbench.sae.sae import SAE, checked_feature
+from workbench.sae.transcoder import Transcoder
 
 PARTS = (
     ("model", TransformerBridge, 'workbench.model.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
@@ -52,12 +54,27 @@ PARTS = (
 )
 
 
+class NoSAE(SAE):
+    """In the place of an SAE where a bench has transcoders only: says so, whatever is asked of it."""
+
+    def __init__(self):
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ValueError('this bench has transcoders and no SAE: .circuit(prompt, metric, over="transcoders"), or give load(…, sae=…)')
+
+
+NO_SAE = NoSAE()
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Workbench:
     """Model + SAE (+ what is known of its features). Made only if they fit: `check_sae` speaks up otherwise."""
 
     model: TransformerBridge
-    sae: SAE
+    sae: SAE = NO_SAE  # left out beside transcoders only
     index: FeatureIndex | None = None  # build_index(…); seen through `sae`, checked to be of it and of the model
     name: str = ""
     labels: Mapping[int, str] = field(default_factory=dict)  # feature → what it means, as far as known
@@ -65,12 +82,18 @@ class Workbench:
     saes: Mapping[str, SAE] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
     layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
     layer_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # hook point → feature → what it means there
+    transcoders: Mapping[int, Transcoder] = field(default_factory=dict)  # layer → what reads the MLP's input there: load_transcoders(…)
 
     def __post_init__(self):
         for name, kind, maker in PARTS:
             part = getattr(self, name)
-            if not isinstance(part, kind) and (name, part) != ("index", None):
-                raise ValueError(f"{name}={part!r} is no {kind.__name__}: make one by {maker}")
+            is_missing = part is NO_SAE and not self.transcoders
+            if is_missing or (not isinstance(part, kind) and (name, part) != ("index", None)):
+                raise ValueError(f"{name}={None if is_missing else part!r} is no {kind.__name__}: make one by {maker}")
+        for transcoder in self.transcoders.values():
+            check_transcoder(self.model, transcoder)
+        if self.sae is NO_SAE:
+            return
         for sae in {id(sae): sae for sae in (self.sae, *self.saes.values())}.values():
             check_sae(self.model, sae)
         if self.index is not None:
@@ -99,10 +122,11 @@ class Workbench:
 
     def circuit(  # noqa: PLR0913 a notebook's call
         self,
-        prompt: str,
-        metric: Metric,
+        prompt: str | Chat,
+        metric: Metric | None = None,
         edges: str = "measured",
         *,
+        over: str = "saes",
         saes: SAEs | None = None,
         limit: int | None = None,
         labels: Mapping[str, Mapping[int, str]] | None = None,
@@ -112,17 +136,27 @@ class Workbench:
     ) -> Circuit:
         """Which features make which, through all layers: a graph from the prompt's tokens to the answer, its edges measured.
 
+        over="transcoders": of `transcoders` instead, with direct effects; without a metric on the likeliest answers (direct/circuit.py).
         edges: "measured" (each source switched off, every later feature read), "attributed" (first order) or "both". saes: an SAE at each
         of two hook points or more; by default `layers`. limit: only so many features, of largest |attribution|. labels: hook name →
         feature → label; by default `layer_labels`. cancel: once set, what is left is not measured. on_rows: hears (rows done, rows in all).
         """
         known = self.layer_labels if labels is None else labels
-        asked: dict[str, Any] = dict(edges=edges, limit=limit, labels=known, cancel=cancel, progress=progress, on_rows=on_rows)
+        asked: dict[str, Any] = dict(limit=limit, labels=known, cancel=cancel, progress=progress)
+        if over not in ("saes", "transcoders"):
+            raise ValueError(f'over={over!r}: expected "saes" or "transcoders"')
+        if over == "transcoders":
+            if edges != "measured" or saes is not None:
+                raise ValueError("a graph of transcoders has direct effects for edges, of bench.transcoders: leave edges= and saes= out")
+            return direct_circuit(self.model, self.transcoders, prompt, metric, name=self.name, **asked)
+        if metric is None:
+            raise ValueError("which answer? Give a metric, such as wb.logit_diff(answer, baseline)")
+        asked |= {"edges": edges, "on_rows": on_rows}
         return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
 
     def swap(  # noqa: PLR0913 a notebook's call
         self,
-        prompt: str,
+        prompt: str | Chat,
         off: Members,
         on: Members,
         *,
@@ -290,11 +324,20 @@ class Workbench:
 
     def facts(self) -> dict[str, str]:
         """What this bench is, in words: the rows of its repr."""
-        model, sae = self.model.cfg, self.sae.cfg
-        others = [name for name, other in self.saes.items() if other is not self.sae]
-        return {
+        model = self.model.cfg
+        about = {
             "model": f"{self.name or model.model_name}: {model.n_layers} layers, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
             "start": str(start_token(self.model)),
+        }
+        if self.transcoders:
+            first = self.transcoders[min(self.transcoders)].cfg
+            reads, writes = (name.split(".", 2)[-1] for name in (first.hook_name_in, first.hook_name_out))
+            about["transcoders"] = f"{len(self.transcoders)} layers, {first.d_sae:,} features, {reads} → {writes}"
+        if self.sae is NO_SAE:
+            return about
+        sae = self.sae.cfg
+        others = [name for name, other in self.saes.items() if other is not self.sae]
+        return about | {
             "SAE": f"{sae.d_sae:,} features at {sae.hook_name}" + (f" (also: {', '.join(others)})" if others else ""),
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
@@ -303,7 +346,9 @@ class Workbench:
         }
 
     def __repr__(self) -> str:
-        return "\n".join(["Workbench", *(f"  {name:<9}{text}" for name, text in self.facts().items())])
+        facts = self.facts()
+        width = max(9, *(len(name) + 2 for name in facts))
+        return "\n".join(["Workbench", *(f"  {name:<{width}}{text}" for name, text in facts.items())])
 
     def _repr_html_(self) -> str:
         from widgets.marks import facts_html

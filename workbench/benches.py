@@ -2,11 +2,13 @@
 
 bench = load("atlas")                                   the bundled world
 bench = load("gpt2", sae="path/to/folder")              any model TransformerBridge boots: a hub name or a local folder
+bench = load("gpt2", transcoders="path/to/folder")      with a transcoder at each layer, for circuits; an SAE may stand beside
 """
 
 import difflib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -14,9 +16,10 @@ from typing import Any
 import torch
 
 from workbench import atlas
-from workbench.bench import Workbench
+from workbench.bench import NO_SAE, Workbench
 from workbench.model.model import load_model
 from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Transcoder, load_transcoders
 
 BENCHES: Mapping[str, Callable[[str | None, str | torch.device, str | None | EllipsisType], Workbench]] = {
     "atlas": atlas.load
@@ -27,16 +30,25 @@ def load(
     model: Any = "atlas",
     sae: SAE | str | Path | None = None,
     *,
+    transcoders: Mapping[int, Transcoder] | str | Path | None = None,
     device: str | torch.device = "cpu",
     start_token: str | None | EllipsisType = ...,
 ) -> Workbench:
     """A Workbench from names: load("atlas"), load("atlas", sae="16k") or load(a hub name or folder, sae=an SAE's folder).
 
-    model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object. start_token: leads every text that the model
+    model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object; none is needed beside transcoders (the folder
+    of a set, or layer → Transcoder). start_token: leads every text that the model
     reads; left out, what the model's files say (model/start.py); None for none.
     Raises ValueError or OSError, in one sentence, before anything is computed.
     """
     _check_device(device)
+    if transcoders is not None:
+        known = transcoders if isinstance(transcoders, Mapping) else load_transcoders(transcoders, device)
+        if isinstance(model, str) and model in BENCHES:
+            return replace(load(model, sae, device=device, start_token=start_token), transcoders=known)
+        bridge = load_model(model, device=device, start_token=start_token)
+        name = str(model) if isinstance(model, str | Path) else ""
+        return Workbench(bridge, NO_SAE if sae is None else _read(sae, device), name=name, transcoders=known)
     if isinstance(model, str) and model in BENCHES:
         if sae is None or (isinstance(sae, str) and os.sep not in sae and not Path(sae).exists()):
             return BENCHES[model](sae, device, start_token)

@@ -26,12 +26,10 @@ def test_there_is_an_sae_at_every_depth_in_order(bench):
 
 def test_each_reads_its_own_layer_and_no_other(bench):
     tokens, is_text = padded(bench.model, atlas.texts(seed=5, n=64))
+    read = [harvest(bench.model, tokens, name)[is_text] for name in bench.layers]
     for name, sae in bench.layers.items():
         assert sae.cfg.hook_name == name
-        unexplained = []
-        for read in bench.layers:
-            x = harvest(bench.model, tokens, read)[is_text]
-            unexplained.append(float((x - sae(x)).square().sum() / (x - x.mean(0)).square().sum()))
+        unexplained = [float((x - sae(x)).square().sum() / (x - x.mean(0)).square().sum()) for x in read]
         assert min(unexplained) == unexplained[list(bench.layers).index(name)] < 0.05
 
 

@@ -30,7 +30,7 @@ HOSTILE = [
     "' onmouseover='window.hacked=1",
     "\u202egnp.exe\u2066",
     "<style>*{display:none}</style>",
-    "a\x00b\x1b[31m\ud83d",
+    "a\x00b\x1b[31m\u2028\ue000",
 ]
 CUT = """([data, nodes, edges, pinned]) => {
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
@@ -164,8 +164,6 @@ def test_hostile_labels_tokens_and_names_are_shown_not_run(page: Page, tmp_path:
     nodes = circuit.nodes.assign(label=label, token=label)
     texts = dict(prompt=label, answer=label, baseline=label, model_name=label, notes=(label,), str_tokens=[label] * len(circuit.str_tokens))
     circuit = Circuit(**{**vars(circuit), **texts, "nodes": nodes, "groups": {label: (node,)}})
-    if "\ud83d" in label:  # half of a character can be in no file
-        circuit = Circuit(**{**vars(circuit), "groups": {}})
     opened(page, tmp_path, circuit, node=node)
     shown = visible(label)
     expect(said(page)).to_contain_text(shown)

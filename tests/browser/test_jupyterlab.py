@@ -1,6 +1,9 @@
-"""The story, end to end in JupyterLab, nearly all of it by keyboard: the Kobe prompt → its effects → the feature of the Lakers → its page →
-a neighbor → a search with three prompts on each side → steering → a saved file that opens offline and still sorts. Then typing and Cancel
-while effects are measured, the cell run again, and a restarted kernel. No request leaves the machine, and the console has no error."""
+"""The story, end to end in JupyterLab, nearly all of it by keyboard, in one file because its tests share one server.
+
+The Kobe prompt → its effects → the feature of the Lakers → its page → a neighbor → a search with three prompts on each side → steering → a
+saved file that opens offline and still sorts. Then typing and Cancel while effects are measured, the cell run again, and a restarted
+kernel. No request leaves the machine, and the console has no error.
+"""
 
 import re
 from collections.abc import Iterator

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from made_circuit import PROMPT, made_saes
+from made_transcoders import made_set
 
 from workbench.circuits.graph.circuit import Circuit
 from workbench.cli import main
@@ -38,3 +39,17 @@ def test_one_sae_or_none_is_no_circuit(folder_of, layers, tmp_path, capsys):
     ):
         assert main(["circuit", PROMPT, *model, *more]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_circuit_of_transcoders_from_their_folders(folder_of, tmp_path, capsys):
+    for layer, each in made_set("mlp.hook_in", "mlp.hook_out", has_skip=False).items():
+        each.save(tmp_path / "set" / f"layer_{layer}")
+    options = ["--model", str(folder_of("gpt2")), "--transcoders", str(tmp_path / "set"), "--features", "8"]
+    assert main(["circuit", PROMPT, *options, "--json", str(tmp_path / "graph.json"), "--html", str(tmp_path / "graph.html")]) == 0
+    out = capsys.readouterr().out
+    assert "Direct effects; replacement" in out and "the mean logit" in out
+    assert (Circuit.load(tmp_path / "graph.json").nodes["kind"] == "feature").sum() <= 8
+    assert main(["circuit", PROMPT, *options, "--answer", " cat", "--edges", "attributed"]) == 2
+    assert "leave --layers and --edges out" in capsys.readouterr().err
+    assert main(["circuit", PROMPT, *options, "--baseline", " cat"]) == 2
+    assert "which answer?" in capsys.readouterr().err

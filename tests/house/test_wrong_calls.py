@@ -21,4 +21,4 @@ def answers() -> dict[str, str]:
 def test_a_wrong_call_says_what_was_wrong_and_what_was_expected(answers: dict[str, str], name: str):
     kind, _, message = answers[name].partition(": ")
     assert CALLS[name][1] in message
-    assert kind in ("ValueError", "SAEError", "TrainingError")
+    assert kind in ("ValueError", "SAEError", "TextError", "TrainingError")

@@ -1,15 +1,18 @@
-"""Tests that need processes of their own: forked from a server that has loaded nothing. One forked from the tests' process, in which others
-have started threads, now and then dies in a library's, with a signal that is not the test's."""
+"""Tests that need processes of their own: forked from a server that has imported what they need, and run nothing. One forked from the
+tests' process, in which others have started threads, now and then dies in a library's, with a signal that is not the test's; one that
+imports for itself spends ten seconds on it."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any
 
+LOADED = ["workbench.features.index.index", "workbench.model.model", "workbench.sae.training.sharded", "transformer_lens.model_bridge"]
+
 
 def in_processes(task: Callable, several: Sequence[tuple]) -> list[int | None]:
     """The exit codes of processes side by side, each of which ran task(*args): −9 for one that was killed."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([])
+    server.set_forkserver_preload(LOADED)
     processes = [server.Process(target=task, args=args) for args in several]
     for process in processes:
         process.start()

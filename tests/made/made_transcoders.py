@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from made_models import D_MODEL, D_SAE, N_LAYERS
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -54,3 +55,16 @@ def circuit_tracer_folder(folder: Path, n_layers: int = 3, kind: str = "transcod
     for layer in range(n_layers):
         save_file(layer_tensors(layer, **tensors), folder / f"layer_{layer}.safetensors")
     return folder
+
+
+def made_set(reads: str, writes: str, has_skip: bool) -> dict[int, Transcoder]:
+    """A transcoder for each layer of the models of tests, with random weights that many features fire with."""
+    torch.manual_seed(3)
+    made = {}
+    for layer in range(N_LAYERS):
+        names = f"blocks.{layer}.{reads}", f"blocks.{layer}.{writes}"
+        made[layer] = Transcoder(TranscoderConfig(D_MODEL, D_MODEL, D_SAE, *names, has_skip=has_skip))
+        for weight in made[layer].parameters():
+            weight.data = 0.1 * torch.randn_like(weight)
+        made[layer].requires_grad_(False)
+    return made

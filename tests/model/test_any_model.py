@@ -91,7 +91,7 @@ def test_effects_are_those_of_hooked_passes_and_none_of_them_needs_whole_ones(ot
     pairs = attribute(model, sae, tokens, METRIC).pairs[::9]
     expected = by_hooked_passes(model, sae, tokens, pairs)
     replay = Replay(model, sae.cfg.hook_name, tokens)
-    assert replay.way == ("whole" if kind == "gemma4" else "prefix"), replay.why_not
+    assert replay.way == "prefix", replay.why_not
     torch.testing.assert_close(
         ablate(model, sae, tokens, METRIC, pairs, progress=False), expected, rtol=0, atol=1e-4 * expected.abs().max().item()
     )

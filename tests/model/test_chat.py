@@ -5,6 +5,10 @@ from made_models import random_hf_model, random_sae
 from made_tokenizers import byte_tokenizer
 
 from workbench.bench import Workbench
+from workbench.circuits.depth.heads import head_effects
+from workbench.circuits.depth.layers import trace_steps
+from workbench.circuits.evidence.controls import controls
+from workbench.circuits.evidence.sets import FeatureSets
 from workbench.circuits.metrics import logit_diff
 from workbench.model.chat import TEMPLATE, Speaker, speakers, written
 from workbench.model.model import load_model
@@ -71,6 +75,32 @@ def test_searches_and_steering_take_conversations(model):
     assert bench.find_at(CHAT[:2]).table.equals(bench.find_at(text).table)
     options = dict(max_new_tokens=2, max_act={3: 1.0}, progress=False)
     assert bench.steer(CHAT[:2], {3: 2.0}, **options).table.equals(bench.steer(text, {3: 2.0}, **options).table)
+
+
+def test_circuits_swaps_and_evidence_take_conversations(model):
+    bench, text, metric = Workbench(model=model, sae=random_sae()), written(model, CHAT[:2]), logit_diff(5, 6)
+    saes, quiet = {f"blocks.{k}.hook_resid_pre": random_sae(f"blocks.{k}.hook_resid_pre") for k in (1, 2)}, dict(progress=False)
+    circuits = [bench.circuit(prompt, metric, saes=saes, limit=6, **quiet) for prompt in (CHAT[:2], text)]
+    assert circuits[0].edges.equals(circuits[1].edges) and circuits[0].prompt == text
+    members = {"blocks.1.hook_resid_pre": [3]}
+    swaps = [bench.swap(prompt, members, members, saes=saes, source=text) for prompt in (CHAT[:2], text)]
+    assert swaps[0].table.equals(swaps[1].table)
+    sets = [FeatureSets(bench, prompt, metric) for prompt in (CHAT[:2], text)]
+    assert sets[0].clean_metric == sets[1].clean_metric and sets[0].prompt == text
+    both = [controls(bench, prompt, metric, n=2, other=prompt, **quiet) for prompt in (CHAT[:2], text)]
+    assert both[0].by_kind().equals(both[1].by_kind()) and both[0].prompt == text
+    traces = [trace_steps(bench, saes, prompt, metric, {"a step": members}, **quiet) for prompt in (CHAT[:2], text)]
+    assert traces[0].table.equals(traces[1].table) and traces[0].prompt == text
+    feature = int(bench.rank(text, metric, ablate=3, **quiet).table["feature"].iloc[0])
+    heads = [head_effects(bench, prompt, metric, feature) for prompt in (CHAT[:2], text)]
+    assert heads[0].table.equals(heads[1].table)
+    for refused in (
+        lambda: bench.circuit([], metric, saes=saes),
+        lambda: FeatureSets(bench, [], metric),
+        lambda: controls(bench, [], metric),
+    ):
+        with pytest.raises(ValueError, match="conversation"):
+            refused()
 
 
 @pytest.mark.parametrize(

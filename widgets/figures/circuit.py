@@ -51,6 +51,7 @@ def _drawn(circuit: Any) -> tuple[str, int, int, str]:
 def shown(circuit: Any, n_nodes: int = N_NODES, n_edges: int = N_EDGES) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What is drawn: tokens, logits, and the nodes of largest |effect| (or what is known instead); their edges of largest |weight|."""
     nodes = circuit.nodes.assign(size=node_sizes(circuit))
+    nodes = nodes[nodes["kind"] != "constant"]  # those stand at no token
     is_frame = nodes["kind"].isin(("token", "logit"))
     nodes = pd.concat([nodes[is_frame], nodes[~is_frame].nlargest(n_nodes, "size")]).sort_index()
     names = set(nodes["node"])
@@ -114,7 +115,8 @@ def node_words(row: Mapping[str, Any]) -> str:
     token = repr(visible(str(row["token"])))
     what = {
         "feature": f"feature {row['feature']}" + (f" ({visible(str(row['label']))})" if row["label"] else ""),
-        "error": "what the SAE does not explain",
+        "error": visible(str(row["label"])) or "what the dictionary does not explain",
+        "constant": visible(str(row["label"])),
         "token": "the token",
         "logit": "the logit of",
     }[row["kind"]]

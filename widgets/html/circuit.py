@@ -63,6 +63,9 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
     """What the module draws. nodes: a list a column, texts with whitespace and control characters visible; edges: bytes, int32 sources,
     int32 targets (rows of nodes), float64 strengths (Circuit.strength), float32 weights; wanted: [row, share] of the logits."""
     notes = [visible(note) for note in circuit.notes]
+    if (is_constant := circuit.nodes["kind"] == "constant").any():
+        circuit = circuit.only(circuit.nodes.loc[~is_constant, "node"])
+        notes.append("biases, position embeddings and the like stand at no token: .nodes and .closure have them")
     if len(circuit.edges) > MOST_EDGES:
         n_edges, order = len(circuit.edges), np.argsort(-np.abs(np.nan_to_num(circuit.edges["weight"].to_numpy(float))), kind="stable")
         circuit = circuit.only(circuit.nodes["node"], np.isin(np.arange(n_edges), order[:MOST_EDGES]))

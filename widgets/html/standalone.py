@@ -81,7 +81,17 @@ def document(title: str, widgets: Sequence[Part], report: str = "", without_scri
         "STATE": packed([{name: value for name, value in asdict(part).items() if name != "style"} for part in widgets]),
         "SCRIPT": (STATIC / "shared/page.js").read_text(),
     }
-    pieces = (STATIC / "shared/page.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
+    return _filled((STATIC / "shared/page.html").read_text(), texts)
+
+
+def still_document(title: str, report: str) -> str:
+    """The same page around a report alone: without a script."""
+    template = (STATIC / "shared/page.html").read_text().partition('<div id="widget">')[0]
+    return _filled(f"{template}</body>\n</html>\n", {"TITLE": escape(visible(title)), "STYLE": "", "REPORT": report})
+
+
+def _filled(template: str, texts: dict[str, str]) -> str:
+    pieces = template.split("@@")  # text, NAME, text, …: content that holds @@ is never searched
     return "".join(piece if i % 2 == 0 else texts[piece] for i, piece in enumerate(pieces))
 
 

@@ -1,7 +1,7 @@
 """How is what a notebook does said from a shell? A module for each group of commands.
 
-Exit status 0; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress to stderr. torch and
-transformer_lens take seconds to import, so each command imports what it needs when it runs.
+Exit status 0; 1 where `check` finds an error; 2 with one line that says what was wrong; 130 after Ctrl-C. Results go to stdout, progress
+to stderr. torch and transformer_lens take seconds to import, so each command imports what it needs when it runs.
 """
 
 import importlib.metadata
@@ -15,6 +15,7 @@ import typer
 
 from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
+from workbench.cli.check import check
 from workbench.cli.circuit import circuit
 from workbench.cli.lab import lab
 from workbench.cli.label import label
@@ -23,6 +24,7 @@ from workbench.cli.observe import find, index, page
 from workbench.cli.options import shell_words
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(check)
 app.command()(rank)
 app.command()(steer)
 app.command()(circuit)

@@ -22,17 +22,22 @@ class Edges(StrEnum):
 
 def circuit(
     prompt: Annotated[str, typer.Argument(help="What the model reads, up to the answer.")],
-    answer: Annotated[str, typer.Option(help='One token, usually with a leading space: " Sacramento".')],
+    answer: Annotated[
+        str | None, typer.Option(help='One token, usually with a leading space: " Sacramento"; with transcoders, the likeliest by default.')
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="The token to compare with; without it, the mean logit of the vocabulary.")] = None,
     model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
     layers: Annotated[
         Path | None, typer.Option(help="A folder that holds an SAE's folder for each hook point; the atlas brings its own.")
     ] = None,
+    transcoders: Annotated[
+        str | None, typer.Option(help="A set of transcoders, one a layer, by folder or hub name: direct effects between their features.")
+    ] = None,
     edges: Annotated[Edges, typer.Option(help="Measure every edge, attribute it to first order, or both.")] = Edges.measured,
     features: Annotated[
         int | None, typer.Option(min=1, help="Keep so many features, of largest effect. [default: 30 in words, all in JSON]")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read only so many features, of largest |attribution|.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only so many features, of largest |attribution| or influence.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the graph for the public attribution-graph viewers.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page that opens offline.")] = None,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
@@ -41,10 +46,20 @@ def circuit(
     for path in (json, html):
         if path is not None:
             checked_file(path)
+    from workbench.benches import load
     from workbench.circuits.metrics import logit_diff
 
-    whole = _bench(model, layers, device).circuit(prompt, logit_diff(answer, baseline), str(edges), limit=limit)
-    kept = whole.strongest(features or 30)
+    if answer is None and (transcoders is None or baseline is not None):
+        raise ValueError('which answer? Give --answer " Sacramento", one token')
+    metric = None if answer is None else logit_diff(answer, baseline)
+    if transcoders is None:
+        whole = _bench(model, layers, device).circuit(prompt, metric, str(edges), limit=limit)
+        kept = whole.strongest(features or 30)
+    else:
+        if layers is not None or edges is not Edges.measured:
+            raise ValueError("--transcoders has direct effects for edges: leave --layers and --edges out")
+        whole = load(model, transcoders=transcoders, device=device).circuit(prompt, metric, over="transcoders", limit=limit)
+        kept = whole.prune(features=features or 30)
     if json is not None:
         (whole if features is None else kept).to_json(json)
     if html is not None:
@@ -100,6 +115,11 @@ def _print(circuit: Any) -> None:
     rather = repr(visible(circuit.baseline)) if circuit.baseline else "the mean logit"
     console.print(Text(visible(circuit.prompt)))
     console.print(Text(f"Which features make {visible(circuit.answer)!r} rather than {rather}? Difference: {number(circuit.clean_metric)}"))
+    if circuit.way == "direct":
+        scores = circuit.scores
+        console.print(
+            Text(f"Direct effects; replacement {scores.replacement:.2f}, completeness {scores.completeness:.2f} of what is shown")
+        )
     for note in circuit.notes:
         console.print(Text(visible(note)))
     for row in circuit.top(10).to_dict("records"):

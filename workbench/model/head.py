@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import accepted, check_hook_name, seen
-from workbench.model.points import check_point, installed, place
+from workbench.model.points import check_point, installed, place_of
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def through_bridge(model: "TransformerBridge", tokens: Tokens, hook_names: Seque
 
 def _stop(model: "TransformerBridge", hook_names: Sequence[str]) -> int | None:
     """The first layer that need not run; None: hook points outside the blocks may come last."""
-    places = [place(model.hook_dict[name].name or name) for name in hook_names]
+    places = [place_of(model, name) for name in hook_names]
     return None if any(first < 0 for first, _ in places) else max(first + is_inner for first, is_inner in places)
 
 

@@ -194,3 +194,13 @@ def place(hook_name: str) -> tuple[int, bool]:
     if point in ("hook_resid_post", "hook_out"):
         return layer + 1, False
     return layer, point not in ("hook_resid_pre", "hook_in")
+
+
+def place_of(model: "TransformerBridge", hook_name: str) -> tuple[int, bool]:
+    """The same for this model's own hook point. Mostly hook_resid_pre is another name of what enters the block; where it is a point of its
+    own (Gemma 3n picks one of four streams there), it stands inside."""
+    name = hook_name_of(model, hook_name)
+    layer, is_inner = place(name)
+    if name.endswith("hook_resid_post"):
+        return layer - 1, True
+    return layer, is_inner or name.endswith("hook_resid_pre")

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
-from workbench.model.points import place
+from workbench.model.points import place, place_of
+from workbench.replay.past import Continued
 from workbench.replay.replay import CPU_FLOATS, CPU_TOKENS, WAYS
-from workbench.replay.tail import Perturbed, Tail, _Cache
+from workbench.replay.tail import Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Between(Tail):
             check_hook_name(model, name)
         assert tokens.shape[0] == 1, f"one prompt at a time, got {tokens.shape[0]}"
         self.tokens, self.way, self.why_not = tokens, "forward", self._why_no_blocks(model, hook_names)
-        self._place = {name: place(model.hook_dict[name].name or name) for name in hook_names}
+        self._place = {name: place_of(model, name) for name in hook_names}
         caught: dict[str, list[Tensor]] = {}
         starts = {f"blocks.{block}.hook_resid_pre" for block, _ in self._place.values() if 0 <= block < model.cfg.n_layers}
         with ExitStack() as stack:
@@ -77,7 +78,7 @@ class Between(Tail):
         if way == "forward":
             return self._hooked(first, then, rows), 0
         start = int(rows.pos.min()) if way == "prefix" else 0
-        cache = _Cache(lambda k, v, layer: self._prefixed(k, v, layer, start)) if way == "prefix" else None
+        past = self._past_before(start, rows.n_rows) if way == "prefix" else None
         (block, is_inner), (last, ends_inside) = self._place[first], self._place[then]
         if first == then:
             return rows.put(self.clean_at[first][start:].expand(rows.n_rows, -1, -1), start), start
@@ -85,18 +86,18 @@ class Between(Tail):
             y = self._before[block][start:].expand(rows.n_rows, -1, -1)
             with hooked(self.model, first, lambda value: rows.put(value, start)):
                 if block == last:  # both inside one block
-                    return self._caught(then, block, y, start, cache), start
-                y = self._block(block, y, start, cache)
+                    return self._caught(then, block, y, start, past), start
+                y = self._block(block, y, start, past)
         else:
             y = rows.put(self.clean_at[first][start:].expand(rows.n_rows, -1, -1), start)
         for k in range(block + is_inner, last):
-            y = self._block(k, y, start, cache)
-        return (self._caught(then, last, y, start, cache) if ends_inside else y), start
+            y = self._block(k, y, start, past)
+        return (self._caught(then, last, y, start, past) if ends_inside else y), start
 
-    def _caught(self, hook_name: str, block: int, y: Tensor, start: int, cache: _Cache | None) -> Tensor:
+    def _caught(self, hook_name: str, block: int, y: Tensor, start: int, past: Continued | None) -> Tensor:
         """What stands at a hook point inside the block, which is left there."""
         with _catching(self.model, hook_name) as found, suppress(_Reached):
-            self._block(block, y, start, cache)
+            self._block(block, y, start, past)
         return found[0]
 
     def _hooked(self, first: str, then: str, rows: Perturbed) -> Tensor:
@@ -123,7 +124,7 @@ class Between(Tail):
         for way in ways:
             try:
                 if way == "prefix":
-                    self.note_keys_values()
+                    self.note_past()
                 for stretch in stretches:
                     found, start = self._reach(way, *stretch, self._strong(stretch[0]))
                     wanted, clean = expected[stretch][:, start:], self.clean_at[stretch[1]][start:]

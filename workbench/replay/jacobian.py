@@ -22,8 +22,10 @@ from torch.autograd import forward_ad
 
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
+from workbench.replay.arguments import POS_AXIS
 from workbench.replay.between import Between
-from workbench.replay.tail import POS_AXIS, _Cache, _KeysKnown
+from workbench.replay.past import Keys
+from workbench.replay.tail import _KeysKnown
 
 PosU = Int[Tensor, "n_tangents"]
 PosV = Int[Tensor, "n_cotangents"]
@@ -119,10 +121,10 @@ class Jacobian:
     def _query(self, q: int, cotangents: Cotangents) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of cotangent · the block's output at q: to the keys and values before q, and to x at q, which has a key there too."""
         n, between = len(cotangents), self.between
-        clean = [part[:, :, :q].expand(n, -1, -1, -1).clone() for part in between._keys_values[self.block]]
+        clean = [part[:, :, :q].expand(n, -1, -1, -1).clone() for part in between._past.keys_values[self.block]]
         x = between.clean_at[self.first][q : q + 1].expand(n, -1, -1).clone()
         leaves = [part.requires_grad_() for part in (*clean, x)]
-        cache = _Cache(lambda k, v, layer: (torch.cat([clean[0], k], dim=2), torch.cat([clean[1], v], dim=2)))
+        cache = Keys(lambda k, v, layer: (torch.cat([clean[0], k], dim=2), torch.cat([clean[1], v], dim=2)), q)
         with torch.enable_grad(), machine_rate():
             y = self._at(q, x, cache, n_keys=q + 1)
             d_keys, d_values, d_x = torch.autograd.grad(y, leaves, cotangents[:, None].to(y.dtype))
@@ -143,19 +145,19 @@ class Jacobian:
                 x = self.between.clean_at[self.first][p : p + 1].expand(len(mine), -1, -1)
                 dual = forward_ad.make_dual(x.clone(), mine.to(x.dtype))
                 with suppress(_KeysKnown):
-                    self._at(p, dual, _Cache(leave), n_keys=p + 1)
+                    self._at(p, dual, Keys(leave, p), n_keys=p + 1)
                 key, value = (forward_ad.unpack_dual(part).tangent for part in known[0])
                 assert key is not None and value is not None, "a key or value does not depend on its token"
             keys.append(key.flatten(1))
             values.append(value.flatten(1))
         return torch.cat(keys), torch.cat(values)
 
-    def _at(self, q: int, x: Tensor, cache: _Cache, n_keys: int) -> Tensor:
+    def _at(self, q: int, x: Tensor, cache: Keys, n_keys: int) -> Tensor:
         """The block at position q alone, which attends to the first n_keys positions."""
         kwargs = {name: _at_position(name, value, q, n_keys) for name, value in self.between._kwargs[self.block].items()}
         kwargs[self.between._cache_names[self.block]] = cache
         y = self.between.model.blocks[self.block](x, **kwargs)
-        return y[0] if isinstance(y, tuple) else y
+        return y[0] if isinstance(y, tuple | list) else y
 
 
 def _at_position(name: str, value: Any, q: int, n_keys: int) -> Any:

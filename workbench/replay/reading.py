@@ -104,12 +104,13 @@ class Reading:
     @contextmanager
     def _blocks_give(self, y: Tensor) -> Iterator[None]:
         """Inside, every block passes on what it gets, in the shape in which blocks do, and the last one gives y."""
-        blocks, tuples = list(self.model.blocks), self._tuples
+        blocks, wrap = list(self.model.blocks), self._wrap
 
         def passing(block: Any) -> Any:
             def forward(*args: Any, **kwargs: Any) -> Any:
                 stream = y if block is blocks[-1] else args[0] if args else kwargs["hidden_states"]
-                return (stream,) if block in tuples else stream
+                kind, n_others = wrap.get(block, (None, 0))
+                return stream if kind is None else kind([stream, *[None] * n_others])
 
             return forward
 
@@ -122,13 +123,15 @@ class Reading:
                 object.__delattr__(block, "forward")
 
     @cached_property
-    def _tuples(self) -> set[Any]:
-        """The blocks that give a tuple."""
-        found: set[Any] = set()
-        handles = [
-            block.register_forward_hook(lambda block, _, output: found.add(block) if isinstance(output, tuple) else None)
-            for block in self.model.blocks
-        ]
+    def _wrap(self) -> dict[Any, tuple[type, int]]:
+        """Of the blocks that give a tuple or, as the first GPT's, a list: which of the two, and how much there is beside the stream."""
+        found: dict[Any, tuple[type, int]] = {}
+
+        def note(block: Any, args: Any, output: Any) -> None:
+            if isinstance(output, tuple | list):
+                found[block] = type(output), len(output) - 1
+
+        handles = [block.register_forward_hook(note) for block in self.model.blocks]
         try:
             last_logits(self.model, self._tokens[:, -1:])
         finally:

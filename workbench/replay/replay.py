@@ -138,7 +138,7 @@ class Replay:
                 if way == "whole":
                     self._read.measure(self._tail.whole(self._nothing_changed()))
                 if way == "prefix":
-                    self._tail.note_keys_values()
+                    self._tail.note_past()
                 difference = (self._finish(way, rows, columns) - expected).abs().max()
             except Exception as error:  # whatever an unknown architecture objects to: the slower way is right for it
                 if _is_out_of_memory(error):

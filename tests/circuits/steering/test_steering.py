@@ -1,6 +1,5 @@
-"""Steering generates while features are clamped: exact with the KV cache, to the bit where nothing changes, read by the unsteered model."""
+"""Steering by strength: units of the largest activation, to the bit where nothing changes, and said where it cannot be."""
 
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 from made_bench import PROMPT, made_bench
-from made_models import D_SAE, FAMILIES, N_CTX, random_sae
+from made_models import D_SAE, N_CTX, random_sae
 
 from workbench.circuits.intervene import editing
 from workbench.circuits.steering.continuations import Steering
-from workbench.circuits.steering.generation import Decoding, Generated, Noise, generate, read
-from workbench.circuits.steering.steering import clamping_rows, steer
+from workbench.circuits.steering.generation import Decoding, Generated, generate
+from workbench.circuits.steering.steering import steer
 from workbench.model.tokens import to_tokens
 
 SHORT = Decoding(max_new_tokens=6)
@@ -29,30 +28,6 @@ def whole_text(model, clamp: dict[int, float]) -> tuple[torch.Tensor, int]:
 
 def texts(steering: Steering, kind: str = "features") -> list[str]:
     return [each.text for each in steering.continuations if each.setting.kind == kind]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_kv_cache_changes_no_token_of_greedy_steering(model_of, tokens, sae, family):
-    model = model_of(family)
-    edit = clamping_rows([3, 8], torch.tensor([[torch.nan, torch.nan], [9.0, 0.0], [-20.0, 4.0]]))
-    written = []
-    for use_cache in (True, False):
-        with editing(model, sae, edit):
-            written.append(generate(model, tokens.expand(3, -1), SHORT, use_cache=use_cache))
-    assert torch.equal(written[0].tokens, written[1].tokens)
-    torch.testing.assert_close(written[0].next_logits, written[1].next_logits, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(written[0].next_logits[0], written[0].next_logits[1], atol=1e-3), "the clamp did nothing"
-
-
-def test_rows_are_what_each_clamp_gives_alone(model, tokens, sae):
-    edit = clamping_rows([3, 8], torch.tensor([[torch.nan, 1.0], [9.0, 0.0]]))
-    with editing(model, sae, edit):
-        both = generate(model, tokens.expand(2, -1), SHORT)
-    for row, clamp in enumerate([{8: 1.0}, {3: 9.0, 8: 0.0}]):
-        with editing(model, sae, clamp):
-            alone = generate(model, tokens, SHORT)
-        assert torch.equal(both.tokens[row], alone.tokens[0])
-        torch.testing.assert_close(both.next_logits[row], alone.next_logits[0], rtol=1e-4, atol=1e-4)
 
 
 def test_strength_0_equals_ablation(model):
@@ -85,14 +60,6 @@ def test_clamping_a_feature_to_its_own_value_changes_nothing_to_the_bit(model):
     assert found[1].log_probs == found[0].log_probs
 
 
-def test_sampling_draws_from_the_softmax():
-    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0]])
-    noise = Noise([0], temperature=2.0)
-    drawn = torch.cat([noise.choose(logits) for _ in range(4000)])
-    expected = (logits[0] / 2.0).softmax(-1)
-    assert (drawn.bincount(minlength=4) / 4000 - expected).abs().max() < 0.03
-
-
 def test_samples_of_one_seed_have_the_same_luck_whatever_else_is_in_the_batch(model):
     sampled = Decoding(max_new_tokens=8, temperature=1.0, n_samples=3, seed=5)
     found = steer(made_bench(model), PROMPT, {3: [0.0, 4.0]}, sampled, max_act=KNOWN)
@@ -119,28 +86,6 @@ def test_own_activations_are_read_without_the_clamp(model):
     tokens, n_prompt = whole_text(model, {3: 16.0, 9: 2.0})
     x = model.run_with_cache(tokens)[1][bench.sae.cfg.hook_name][0, n_prompt:]
     assert found.activations == pytest.approx(bench.sae.encode(x)[:, [3, 9]].sum(1).tolist(), abs=1e-4)
-
-
-def test_reading_in_parts_is_reading(model, tokens, sae, monkeypatch):
-    rows = tokens.repeat(5, 1)
-    rows[:, -1] = torch.arange(5)
-    whole = read(model, sae, rows, 8, [3])
-    monkeypatch.setattr("workbench.circuits.steering.generation.READ_FLOATS", 1)
-    parts = read(model, sae, rows, 8, [3])
-    torch.testing.assert_close(parts.log_probs, whole.log_probs, rtol=1e-4, atol=1e-5)
-    assert parts.log_probs.shape == (5, 4) and parts.feature_acts.shape == (5, 4, 1)
-
-
-def test_a_text_ends_at_its_end_token_and_others_go_on(model, tokens, monkeypatch):
-    plain = generate(model, tokens, SHORT)
-    ends_third = int(plain.tokens[0, 2])
-    monkeypatch.setattr("workbench.circuits.steering.generation.end_tokens", lambda model: [ends_third])
-    rows = tokens.repeat(2, 1)
-    rows[1, -1] = 7
-    ended = generate(model, rows, SHORT)
-    first = plain.tokens[0].tolist().index(ends_third)
-    assert ended.is_text[0].tolist() == [i < first for i in range(ended.tokens.shape[1])]
-    assert set(ended.tokens[0, first:].tolist()) == {ends_third}
 
 
 def test_tokens_that_were_asked_for_are_followed(model):
@@ -206,38 +151,10 @@ def test_a_strength_that_makes_logits_nan_is_refused_by_name(model, monkeypatch)
         steer(made_bench(model), PROMPT, {3: [1.0, 1e6]}, SHORT, max_act=KNOWN)
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (dict(max_new_tokens=0), "generates nothing"),
-        (dict(temperature=-1.0), "expected 0"),
-        (dict(n_samples=0), "n_samples=0"),
-        (dict(n_samples=3), "give a temperature"),
-    ],
-)
-def test_decodings_that_cannot_be_are_refused(options, says):
-    with pytest.raises(ValueError, match=says):
-        Decoding(**options)
-
-
 def test_the_whole_context_can_be_used(model):
     n_prompt = to_tokens(model, PROMPT).shape[1]
     found = steer(made_bench(model), PROMPT, {3: 1.0}, Decoding(N_CTX - n_prompt), max_act=KNOWN)
     assert len(found.continuations) == 2
-
-
-def test_cancel_ends_generation_with_what_there_is(model, tokens):
-    cancel = threading.Event()
-    cancel.set()
-    assert generate(model, tokens, Decoding(6, cancel=cancel)).tokens.shape == (1, 1)
-
-
-def test_progress_is_shown_only_when_asked(model, tokens, capsys, monkeypatch):
-    monkeypatch.setattr("workbench.circuits.steering.generation.BAR_DELAY", 0.0)
-    generate(model, tokens, Decoding(3, progress=False))
-    assert capsys.readouterr().err == ""
-    generate(model, tokens, Decoding(3))
-    assert "writing" in capsys.readouterr().err
 
 
 def test_strengths_beyond_the_sane_range_are_named_and_not_forbidden(model):

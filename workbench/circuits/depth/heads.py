@@ -21,8 +21,9 @@ from torch import Tensor
 from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits, seen
-from workbench.model.points import check_obeyed, place
+from workbench.model.points import check_obeyed, place_of
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.replay.precision import InFloat32
 from workbench.shapes import Rows, Tokens
@@ -56,7 +57,7 @@ class HeadEffects:
 
 
 def head_effects(
-    bench: Any, prompt: str, metric: Metric, feature: int, pos: int | None = None, *, cancel: Event | None = None
+    bench: Any, prompt: str | Chat, metric: Metric, feature: int, pos: int | None = None, *, cancel: Event | None = None
 ) -> HeadEffects:
     """How much of the effect of `feature` at `pos` goes through each head's reading of that token.
 
@@ -66,8 +67,8 @@ def head_effects(
     """
     model, sae = bench.model, bench.sae
     check_features(sae, [feature])
-    resolved, tokens = resolve(model, metric), to_tokens(model, prompt)
-    block, is_inner = place(model.hook_dict[sae.cfg.hook_name].name or sae.cfg.hook_name)
+    resolved, tokens = resolve(model, metric), to_tokens(model, written(model, prompt))
+    block, is_inner = place_of(model, sae.cfg.hook_name)
     layers = range(block + is_inner, model.cfg.n_layers)
     names = [f"blocks.{layer}.attn.{name}" for layer in layers for name in ("hook_pattern", "hook_attn_scores")]
     if missing := [name for name in names if name not in model.hook_dict]:

@@ -20,6 +20,7 @@ from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import effects_of
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_sae
 from workbench.model.model import BAR_DELAY
 from workbench.model.points import place
@@ -142,7 +143,7 @@ class StepTrace:
 
 
 @torch.no_grad()
-def trace_steps(bench: Any, saes: SAEs, prompt: str, metric: Metric, steps: Steps, progress: bool = True) -> StepTrace:
+def trace_steps(bench: Any, saes: SAEs, prompt: str | Chat, metric: Metric, steps: Steps, progress: bool = True) -> StepTrace:
     """Follow each step through the layers: its features of a layer are set to 0 together, one position at a time.
 
     steps: {"California": {"blocks.3.hook_resid_pre": [556]}}; a step needs no features at every layer: there its effect is not known (NaN).
@@ -150,6 +151,7 @@ def trace_steps(bench: Any, saes: SAEs, prompt: str, metric: Metric, steps: Step
     """
     model, layers = bench.model, by_layer(bench.model, saes)
     _check_steps(steps, layers)
+    prompt = written(model, prompt)
     tokens, resolved = to_tokens(model, prompt), resolve(model, metric)
     str_tokens, pos = to_str_tokens(model, tokens), (~is_start_token(model, tokens)[0]).nonzero()[:, 0]
     parts, clean_metric = [], float("nan")

@@ -116,12 +116,16 @@ class _Work:
         self.middle = _best_middle(self.nodes, self.n_layers, frozen.embeddings.shape[1])
 
     def done(self) -> DirectEffects:
-        below = [self._up(pos) for pos in range(self.n_pos)]
+        below = []
+        for pos in range(self.n_pos):
+            below.append(self._up(pos))
+            self.each(0.5 / self.n_pos)
         met = [torch.cat([changes[pos - first] for first, changes in enumerate(below[: pos + 1])]) for pos in range(self.n_pos)]
         del below
         for pos in range(self.n_pos):
             own = self.nodes.at(pos, self.middle, self.n_layers)
             self._down(pos, self.edges[pos][own.start - self.nodes.starts[pos, 0] :], own, met)
+            self.each(0.5 / self.n_pos)
         self._logits_down(met)
         constants, logit_constants = self._constants()
         known = self.logit_tokens, self.probabilities, self.to_logits, logit_constants

@@ -26,6 +26,7 @@ from workbench.circuits.evidence.reference import has_means, mean_acts
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import effects_of
 from workbench.circuits.ranking.attribution import Attribution, attribute, gradient_at, integrate
+from workbench.model.chat import Chat, written
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.replay.replay import Replay
@@ -73,7 +74,7 @@ class Controls:
 
 
 def controls(
-    bench: Any, prompt: str, metric: Metric, n: int = 20, other: str | None = None, seed: int = 0, progress: bool = True
+    bench: Any, prompt: str | Chat, metric: Metric, n: int = 20, other: str | Chat | None = None, seed: int = 0, progress: bool = True
 ) -> Controls:
     """Measure features and their controls on one prompt. other: a prompt of as many tokens, from which features take their activations.
 
@@ -82,8 +83,9 @@ def controls(
     if n < 1:
         raise ValueError(f"n={n}: expected how many features to compare, 1 or more")
     model, sae = bench.model, bench.sae
+    prompt = written(model, prompt)
     tokens = to_tokens(model, prompt)
-    others = None if other is None else _aligned(bench, tokens, other)
+    others = None if other is None else _aligned(bench, tokens, written(model, other))
     found = attribute(model, sae, tokens, metric)
     is_start = is_start_token(model, tokens)[0]
     pairs = found.pairs[~is_start[found.pairs[:, 0]]]

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from workbench.circuits.evidence.reference import mean_acts
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric, resolve
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_sae
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
@@ -43,7 +44,7 @@ class FeatureSets:
     """
 
     @torch.no_grad()
-    def __init__(self, bench: Any, prompt: str, metric: Metric, off: str = "zero", keep_error: bool = False):
+    def __init__(self, bench: Any, prompt: str | Chat, metric: Metric, off: str = "zero", keep_error: bool = False):
         if off not in OFF:
             near = difflib.get_close_matches(str(off), OFF, n=1, cutoff=0.4)
             raise ValueError(f"off={off!r}: expected {' or '.join(map(repr, OFF))}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -51,13 +52,13 @@ class FeatureSets:
             bench,
             bench.model,
             bench.sae,
-            prompt,
+            written(bench.model, prompt),
             metric,
             keep_error,
         )
         check_sae(self.model, self.sae)
         self.resolved = resolve(self.model, metric)
-        tokens = to_tokens(self.model, prompt)
+        tokens = to_tokens(self.model, self.prompt)
         level = mean_acts(bench) if off == "mean" else self.sae.b_enc.new_zeros(self.sae.cfg.d_sae)
         self.str_tokens = to_str_tokens(self.model, tokens)
         self.replay = Replay(self.model, self.sae.cfg.hook_name, tokens)

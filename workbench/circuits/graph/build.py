@@ -23,6 +23,7 @@ from workbench.circuits.graph.lens import Lens
 from workbench.circuits.graph.nodes import Names, Read, edge_table, empty_effects, node_table
 from workbench.circuits.graph.places import Bar, Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
+from workbench.model.chat import Chat, written
 from workbench.model.points import place as block_of
 from workbench.model.tokens import to_str_tokens, to_tokens
 from workbench.replay.between import STREAM, Between
@@ -48,7 +49,7 @@ class Plan:
 def build_circuit(  # noqa: PLR0913 a notebook's call
     bench: Any,
     saes: SAEs,
-    prompt: str,
+    prompt: str | Chat,
     metric: Metric,
     edges: str = "measured",
     *,
@@ -65,6 +66,7 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     done, rows in all) between batches. Raises ValueError for what cannot be one.
     """
     model, layers = bench.model, _checked(bench, saes, edges, limit)
+    prompt = written(model, prompt)
     resolved, tokens = resolve(model, metric), to_tokens(model, prompt)
     names = [STREAM, *layers] if STREAM not in layers else list(layers)
     between = Between(model, names, tokens)

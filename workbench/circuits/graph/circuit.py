@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbench.circuits.graph.clamping import Clamped, clamp_group
 from workbench.circuits.graph.exchange import graph_json
-from workbench.circuits.graph.groups import members, with_group
+from workbench.circuits.graph.groups import grown, members, with_group
 from workbench.circuits.graph.pruning import Scores, cut, influence_of, paths_between, scores_of, strength, strongest
 from workbench.circuits.graph.reading import read_graph
 from workbench.files import checked_file, write_text
@@ -95,7 +95,12 @@ class Circuit:
     @property
     def closure(self) -> pd.DataFrame:
         """How much of each node's measured effect its edges account for: node, effect, features (Σ weight into features and logits), rest
-        (Σ weight into error nodes), missing = effect − features − rest. Nothing is normalized away."""
+        (Σ weight into error nodes), missing = effect − features − rest. Nothing is normalized away.
+
+        Of direct effects, which are shares of activations, the other way round: how much of each node's activation the edges into it
+        account for: node, activation, features, rest (Σ weight from error nodes), missing (of a logit: what a soft cap takes)."""
+        if self.way == "direct":
+            return self._closure_of_targets()
         is_error = self.edges["target"].isin(set(self.nodes.loc[self.nodes["kind"] == "error", "node"]))
         sums = [self.edges[mask].groupby("source")["weight"].sum() for mask in (~is_error, is_error)]
         sources = self.nodes[self.nodes["kind"] != "logit"]
@@ -103,6 +108,17 @@ class Circuit:
         effect = sources["effect"].to_numpy()
         columns = {"node": sources["node"].to_numpy(), "effect": effect, "features": features, "rest": rest}
         return pd.DataFrame(columns | {"missing": effect - features - rest})
+
+    def _closure_of_targets(self) -> pd.DataFrame:
+        is_error = self.edges["source"].isin(set(self.nodes.loc[self.nodes["kind"] == "error", "node"]))
+        targets = self.nodes[self.nodes["kind"].isin(("feature", "logit"))]
+        features, rest = (
+            self.edges[mask].groupby("target")["weight"].sum().reindex(targets["node"]).fillna(0.0).to_numpy()
+            for mask in (~is_error, is_error)
+        )
+        activation = targets["activation"].to_numpy(dtype=float)
+        columns = {"node": targets["node"].to_numpy(), "activation": activation, "features": features, "rest": rest}
+        return pd.DataFrame(columns | {"missing": activation - features - rest})
 
     @property
     def agreement(self) -> float:
@@ -117,6 +133,18 @@ class Circuit:
     def group(self, name: str, nodes: Group) -> "Circuit":
         """The circuit with one more group (or one made anew); a node is in one group at most, so others let go of it."""
         return with_group(self, name, nodes)
+
+    def grow(self, name: str, nodes: Group | None = None, share: float = 0.1) -> "Circuit":
+        """The group (or a new one of these nodes) with the features that are made of it: at least `share` of what goes into each comes from
+        the group as it grows, through all layers. What labels miss is found so; what lies further down the same way is in it, too."""
+        return self.group(name, grown(self, self.members(name if nodes is None else nodes), share))
+
+    def features(self, group: Group, pos: int | None = None) -> dict[str, list[int]]:
+        """The group's features by hook name, as `bench.swap` takes them; pos: only those at one position (−1: the last)."""
+        mine = self.nodes[self.nodes["node"].isin(set(self.members(group))) & self.nodes["kind"].eq("feature")]
+        if pos is not None:
+            mine = mine[mine["pos"] == (pos if pos >= 0 else len(self.str_tokens) + pos)]
+        return {str(name): sorted({int(each) for each in some}) for name, some in mine.groupby("hook_name")["feature"]}
 
     def ungroup(self, name: str) -> "Circuit":
         """Without that group; its nodes stay. Raises ValueError for a name that no group has."""
@@ -181,9 +209,10 @@ class Circuit:
         return path
 
     def top(self, n: int = 10, by: str = "") -> pd.DataFrame:
-        """The n nodes (no logits) of largest |effect|, or by another numeric column, or by "influence"; by what is known, unless asked."""
+        """The n nodes (no logits, no constants) of largest |effect|, or by another numeric column, or by "influence"; unless asked, by
+        what is known."""
         some = self.nodes.assign(influence=self.influence.to_numpy())
-        some = some[some["kind"] != "logit"]
+        some = some[~some["kind"].isin(("logit", "constant"))]
         by = by or next((name for name in ("effect", "attribution") if some[name].notna().any()), "influence")
         if by not in some or not pd.api.types.is_numeric_dtype(some[by]):
             raise ValueError(f"cannot order nodes by {by!r}: expected effect, effect_mean, attribution, activation or influence")

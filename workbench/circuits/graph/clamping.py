@@ -62,8 +62,8 @@ def clamp_group(circuit: Any, members: Sequence[str], value: float = 0.0) -> Cla
     nodes = circuit.nodes
     is_member = nodes["node"].isin(set(members)).to_numpy()
     kinds = set(nodes["kind"][is_member])
-    if "logit" in kinds:
-        raise ValueError("a group with logit nodes cannot be clamped: they are the answer itself")
+    if kinds & {"logit", "constant"}:
+        raise ValueError("a group with logits or constants cannot be clamped: they are the answer itself, and the model")
     if value and kinds - {"feature"}:
         raise ValueError("tokens and errors have no activation to clamp to: they can be switched off only, at value 0")
     lost, predicted = _predicted(circuit, is_member, value)
@@ -104,8 +104,13 @@ def _predicted(circuit: Any, is_member: np.ndarray, value: float) -> tuple[np.nd
         lost, step = lost + step, matrix @ step
     else:
         raise ValueError("the graph has a cycle: a prediction has no end there")
-    ends = (target == row[next(iter(circuit.wanted))]) if circuit.way == "direct" else kind[target] == "logit"
-    return lost, float((np.nan_to_num(edges["weight"].to_numpy(dtype=float)[ends]) * lost[source[ends]]).sum())
+    sign = np.where(kind == "logit", 1.0, 0.0)  # weights into the baseline say already what they do to the metric
+    if circuit.way == "direct":  # there weights are of each logit by itself, and there may be more of them than the metric has
+        asked = [row[node] for node in list(circuit.wanted)[: 2 if circuit.baseline else 1] if node in row]
+        sign[:] = 0.0
+        sign[asked] = [1.0, -1.0][: len(asked)]
+    weight = np.nan_to_num(edges["weight"].to_numpy(dtype=float))
+    return lost, float((weight * sign[target] * lost[source]).sum())
 
 
 def _at(table: pd.DataFrame, acts: dict[str, Any]) -> np.ndarray:

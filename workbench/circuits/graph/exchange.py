@@ -13,6 +13,7 @@ it is "0_layer_pos", which a feature of layer 0 can have too; reading.py tells t
 import json
 import math
 import re
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -24,7 +25,8 @@ OWN = ("hook_name", "effect", "effect_mean", "attribution", "attribution_mean", 
 
 
 def graph_json(circuit: Any) -> str:
-    """The text of the file. Numbers that are not known are left out: JSON has no NaN."""
+    """The text of the file. Numbers that are not known are left out: JSON has no NaN; so are constants, which viewers do not know."""
+    circuit = without_constants(circuit)
     nodes, ids = circuit.nodes, dict(zip(circuit.nodes["node"], file_ids(circuit), strict=True))
     share = cumulative_influence(circuit.influence.to_numpy())
     last = int(nodes["layer"].max())
@@ -48,6 +50,15 @@ def graph_json(circuit: Any) -> str:
         ],
     }
     return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def without_constants(circuit: Any) -> Any:
+    """The circuit without the nodes of biases and the like (direct effects have them), and a note of it."""
+    is_constant = circuit.nodes["kind"] == "constant"
+    if not is_constant.any():
+        return circuit
+    note = f"{is_constant.sum()} constants (biases and the like) are not in this file: rows do not add up without them"
+    return replace(circuit.only(circuit.nodes.loc[~is_constant, "node"]), notes=(*circuit.notes, note))
 
 
 def file_ids(circuit: Any) -> list[str]:

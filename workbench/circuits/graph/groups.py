@@ -8,7 +8,8 @@ each and a large one together. Two nodes belong together where they share
     their edges   to the next place up to scale: cosine of their rows of changes > 0.9, at one place and position
 
 A node without a label takes that of what it is most alike. A group is named after its label, else after its largest member. Groups are no
-more than names for sets of nodes: what they do together is measured (`Circuit.effect_of`).
+more than names for sets of nodes: what they do together is measured (`Circuit.effect_of`). A group can be grown along the edges: features
+that are made of its members belong to it, whatever they are called.
 """
 
 from collections.abc import Sequence
@@ -122,3 +123,20 @@ def with_group(circuit: Any, name: str, nodes: str | Sequence[str]) -> Any:
     taken = set(mine)
     others = {other: tuple(node for node in has if node not in taken) for other, has in circuit.groups.items() if other != name}
     return replace(circuit, groups={**{other: has for other, has in others.items() if has}, name: mine})
+
+
+def grown(circuit: Any, nodes: Sequence[str], share: float) -> tuple[str, ...]:
+    """The nodes, and the features of which at least `share` of all |change| that goes into them comes from these or from such features."""
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}: expected the least share of a feature that the group makes, above 0 and up to 1, such as 0.1")
+    row = {node: i for i, node in enumerate(circuit.nodes["node"])}
+    source, target = (circuit.edges[name].map(row).to_numpy(dtype=np.int64) for name in ("source", "target"))
+    into = sparse.csr_matrix((np.abs(np.nan_to_num(strength(circuit.edges))), (target, source)), shape=(len(row), len(row)))
+    total = np.asarray(into.sum(1)).ravel()
+    is_feature = circuit.nodes["kind"].eq("feature").to_numpy()
+    is_member = circuit.nodes["node"].isin(set(nodes)).to_numpy()
+    while True:
+        is_made = is_feature & (total > 0) & (into @ is_member.astype(float) >= share * total)
+        if not (is_made & ~is_member).any():
+            return tuple(circuit.nodes.loc[is_member, "node"])
+        is_member = is_member | is_made

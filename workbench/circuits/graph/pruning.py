@@ -41,11 +41,13 @@ class Graph:
 
     @classmethod
     def of(cls, nodes: pd.DataFrame, edges: pd.DataFrame, wanted: Mapping[str, float]) -> "Graph":
-        """The sizes of the edges; errors and tokens are made of nothing. wanted: node → its weight in the answer."""
+        """The sizes of the edges; errors and tokens are made of nothing, and constants (direct effects have them) make nothing: shares
+        are of what the prompt says. wanted: node → its weight in the answer."""
         row = {node: i for i, node in enumerate(nodes["node"])}
         source, target = (edges[name].map(row).to_numpy(dtype=np.int64) for name in ("source", "target"))
-        kind = nodes["kind"].to_numpy()
-        size = np.where(np.isin(kind[target], ("error", "token")), 0.0, np.abs(strength(edges)))
+        kind = nodes["kind"].to_numpy(dtype=object)
+        is_nothing = np.isin(kind[target], ("error", "token")) | (kind[source] == "constant")
+        size = np.where(is_nothing, 0.0, np.abs(strength(edges)))
         matrix = sparse.csr_matrix((size, (target, source)), shape=(len(nodes), len(nodes)))
         return cls(matrix, kind, np.array([wanted.get(node, 0.0) for node in nodes["node"]]))
 

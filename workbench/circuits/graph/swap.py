@@ -21,6 +21,7 @@ from torch import Tensor
 
 from workbench.circuits.depth.layers import SAEs, by_layer
 from workbench.circuits.graph.groups import concept
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.points import place as block_of
 from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
@@ -33,7 +34,7 @@ Levels = dict[str, dict[int, float]]  # hook name → feature → activation
 @dataclass(frozen=True, repr=False, eq=False)
 class Swap:
     """`table`: a row a place: hook_name, layer, answer (the most probable token then), probability (of the wanted token), before, original
-    (of the first answer), control (of the wanted token, random features in place of these), n_off, n_on."""
+    (of the first answer), control (of the wanted token, random features in place of these), control_answer, n_off, n_on."""
 
     prompt: str
     wanted: str
@@ -69,7 +70,7 @@ class Swap:
 def swap(  # noqa: PLR0913 a notebook's call
     bench: Any,
     saes: SAEs,
-    prompt: str,
+    prompt: str | Chat,
     off: Members,
     on: Members,
     *,
@@ -87,6 +88,7 @@ def swap(  # noqa: PLR0913 a notebook's call
     """
     model, layers = bench.model, by_layer(bench.model, saes)
     known = {name: dict(found) for name, found in (labels or {}).items()}
+    prompt = written(model, prompt)
     tokens = to_tokens(model, prompt)
     pos = _checked(pos, tokens.shape[1])
     off_features, on_features = (_features(layers, known, members, name) for members, name in ((off, "off"), (on, "on")))
@@ -106,10 +108,11 @@ def swap(  # noqa: PLR0913 a notebook's call
     token = int(torch.stack([p for p, _ in after.values()]).amax(0).masked_fill(_one(clean), 0).argmax()) if token is None else token
     for name, (with_swap, with_control) in after.items():
         values = with_swap[token], clean[token], with_swap[clean.argmax()], with_control[token]
-        rows.append((name, block_of(name)[0], int(with_swap.argmax()), *map(float, values)))
-    names = ["hook_name", "layer", "answer", "probability", "before", "original", "control"]
+        rows.append((name, block_of(name)[0], int(with_swap.argmax()), *map(float, values), int(with_control.argmax())))
+    names = ["hook_name", "layer", "answer", "probability", "before", "original", "control", "control_answer"]
     table = pd.DataFrame(rows, columns=names)
-    table["answer"] = to_str_tokens(model, torch.tensor(table["answer"].to_numpy(copy=True)))
+    for column in ("answer", "control_answer"):
+        table[column] = to_str_tokens(model, torch.tensor(table[column].to_numpy(copy=True)))
     table["n_off"] = [sum(value > 0 for value in gone.get(name, {}).values()) for name in table["hook_name"]]
     table["n_on"] = [len(levels.get(name, {})) for name in table["hook_name"]]
     first = to_str_tokens(model, torch.stack([clean.argmax(), torch.tensor(token, device=clean.device)]))

@@ -1,0 +1,77 @@
+"""What is kept of an explorer: a state that restores it, code that computes it, a page that stands without scripts."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from widgets import Explorer
+from workbench.bench import Workbench
+from workbench.benches import load
+from workbench.features.index.index import build_index
+
+
+def test_the_state_is_json_and_restores_every_pane(explorer: Explorer, bench: Workbench):
+    explorer.pane["ranking"].query, explorer.pane["finder"].positive, explorer.tab = "effect>0", ["the cat"], "finder"
+    state = json.loads(explorer.facts)
+    assert state == json.loads(json.dumps(explorer.state()))
+    other = Explorer(bench)
+    other.restore(state)
+    other.pane["prompt"]._job.wait(60)
+    assert other.state() == explorer.state() and other.pane["ranking"].view == explorer.pane["ranking"].view
+    with pytest.raises(ValueError, match="no pane 'nonsense'"):
+        other.restore({"panes": {"nonsense": {}}})
+
+
+def test_the_code_is_python_that_ranks_and_restores(explorer: Explorer):
+    explorer.feature = 3
+    for line in ("ranking = bench.rank('the cat sat on the', wb.logit_diff(' mat', ' dog'))", "bench.feature(3)", "explorer.restore({"):
+        assert line in explorer.code
+    assert "bench = wb.Workbench(model=model, sae=sae)  # as you made them" in explorer.code
+    compile(explorer.code, "code", "exec")
+
+
+def test_the_code_runs_for_a_model_of_ones_own(folders: tuple[Path, Path], tmp_path: Path):
+    texts = ["Fact: The capital of the state", "Kobe Bryant played basketball"]
+    made = load(str(folders[0]), sae=folders[1], start_token=None)
+    index = build_index(made.model, made.sae, texts, tmp_path / "index", progress=False)
+    explorer = Explorer(replace(made, index=index))
+    explorer.pane["prompt"].prompt = "Fact: The capital of the"
+    explorer.pane["prompt"].answer = " state"
+    explorer.pane["prompt"].run().wait(60)
+    known: dict[str, Any] = {}
+    exec(explorer.to_python(), known)
+    assert known["bench"].index.folder == index.folder and known["ranking"].start_token == ""
+    assert known["ranking"].table.equals(explorer.pane["ranking"].ranking.table)
+    known["explorer"].close()
+    explorer.close()
+
+
+def test_a_state_with_a_map_restores_where_no_map_is_drawn_yet(explorer: Explorer, bench: Workbench, monkeypatch):
+    table = pd.DataFrame(
+        [("a", i, 0.1 * i, 0.2 * i, 0, 0.1, "") for i in range(9)], columns="sae feature x y cluster density label".split()
+    )
+    monkeypatch.setattr(Workbench, "map", lambda self: SimpleNamespace(table=table))
+    explorer.tab = "map"
+    explorer._drawing.wait(60)
+    explorer.pane["map"].query = "cats"
+    other = Explorer(bench)
+    other.restore(explorer.state())
+    other._drawing.wait(60)
+    assert other.pane["map"].query == "cats"
+
+
+def test_a_saved_file_holds_the_pages_of_the_ranked_features(explorer: Explorer):
+    pages = explorer.pane["card"].offline()["pages"]
+    assert list(pages)[:5] == explorer.pane["ranking"].ranking.table["feature"].drop_duplicates().tolist()[:5]
+
+
+def test_beside_the_live_view_stand_a_static_page_and_a_stable_text(explorer: Explorer):
+    explorer.feature = 3
+    bundle, _ = explorer._repr_mimebundle_()
+    assert bundle["text/plain"] == "Explorer: 'the cat sat on the', feature 3"
+    assert "Why “mat” rather than “dog”?" in bundle["text/html"] and "<script" not in bundle["text/html"]
