@@ -30,7 +30,7 @@ HOSTILE = [
     "' onmouseover='window.hacked=1",
     "\u202egnp.exe\u2066",
     "<style>*{display:none}</style>",
-    "a\x00b\x1b[31m\ud83d",
+    "a\x00b\x1b[31m\u2028\ue000",
 ]
 CUT = """([data, nodes, edges, pinned]) => {
   const bytes = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
@@ -84,7 +84,7 @@ def test_what_the_page_prunes_is_what_prune_gives(page: Page, seed: int):
 def spot(page: Page, circuit: Circuit, node: str, pane: CircuitView) -> dict[str, float]:
     """Where the page draws a node, as its own picture says: a title in the SVG that it writes."""
     with page.expect_download() as saved:
-        page.get_by_role("button", name="SVG").click()
+        page.get_by_role("button", name="SVG", exact=True).click()
     svg = ElementTree.parse(saved.value.path()).getroot()
     row = circuit.nodes.set_index("node").loc[node]
     for shape in svg.iter():
@@ -164,15 +164,13 @@ def test_hostile_labels_tokens_and_names_are_shown_not_run(page: Page, tmp_path:
     nodes = circuit.nodes.assign(label=label, token=label)
     texts = dict(prompt=label, answer=label, baseline=label, model_name=label, notes=(label,), str_tokens=[label] * len(circuit.str_tokens))
     circuit = Circuit(**{**vars(circuit), **texts, "nodes": nodes, "groups": {label: (node,)}})
-    if "\ud83d" in label:  # half of a character can be in no file
-        circuit = Circuit(**{**vars(circuit), "groups": {}})
     opened(page, tmp_path, circuit, node=node)
     shown = visible(label)
     expect(said(page)).to_contain_text(shown)
     expect(page.locator(".wbx-title")).to_contain_text(shown)
     expect(page.locator(".wbx-words tbody")).to_contain_text(shown)
     with page.expect_download() as saved:
-        page.get_by_role("button", name="SVG").click()
+        page.get_by_role("button", name="SVG", exact=True).click()
     svg = ElementTree.parse(saved.value.path()).getroot()
     tags = {each.tag.rpartition("}")[2] for each in svg.iter()}
     assert tags == {"svg", "title", "rect", "path", "circle", "text"}
@@ -197,7 +195,7 @@ def test_the_file_of_a_circuit_without_a_pane_draws_searches_and_says_that_nothi
     page.keyboard.press("Enter")
     expect(said(page)).to_contain_text("thing")
     with page.expect_download() as saved:
-        page.get_by_role("button", name="PNG").click()
+        page.get_by_role("button", name="PNG", exact=True).click()
     assert saved.value.path().read_bytes().startswith(b"\x89PNG")
 
 

@@ -257,3 +257,33 @@ def test_the_map_and_the_heads_are_drawn(lab: Page, tmp_path: Path):
     expect(page.get_by_text("Head Selector")).to_be_visible(timeout=30_000)
     page.screenshot(path=tmp_path / "attention.png")
     assert not page.wrong
+
+
+def test_the_circuit_is_built_walked_and_its_group_ablated_by_keyboard_alone(lab: Page, tmp_path: Path):
+    page = lab
+    page.evaluate(RUN_ALL)
+    is_ranked(page)
+    choose_tab(page, "Circuit")
+    page.get_by_role("button", name="Build the circuit").focus()
+    page.keyboard.press("Enter")
+    picture = page.get_by_role("tabpanel", name="Circuit").get_by_role("application")
+    expect(picture).to_be_visible(timeout=240_000)
+    picture.focus()
+    said = page.locator(".wbx-said")
+    for key in ("ArrowDown", "]", "ArrowLeft"):
+        page.keyboard.press(key)
+    expect(said).to_contain_text("influence")
+    page.keyboard.press("/")
+    page.keyboard.type("state:California")
+    page.keyboard.press("Enter")
+    expect(said).to_contain_text("state:California")
+    page.keyboard.press("Escape")
+    for key in ("Space", "[", "Space", "g"):
+        page.keyboard.press(key)
+    page.keyboard.type("mine")
+    page.keyboard.press("Enter")
+    expect(said).to_contain_text("mine · a group of 2 nodes")
+    page.keyboard.press("a")
+    expect(page.locator(".wbx-moved")).to_contain_text("mine switched off", timeout=60_000)
+    page.screenshot(path=tmp_path / "circuit.png")
+    assert not page.wrong

@@ -46,8 +46,8 @@ def test_a_clamp_shows_what_circuit_clamp_says(circuit):
     assert pane.moved["measured"] == pytest.approx(wanted.metric, rel=1e-5) and pane.moved["predicted"] == pytest.approx(
         wanted.predicted_metric, rel=1e-5
     )
-    first = pane.moved["rows"][0]
-    assert first == pytest.approx([first[0], *wanted.table.set_index("node").loc[first[0], ["clean", "predicted", "measured"]]], rel=1e-4)
+    node, *values = pane.moved["rows"][0]
+    assert values == pytest.approx(wanted.table.set_index("node").loc[node, ["clean", "predicted", "measured"]].tolist(), rel=1e-4)
     for wrong in ({"nodes": "x", "value": 0}, {"nodes": [1], "value": 0}, {"nodes": group, "value": "x"}, {"nodes": group}):
         job = pane._job
         pane._hear(None, {"do": "clamp", **wrong}, [])

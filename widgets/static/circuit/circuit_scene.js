@@ -212,7 +212,7 @@ class CircuitScene {
     const { kind, label, feature, token, pos, layer } = this.data.nodes;
     if (kind[i] === "token") return `the token “${token[i]}” (${pos[i]})`;
     if (kind[i] === "logit") return `the logit of “${token[i]}”`;
-    const what = kind[i] === "error" ? "what the SAE does not explain" : `feature ${feature[i]}${label[i] ? ` (${label[i]})` : ""}`;
+    const what = kind[i] === "error" ? label[i] || "what the dictionary does not explain" : `feature ${feature[i]}${label[i] ? ` (${label[i]})` : ""}`;
     return `${what} at “${token[i]}” (${pos[i]}), layer ${layer[i]}`;
   }
 
