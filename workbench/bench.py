@@ -347,7 +347,7 @@ class Workbench:
 
     def __repr__(self) -> str:
         facts = self.facts()
-        width = max(9, *(len(name) + 2 for name in facts))
+        width = max(9, *(len(name) + 1 for name in facts))
         return "\n".join(["Workbench", *(f"  {name:<{width}}{text}" for name, text in facts.items())])
 
     def _repr_html_(self) -> str:

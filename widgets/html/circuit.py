@@ -120,7 +120,8 @@ def _about(circuit: Any) -> str:
     scores = circuit.scores
     known = [f"metric {number(circuit.clean_metric)}"] if math.isfinite(circuit.clean_metric) else []
     known += [*counts, f"{len(circuit.edges):,} {circuit.way} edges"]
-    known += [f"replacement {scores.replacement:.2f}, completeness {scores.completeness:.2f}"] if math.isfinite(scores.completeness) else []
+    if math.isfinite(scores.completeness) and "error" in kinds:  # of a graph without its errors both are 1, whatever was left out
+        known.append(f"replacement {scores.replacement:.2f}, completeness {scores.completeness:.2f}")
     model = [visible(circuit.model_name)] if circuit.model_name else []
     return (
         f'<div style="margin-top:4px">{escape(visible(circuit.prompt))}</div>'
