@@ -2,14 +2,15 @@
 
     logits of (a, b) = logits of b, given the cache that a filled
 
-Each transformers release may hand it on under another name (5.23 `past_key_values`, 5.24 `cache`, GPT-NeoX `layer_past`), and attention
-that waits for one name does not see the other: its cache stays empty, and a text goes on from its last token alone, without a word.
+Each transformers release may hand it on under another name (5.23 `past_key_values`, 5.24 `cache`, GPT-NeoX `layer_past`; TransformerLens 4.3
+looks for `cache_params` at a gated delta rule, which 5.24 no longer says), and what waits for one name does not see the other: its cache
+stays empty, and a text goes on from its last token alone, without a word.
 So nothing here goes by a name. On two tokens it is seen which modules are handed a cache and which of them fill it; one that is handed
 it and leaves it empty gets it under the name by which it does fill it, if there is one, from then on; and then the equation is measured.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from workbench.model.hooks import accepted, unembedding_last
@@ -27,7 +28,8 @@ from workbench.shapes import LastLogits, Tokens
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-SPELLINGS = ("past_key_values", "layer_past", "past_key_value", "cache")  # tried on attention that leaves its cache empty
+SPELLINGS = ("past_key_values", "layer_past", "past_key_value", "cache", "cache_params")  # tried on attention that leaves its cache empty
+UPDATES = ("update", "update_conv_state", "update_recurrent_state", "update_indexer")  # how a cache is filled
 ROUNDING = 1e-4  # of the largest logit; seen in float32: 1e-6. Coarser types: 32 of their steps, and no more than
 SHARE = 0.25  # of what it changes to forget the first token, which bf16's rounding would otherwise hide
 
@@ -173,14 +175,18 @@ class _Watch:
 
     @contextmanager
     def _counting(self, cache: Any) -> Iterator[None]:
-        update = cache.update
+        def counted(update: Callable[..., Any]) -> Callable[..., Any]:
+            def counting(*args: Any, **kwargs: Any) -> Any:
+                self.n_updates += 1
+                return update(*args, **kwargs)
 
-        def counted(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-            self.n_updates += 1
-            return update(*args, **kwargs)
+            return counting
 
-        cache.update = counted
+        ways = [name for name in UPDATES if callable(getattr(cache, name, None))]
+        for name in ways:
+            setattr(cache, name, counted(getattr(cache, name)))
         try:
             yield
         finally:
-            del cache.update
+            for name in ways:
+                delattr(cache, name)
