@@ -142,7 +142,8 @@ def heads_of(bench: Any, tokens: torch.Tensor, pairs: torch.Tensor) -> tuple[str
     from workbench.circuits.depth.heads import head_effects
     from workbench.circuits.metrics import logit_diff
 
-    prompt, feature = " ".join(f"w{i}" for i in tokens[0, 1:].tolist()), int(pairs[:, 1].mode().values)
+    before = pairs[pairs[:, 0] < tokens.shape[1] - 1]  # nothing reads the last token from elsewhere: there no head can move anything
+    prompt, feature = " ".join(f"w{i}" for i in tokens[0, 1:].tolist()), int(before[:, 1].mode().values)
     try:
         heads = head_effects(bench, prompt, logit_diff(5, 7), feature)
     except ValueError as error:
