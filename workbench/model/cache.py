@@ -2,11 +2,11 @@
 
     logits of (a, b) = logits of b, given the cache that a filled
 
-Each transformers release may hand it on under another name (5.23 `past_key_values`, 5.24 `cache`, GPT-NeoX `layer_past`; TransformerLens 4.3
-looks for `cache_params` at a gated delta rule, which 5.24 no longer says), and what waits for one name does not see the other: its cache
-stays empty, and a text goes on from its last token alone, without a word.
-So nothing here goes by a name. On two tokens it is seen which modules are handed a cache and which of them fill it; one that is handed
-it and leaves it empty gets it under the name by which it does fill it, if there is one, from then on; and then the equation is measured.
+Each transformers release may hand it on under another name (5.23 `past_key_values`, 5.24 `cache`, GPT-NeoX `layer_past`), and what waits
+for one name does not see the other (TransformerLens 4.3 looks for `cache_params` at a gated delta rule, which 5.24 no longer says): its
+cache stays empty, and a text goes on from its last token alone, without a word. So nothing here goes by a name. On two tokens it is seen
+which modules are handed a cache and which of them fill it; one that is handed it and leaves it empty gets it under the name by which it
+does fill it, if there is one, from then on; and then the equation is measured.
 """
 
 import inspect

@@ -8,7 +8,7 @@ import pytest
 import torch
 from foreign_libraries import LLAMA_CFG
 from foreign_saes import D_IN, D_SAE, HOOK, K, Parts, jump, topk
-from made_transcoders import random_transcoder
+from made_transcoders import layer_tensors, random_transcoder
 from safetensors.torch import save_file
 
 from workbench.sae.config import SAEError
@@ -95,6 +95,27 @@ def test_a_set_whose_layers_are_another_repositorys_reads_and_writes_where_its_c
     transcoders = load_transcoders(tmp_path / "set")
     assert [each.cfg.hook_name_out for each in transcoders.values()] == ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]
     assert transcoders[1].cfg.model_name == "google/gemma-2-2b" and transcoders[1].cfg.architecture == "jumprelu"
+
+
+@pytest.mark.parametrize("inside", ["in/", ""])
+def test_a_layer_is_the_very_file_that_the_list_names(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for layer in range(2):
+        (tmp_path / f"a/b/{inside}").mkdir(parents=True, exist_ok=True)
+        save_file(layer_tensors(layer), tmp_path / f"a/b/{inside}layer_{layer}.safetensors")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, allow_patterns: tmp_path / repo)
+    hooks = "feature_input_hook: mlp.hook_in\nfeature_output_hook: mlp.hook_out\nmodel_name: tiny\nmodel_kind: transcoder_set\n"
+    (tmp_path / "set").mkdir()
+    config, names = tmp_path / "set" / "config.yaml", [f"hf://a/b/{inside}layer_{layer}.safetensors" for layer in (1, 0)]
+    config.write_text(f"{hooks}transcoders:\n" + "".join(f"- {name}\n" for name in names))
+    found = load_transcoders(tmp_path / "set")
+    for place, file in ((0, 1), (1, 0)):
+        torch.testing.assert_close(found[place].W_enc, layer_tensors(file)["W_enc"].T)
+    (tmp_path / f"a/b/{inside}layer_0.safetensors").unlink()  # the other one is no stand-in
+    with pytest.raises(SAEError, match="layer_0.safetensors"):
+        load_transcoders(tmp_path / "set")
+    config.write_text(f"{hooks}transcoders:\n- {names[0]}?revision=abc\n")
+    with pytest.raises(SAEError, match="asks for revision=abc"):
+        load_transcoders(tmp_path / "set")
 
 
 @pytest.mark.parametrize("has_cfg", [False, True])

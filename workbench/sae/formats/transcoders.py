@@ -23,7 +23,7 @@ from workbench.sae.formats.foreign import Foreign
 from workbench.sae.formats.gemma import clt_config
 from workbench.sae.formats.read import open_files
 
-HF_FILE = re.compile(r"hf://(?P<repo>[^/]+/[^/]+)/(?P<folder>.+)/[^/]+\.(npz|safetensors)(\?.*)?")
+HF_FILE = re.compile(r"hf://(?P<repo>[^/]+/[^/]+)/(?:(?P<folder>.+)/)?(?P<file>[^/?]+\.(?:npz|safetensors))(?P<query>\?.*)?")
 GIVE = "give hook_name_in= and hook_name_out= ('blocks.6.mlp.hook_in', 'blocks.6.hook_mlp_out')"
 
 
@@ -104,12 +104,22 @@ def read_set(kind: Kind, source: str | Path, device: str | torch.device = "cpu",
 
 def _elsewhere(kind: Kind, file: str, config: circuit_tracer.Config, layer: int, device: str | torch.device) -> Any:
     """A layer whose weights are another repository's: hf://google/gemma-scope-2b-pt-transcoders/layer_0/width_16k/average_l0_76/params.npz"""
-    address = HF_FILE.fullmatch(file)
+    address = _address(file)
     if not address and not Path(file).exists():
         raise SAEError(f"{file!r} in {circuit_tracer.CONFIG} is neither a file here nor hf://owner/repo/folder/file")
     place_in, place_out = config.places(layer)
-    source = f"{address['repo']}:{address['folder']}" if address else file
+    source = f"{address['repo']}:{'/'.join(filter(None, (address['folder'], address['file'])))}" if address else file
     return read_transcoder(kind, source, device, hook_name_in=place_in, hook_name_out=place_out, model_name=config.model_name)
+
+
+def _address(file: str) -> re.Match[str] | None:
+    """The parts of an hf:// address. Raises SAEError where it asks for a revision: the newest would be read in its place."""
+    address = HF_FILE.fullmatch(file)
+    if address and address["query"]:
+        raise SAEError(
+            f"{file!r} in {circuit_tracer.CONFIG} asks for {address['query'][1:]}: download that revision and name its files here"
+        )
+    return address
 
 
 def _in_subfolders(kind: Kind, folder: Path, device: str | torch.device, model_name: str | None) -> dict[int, Any]:
@@ -169,7 +179,7 @@ def _cross_layer_parts(source: str | Path) -> tuple[circuit_tracer.Config, dict[
     folder, config = circuit_tracer.open_folder(source, circuit_tracer.CLT, circuit_tracer.CLT_WITH_SKIP)
     if not config.files:
         return config, circuit_tracer.read_layers(folder, config), folder
-    places = {(match["repo"], match["folder"]) if (match := HF_FILE.fullmatch(file)) else None for file in config.files}
+    places = {(match["repo"], match["folder"] or "") if (match := _address(file)) else None for file in config.files}
     if None in places or len(places) > 1:
         raise SAEError(f"{folder}: the layers named in {circuit_tracer.CONFIG} are not files of one folder, hf://owner/repo/folder/file")
     ((repo, inside),) = (place for place in places if place)
