@@ -239,7 +239,7 @@ def test_the_map_and_the_heads_are_drawn(lab: Page, tmp_path: Path):
     page.evaluate(RUN_ALL)
     is_ranked(page)
     choose_tab(page, "Map")
-    page.locator(".wbp[data-paint]").wait_for(timeout=60_000)
+    page.locator(".wbp[data-paint]:not(.wbx)").wait_for(timeout=60_000)
     field = page.get_by_role("application")
     before = page.locator(".wbp-said").inner_text()
     field.focus()
