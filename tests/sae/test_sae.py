@@ -8,16 +8,6 @@ from workbench.sae.config import SAEConfig, SAEError
 from workbench.sae.sae import SAE
 
 
-@pytest.fixture
-def sae() -> SAE:
-    return random_sae()
-
-
-@pytest.fixture
-def x() -> torch.Tensor:
-    return torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
-
-
 def test_encode_and_decode_are_the_papers_equations():
     made = SAE(SAEConfig(d_in=2, d_sae=3, hook_name=HOOK)).requires_grad_(False)
     made.W_enc.copy_(torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]]))

@@ -13,16 +13,6 @@ from workbench.sae.config import SAEError
 from workbench.sae.sae import SAE
 
 
-@pytest.fixture
-def sae() -> SAE:
-    return random_sae()
-
-
-@pytest.fixture
-def x() -> torch.Tensor:
-    return torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
-
-
 @every_architecture
 def test_a_saved_sae_reads_back_the_same_from_raw_x_to_raw_x_hat(architecture: str, k: int | None, x: torch.Tensor, tmp_path: Path):
     sae = random_sae(architecture, k)

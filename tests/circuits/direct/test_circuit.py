@@ -152,6 +152,12 @@ def test_a_bench_of_transcoders_needs_no_sae(model, transcoders):
         bench.circuit(PROMPT, METRIC, "attributed", over="transcoders")
 
 
+def test_a_conversation_is_its_written_text(model, transcoders, monkeypatch):
+    chat = [{"role": "user", "content": PROMPT}]
+    monkeypatch.setattr(model.tokenizer, "chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert direct_circuit(model, transcoders, chat, METRIC).edges.equals(direct_circuit(model, transcoders, PROMPT, METRIC).edges)
+
+
 def test_a_set_that_lacks_a_layer_is_refused(model, transcoders):
     with pytest.raises(ValueError, match="there is none for layer 1"):
         direct_circuit(model, {layer: each for layer, each in transcoders.items() if layer != 1}, PROMPT, METRIC)

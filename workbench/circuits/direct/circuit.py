@@ -8,7 +8,7 @@ Weights are exact for the frozen model (frozen.py), which is not the model: what
 
 from collections.abc import Mapping
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,9 @@ from workbench.circuits.direct.lens import TranscoderLens
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.groups import offered_groups
 from workbench.circuits.graph.nodes import NODE_COLUMNS
+from workbench.circuits.graph.pruning import SMALLEST_SUM
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
+from workbench.model.chat import Chat, written
 from workbench.model.hooks import last_logits
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import to_str_tokens, to_tokens
@@ -40,7 +42,7 @@ class Cancelled(RuntimeError):
 def direct_circuit(  # noqa: PLR0913 a notebook's call
     model: "TransformerBridge",
     transcoders: Mapping[int, Transcoder],
-    prompt: Any,
+    prompt: str | Chat,
     metric: Metric | None = None,
     *,
     limit: int | None = None,
@@ -57,6 +59,7 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
     not fit, FrozenError for a model that cannot be frozen, Cancelled once cancel is set.
     """
     _check(model, transcoders, limit)
+    prompt = written(model, prompt)
     resolved, tokens = None if metric is None else resolve(model, metric), to_tokens(model, prompt)
     wanted_ids = None if resolved is None else [each for each in (resolved.answer, resolved.baseline) if each is not None]
     with tqdm(total=1.0, desc="direct effects", disable=not progress, delay=BAR_DELAY, bar_format="{l_bar}{bar}| {elapsed}") as bar:
@@ -77,7 +80,7 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
     circuit = Circuit(
         nodes=pd.concat([nodes[kept], logits], ignore_index=True),
         edges=edges,
-        prompt=str(prompt),
+        prompt=prompt,
         str_tokens=str_tokens,
         wanted=dict(zip(logit_names, weights.tolist(), strict=True)),
         way="direct",
@@ -167,6 +170,6 @@ def _limited(effects: DirectEffects, weights: np.ndarray, limit: int | None) -> 
     candidates = np.where(is_feature, found, -1.0)
     is_kept = ~is_feature
     is_kept[np.argsort(-candidates, kind="stable")[:limit]] = True
-    share = found[is_feature & ~is_kept].sum() / max(found[is_feature].sum(), tables.SMALLEST_SUM)
+    share = found[is_feature & ~is_kept].sum() / max(found[is_feature].sum(), SMALLEST_SUM)
     left = f"{n_features - limit:,} of {n_features:,} active features, with {share:.0%} of the features' influence (limit={limit:,})"
     return is_kept, [f"left out: {left}; rows do not add up without them"]

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 
 from workbench.circuits.direct.effects import CONSTANTS, DirectEffects
 from workbench.circuits.graph.nodes import EDGE_COLUMNS, NODE_COLUMNS
+from workbench.circuits.graph.pruning import SMALLEST_SUM
 
 CONSTANT_LABELS = dict(
     zip(
@@ -25,7 +26,6 @@ CONSTANT_LABELS = dict(
     )
 )
 ERROR_LABEL = "what the transcoder does not explain"
-SMALLEST_SUM = 1e-10  # of a row: below it a node is made of nothing
 
 
 def total_effects(effects: DirectEffects, to_metric: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

@@ -24,7 +24,8 @@ Group = str | Sequence[str]  # a group's name, a label, a node, or several nodes
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Circuit:
-    """`nodes`, `edges`: pandas. groups: name → nodes. wanted: how much each logit node counts in influence, summing to 1.
+    """`nodes`, `edges`: pandas. groups: name → nodes. wanted: how much each logit node counts in influence: shares,
+    or the probabilities of the likeliest answers.
 
     way: "measured", "attributed", "both", or "direct" (weights are direct effects: a transcoder's graph, or another program's).
     notes: what was left out, in words. lens: what measures on the model; None for a file's.
