@@ -1,15 +1,7 @@
-"""An SAE, and activations to read with it."""
+"""Activations of eight numbers, for an SAE that is tested by itself."""
 
 import pytest
 import torch
-from made_sae import random_sae
-
-from workbench.sae.sae import SAE
-
-
-@pytest.fixture
-def sae() -> SAE:
-    return random_sae()
 
 
 @pytest.fixture

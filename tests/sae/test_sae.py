@@ -62,7 +62,8 @@ def test_a_config_that_cannot_be_says_why(message: str):
         SAEConfig(8, 32, HOOK, **BAD_CONFIGS[message])
 
 
-def test_the_fingerprint_changes_with_any_weight(sae: SAE):
+def test_the_fingerprint_changes_with_any_weight():
+    sae = random_sae()
     before = sae.fingerprint()
     sae.b_dec[3] += 1e-3
     assert sae.fingerprint() != before
@@ -102,7 +103,8 @@ def test_norms_that_would_change_what_topk_selects_are_not_folded(architecture: 
     assert sae.fingerprint() == before
 
 
-def test_a_feature_without_a_direction_survives_folding(sae: SAE, x: torch.Tensor):
+def test_a_feature_without_a_direction_survives_folding(x: torch.Tensor):
+    sae = random_sae()
     sae.W_dec[7] = 0
     x_hat = sae(x)
     assert torch.allclose(sae.fold_decoder_norms()(x), x_hat, atol=1e-5)

@@ -25,7 +25,8 @@ def test_a_saved_sae_reads_back_the_same_from_raw_x_to_raw_x_hat(architecture: s
     assert not any(weight.requires_grad for weight in read.parameters())
 
 
-def test_rows_that_were_saved_with_their_norms_are_read_as_unit_rows(sae: SAE, x: torch.Tensor, tmp_path: Path):
+def test_rows_that_were_saved_with_their_norms_are_read_as_unit_rows(x: torch.Tensor, tmp_path: Path):
+    sae = random_sae()
     sae.save(tmp_path)
     read = SAE.load(tmp_path)
     torch.testing.assert_close(read(x), sae(x), atol=1e-6, rtol=1e-5)
@@ -52,7 +53,8 @@ def test_each_features_encoder_weights_lie_side_by_side_and_stay_so(architecture
         assert one.W_enc.shape == (8, 32) and one.W_enc.T.is_contiguous()
 
 
-def test_what_is_written_is_saelens_folder(sae: SAE, tmp_path: Path):
+def test_what_is_written_is_saelens_folder(tmp_path: Path):
+    sae = random_sae()
     sae.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cfg.json", "sae_weights.safetensors"]
     cfg = json.loads((tmp_path / "cfg.json").read_text())
@@ -63,7 +65,8 @@ def test_what_is_written_is_saelens_folder(sae: SAE, tmp_path: Path):
     assert shapes == {"W_enc": (8, 32), "b_enc": (32,), "W_dec": (32, 8), "b_dec": (8,)}
 
 
-def test_half_precision_weights_are_read_as_float32_and_not_normalized_anew(sae: SAE, tmp_path: Path):
+def test_half_precision_weights_are_read_as_float32_and_not_normalized_anew(tmp_path: Path):
+    sae = random_sae()
     sae.fold_decoder_norms().save(tmp_path)
     halved = {name: weight.half().contiguous() for name, weight in sae.state_dict().items()}
     save_file(halved, tmp_path / "sae_weights.safetensors")
@@ -112,7 +115,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_folder_is_one_error_that_names_the_fault(sae: SAE, tmp_path: Path, how: str):
+def test_a_broken_folder_is_one_error_that_names_the_fault(tmp_path: Path, how: str):
+    sae = random_sae()
     breaks, message = BROKEN[how]
     sae.save(tmp_path)
     breaks(tmp_path)
@@ -126,7 +130,8 @@ def test_a_folder_that_does_not_exist_says_so(tmp_path: Path):
         SAE.load(tmp_path / "nowhere")
 
 
-def test_a_write_that_fails_leaves_what_was_there(sae: SAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sae = random_sae()
     sae.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
