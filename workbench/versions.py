@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 TESTED = {  # package: (oldest, newest), what `make test-oldest` and `make test-newest` install; docs/versions.md shows them
     "torch": ("2.13.0", "2.13.0"),
     "transformer-lens": ("4.3.0", "4.3.0"),
-    "transformers": ("5.21.0", "5.24.0"),
+    "transformers": ("5.22.0", "5.24.0"),
     "huggingface-hub": ("1.5.0", "2.4.0"),
     "tokenizers": ("0.23.1", "0.23.3"),
     "safetensors": ("0.8.0", "0.8.0"),
@@ -25,7 +25,7 @@ TESTED = {  # package: (oldest, newest), what `make test-oldest` and `make test-
     "numba": ("0.61.0", "0.68.1"),
     "pandas": ("2.2.2", "3.1.1"),
     "pyarrow": ("17.0.0", "26.0.1"),
-    "duckdb": ("1.2.0", "2.0.1"),
+    "duckdb": ("1.3.0", "2.0.1"),
     "datasets": ("3.0.0", "5.2.0"),
     "plotly": ("6.0.0", "7.1.0"),
     "ipython": ("8.30.0", "9.18.1"),

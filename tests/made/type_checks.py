@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 import jaxtyping
 
+by_jaxtyping = jaxtyping.jaxtyped
 axes_in_common = functools.partial(jaxtyping.jaxtyped, "context")
 
 
@@ -26,6 +27,8 @@ def checked(made: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
         return made
     if not inspect.isfunction(made) or "<locals>" in made.__qualname__:
         return made
+    if inspect.isgeneratorfunction(made):  # beartype would check its arguments later, among the axes of whoever runs it
+        return by_jaxtyping(made, typechecker=typechecker)
     hints = {name: known(hint, made.__globals__) for name, hint in made.__annotations__.items()}
     own, made.__annotations__ = made.__annotations__, hints
     by_type = typechecker(made)
