@@ -22,6 +22,7 @@ function render({ model, el }) {
   const zooms = node("span", { class: "wbx-zoom" }, zoomOut, zoomIn, whole, button("SVG", () => saveSvg(), { title: "the picture as a file" }), button("PNG", () => savePng(), { title: "the picture as a file" }));
   const field = node("div", { class: "wbx-field" }, canvas, over, zooms, tip);
   const title = node("p", { class: "wbx-title" });
+  const warned = node("div", { class: "wbx-warned" });
   const said = node("div", { class: "wbx-said", "aria-live": "polite" });
   const pin = button("Pin", () => acts.pin(), { title: "pinned nodes stay, whatever the thresholds (P)" });
   const mark = button("Mark", () => acts.mark(scene.selected()), { title: "mark several nodes to make a group of them (Space, Shift+click)" });
@@ -45,12 +46,13 @@ function render({ model, el }) {
   const head = node("thead", {}, node("tr", {}, ...["", "node", "comes from", "goes to"].map((text) => node("th", { scope: "col" }, text))));
   const words = node("details", { open: true, class: "wbx-list" }, node("summary", {}, "In words"), node("table", { class: "wbx-words" }, head, body), more);
   const empty = node("p", { class: "wbx-empty" });
-  const legend = node("p", { class: "wbp-faint wbx-legend" }, node("span", { class: "wbx-for" }, "supports the answer (nodes filled)"), node("span", { class: "wbx-not" }, "opposes it (nodes hollow)"), node("span", {}, "circles: features"), node("span", {}, "squares: tokens, errors, the answer"), node("span", {}, "diamonds: collapsed groups"), status);
+  const signs = ["wbx-for", "wbx-not"].map((name) => node("span", { class: name }));
+  const legend = node("p", { class: "wbp-faint wbx-legend" }, ...signs, node("span", {}, "circles: features"), node("span", {}, "squares: all else"), node("span", {}, "diamonds: collapsed groups"), status);
   const measuring = node("div", { class: "wbp-bar" }, work.run, ablate, node("span", { class: "wbx-clamp" }, value, clamp), work.cancel, work.status);
   const picture = node(
     "div", {},
     node("div", { class: "wbp-bar wbx-top" }, query, ...shares.map(({ what, box, said }) => node("label", {}, `${what}s`, box, said))),
-    field, legend, said, node("div", { class: "wbp-bar" }, pin, mark, name, group, unmark, fold, ungroup), measuring, moved, links,
+    field, legend, warned, said, node("div", { class: "wbp-bar" }, pin, mark, name, group, unmark, fold, ungroup), measuring, moved, links,
     node("div", { class: "wbp-bar" }, node("h5", {}, "Groups"), foldAll), groups, paged, words, node("p", { class: "wbp-faint" }, KEYS_LINE),
   );
   const start = node("div", { class: "wbp-bar" });
@@ -141,10 +143,13 @@ function render({ model, el }) {
     else measuring.append(work.cancel, work.status);
     start.hidden = isThere;
     if (!isThere) return;
+    const does = way === "direct" ? ["raises what it leads to", "lowers it"] : ["supports the answer (filled)", "opposes it (hollow)"];
+    signs.forEach((sign, k) => (sign.textContent = does[k]));
     const isTyped = question.prompt === prompt; // then it stands above
     const facts = [metric == null ? "" : `metric ${number(metric)}`, `${way} edges`, sized === "influence" ? "sized by influence" : `sized by |${sized}|`, of].filter(Boolean).join(" · ");
     const asked = question.prompt && question.prompt !== prompt ? [node("span", { class: "wbp-wrong" }, " Of another question than the one that is typed.")] : [];
-    title.replaceChildren(node("b", {}, "Which features make ", node("code", {}, answer), ...(baseline ? [" rather than ", node("code", {}, baseline)] : []), "?"), isTyped ? " " : ` ${prompt} `, node("span", { class: "wbp-faint" }, facts), ...asked, ...notes.map((note) => node("div", { class: "wbp-faint" }, `⚠ ${note}`)));
+    title.replaceChildren(node("b", {}, "Which features make ", node("code", {}, answer), ...(baseline ? [" rather than ", node("code", {}, baseline)] : []), "?"), isTyped ? " " : ` ${prompt} `, node("span", { class: "wbp-faint" }, facts), ...asked);
+    warned.replaceChildren(...notes.map((note) => node("p", { class: "wbp-faint" }, `⚠ ${note}`)));
   }
 
   // --- from the hand to the traits

@@ -4,6 +4,7 @@ const N_NAMES = 46;
 const MOST_CHOSEN = 1000; // edges of what is chosen that are drawn again
 const MANY = 150; // nodes from which on each look is drawn once and stamped: to trace 1,500 of them takes 17 ms
 const FONT = "system-ui, sans-serif";
+const NAMES = `11.5px ${FONT}`;
 
 // A node's outline: circles are features, squares errors and tokens, rounded ones logits, diamonds collapsed groups.
 function outline(context, kind, x, y, r) {
@@ -70,8 +71,9 @@ function lookOf(scene, kind, color, r) {
 }
 
 // Names beside their nodes, without overlaps: the first come first; four places are tried. [{x, y, text}], x at the left end.
-function placeNames(context, scene, rows, most, size = 11.5) {
-  context.font = `${size}px ${FONT}`;
+function placeNames(context, scene, rows, most) {
+  const size = 11.5;
+  context.font = NAMES;
   const nodes = scene.nodes.filter((i) => scene.radius[i] > 2.2).map((i) => [scene.px[i] - scene.radius[i], scene.py[i] - scene.radius[i], scene.px[i] + scene.radius[i], scene.py[i] + scene.radius[i]]);
   const grid = new Map(); // boxes by tiles of 64 pixels: 1,500 nodes are not all compared with each name
   const tiles = ([left, top, right, bottom]) => {
@@ -102,7 +104,7 @@ function placeNames(context, scene, rows, most, size = 11.5) {
 
 function writePlaced(context, scene, placed) {
   const [ink, paper] = scene.isDark ? ["#f2f3f5", "rgb(20 22 26 / 0.9)"] : ["#15171b", "rgb(255 255 255 / 0.9)"];
-  Object.assign(context, { textAlign: "left", textBaseline: "middle", lineJoin: "round", lineWidth: 3, strokeStyle: paper, fillStyle: ink });
+  Object.assign(context, { font: NAMES, textAlign: "left", textBaseline: "middle", lineJoin: "round", lineWidth: 3, strokeStyle: paper, fillStyle: ink });
   for (const { x, y, text } of placed) {
     context.strokeText(text, x, y);
     context.fillText(text, x, y);
@@ -111,7 +113,7 @@ function writePlaced(context, scene, placed) {
 
 // The tokens' names below and the layers' on the left, which stay in sight. [{x, y, text, turned}]
 function axisNames(context, scene) {
-  context.font = `11.5px ${FONT}`;
+  context.font = NAMES;
   const tokens = scene.model.get("tokens") ?? [];
   const bottom = scene.height - MARGIN.bottom + 16;
   const shown = scene.columns.map(({ pos, x, width }) => ({ x: scene.toPixels(x, 0)[0], room: width * scene.units[0] * scene.look[2], text: clip(tokens[pos] ?? `${pos}`, 14) })).filter(({ x }) => x > MARGIN.left - 8 && x < scene.width);
@@ -122,7 +124,7 @@ function axisNames(context, scene) {
     const half = isTurned ? 7 : context.measureText(text).width / 2;
     if (x - half < end) continue; // columns narrower than a line of text: every second one, or third
     end = x + half;
-    found.push({ x, y: bottom, text, turned: isTurned, align: isTurned ? "right" : "center" });
+    found.push({ x, y: isTurned ? bottom - 7 : bottom, text: isTurned ? clip(text, 11) : text, turned: isTurned, align: isTurned ? "right" : "center" });
   }
   const above = { token: "tokens", logit: "answer" };
   let last = Infinity;

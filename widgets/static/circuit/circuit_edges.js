@@ -10,20 +10,23 @@ const ON = 5 / 9; // of a dash, which is 9 pixels long
 const signColor = (value) => (!value ? COLORS.gray : value > 0 ? COLORS.orange : COLORS.purple);
 const rgb = (color, alpha = 1) => `rgb(${color.join(" ")} / ${alpha})`;
 const edgeWidth = (share) => 0.7 + 4.3 * share;
-const edgeAlpha = (share) => 0.3 + 0.55 * Math.sqrt(share);
+const edgeAlpha = (share) => 0.36 + 0.5 * Math.sqrt(share);
 
-// An edge's curve leaves and arrives upright.
+// An edge's curve leaves and arrives upright; between nodes of one layer, which a collapsed group can have, it is a bow above them.
 function curve(scene, e) {
   const { sources, targets } = scene.links;
-  return [scene.px[sources[e]], scene.py[sources[e]], scene.px[targets[e]], scene.py[targets[e]]];
+  const [x1, y1, x2, y2] = [scene.px[sources[e]], scene.py[sources[e]], scene.px[targets[e]], scene.py[targets[e]]];
+  return [x1, y1, x2, y2, bow(x2 - x1, y2 - y1)];
 }
+
+const bow = (dx, dy) => (Math.abs(dy) < 9 ? Math.min(0.2 * Math.abs(dx), 40) : 0);
 
 function strokeEdges(context, scene, edges, lift = 0) {
   for (const e of edges) {
     const weight = scene.links.weights[e];
     const share = Math.abs(weight) / scene.heaviest;
-    const [x1, y1, x2, y2] = curve(scene, e);
-    const middle = (y1 + y2) / 2;
+    const [x1, y1, x2, y2, up] = curve(scene, e);
+    const middle = (y1 + y2) / 2 - up;
     context.beginPath();
     context.moveTo(x1, y1);
     context.bezierCurveTo(x1, middle, x2, middle, x2, y2);
@@ -68,8 +71,8 @@ function stampEdges(scene, image) {
     const share = Math.abs(links.weights[e]) / heaviest;
     const [r, g, b] = signColor(links.weights[e]);
     const pen = { ink: (b << 16) | (g << 8) | r, alpha: 255 * edgeAlpha(share), isDashed: links.weights[e] < 0 };
-    const [x1, y1, x2, y2] = curve(scene, e).map((at) => at * dpr);
-    stampFine(image, { x: x1, y: y1, dx: x2 - x1, dy: y2 - y1 }, pen, 1.5 * length[e], (edgeWidth(share) * dpr) / 2); // its middle is half as fast again
+    const [x1, y1, x2, y2, up] = curve(scene, e).map((at) => at * dpr);
+    stampFine(image, { x: x1, y: y1, dx: x2 - x1, dy: y2 - y1, up }, pen, 1.5 * length[e], (edgeWidth(share) * dpr) / 2); // its middle is half as fast again
   }
 }
 
@@ -86,26 +89,27 @@ function stampCoarse({ px, py, links, heaviest, dpr }, { width, height, pixels }
     const y = py[sources[e]] * dpr;
     const dx = px[targets[e]] * dpr - x;
     const dy = py[targets[e]] * dpr - y;
+    const up = bow(dx, dy);
     const by = stride / length[e];
     for (let k = 0, t = (by * (e % 8)) / 8; t <= 1; k += 1, t += by) {
       if (isDashed && k % 3 === 2) continue;
       const column = (x + dx * t * t * (3 - 2 * t)) | 0;
-      const row = (y + dy * t * (1.5 - 1.5 * t + t * t)) | 0;
+      const row = (y + dy * t * (1.5 - 1.5 * t + t * t) - 3 * up * t * (1 - t)) | 0;
       if (column >= 0 && column < width && row >= 0 && row < height) pixels[row * width + column] = color;
     }
   }
 }
 
 // As wide as given, with soft sides: at each place a run of pixels across, each as strong as the share of it that is covered.
-function stampFine({ width, height, pixels }, { x, y, dx, dy }, { ink, alpha, isDashed }, n, half) {
+function stampFine({ width, height, pixels }, { x, y, dx, dy, up }, { ink, alpha, isDashed }, n, half) {
   for (let k = 0; k <= n; k += 1) {
     const t = k / n;
     if (isDashed && ((t * n) / 13.5) % 1 > ON) continue;
-    const [fx, fy] = [dx * 6 * t * (1 - t), dy * (1.5 - 3 * t + 3 * t * t)];
+    const [fx, fy] = [dx * 6 * t * (1 - t), dy * (1.5 - 3 * t + 3 * t * t) - 3 * up * (1 - 2 * t)];
     const isFlat = Math.abs(fx) > Math.abs(fy);
     const slope = isFlat ? fy / fx : fx / fy;
     const wide = half * Math.sqrt(1 + (slope * slope || 0));
-    const [across, along] = [x + dx * t * t * (3 - 2 * t), y + dy * t * (1.5 - 1.5 * t + t * t)];
+    const [across, along] = [x + dx * t * t * (3 - 2 * t), y + dy * t * (1.5 - 1.5 * t + t * t) - 3 * up * t * (1 - t)];
     const middle = isFlat ? along : across;
     const other = (isFlat ? across : along) | 0;
     if (other < 0 || other >= (isFlat ? width : height)) continue;

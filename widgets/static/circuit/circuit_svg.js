@@ -24,8 +24,8 @@ function svgOf(scene) {
   for (let e = 0; e < scene.links.n; e += 1) {
     const weight = scene.links.weights[e];
     const share = Math.abs(weight) / scene.heaviest;
-    const [x1, y1, x2, y2] = curve(scene, e).map((value) => value.toFixed(1));
-    const middle = ((Number(y1) + Number(y2)) / 2).toFixed(1);
+    const [x1, y1, x2, y2, up] = curve(scene, e).map((value) => value.toFixed(1));
+    const middle = ((Number(y1) + Number(y2)) / 2 - Number(up)).toFixed(1);
     const dash = weight < 0 ? "5 4" : null;
     root.append(svgNode("path", { d: `M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`, fill: "none", stroke: `rgb(${signColor(weight)})`, "stroke-width": edgeWidth(share), "stroke-opacity": edgeAlpha(share), "stroke-dasharray": dash }));
   }
