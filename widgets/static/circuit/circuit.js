@@ -6,7 +6,7 @@ const KEYS_LINE = "Keys in the picture: arrows walk, [ and ] follow the stronges
 
 function render({ model, el }) {
   const isLive = Boolean(model.widget_manager);
-  const query = node("input", { type: "search", "aria-label": "Search labels, tokens, groups and feature numbers", placeholder: "search labels, numbers", spellcheck: "false" });
+  const query = node("input", { type: "search", "aria-label": "Search labels, tokens, groups and feature numbers", placeholder: "search", spellcheck: "false" });
   const shares = ["node", "edge"].map((what) => {
     const box = node("input", { type: "range", min: 0.05, max: 1, step: 0.01, "aria-label": `Share of the influence that ${what}s carry` });
     return { what, box, said: node("output", {}) };
