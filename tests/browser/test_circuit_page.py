@@ -173,7 +173,7 @@ def test_a_group_is_one_node_with_its_edges_joined_by_keys_and_by_mouse(page: Pa
     expect(page.locator(".wbp-push")).to_contain_text(collapsed)
     with page.expect_download() as saved:
         page.get_by_role("button", name="SVG", exact=True).click()
-    titles = {each.find("{*}title").text: each for each in ElementTree.parse(saved.value.path()).iter("{*}path") if len(each)}
+    titles = {each.find("{*}title").text: each for each in ElementTree.parse(saved.value.path()).iterfind(".//{*}path") if len(each)}
     left, top, across = map(float, re.findall(r"-?[\d.]+", titles["three, a group of 3 nodes"].get("d"))[:3])
     field(page).dblclick(position={"x": left, "y": top + across})
     expect(page.locator(".wbp-push")).to_have_text(re.compile(re.escape(whole) + "$"))
