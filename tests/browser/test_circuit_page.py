@@ -1,5 +1,6 @@
 """A circuit in Chromium: it prunes as Circuit.prune does; hand and keys select, mark and group; labels run nothing; files open offline."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -67,7 +68,7 @@ def test_what_the_page_prunes_is_what_prune_gives(page: Page, seed: int):
         circuit = Circuit(
             **{**vars(circuit), "edges": circuit.edges[~circuit.edges["target"].str.startswith("logit")].reset_index(drop=True)}
         )
-    page.add_script_tag(content=(STATIC / "circuit_cut.js").read_text() + (STATIC / "circuit_scene.js").read_text())
+    page.add_script_tag(content=(STATIC / "circuit_cut.js").read_text() + (STATIC / "circuit_links.js").read_text())
     pinned = [circuit.nodes.query("kind == 'feature'")["node"].iloc[-1]] if seed == 3 else []
     n_kept = set()
     for node_share, edge_share in [(0.8, 0.98), (0.3, 0.98), (0.8, 0.4), (0.05, 0.05), (1.0, 1.0), (1.0, 0.5), (0.61, 1.0), (0.97, 0.83)]:
@@ -142,6 +143,61 @@ def test_everything_goes_by_keyboard(page: Page, tmp_path: Path):
     expect(field(page)).to_be_focused()
     page.keyboard.press("Escape")
     expect(said(page)).to_contain_text("Nothing is selected")
+
+
+def test_a_group_is_one_node_with_its_edges_joined_by_keys_and_by_mouse(page: Page, tmp_path: Path):
+    shown = made_graph().prune()
+    members = shown.nodes.query("kind == 'feature' and layer == 2")["node"].tolist()[:3]
+    opened(page, tmp_path, made_graph().group("three", members))
+    at = {node: "three" if node in members else node for node in shown.nodes["node"]}
+    ends = {end: shown.edges[end].map(at) for end in ("source", "target")}
+    joined = shown.edges.assign(**ends).groupby(["source", "target"], as_index=False)["weight"].sum()
+    into = joined[joined["target"] == "three"]
+    whole = f"{len(shown.nodes)} of {len(made_graph().nodes)} nodes, {len(shown.edges)} of 300 edges"
+    collapsed = f"{whole}; 1 group collapsed, drawn are {len(shown.nodes) - 2} and {len(joined)}"
+    field(page).focus()
+    for key in ("/", *"three", "Enter", "Escape", "c"):
+        page.keyboard.press(key)
+    expect(said(page)).to_contain_text("three · a group of 3 nodes")
+    expect(said(page)).to_contain_text("collapsed")
+    expect(page.locator(".wbp-push")).to_contain_text(collapsed)
+    expect(page.locator('[data-ends="targets"] h5')).to_contain_text(f"{len(into)} edge")
+    expect(page.locator('[data-ends="targets"] h5')).to_contain_text(f"weights come to {number(into['weight'].sum())}")
+    expect(page.locator(".wbx-words tbody")).to_contain_text("three, a group of 3 nodes")
+    page.keyboard.press("[")  # to what it comes from most, and back on from there
+    strongest = into.loc[into["weight"].abs().idxmax(), "source"]
+    expect(said(page)).to_contain_text(str(shown.nodes.set_index("node").loc[strongest, "token"]).strip())
+    page.keyboard.press("Shift+C")
+    expect(page.locator(".wbp-push")).to_have_text(re.compile(re.escape(whole) + "$"))
+    page.keyboard.press("Shift+C")
+    expect(page.locator(".wbp-push")).to_contain_text(collapsed)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="SVG", exact=True).click()
+    titles = {each.find("{*}title").text: each for each in ElementTree.parse(saved.value.path()).iterfind(".//{*}path") if len(each)}
+    left, top, across = map(float, re.findall(r"-?[\d.]+", titles["three, a group of 3 nodes"].get("d"))[:3])
+    field(page).dblclick(position={"x": left, "y": top + across})
+    expect(page.locator(".wbp-push")).to_have_text(re.compile(re.escape(whole) + "$"))
+
+
+def test_tab_reaches_every_control_and_a_slider_moves_by_arrows(page: Page, tmp_path: Path):
+    circuit = made_graph()
+    nodes = circuit.prune().nodes.query("kind == 'feature'")["node"].tolist()
+    opened(page, tmp_path, circuit.group("mine", nodes[:2]), group="mine", marked=nodes[2:3])
+    rests = "el.disabled || !el.checkVisibility()"
+    n_controls = page.evaluate(f"""() => {{
+      const all = [...document.querySelectorAll(".wbx :is(button, input, summary, [tabindex])")].filter((el) => !({rests}));
+      for (const el of all) el.addEventListener("focus", () => (el.dataset.wasFocused = "yes"));
+      return all.length;
+    }}""")
+    for _ in range(n_controls):
+        page.keyboard.press("Tab")
+    assert page.locator("[data-was-focused]").count() == n_controls > 40
+    before = page.locator(".wbp-push").inner_text()
+    page.get_by_label("Share of the influence that nodes carry").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator(".wbx-top output").first).to_have_text("0.60")
+    expect(page.locator(".wbp-push")).not_to_have_text(before)
 
 
 def test_both_thresholds_are_sliders_that_need_no_kernel(page: Page, tmp_path: Path):
@@ -222,6 +278,7 @@ def test_a_group_is_ablated_and_clamped_and_predicted_stands_beside_measured(pag
     page.keyboard.press("a")
     expect(page.locator(".wbx-moved h5")).to_contain_text("three switched off")
     expect(page.locator(".wbx-moved p").first).to_contain_text(number(pane.clamped.metric))
+    expect(said(page)).to_contain_text(f"switched off together: {number(circuit.effect_of(members))}")
     assert pane.clamped.members == tuple(members) and pane.clamped.metric == pytest.approx(circuit.clamp(members).metric, abs=1e-5)
     page.get_by_label("Activation to clamp to").fill("2.5")
     page.keyboard.press("Enter")

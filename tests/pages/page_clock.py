@@ -32,6 +32,13 @@ def milliseconds(page: Page, event: str, act: Callable[[], object], done: str) -
     return float(page.evaluate("window.measured"))
 
 
+def busy(page: Page) -> Callable[[], float]:
+    """A clock of the CPU time that the page's main thread has taken, in milliseconds: what others do on the machine does not count."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    return lambda: 1000 * next(each["value"] for each in session.send("Performance.getMetrics")["metrics"] if each["name"] == "ThreadTime")
+
+
 def median(n_rounds: int, measure: Callable[[int], float]) -> float:
     """A first round warms up and does not count."""
     return statistics.median([measure(i) for i in range(n_rounds + 1)][1:])

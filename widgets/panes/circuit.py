@@ -35,12 +35,12 @@ DATA = ("about", "tokens", "hook_names", "nodes", "wanted", "edges")  # traits t
 
 
 class CircuitView(WorkingPane):
-    """Traits: `node`, `group`, `marked`, `pinned`, `groups`, `node_share`, `edge_share`, `query`, `view`."""
+    """Traits: `node`, `group`, `marked`, `pinned`, `groups`, `collapsed`, `node_share`, `edge_share`, `query`, `view`."""
 
     _esm = module(*SCRIPTS)
     _css = style("circuit/circuit")
     _offline = STATIC / "circuit/circuit_offline.js"
-    kept = ("feature", "node", "group", "marked", "pinned", "groups", "node_share", "edge_share", "query", "view", "with_page")
+    kept = ("feature", "node", "group", "marked", "pinned", "groups", "collapsed", "node_share", "edge_share", "query", "view", "with_page")
     maker = "CircuitView(circuit, bench)"
 
     node = traitlets.Unicode("", help="the selected node's name").tag(sync=True)
@@ -48,6 +48,7 @@ class CircuitView(WorkingPane):
     marked = traitlets.List(traitlets.Unicode(), help="nodes that a name will make a group of").tag(sync=True)
     pinned = traitlets.List(traitlets.Unicode(), help="nodes that stay, whatever the thresholds").tag(sync=True)
     groups = traitlets.Dict(help="name → nodes").tag(sync=True)
+    collapsed = traitlets.List(traitlets.Unicode(), help="groups that are one node in the picture").tag(sync=True)
     node_share = traitlets.Float(0.8, help="nodes that carry this share of the influence are shown").tag(sync=True)
     edge_share = traitlets.Float(0.98, help="and the edges that carry this share between them").tag(sync=True)
     query = traitlets.Unicode("", help="words of labels, tokens and groups, or a feature's number: what matches stands out").tag(sync=True)
@@ -63,6 +64,7 @@ class CircuitView(WorkingPane):
     edges = traitlets.Bytes(read_only=True, help="see widgets.html.circuit.circuit_data").tag(sync=True)
     home = traitlets.Unicode(read_only=True, help="the hook point whose features `feature` means; empty: any").tag(sync=True)
     moved = traitlets.Dict(read_only=True, help="what the last clamp moved").tag(sync=True)
+    together = traitlets.Dict(read_only=True, help="group → its effect, all switched off at once, where measured").tag(sync=True)
     page = traitlets.Dict(read_only=True, help="the selected feature's page, while it is open").tag(sync=True)
     waiting = traitlets.Unicode(read_only=True, help="why there is no circuit").tag(sync=True)
 
@@ -100,6 +102,8 @@ class CircuitView(WorkingPane):
             self.marked = [node for node in self.marked if node in known]
             self.pinned = list(dict.fromkeys([*data["pinned"], *(node for node in self.pinned if node in known)]))
             self.group = self.group if self.group in self.groups else ""
+            self.collapsed = [name for name in self.collapsed if name in self.groups]
+            self.set_trait("together", {})
             self.set_trait("moved", {})
             self.set_trait("waiting", "")
             for name in DATA:
@@ -207,9 +211,20 @@ class CircuitView(WorkingPane):
         if circuit is None:
             raise ValueError("there is no circuit yet")
         clamped = circuit.clamp(nodes, value)
+        effect = circuit.clean_metric - clamped.metric
         with SETTING:
             self.clamped = clamped
             self.set_trait("moved", moved_view(circuit, clamped, name))
+            for group, members in self.groups.items():
+                if value == 0 and set(members) == set(clamped.members) and np.isfinite(effect):
+                    self.set_trait("together", {**self.together, group: float(effect)})
+
+    @traitlets.observe("groups")
+    def _forget_changed(self, change: Any) -> None:
+        """What a group did together is not known of another set of nodes under its name."""
+        old, new = change["old"] or {}, change["new"]
+        same = {name: effect for name, effect in self.together.items() if set(old.get(name, ())) == set(new.get(name, ()))}
+        self.set_trait("together", same)
 
     def _hear(self, _: Any, content: Any, buffers: Any) -> None:
         if isinstance(content, dict) and content.get("do") == "clamp":

@@ -107,3 +107,12 @@ def test_influence_in_the_file_is_the_cumulative_share_down_to_a_rank(circuit, t
     share = [node["influence"] for node in content["nodes"] if node["influence"] is not None]
     order = np.argsort(-circuit.influence.to_numpy()[: len(share)], kind="stable")
     assert np.all(np.diff(np.array(share)[order]) >= 0) and max(share) == pytest.approx(1)
+
+
+def test_tokens_that_are_parts_of_a_character_come_back_as_they_were(model_of, tmp_path):
+    """Byte-level pieces of an emoji: none is UTF-8 alone."""
+    found = made_circuit_bench(model_of("gpt2"), PLACES[:2]).circuit("the 😀 cat", logit_diff(5, 7), progress=False)
+    assert len(found.str_tokens) > 6 and "😀" not in "".join(found.str_tokens)
+    back = Circuit.load(found.to_json(tmp_path / "graph.json"))
+    assert back.str_tokens == found.str_tokens and back.nodes["token"].tolist() == found.nodes["token"].tolist()
+    assert back.prompt == "the 😀 cat"

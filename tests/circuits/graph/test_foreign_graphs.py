@@ -68,6 +68,21 @@ def test_anybodys_file_opens_and_nodes_that_share_an_id_are_told_apart(tmp_path)
     assert again.edges.equals(circuit.edges)
 
 
+def test_half_a_character_is_read_as_unknown_and_the_circuit_can_be_written(tmp_path):
+    half = (
+        json.dumps(foreign(collides=False))
+        .replace("2_9_1", "2_9_\\ud83d")
+        .replace('"w"', '"\\ude00"')
+        .replace('"pair"', '"\\ud83d\\ude00"')
+    )
+    circuit = Circuit.load(written(tmp_path, half))
+    assert circuit.nodes["node"].tolist()[1] == "2_9_�" and circuit.str_tokens == ["<bos>", "�"] and circuit.prompt == "�"
+    assert circuit.groups == {"😀": ("2_9_�", "4_7_1")}
+    assert len(circuit.edges) == len(foreign(collides=False)["links"])
+    circuit.to_html(tmp_path / "graph.html")
+    assert Circuit.load(circuit.to_json(tmp_path / "again.json")).edges.equals(circuit.edges)
+
+
 def changed(**parts) -> dict:
     content = deepcopy(foreign(collides=False))
     for name, part in parts.items():

@@ -56,6 +56,17 @@ def test_a_clamp_shows_what_circuit_clamp_says(circuit):
     assert pane.clamp(logit).wait(60).stage == "failed" and "answer itself" in pane.progress["message"]
 
 
+def test_what_a_group_did_together_is_known_until_it_is_another_set(circuit):
+    nodes = circuit.nodes.query("kind == 'feature'")["node"].tolist()
+    pane = CircuitView(circuit.group("three", nodes[4:7]), collapsed=["three", "gone"])
+    assert pane.collapsed == ["three"]
+    assert pane.clamp(nodes[4:7], 1.5).wait(60).stage == "done" and not pane.together
+    assert pane.clamp(nodes[4:7]).wait(60).stage == "done"
+    assert pane.together == {"three": pytest.approx(circuit.effect_of(nodes[4:7]), abs=1e-5)}
+    pane.set_state({"groups": {**pane.groups, "three": nodes[4:6]}})
+    assert not pane.together
+
+
 def test_a_circuit_of_a_file_is_predicted_only(tmp_path: Path):
     pane = CircuitView(Circuit.load(made_graph().to_json(tmp_path / "graph.json")))
     assert not pane.about["can_measure"]

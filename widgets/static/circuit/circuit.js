@@ -1,11 +1,12 @@
-// The circuit of a prompt: tokens from left to right, layers from bottom to top. The traits' tables become arrays (circuit_scene.js), are
-// pruned here (circuit_cut.js), drawn (circuit_canvas.js) and said (circuit_words.js, circuit_side.js); the hand (circuit_hand.js) changes traits.
+// The circuit of a prompt: tokens from left to right, layers from bottom to top. The traits' tables become arrays and groups are collapsed
+// (circuit_links.js), pruned here (circuit_cut.js), made a scene (circuit_scene.js, circuit_layout.js), drawn (circuit_canvas.js, circuit_edges.js)
+// and said (circuit_words.js, circuit_side.js); the hand (circuit_hand.js) changes traits.
 
-const KEYS_LINE = "Keys in the picture: arrows walk, [ and ] follow the strongest edge back and on, Enter its list of edges, Space marks, P pins, G names a group, A ablates, / searches, + − 0 zoom, Shift+arrows move, Esc clears.";
+const KEYS_LINE = "Keys in the picture: arrows walk, [ and ] follow the strongest edge back and on, Enter its list of edges, Space marks, P pins, G names a group, C collapses or opens a group (Shift+C: all), A ablates, / searches, + − 0 zoom, Shift+arrows move, Esc clears.";
 
 function render({ model, el }) {
   const isLive = Boolean(model.widget_manager);
-  const query = node("input", { type: "search", "aria-label": "Search labels, tokens, groups and feature numbers", placeholder: "search labels, numbers", spellcheck: "false" });
+  const query = node("input", { type: "search", "aria-label": "Search labels, tokens, groups and feature numbers", placeholder: "search", spellcheck: "false" });
   const shares = ["node", "edge"].map((what) => {
     const box = node("input", { type: "range", min: 0.05, max: 1, step: 0.01, "aria-label": `Share of the influence that ${what}s carry` });
     return { what, box, said: node("output", {}) };
@@ -16,10 +17,12 @@ function render({ model, el }) {
   const status = node("span", { class: "wbp-faint wbp-push", role: "status" });
   const canvas = node("canvas", { "aria-hidden": "true" });
   canvas.removeAttribute("data-lm-suppress-shortcuts");
-  const over = node("canvas", { tabindex: 0, role: "application", "aria-label": "Circuit. Arrow keys walk from node to node, brackets follow the strongest edge, Space marks, P pins, G names a group, Escape clears." });
+  const over = node("canvas", { tabindex: 0, role: "application", "aria-label": "Circuit. Arrow keys walk from node to node, brackets follow the strongest edge, Space marks, P pins, G names a group, C collapses or opens it, Escape clears." });
   const tip = node("div", { class: "wbx-tip", "aria-hidden": "true", hidden: true });
-  const field = node("div", { class: "wbx-field" }, canvas, over, tip);
+  const zooms = node("span", { class: "wbx-zoom" }, zoomOut, zoomIn, whole, button("SVG", () => saveSvg(), { title: "the picture as a file" }), button("PNG", () => savePng(), { title: "the picture as a file" }));
+  const field = node("div", { class: "wbx-field" }, canvas, over, zooms, tip);
   const title = node("p", { class: "wbx-title" });
+  const warned = node("div", { class: "wbx-warned" });
   const said = node("div", { class: "wbx-said", "aria-live": "polite" });
   const pin = button("Pin", () => acts.pin(), { title: "pinned nodes stay, whatever the thresholds (P)" });
   const mark = button("Mark", () => acts.mark(scene.selected()), { title: "mark several nodes to make a group of them (Space, Shift+click)" });
@@ -31,6 +34,8 @@ function render({ model, el }) {
   const ablate = button("Ablate", () => acts.ablate(), { title: "switch off all that is chosen at once, and see what else moves (A)" });
   const value = node("input", { type: "number", min: 0, step: "any", "aria-label": "Activation to clamp to", placeholder: "activation" });
   const clamp = button("Clamp", () => clampTo(Number(value.value)), { title: "put all that is chosen to this activation, and see what else moves" });
+  const fold = button("Collapse", () => acts.fold(), { title: "one node for the group in the picture, or its members again (C)" });
+  const foldAll = button("Collapse all", () => acts.foldAll(), { title: "all groups of which something is shown (Shift+C)" });
   const links = node("div", { class: "wbx-sides" });
   const groups = node("div", { class: "wbx-groups", role: "group", "aria-label": "Groups" });
   const moved = node("section", { class: "wbx-moved", "aria-live": "polite" });
@@ -39,44 +44,45 @@ function render({ model, el }) {
   const body = node("tbody");
   const more = button("", () => ((n_rows += 100), listed()));
   const head = node("thead", {}, node("tr", {}, ...["", "node", "comes from", "goes to"].map((text) => node("th", { scope: "col" }, text))));
-  const words = node("details", { open: true }, node("summary", {}, "In words"), node("table", { class: "wbx-words" }, head, body), more);
+  const words = node("details", { open: true, class: "wbx-list" }, node("summary", {}, "In words"), node("table", { class: "wbx-words" }, head, body), more);
   const empty = node("p", { class: "wbx-empty" });
-  const legend = node("p", { class: "wbp-faint wbx-legend" }, node("span", { class: "wbx-for" }, "supports the answer (nodes filled)"), node("span", { class: "wbx-not" }, "opposes it (nodes hollow)"), node("span", {}, "circles: features"), node("span", {}, "squares: tokens, errors, the answer"));
+  const signs = ["wbx-for", "wbx-not"].map((name) => node("span", { class: name }));
+  const legend = node("p", { class: "wbp-faint wbx-legend" }, ...signs, node("span", {}, "circles: features"), node("span", {}, "squares: all else"), node("span", {}, "diamonds: collapsed groups"), status);
   const measuring = node("div", { class: "wbp-bar" }, work.run, ablate, node("span", { class: "wbx-clamp" }, value, clamp), work.cancel, work.status);
   const picture = node(
     "div", {},
-    node("div", { class: "wbp-bar" }, query, ...shares.map(({ what, box, said }) => node("label", {}, `${what}s`, box, said)), node("span", { class: "wbx-zoom" }, zoomOut, zoomIn, whole, button("SVG", () => saveSvg(), { title: "the picture as a file" }), button("PNG", () => savePng(), { title: "the picture as a file" })), status),
-    field, legend, said, node("div", { class: "wbp-bar" }, pin, mark, name, group, unmark, ungroup), measuring, moved, links,
-    node("h5", { class: "wbx-heading" }, "Groups"), groups, paged, words, node("p", { class: "wbp-faint" }, KEYS_LINE),
+    node("div", { class: "wbp-bar wbx-top" }, query, ...shares.map(({ what, box, said }) => node("label", {}, `${what}s`, box, said))),
+    field, legend, warned, said, node("div", { class: "wbp-bar" }, pin, mark, name, group, unmark, fold, ungroup), measuring, moved, links,
+    node("div", { class: "wbp-bar" }, node("h5", {}, "Groups"), foldAll), groups, paged, words, node("p", { class: "wbp-faint" }, KEYS_LINE),
   );
   const start = node("div", { class: "wbp-bar" });
   const root = node("div", { class: "wbp wbx" }, title, empty, start, picture);
   el.append(root);
   const scene = new CircuitScene(model);
+  scene.read();
   let n_rows = N_ROWS;
 
   // --- from the scene to the page
   let request = 0;
+  let isStale = true; // the whole, not only what is chosen
   function paint() {
     request = 0;
     const began = performance.now();
-    paintCircuit(canvas, scene);
+    if (isStale) paintCircuit(canvas, scene);
+    isStale = false;
+    canvas.classList.toggle("wbx-dimmed", scene.isDimmed);
     paintChosen(over, scene);
     root.dataset.paint = (performance.now() - began).toFixed(1);
   }
-  const repaint = () => (request ||= requestAnimationFrame(paint));
-  function repaintChosen() {
-    scene.found = scene.matches(model.get("query"));
-    scene.lit = scene.found;
-    scene.isDimmed = Boolean(scene.chosen().length || scene.lit);
-    canvas.classList.toggle("wbx-dimmed", scene.isDimmed);
-    paintChosen(over, scene);
-  }
+  const repaintChosen = () => (request ||= requestAnimationFrame(paint));
+  const repaint = () => ((isStale = true), repaintChosen());
   const listed = () => drawWords(body, more, scene, select, n_rows);
   function say() {
     const focused = el.getRootNode().activeElement;
     const side = links.contains(focused) ? focused.closest("[data-ends]")?.dataset.ends : null;
     const chosenGroup = groups.contains(focused) ? focused.dataset.group : null;
+    scene.found = scene.lit = scene.matches(model.get("query"));
+    scene.isDimmed = Boolean(scene.chosen().length || scene.lit);
     repaintChosen();
     said.replaceChildren(...saidParts(scene));
     links.replaceChildren(...(scene.chosen().length ? ["targets", "sources"].map((ends) => linksPart(scene, ends, select)) : []));
@@ -89,24 +95,30 @@ function render({ model, el }) {
   }
   function controls() {
     const i = scene.selected();
+    const inGroup = scene.groupChosen();
     const n_marked = model.get("marked").length;
     pin.disabled = i < 0 && !n_marked && !model.get("group");
     pin.textContent = pinTargets().length && pinTargets().every((id) => model.get("pinned").includes(id)) ? "Unpin" : "Pin";
     mark.disabled = i < 0;
-    mark.textContent = i >= 0 && model.get("marked").includes(scene.data.nodes.id[i]) ? "Unmark" : "Mark";
+    mark.textContent = i >= 0 && scene.membersAt(i).every((row) => model.get("marked").includes(scene.data.nodes.id[row])) ? "Unmark" : "Mark";
     group.disabled = name.disabled = !n_marked;
     group.textContent = n_marked ? `Group ${several(n_marked, "marked node")}` : "Make a group";
     unmark.hidden = !n_marked;
     ungroup.hidden = !model.get("group");
+    fold.hidden = !inGroup;
+    fold.textContent = scene.groupRow.has(inGroup) ? "Open the group" : "Collapse the group";
+    foldAll.hidden = !Object.keys(model.get("groups")).length;
+    foldAll.textContent = model.get("collapsed").length ? "Open all" : "Collapse all";
     work.draw();
     const isBusy = work.run.disabled && isLive;
-    const rests = isBusy || !scene.chosen().some((row) => scene.data.kinds[row] !== "logit");
+    const rests = isBusy || !scene.meant().some((row) => scene.data.kinds[row] !== "logit");
     for (const each of [ablate, clamp, value]) each.disabled = rests;
     for (const each of [ablate, value.parentElement, work.cancel]) each.hidden = !isLive;
     const canBuild = isLive && Boolean(model.get("question").prompt);
     work.run.hidden = !canBuild;
     work.run.textContent = scene.data.n ? "Build anew" : "Build the circuit";
-    paged.hidden = !(model.get("home") && i >= 0 && scene.data.kinds[i] === "feature");
+    const row = model.get("group") ? -1 : scene.data.row.get(model.get("node"));
+    paged.hidden = !(model.get("home") && scene.data.kinds[row] === "feature");
   }
   function drawPage() {
     paged.open = model.get("with_page");
@@ -131,16 +143,21 @@ function render({ model, el }) {
     else measuring.append(work.cancel, work.status);
     start.hidden = isThere;
     if (!isThere) return;
+    const does = way === "direct" ? ["raises what it leads to", "lowers it"] : ["supports the answer (filled)", "opposes it (hollow)"];
+    signs.forEach((sign, k) => (sign.textContent = does[k]));
+    const isTyped = question.prompt === prompt; // then it stands above
     const facts = [metric == null ? "" : `metric ${number(metric)}`, `${way} edges`, sized === "influence" ? "sized by influence" : `sized by |${sized}|`, of].filter(Boolean).join(" · ");
     const asked = question.prompt && question.prompt !== prompt ? [node("span", { class: "wbp-wrong" }, " Of another question than the one that is typed.")] : [];
-    title.replaceChildren(node("b", {}, "Which features make ", node("code", {}, answer), ...(baseline ? [" rather than ", node("code", {}, baseline)] : []), "?"), ` ${prompt} `, node("span", { class: "wbp-faint" }, facts), ...asked, ...notes.map((note) => node("div", { class: "wbp-faint" }, `⚠ ${note}`)));
+    title.replaceChildren(node("b", {}, "Which features make ", node("code", {}, answer), ...(baseline ? [" rather than ", node("code", {}, baseline)] : []), "?"), isTyped ? " " : ` ${prompt} `, node("span", { class: "wbp-faint" }, facts), ...asked);
+    warned.replaceChildren(...notes.map((note) => node("p", { class: "wbp-faint" }, `⚠ ${note}`)));
   }
 
   // --- from the hand to the traits
   function select(i) {
     if (i == null || i < 0) return;
-    bringToSight(i);
-    change(model, { node: scene.data.nodes.id[i], group: "" });
+    bringToSight(scene.end[i] ?? i);
+    const name = scene.groups[i - scene.data.n]?.name ?? "";
+    change(model, { node: name ? "" : scene.data.nodes.id[i], group: name });
   }
   function bringToSight(i) {
     if (!scene.isShown[i]) return;
@@ -149,7 +166,7 @@ function render({ model, el }) {
   }
   const pinTargets = () => {
     if (model.get("marked").length) return model.get("marked");
-    return scene.chosen().map((i) => scene.data.nodes.id[i]);
+    return scene.meant().map((i) => scene.data.nodes.id[i]);
   };
   let keeping;
   const keepSoon = () => {
@@ -173,7 +190,7 @@ function render({ model, el }) {
     look(cx + ((x - mx) / ux) * shift, cy - ((y - my) / uy) * shift, next);
   }
   function clampTo(to) {
-    const nodes = scene.chosen().map((i) => scene.data.nodes.id[i]);
+    const nodes = scene.meant().map((i) => scene.data.nodes.id[i]);
     if (isLive && nodes.length && Number.isFinite(to)) model.send({ do: "clamp", nodes, name: model.get("group") || "", value: to });
   }
   function keepGroup() {
@@ -188,9 +205,10 @@ function render({ model, el }) {
     look, zoomBy, select,
     mark(i) {
       if (i < 0) return;
-      const id = scene.data.nodes.id[i];
-      const now = model.get("marked");
-      change(model, { marked: now.includes(id) ? now.filter((each) => each !== id) : [...now, id] });
+      const ids = scene.membersAt(i).map((row) => scene.data.nodes.id[row]);
+      const others = model.get("marked").filter((each) => !ids.includes(each));
+      const isMarked = model.get("marked").length === others.length + ids.length;
+      change(model, { marked: isMarked ? others : [...others, ...ids] });
     },
     pin() {
       const ids = pinTargets();
@@ -198,6 +216,13 @@ function render({ model, el }) {
       const isAll = ids.every((id) => now.includes(id));
       if (ids.length) change(model, { pinned: isAll ? now.filter((id) => !ids.includes(id)) : [...now, ...ids.filter((id) => !now.includes(id))] });
     },
+    fold() {
+      const name = scene.groupChosen();
+      if (!name) return;
+      const now = model.get("collapsed");
+      change(model, { collapsed: now.includes(name) ? now.filter((each) => each !== name) : [...now, name], node: "", group: name });
+    },
+    foldAll: () => change(model, { collapsed: model.get("collapsed").length ? [] : Object.keys(model.get("groups")) }),
     name: () => (name.disabled ? null : name.focus()),
     ablate: () => (ablate.disabled ? null : clampTo(0)),
     search: () => query.focus(),
@@ -207,7 +232,7 @@ function render({ model, el }) {
       drawCircuitTip(tip, scene, i);
       if (i === scene.hovered) return;
       scene.hovered = i;
-      paintChosen(over, scene);
+      repaintChosen();
     },
   };
   listenToCircuitPointer(over, scene, acts);
@@ -240,13 +265,11 @@ function render({ model, el }) {
     const found = event.key === "Enter" ? scene.found ?? [] : [];
     if (found.length) select(found[(found.indexOf(scene.selected()) + 1) % found.length]);
   };
-  let cutting = 0;
   for (const { what, box } of shares) {
-    box.oninput = () => (cutting ||= requestAnimationFrame(() => {
-      cutting = 0;
-      for (const each of shares) model.set(`${each.what}_share`, Number(each.box.value));
+    box.oninput = () => {
+      model.set(`${what}_share`, Number(box.value));
       keepSoon();
-    }));
+    };
   }
   paged.ontoggle = () => {
     if (paged.open !== model.get("with_page")) change(model, { with_page: paged.open });
@@ -269,8 +292,7 @@ function render({ model, el }) {
     status.textContent = scene.found ? `${several(scene.found.length, "node")} found${scene.found.hidden ? `, ${count(scene.found.hidden)} more below the thresholds` : ""} · ${totals(scene)}` : totals(scene);
     listed();
   }
-  function reread() {
-    scene.read();
+  function redraw() {
     drawTitle();
     recut();
     resize();
@@ -286,24 +308,25 @@ function render({ model, el }) {
     scene.dpr = Math.min(devicePixelRatio || 1, 2);
     [scene.width, scene.height] = [Math.floor(width), Math.floor(height)];
     for (const each of [canvas, over]) Object.assign(each, { width: Math.round(scene.width * scene.dpr), height: Math.round(scene.height * scene.dpr) });
+    isStale = true;
     paint();
   }
   const unwatch = watch(model, [
     [["node", "group", "marked"], say],
     [["query"], searched],
-    [["node_share", "edge_share", "pinned"], recut],
-    [["groups", "moved"], say],
+    [["node_share", "edge_share", "pinned", "groups", "collapsed", "together"], recut],
+    [["moved"], say],
     [["view"], repaint],
     [["progress"], controls],
     [["page", "with_page"], drawPage],
     [["question", "waiting", "about"], () => (drawTitle(), controls())],
-    [["edges"], reread],
+    [["edges"], () => (scene.read(), redraw())],
   ]);
   const untheme = onTheme(() => (dress(), repaint()));
   const observer = new ResizeObserver(resize);
   observer.observe(field);
   dress();
-  reread();
+  redraw();
   drawPage();
   return () => {
     unwatch();

@@ -24,14 +24,14 @@ function inOrder({ n, sources, targets }) {
   return order;
 }
 
-// { begins, edges }: the edges of each target together.
-function byTarget(n, targets) {
+// { begins, edges }: the edges of each node at one of their ends together, in their order.
+function byEnd(n, ends) {
   const begins = new Int32Array(n + 1);
-  for (const target of targets) begins[target + 1] += 1;
+  for (const end of ends) begins[end + 1] += 1;
   for (let i = 0; i < n; i += 1) begins[i + 1] += begins[i];
-  const edges = new Int32Array(targets.length);
+  const edges = new Int32Array(ends.length);
   const at = begins.slice(0, n);
-  for (let e = 0; e < targets.length; e += 1) edges[at[targets[e]]++] = e;
+  for (let e = 0; e < ends.length; e += 1) edges[at[ends[e]]++] = e;
   return { begins, edges };
 }
 
@@ -39,7 +39,7 @@ function byTarget(n, targets) {
 function influenceOf(graph, isKept = null) {
   const { n, sources, targets, sizes, wanted } = graph;
   graph.order ??= inOrder(graph);
-  graph.into ??= byTarget(n, targets);
+  graph.into ??= byEnd(n, targets);
   const influence = new Float64Array(n);
   const shares = new Float64Array(sources.length);
   const { begins, edges } = graph.into;
@@ -59,39 +59,59 @@ function influenceOf(graph, isKept = null) {
   return { influence, shares };
 }
 
-// The value at which the descending cumulative share first reaches `share`.
-function threshold(values, share) {
-  const order = Float64Array.from(values).sort().reverse();
+// Values in descending order, and their sums from the first.
+function ranked(values) {
+  const order = values.slice().sort().reverse();
   const sums = order.slice();
   for (let i = 1; i < sums.length; i += 1) sums[i] += sums[i - 1];
+  return { order, sums };
+}
+
+// The value at which the descending cumulative share first reaches `share`.
+function threshold({ order, sums }, share) {
   const total = sums[sums.length - 1];
   if (!(total > 0)) return 0;
   const reached = share === 1 ? order.length - 1 : sums.findIndex((sum) => sum / total >= share * (1 - TIE));
   return order[reached < 0 ? order.length - 1 : reached] * (1 - TIE);
 }
 
-// { nodes, edges }: 1 for each that is kept. pinned: 1 for each node that stays.
-function cutGraph(graph, nodeShare, edgeShare, pinned) {
-  const { n, kinds, sources, targets, sizes, wanted } = graph;
+// The nodes that carry a share of the influence, and the edges between them with what each carries: kept until another share is asked for,
+// so that moving the edges' threshold does not work it out anew.
+function cutNodes(graph, share, pinned) {
+  const { kinds, sources, targets, sizes, wanted, last } = graph;
+  if (last && last.share === share && last.pinned.every((isPinned, i) => isPinned === pinned[i])) return last;
   graph.whole ??= influenceOf(graph);
   const { influence } = graph.whole;
-  const least = threshold(influence, nodeShare);
+  const least = threshold((graph.ranked ??= ranked(influence)), share);
   const stays = Uint8Array.from(kinds, (kind, i) => (kind === "token" || kind === "logit" || pinned[i] ? 1 : 0));
-  const nodes = Uint8Array.from(stays, (stay, i) => (stay || influence[i] >= least ? 1 : 0));
+  const nodes = stays.map((stay, i) => (stay || influence[i] >= least ? 1 : 0));
   const smaller = influenceOf(graph, nodes);
-  const edges = new Uint8Array(sources.length);
-  const candidates = [];
-  for (let e = 0; e < sources.length; e += 1) if (sizes[e] > 0 && nodes[sources[e]] && nodes[targets[e]]) candidates.push(e);
-  const scores = Float64Array.from(candidates, (e) => smaller.shares[e] * (smaller.influence[targets[e]] + wanted[targets[e]]));
-  const leastScore = threshold(scores, edgeShare);
-  candidates.forEach((e, k) => (edges[e] = scores[k] >= leastScore ? 1 : 0));
+  const candidates = new Int32Array(sources.length);
+  const scores = new Float64Array(sources.length);
+  let n = 0;
+  for (let e = 0; e < sources.length; e += 1) {
+    if (!(sizes[e] > 0 && nodes[sources[e]] && nodes[targets[e]])) continue;
+    scores[n] = smaller.shares[e] * (smaller.influence[targets[e]] + wanted[targets[e]]);
+    candidates[n++] = e;
+  }
+  const found = scores.subarray(0, n);
+  graph.last = { share, pinned, stays, nodes, candidates: candidates.subarray(0, n), scores: found, ranked: ranked(found) };
+  return graph.last;
+}
+
+// { nodes, edges }: 1 for each that is kept. pinned: 1 for each node that stays.
+function cutGraph(graph, nodeShare, edgeShare, pinned) {
+  const { kinds, sources, targets } = graph;
+  const { stays, candidates, scores, ranked: byScore, nodes: first } = cutNodes(graph, nodeShare, pinned);
+  const [nodes, edges] = [first.slice(), new Uint8Array(sources.length)];
+  const least = threshold(byScore, edgeShare);
+  for (let k = 0; k < candidates.length; k += 1) edges[candidates[k]] = scores[k] >= least ? 1 : 0;
   trim(graph, nodes, edges, stays, candidates);
   for (let e = 0; e < sources.length; e += 1) {
-    const isInside = nodes[sources[e]] && nodes[targets[e]];
-    if (!isInside) edges[e] = 0;
+    if (!nodes[sources[e]] || !nodes[targets[e]]) edges[e] = 0;
     else if (isLeaf(kinds[targets[e]])) edges[e] = 1; // no influence goes there; it is shown
   }
-  return { nodes, edges, influence };
+  return { nodes, edges, influence: graph.whole.influence };
 }
 
 // Features and errors that lead nowhere, and features that come from nowhere, go, until none is left.

@@ -1,5 +1,5 @@
-// What the hand does in the picture: drag to move, wheel to zoom, click to select, Shift+click to mark; keys walk along layers and edges.
-// acts: { look, zoomBy, select, mark, pin, name, ablate, search, links, clear, hover }
+// What the hand does in the picture: drag to move, wheel to zoom, click to select, Shift+click to mark, double click to open a group; keys walk along layers and edges.
+// acts: { look, zoomBy, select, mark, pin, name, fold, ablate, search, links, clear, hover }
 
 const NEAR = 9; // pixels: how far from a node's edge a click still means it
 const STEP = 1.3;
@@ -30,7 +30,11 @@ function listenToCircuitPointer(over, scene, acts) {
   };
   over.onpointercancel = () => (hold = null);
   over.onpointerleave = () => acts.hover(-1);
-  over.ondblclick = (event) => acts.zoomBy(STEP * STEP, event.offsetX, event.offsetY);
+  over.ondblclick = (event) => {
+    const i = scene.nearest(event.offsetX, event.offsetY, NEAR);
+    if (i < 0) acts.zoomBy(STEP * STEP, event.offsetX, event.offsetY);
+    else if (scene.groupChosen()) acts.fold(); // the first of its clicks has chosen it
+  };
   over.addEventListener("wheel", (event) => {
     if (over.getRootNode().activeElement !== over && !event.ctrlKey && !event.metaKey) return; // a page scrolls past a picture that is not in use
     event.preventDefault();
@@ -47,6 +51,7 @@ function listenToCircuitKeys(over, scene, acts) {
     " ": () => acts.mark(scene.selected()),
     p: () => acts.pin(),
     g: () => acts.name(),
+    c: (event) => (event.shiftKey ? acts.foldAll() : acts.fold()),
     a: () => acts.ablate(),
     "/": () => acts.search(),
     "[": () => follow(scene, acts, "targets"),
@@ -62,7 +67,7 @@ function listenToCircuitKeys(over, scene, acts) {
       const [cx, cy, zoom] = scene.look;
       acts.look(cx + (0.15 * arrow[0] * scene.extent[0]) / zoom, cy - (0.15 * arrow[1] * scene.extent[1]) / zoom, zoom);
     } else if (arrow) walkCircuit(scene, acts, ...arrow);
-    else if (act) act();
+    else if (act) act(event);
     else return;
     event.preventDefault();
   };
@@ -78,5 +83,5 @@ function walkCircuit(scene, acts, dx, dy) {
 // Along the strongest edge: to what the selection comes from most ("targets": edges into it) or to what it goes to most.
 function follow(scene, acts, ends) {
   const [strongest] = scene.edgesOf(scene.chosen(), ends);
-  if (strongest != null) acts.select(scene.data[ends === "targets" ? "sources" : "targets"][strongest]);
+  if (strongest != null) acts.select(scene.links[ends === "targets" ? "sources" : "targets"][strongest]);
 }

@@ -1,49 +1,22 @@
-// A circuit's tables as arrays, what of them is shown, and where: tokens from left to right, layers from bottom to top. No drawing here.
+// What of a circuit is in the picture, what is chosen of it, and its words. No drawing here. A row of the picture is a row of the nodes' table;
+// collapsed groups are further rows below them.
 
 const MOST_NODES = 1500; // drawn, of largest size
 const MOST_DRAWN = 20000; // edges drawn, of largest |weight|
-const [CELL_X, CELL_Y] = [2.1, 1]; // a node's place in its column, in units of the layout: wide, so that names fit between
-const [GAP_X, GAP_Y] = [1.4, 1.7]; // between columns, between layers
-const [NARROWEST, PER_CHAR] = [2, 0.42]; // a column: its token's name should fit
-const MARGIN = { left: 66, right: 26, top: 30, bottom: 46 }; // pixels: names of layers and tokens stand there
-const SMALLEST_RADIUS = 3;
-const LARGEST_RADIUS = 13;
 
-const clip = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-
-// The traits as arrays: what circuit_data (widgets/html/circuit.py) packed.
-function unpack(model) {
-  const nodes = model.get("nodes");
-  const n = nodes.id?.length ?? 0;
-  const bytes = model.get("edges");
-  const n_edges = (bytes?.byteLength ?? 0) / 20;
-  const buffer = n_edges ? bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) : new ArrayBuffer(0);
-  const sources = new Int32Array(buffer, 0, n_edges);
-  const targets = new Int32Array(buffer, 4 * n_edges, n_edges);
-  const strengths = new Float64Array(buffer, 8 * n_edges, n_edges);
-  const weights = new Float32Array(buffer, 16 * n_edges, n_edges);
-  const kinds = nodes.kind ?? [];
-  const sizes = strengths.map((value, e) => (isLeaf(kinds[targets[e]]) ? 0 : Math.abs(value)));
-  const wanted = new Float64Array(n);
-  for (const [i, share] of model.get("wanted") ?? []) wanted[i] = share;
-  return { n, n_edges, nodes, kinds, sources, targets, strengths, weights, graph: { n, kinds, sources, targets, sizes, wanted }, row: new Map((nodes.id ?? []).map((id, i) => [id, i])) };
-}
-
-class CircuitScene {
+class CircuitScene extends Layout {
   constructor(model) {
+    super();
     this.model = model;
     this.isDark = false;
     [this.width, this.height, this.dpr] = [1, 1, 1]; // of the field, in the page's pixels
     this.hovered = -1;
     this.named = []; // what the last painting of the whole wrote: see placeNames
-    this.read();
   }
 
   read() {
     this.data = unpack(this.model);
-    const { n } = this.data;
-    [this.px, this.py, this.radius] = [new Float32Array(n), new Float32Array(n), new Float32Array(n)]; // pixels of the page
-    this.cut();
+    this.table = this.data.nodes; // without the rows of groups
   }
 
   // --- what is shown
@@ -51,134 +24,103 @@ class CircuitScene {
     const { data, model } = this;
     const pinned = new Uint8Array(data.n);
     for (const id of model.get("pinned") ?? []) if (data.row.has(id)) pinned[data.row.get(id)] = 1;
-    this.pinned = pinned;
     const kept = cutGraph(data.graph, model.get("node_share"), model.get("edge_share"), pinned);
-    this.influence = kept.influence;
+    this.kept = kept.nodes;
+    this.n_kept = [kept.nodes, kept.edges].map((each) => each.reduce((sum, isKept) => sum + isKept, 0));
+    this.collapse(kept, pinned);
     const { size } = data.nodes;
-    const nodes = Array.from({ length: data.n }, (_, i) => i).filter((i) => kept.nodes[i]);
-    const isFrame = (i) => ["token", "logit"].includes(data.kinds[i]) || pinned[i];
-    this.n_kept = [nodes.length, kept.edges.reduce((sum, each) => sum + each, 0)];
-    this.nodes = nodes.length <= MOST_NODES ? nodes : nodes.filter(isFrame).concat(nodes.filter((i) => !isFrame(i)).sort((i, j) => size[j] - size[i]).slice(0, MOST_NODES)).slice(0, MOST_NODES).sort((i, j) => i - j);
-    this.isShown = new Uint8Array(data.n);
-    for (const i of this.nodes) this.isShown[i] = 1;
-    const edges = [];
-    for (let e = 0; e < data.n_edges; e += 1) if (kept.edges[e] && data.weights[e] && this.isShown[data.sources[e]] && this.isShown[data.targets[e]]) edges.push(e);
-    edges.sort((a, b) => Math.abs(data.weights[a]) - Math.abs(data.weights[b])); // the strongest on top
-    this.edges = Int32Array.from(edges.slice(-MOST_DRAWN));
-    this.heaviest = this.edges.length ? Math.abs(data.weights[this.edges[this.edges.length - 1]]) : 1;
-    this.bySize = [...this.nodes].sort((i, j) => size[j] - size[i]);
-    this.largest = Math.max(...this.nodes.filter((i) => data.kinds[i] !== "logit").map((i) => size[i] ?? 0), 1e-12);
+    const nodes = Array.from(this.px.keys()).filter((i) => i >= data.n || (kept.nodes[i] && this.end[i] === i));
+    this.bySize = [...nodes].sort((i, j) => size[j] - size[i]);
+    if (nodes.length > MOST_NODES) {
+      const isFrame = (i) => ["token", "logit"].includes(data.nodes.kind[i]) || this.pinned[i];
+      this.bySize = [...nodes.filter(isFrame), ...this.bySize.filter((i) => !isFrame(i))].slice(0, MOST_NODES).sort((i, j) => size[j] - size[i]);
+    }
+    this.isShown = new Uint8Array(this.px.length);
+    for (const i of this.bySize) this.isShown[i] = 1;
+    this.nodes = nodes.filter((i) => this.isShown[i]);
+    this.links = linksOf(data, kept.edges, this.isShown, this.end, MOST_DRAWN);
+    this.heaviest = this.links.n ? Math.abs(this.links.weights[this.links.n - 1]) : 1;
+    this.largest = this.nodes.reduce((most, i) => (data.nodes.kind[i] === "logit" ? most : Math.max(most, size[i] ?? 0)), 1e-12);
     this.arrange();
   }
 
-  // Edges of a node that are shown, the strongest first. ends: "sources" (what it goes to) or "targets" (what it comes from).
+  // The tables with the collapsed groups' rows below.
+  collapse(kept, pinned) {
+    const { data, table } = this;
+    const { end, groups } = collapse(data, kept.nodes, this.model);
+    const influence = influenceOfGroups(data, end, groups.length);
+    const isByInfluence = this.model.get("about")?.sized_by === "influence";
+    const own = {
+      id: (group) => `group ${group.name}`, kind: () => "group", label: (group) => visible(group.name), effect: (group) => group.effect,
+      activation: () => null, attribution: () => null, feature: () => -1, size: (group, k) => (isByInfluence ? influence[k] : Math.abs(group.effect)),
+    };
+    data.nodes = Object.fromEntries(Object.entries(table).map(([name, values]) => [name, groups.length ? [...values, ...groups.map((group, k) => (own[name] ? own[name](group, k) : values[group.top]))] : values]));
+    const n = data.n + groups.length;
+    [this.end, this.groups] = [end, groups];
+    this.groupRow = new Map(groups.map(({ name }, k) => [name, data.n + k]));
+    this.influence = Float64Array.from({ length: n }, (_, i) => (i < data.n ? kept.influence[i] : influence[i - data.n]));
+    this.pinned = Uint8Array.from({ length: n }, (_, i) => Number(this.membersAt(i).some((row) => pinned[row])));
+    for (const name of ["x", "y", "px", "py", "radius"]) this[name] = new Float32Array(n);
+  }
+
+  // The nodes that a row of the picture stands for.
+  membersAt(i) {
+    return i < this.data.n ? [i] : this.groups[i - this.data.n].members;
+  }
+
+  // Is a node in the picture, by itself or in a collapsed group?
+  isDrawn(i) {
+    return Boolean(this.end[i] === i ? this.isShown[i] : this.kept[i] && this.isShown[this.end[i]]);
+  }
+
+  // Edges of some rows that are shown, the strongest first. ends: "sources" (what they go to) or "targets" (what they come from).
   edgesOf(rows, ends) {
     const mine = new Set(rows);
-    const other = ends === "sources" ? "targets" : "sources";
-    return Array.from(this.edges).filter((e) => mine.has(this.data[ends][e]) && !mine.has(this.data[other][e])).reverse();
-  }
-
-  // --- where it stands: columns as wide as their fullest cell needs, which grows to a block rather than to a line
-  arrange() {
-    const { pos, layer } = this.data.nodes;
-    const cells = new Map();
-    for (const i of this.nodes) {
-      const key = `${layer[i]} ${pos[i]}`;
-      if (!cells.has(key)) cells.set(key, []);
-      cells.get(key).push(i);
-    }
-    this.layers = [...new Set(this.nodes.map((i) => layer[i]))].sort((a, b) => a - b);
-    const n_columns = Math.max(this.model.get("tokens")?.length ?? 0, ...this.nodes.map((i) => pos[i] + 1), 1);
-    const first = Math.min(...this.nodes.map((i) => pos[i]), n_columns - 1);
-    const fullest = new Int32Array(n_columns);
-    for (const [key, mine] of cells) fullest[key.split(" ")[1]] = Math.max(fullest[key.split(" ")[1]], mine.length);
-    const slots = Array.from(fullest, (count) => Math.max(1, Math.min(count, Math.max(6, Math.ceil(Math.sqrt(2 * count))))));
-    this.columns = []; // {pos, x, width}
-    let x = 0;
-    for (let p = first; p < n_columns; p += 1) {
-      const text = Math.min((this.model.get("tokens")[p] ?? "").length, 12);
-      const width = Math.max(NARROWEST, text * PER_CHAR, fullest[p] > 1 ? slots[p] * CELL_X + GAP_X : 0);
-      this.columns.push({ pos: p, x: x + width / 2, width });
-      x += width;
-    }
-    const columnAt = new Map(this.columns.map((column) => [column.pos, column]));
-    this.rows = []; // {layer, y}, y upward
-    let y = 0;
-    [this.x, this.y] = [new Float32Array(this.data.n), new Float32Array(this.data.n)];
-    for (const each of this.layers) {
-      const depth = Math.max(...[...cells].filter(([key]) => Number(key.split(" ")[0]) === each).map(([key, mine]) => Math.ceil(mine.length / slots[key.split(" ")[1]])));
-      this.rows.push({ layer: each, y: y + (depth * CELL_Y) / 2 });
-      for (const [key, mine] of cells) {
-        const [l, p] = key.split(" ").map(Number);
-        if (l !== each) continue;
-        const lines = Math.ceil(mine.length / slots[p]);
-        mine.forEach((i, k) => {
-          const line = Math.floor(k / slots[p]);
-          const inLine = Math.min(slots[p], mine.length - line * slots[p]);
-          this.x[i] = columnAt.get(p).x + CELL_X * ((k % slots[p]) - (inLine - 1) / 2);
-          this.y[i] = y + (depth * CELL_Y) / 2 + CELL_Y * ((lines - 1) / 2 - line);
-        });
-      }
-      y += depth * CELL_Y + GAP_Y;
-    }
-    this.extent = [Math.max(x, 1), Math.max(y - GAP_Y, 1)];
-  }
-
-  // Pixels to a unit at zoom 1, across and up: the whole fits into the field.
-  get units() {
-    const across = (this.width - MARGIN.left - MARGIN.right) / this.extent[0];
-    const up = (this.height - MARGIN.top - MARGIN.bottom) / this.extent[1];
-    return [Math.min(Math.max(across, 1), 40), Math.min(Math.max(up, 1), 60)];
-  }
-
-  // [middle x, middle y, zoom]; without one, or with the default, the whole.
-  get look() {
-    const view = this.model.get("view");
-    return view?.length === 3 ? view : [this.extent[0] / 2, this.extent[1] / 2, 1];
-  }
-
-  toPixels(x, y) {
-    const [cx, cy, zoom] = this.look;
-    const [ux, uy] = this.units;
-    const middle = [(MARGIN.left + this.width - MARGIN.right) / 2, (MARGIN.top + this.height - MARGIN.bottom) / 2];
-    return [middle[0] + (x - cx) * ux * zoom, middle[1] - (y - cy) * uy * zoom];
-  }
-
-  place() {
-    const [ux, uy] = this.units;
-    const room = Math.min(CELL_X * ux, CELL_Y * uy) * this.look[2];
-    const most = Math.min(Math.max(0.47 * room, 1.5), LARGEST_RADIUS);
-    const least = Math.min(SMALLEST_RADIUS, most);
-    for (const i of this.nodes) {
-      [this.px[i], this.py[i]] = this.toPixels(this.x[i], this.y[i]);
-      this.radius[i] = least + (most - least) * Math.sqrt(Math.min((this.data.nodes.size[i] ?? 0) / this.largest, 1));
-    }
+    const { links } = this;
+    const other = links[ends === "sources" ? "targets" : "sources"];
+    const { begins, edges } = (links[`by_${ends}`] ??= byEnd(this.px.length, links[ends]));
+    const found = [...mine].flatMap((i) => Array.from(edges.subarray(begins[i], begins[i + 1])));
+    return found.filter((e) => !mine.has(other[e])).sort((a, b) => b - a);
   }
 
   // --- what is chosen
+  // The one row of the picture that is: a node's, or a collapsed group's.
   selected() {
-    return this.data.row.get(this.model.get("node")) ?? -1;
+    if (this.model.get("group")) return this.groupRow.get(this.model.get("group")) ?? -1;
+    const i = this.data.row.get(this.model.get("node"));
+    return i == null ? -1 : this.end[i];
   }
 
-  // The rows that are meant: a group's members, else the selected node.
+  // The nodes that are meant: a group's members, else the selected node.
+  meant() {
+    const ids = (this.model.get("groups") ?? {})[this.model.get("group")] ?? [this.model.get("node")];
+    return ids.map((id) => this.data.row.get(id)).filter((i) => i != null);
+  }
+
+  // The rows of the picture that stand for them.
   chosen() {
-    const group = (this.model.get("groups") ?? {})[this.model.get("group")];
-    if (group) return group.map((id) => this.data.row.get(id)).filter((i) => i != null);
-    return this.selected() >= 0 ? [this.selected()] : [];
+    return [...new Set(this.meant().map((i) => this.end[i]))];
+  }
+
+  // The group that is chosen, or that the chosen node is in.
+  groupChosen() {
+    const id = this.model.get("node");
+    return this.model.get("group") || (id && Object.entries(this.model.get("groups") ?? {}).find(([, members]) => members.includes(id))?.[0]) || "";
   }
 
   matches(text) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     if (!words.length) return null;
-    const { label, token, feature, kind, id } = this.data.nodes;
-    const groups = Object.entries(this.model.get("groups") ?? {});
+    const { label, token, feature, kind, id } = this.table;
+    const named = new Map();
+    for (const [name, members] of Object.entries(this.model.get("groups") ?? {})) for (const each of members) named.set(each, `${named.get(each) ?? ""} ${name}`);
     const fits = (i) => {
-      const inGroups = groups.filter(([, members]) => members.includes(id[i])).map(([name]) => name);
-      const said = [label[i], token[i], kind[i], ...inGroups].join(" ").toLowerCase();
+      const said = `${label[i]} ${token[i]} ${kind[i]}${named.get(id[i]) ?? ""}`.toLowerCase();
       return words.every((word) => said.includes(word) || String(feature[i]) === word);
     };
-    const hidden = Array.from(this.isShown).filter((isShown, i) => !isShown && fits(i)).length;
-    return Object.assign(this.bySize.filter(fits), { hidden });
+    const found = Array.from(this.end.keys()).filter(fits);
+    const rows = new Set(found.map((i) => this.end[i]));
+    return Object.assign(this.bySize.filter((i) => rows.has(i)), { hidden: found.filter((i) => !this.isDrawn(i)).length });
   }
 
   nearest(x, y, reach) {
@@ -210,6 +152,7 @@ class CircuitScene {
   // As node_words in widgets/figures/circuit.py, without the effect.
   words(i) {
     const { kind, label, feature, token, pos, layer } = this.data.nodes;
+    if (kind[i] === "group") return `${label[i]}, a group of ${several(this.membersAt(i).length, "node")}`;
     if (kind[i] === "token") return `the token “${token[i]}” (${pos[i]})`;
     if (kind[i] === "logit") return `the logit of “${token[i]}”`;
     const what = kind[i] === "error" ? label[i] || "what the dictionary does not explain" : `feature ${feature[i]}${label[i] ? ` (${label[i]})` : ""}`;
@@ -219,9 +162,8 @@ class CircuitScene {
   // What stands beside a node in the picture.
   name(i) {
     const { kind, label, feature, token } = this.data.nodes;
-    if (kind[i] === "token") return "";
     if (kind[i] === "logit") return token[i];
-    if (kind[i] === "error") return "";
+    if (kind[i] === "token" || kind[i] === "error") return "";
     return clip(label[i].replace(/ \d?\.?\d+$/, "") || `${feature[i]}`, 22);
   }
 }

@@ -11,12 +11,12 @@ function grouped(groups, name, members) {
 
 // The groups of which something is shown, the largest first; a click chooses one.
 function groupsPart(scene, choose) {
-  const { model, data, isShown } = scene;
-  const known = Object.entries(model.get("groups") ?? {}).map(([name, members]) => ({ name, members, shown: members.filter((id) => isShown[data.row.get(id)]).length }));
+  const { model, data } = scene;
+  const known = Object.entries(model.get("groups") ?? {}).map(([name, members]) => ({ name, members, shown: members.filter((id) => data.row.has(id) && scene.isDrawn(data.row.get(id))).length }));
   const here = known.filter(({ shown }) => shown).sort((a, b) => b.shown - a.shown);
   const chips = here.slice(0, 40).map(({ name, members, shown }) => {
     const isChosen = model.get("group") === name;
-    return button(`${visible(name)} ${shown === members.length ? count(shown) : `${count(shown)} of ${count(members.length)}`}`, () => choose(isChosen ? "" : name), { "aria-pressed": String(isChosen), "data-group": name });
+    return button(`${scene.groupRow.has(name) ? "◆ " : ""}${visible(name)} ${shown === members.length ? count(shown) : `${count(shown)} of ${count(members.length)}`}`, () => choose(isChosen ? "" : name), { "aria-pressed": String(isChosen), "data-group": name });
   });
   if (!known.length) return [node("span", { class: "wbp-faint" }, "No group yet: mark nodes with Space, then give them a name.")];
   const rest = known.length - here.length;
@@ -28,7 +28,7 @@ function movedParts(scene, select) {
   const { model, data } = scene;
   const moved = model.get("moved");
   if (!moved.rows) return [];
-  const now = moved.members.length === scene.chosen().length && scene.chosen().every((i) => moved.members.includes(data.nodes.id[i]));
+  const now = moved.members.length === scene.meant().length && scene.meant().every((i) => moved.members.includes(data.nodes.id[i]));
   const does = moved.value ? `at ${brief(moved.value)}` : "switched off";
   const title = node("h5", {}, `${moved.name} ${does}: what moves`, node("span", { class: "wbp-faint" }, now ? "" : " (another selection than now)"));
   const metric = [["clean", moved.clean], ["predicted by the edges", moved.predicted], ["measured", moved.measured]];

@@ -9,23 +9,31 @@ function svgNode(tag, attributes = {}, text = null) {
   return made;
 }
 
+// As `outline` (circuit_canvas.js).
+function svgShape(kind, x, y, r, style) {
+  if (kind === "feature") return svgNode("circle", { cx: x, cy: y, r, ...style });
+  if (kind === "group") return svgNode("path", { d: `M${x} ${y - 1.3 * r}l${1.3 * r} ${1.3 * r}l${-1.3 * r} ${1.3 * r}l${-1.3 * r} ${-1.3 * r}z`, ...style });
+  return svgNode("rect", { x: x - r, y: y - r, width: 2 * r, height: 2 * r, rx: kind === "logit" ? r / 2 : null, ...style });
+}
+
 function svgOf(scene) {
   const { width, height, isDark, data } = scene;
   const [ink, paper] = isDark ? ["#f2f3f5", "#14161a"] : ["#15171b", "#ffffff"];
   const root = svgNode("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": FONT, "font-size": "11.5" });
   root.append(svgNode("title", {}, `Circuit of “${scene.model.get("about").prompt}”`), svgNode("rect", { width, height, fill: paper }));
-  for (const e of scene.edges) {
-    const share = Math.abs(data.weights[e]) / scene.heaviest;
-    const [x1, y1, x2, y2] = curve(scene, e).map((value) => value.toFixed(1));
-    const middle = ((Number(y1) + Number(y2)) / 2).toFixed(1);
-    const dash = data.weights[e] < 0 ? "5 4" : null;
-    root.append(svgNode("path", { d: `M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`, fill: "none", stroke: `rgb(${signColor(data.weights[e])})`, "stroke-width": edgeWidth(share), "stroke-opacity": edgeAlpha(share), "stroke-dasharray": dash }));
+  for (let e = 0; e < scene.links.n; e += 1) {
+    const weight = scene.links.weights[e];
+    const share = Math.abs(weight) / scene.heaviest;
+    const [x1, y1, x2, y2, up] = curve(scene, e).map((value) => value.toFixed(1));
+    const middle = ((Number(y1) + Number(y2)) / 2 - Number(up)).toFixed(1);
+    const dash = weight < 0 ? "5 4" : null;
+    root.append(svgNode("path", { d: `M${x1} ${y1}C${x1} ${middle} ${x2} ${middle} ${x2} ${y2}`, fill: "none", stroke: `rgb(${signColor(weight)})`, "stroke-width": edgeWidth(share), "stroke-opacity": edgeAlpha(share), "stroke-dasharray": dash }));
   }
   for (const i of scene.nodes) {
     const color = signColor(scene.value(i));
     const [x, y, r] = [scene.px[i], scene.py[i], scene.radius[i]];
     const style = { fill: `rgb(${color})`, "fill-opacity": color === COLORS.purple ? 0.12 : 0.75, stroke: scene.pinned[i] ? ink : `rgb(${color})`, "stroke-width": 1.6 };
-    const shape = data.kinds[i] === "feature" ? svgNode("circle", { cx: x, cy: y, r, ...style }) : svgNode("rect", { x: x - r, y: y - r, width: 2 * r, height: 2 * r, rx: data.kinds[i] === "logit" ? r / 2 : null, ...style });
+    const shape = svgShape(data.nodes.kind[i], x, y, r, style);
     shape.append(svgNode("title", {}, scene.words(i)));
     root.append(shape);
   }

@@ -9,27 +9,30 @@ function valued(scene, i) {
   const parts = [];
   if (effect[i] != null) parts.push(`effect ${number(effect[i])}`);
   else if (attribution[i] != null) parts.push(`attribution ${number(attribution[i])}`);
-  if (scene.data.kinds[i] === "feature" && activation[i] != null) parts.push(`activation ${brief(activation[i])}`);
+  if (scene.data.nodes.kind[i] === "feature" && activation[i] != null) parts.push(`activation ${brief(activation[i])}`);
   parts.push(`influence ${brief(scene.influence[i])}`);
   return parts.join(" · ");
 }
 
-const summed = (scene, edges) => edges.reduce((sum, e) => sum + scene.data.weights[e], 0);
+const summed = (scene, edges) => edges.reduce((sum, e) => sum + scene.links.weights[e], 0);
 
 // One sentence for those who listen, and the heading of what follows.
 function saidParts(scene) {
   const { model, data } = scene;
   const name = model.get("group");
-  const rows = scene.chosen();
+  const rows = scene.meant();
   if (!rows.length) return [model.get("node") ? `${visible(model.get("node"))} is no node of this circuit.` : node("span", { class: "wbp-faint" }, "Nothing is selected.")];
-  const hidden = rows.filter((i) => !scene.isShown[i]).length;
+  const hidden = rows.filter((i) => !scene.isDrawn(i)).length;
   const away = hidden ? ` · ${rows.length > 1 ? `${count(hidden)} of them` : "it"} below the thresholds: not drawn` : "";
   if (name) {
     const own = rows.reduce((sum, i) => sum + (scene.value(i) ?? 0), 0);
-    return [node("b", {}, visible(name)), ` · a group of ${several(rows.length, "node")} · their own effects come to ${number(own)}${away}`];
+    const together = model.get("together")[name];
+    const known = together == null ? "" : ` · switched off together: ${number(together)}`;
+    return [node("b", {}, visible(name)), ` · a group of ${several(rows.length, "node")} · their own effects come to ${number(own)}${known}${scene.groupRow.has(name) ? " · collapsed" : ""}${away}`];
   }
   const [i] = rows;
-  const marks = [scene.pinned[i] ? "pinned" : "", model.get("marked").includes(data.nodes.id[i]) ? "marked" : ""].filter(Boolean);
+  const inside = scene.end[i] === i ? "" : `in the collapsed group ${visible(scene.groupChosen())}`;
+  const marks = [inside, scene.pinned[i] ? "pinned" : "", model.get("marked").includes(data.nodes.id[i]) ? "marked" : ""].filter(Boolean);
   return [node("b", {}, scene.words(i)), ` · ${[valued(scene, i), ...marks].join(" · ")}${away}`];
 }
 
@@ -38,10 +41,10 @@ function linksPart(scene, ends, select) {
   const rows = scene.chosen();
   const isOut = ends === "sources";
   const edges = scene.edgesOf(rows, ends);
-  const other = scene.data[isOut ? "targets" : "sources"];
-  const scale = edges.length ? Math.abs(scene.data.weights[edges[0]]) : 1;
+  const other = scene.links[isOut ? "targets" : "sources"];
+  const scale = edges.length ? Math.abs(scene.links.weights[edges[0]]) : 1;
   const lines = edges.slice(0, N_LINES).map((e) => {
-    const weight = scene.data.weights[e];
+    const weight = scene.links.weights[e];
     const go = button("", () => select(other[e]), { class: "wbx-link" });
     go.append(node("span", { class: "wbx-weight" }, number(weight, true, Math.min(scale, 1))), bar(weight, scale), node("span", {}, scene.words(other[e])));
     return node("li", {}, go);
@@ -68,28 +71,26 @@ function drawCircuitTip(tip, scene, i) {
 }
 
 function totals(scene) {
-  const { data, n_kept, nodes, edges } = scene;
-  const drawn = nodes.length < n_kept[0] || edges.length < Math.min(n_kept[1], MOST_DRAWN + 1) - 1 ? `; drawn are the strongest ${count(nodes.length)} and ${count(edges.length)}` : "";
-  return `${count(n_kept[0])} of ${several(data.n, "node")}, ${count(n_kept[1])} of ${several(data.n_edges, "edge")}${n_kept[0] > MOST_NODES || n_kept[1] > MOST_DRAWN ? drawn : ""}`;
+  const { data, n_kept, nodes, links, groups } = scene;
+  const all = `${count(n_kept[0])} of ${several(data.n, "node")}, ${count(n_kept[1])} of ${several(data.n_edges, "edge")}`;
+  const isAll = !groups.length && n_kept[0] <= MOST_NODES && n_kept[1] <= MOST_DRAWN;
+  const joined = groups.length ? `${several(groups.length, "group")} collapsed, drawn are` : "drawn are the strongest";
+  return isAll ? all : `${all}; ${joined} ${count(nodes.length)} and ${count(links.n)}`;
 }
 
 // The list: what the picture shows, the largest first.
 function drawWords(body, more, scene, select, n_rows) {
   const rows = (scene.found ?? scene.bySize).slice(0, n_rows);
   const scale = Math.max(...scene.nodes.map((i) => Math.abs(scene.value(i) ?? 0)), 1e-9);
-  const [into, out] = [0, 1].map(() => new Map(rows.map((i) => [i, []])));
-  for (let k = scene.edges.length - 1; k >= 0; k -= 1) {
-    const e = scene.edges[k];
-    for (const [ends, i] of [[into, scene.data.targets[e]], [out, scene.data.sources[e]]]) ends.get(i)?.push(e);
-  }
-  const ends = (found = [], other) => {
-    const lines = found.slice(0, N_ENDS).map((e) => node("div", {}, `${number(scene.data.weights[e])} ${scene.words(scene.data[other][e])}`));
+  const ends = (i, mine, other) => {
+    const found = scene.edgesOf([i], mine);
+    const lines = found.slice(0, N_ENDS).map((e) => node("div", {}, `${number(scene.links.weights[e])} ${scene.words(scene.links[other][e])}`));
     return [...lines, found.length > N_ENDS ? node("div", { class: "wbp-faint" }, `and ${count(found.length - N_ENDS)} more`) : null].filter(Boolean);
   };
   body.replaceChildren(...rows.map((i) => {
     const go = button(scene.words(i), () => select(i), { class: "wbx-link", "data-row": i });
     const value = node("td", { class: "wbp-number" }, number(scene.value(i)), bar(scene.value(i) ?? 0, scale));
-    const line = node("tr", {}, value, node("td", {}, go), node("td", {}, ...ends(into.get(i), "sources")), node("td", {}, ...ends(out.get(i), "targets")));
+    const line = node("tr", {}, value, node("td", {}, go), node("td", {}, ...ends(i, "targets", "sources")), node("td", {}, ...ends(i, "sources", "targets")));
     line.removeAttribute("data-lm-suppress-shortcuts");
     return line;
   }));

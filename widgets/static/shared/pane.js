@@ -18,19 +18,26 @@ function button(text, onclick, attributes = {}) {
   return made;
 }
 
-const count = (n) => n.toLocaleString("en-US");
+// Numbers in English, whatever the page's language. A format is made once: that takes longer than to use it.
+const FORMATS = new Map();
+function written(value, least, most, kind = "FractionDigits") {
+  const key = `${least} ${most} ${kind}`;
+  if (!FORMATS.has(key)) FORMATS.set(key, new Intl.NumberFormat("en-US", { [`minimum${kind}`]: least, [`maximum${kind}`]: most }));
+  return FORMATS.get(key).format(value);
+}
+const count = (n) => written(n, 0, 3);
 const several = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 
 // Decimals for a column whose largest value is `scale`, as in widgets/marks.py.
 function number(value, isSigned = true, scale = 1) {
   if (value == null || !Number.isFinite(value)) return "–";
   const digits = scale >= 1 || scale <= 0 ? 2 : Math.min(2 - Math.floor(Math.log10(scale)), 9);
-  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const text = written(Math.abs(value), digits, digits);
   return (value < 0 ? "−" : isSigned ? "+" : "") + text;
 }
 
 // Three significant digits, for numbers that span decades.
-const brief = (value) => (value == null || !Number.isFinite(value) ? "–" : Number(value.toPrecision(3)).toLocaleString("en-US", { maximumSignificantDigits: 3 }));
+const brief = (value) => (value == null || !Number.isFinite(value) ? "–" : written(Number(value.toPrecision(3)), 1, 3, "SignificantDigits"));
 
 // As in widgets/marks.py, for text that comes from the page itself and not from Python.
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;

@@ -125,4 +125,4 @@ def _label(row: dict[str, Any], circuit: Any) -> str:
 
 def clean_text(text: Any) -> str:
     """What a file says in words is data: shown escaped, and never longer than a label should be."""
-    return str(text)[:500].encode("utf-8", "replace").decode() if pd.notna(text) else ""  # half a character can be in no file
+    return str(text)[:500] if pd.notna(text) else ""

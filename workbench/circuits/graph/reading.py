@@ -17,9 +17,11 @@ import pandas as pd
 
 from workbench.circuits.graph.exchange import cantor, clean_text
 from workbench.circuits.graph.nodes import EDGE_COLUMNS, NODE_COLUMNS
+from workbench.model.tokens import without_surrogates
 
 MOST_BYTES = 1 << 30
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin")
+HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, as JSON spells them
 KIND_OF = {"embedding": "token", "logit": "logit", "bias": "error"}
 
 
@@ -64,7 +66,8 @@ def _content(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} holds {path.stat().st_size / 1e9:.1f} GB: expected a pruned graph, up to {MOST_BYTES / 1e9:.0f} GB")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = _whole(json.loads(text)) if HALVES.search(text) else json.loads(text)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if not isinstance(content, dict):
@@ -77,6 +80,15 @@ def _content(path: Path) -> dict[str, Any]:
     if not content["nodes"]:
         raise ValueError(f"{path} holds no node")
     return content
+
+
+def _whole(value: Any) -> Any:
+    """JSON can spell half a character; no file that is written can hold one, so that here it is �, in names as in links to them."""
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, dict):
+        return {_whole(name): _whole(each) for name, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
 def _nodes(content: dict[str, Any], path: Any) -> tuple[pd.DataFrame, dict[str, list[str]]]:

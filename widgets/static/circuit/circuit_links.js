@@ -1,0 +1,84 @@
+// A circuit's tables as arrays, and what of them is one in the picture: the members of a collapsed group stand in one place, and their edges
+// to the same node are joined. Python knows no collapsed group: a node of it, and what is cut, are as before.
+
+// The traits as arrays: what circuit_data (widgets/html/circuit.py) packed. order: all edges, the weakest first.
+function unpack(model) {
+  const nodes = { ...model.get("nodes") };
+  const n = nodes.id?.length ?? 0;
+  const bytes = model.get("edges");
+  const n_edges = (bytes?.byteLength ?? 0) / 20;
+  const buffer = n_edges ? bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) : new ArrayBuffer(0);
+  const sources = new Int32Array(buffer, 0, n_edges);
+  const targets = new Int32Array(buffer, 4 * n_edges, n_edges);
+  const strengths = new Float64Array(buffer, 8 * n_edges, n_edges);
+  const weights = new Float32Array(buffer, 16 * n_edges, n_edges);
+  const kinds = nodes.kind ?? [];
+  const sizes = strengths.map((value, e) => (isLeaf(kinds[targets[e]]) ? 0 : Math.abs(value)));
+  const wanted = new Float64Array(n);
+  for (const [i, share] of model.get("wanted") ?? []) wanted[i] = share;
+  const strong = weights.map(Math.abs);
+  const order = Int32Array.from(weights.keys()).sort((a, b) => strong[a] - strong[b]);
+  return { n, n_edges, nodes, kinds, sources, targets, strengths, weights, order, graph: { n, kinds, sources, targets, sizes, wanted }, row: new Map((nodes.id ?? []).map((id, i) => [id, i])) };
+}
+
+// Where each node stands in the picture, and the collapsed groups of which something is kept as further rows below the nodes':
+// { end: row → row, groups: [{ name, members, top, effect, is_measured }] }. top: the largest member that is kept, where the group stands.
+function collapse(data, kept, model) {
+  const end = Int32Array.from({ length: data.n }, (_, i) => i);
+  const groups = [];
+  const taken = new Uint8Array(data.n);
+  const { size, effect, attribution } = data.nodes;
+  for (const name of model.get("collapsed") ?? []) {
+    const members = ((model.get("groups") ?? {})[name] ?? []).map((id) => data.row.get(id)).filter((i) => i != null && !taken[i]);
+    const shown = members.filter((i) => kept[i]);
+    if (!shown.length) continue;
+    for (const i of members) [end[i], taken[i]] = [data.n + groups.length, 1];
+    const top = shown.reduce((most, i) => ((size[i] ?? 0) > (size[most] ?? 0) ? i : most));
+    const measured = (model.get("together") ?? {})[name];
+    const summed = members.reduce((sum, i) => sum + (effect[i] ?? attribution[i] ?? 0), 0);
+    groups.push({ name, members, shown, top, effect: measured ?? summed, is_measured: measured != null });
+  }
+  return { end, groups };
+}
+
+// What the rest of the graph has of each collapsed group: the influence along the edges that leave it, so that none counts twice.
+function influenceOfGroups({ n, graph }, end, n_groups) {
+  const found = new Float64Array(n_groups);
+  const { influence, shares } = graph.whole;
+  for (let e = 0; n_groups && e < graph.sources.length; e += 1) {
+    const u = graph.sources[e];
+    const v = graph.targets[e];
+    if (end[u] >= n && end[u] !== end[v]) found[end[u] - n] += shares[e] * (influence[v] + graph.wanted[v]);
+  }
+  return found;
+}
+
+// The edges of the picture, the weakest first: { sources, targets, weights } by its rows, the strongest `most` of them.
+function linksOf(data, isKept, isShown, end, most) {
+  const { n, n_edges, order } = data;
+  const made = { sources: new Int32Array(n_edges), targets: new Int32Array(n_edges), weights: new Float32Array(n_edges) };
+  const joined = new Map();
+  let count = 0;
+  const add = (u, v, weight) => {
+    made.sources[count] = u;
+    made.targets[count] = v;
+    made.weights[count++] = weight;
+  };
+  for (let k = 0; k < n_edges; k += 1) {
+    const e = order[k];
+    if (!isKept[e]) continue;
+    const u = end[data.sources[e]];
+    const v = end[data.targets[e]];
+    const weight = data.weights[e];
+    if (u === v || !weight || !isShown[u] || !isShown[v]) continue;
+    if (u < n && v < n) add(u, v, weight);
+    else joined.set(u * isShown.length + v, (joined.get(u * isShown.length + v) ?? 0) + weight);
+  }
+  for (const [key, weight] of joined) if (weight) add(Math.floor(key / isShown.length), key % isShown.length, weight);
+  if (joined.size) {
+    const by = Int32Array.from({ length: count }, (_, k) => k).sort((a, b) => Math.abs(made.weights[a]) - Math.abs(made.weights[b]));
+    for (const name of Object.keys(made)) made[name] = made[name].constructor.from(by, (k) => made[name][k]);
+  }
+  const from = Math.max(0, count - most);
+  return { n: count - from, ...Object.fromEntries(Object.entries(made).map(([name, values]) => [name, values.subarray(from, count)])) };
+}
