@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from workbench.files import write_whole
 from workbench.sae.architectures import select
@@ -76,25 +76,12 @@ class SAE(nn.Module):
         TopK and BatchTopK compare features' pre-activations, so only a norm that all rows share can move without another selection.
         Raises SAEError, with nothing changed, where the rows differ by more than 1 %.
         """
-        norms = self.W_dec.norm(dim=1).clamp_min(1e-12)
-        if self.cfg.k is not None:
-            if not self.has_equal_norms():
-                raise SAEError(
-                    f"decoder norms range from {norms.min():.3g} to {norms.max():.3g}: folding them would change which features this "
-                    f"{self.cfg.architecture} SAE selects; train it to select by pre_acts · norm, or use it unfolded"
-                )
-            norms = norms.mean().expand_as(norms)
-        self.W_dec /= norms[:, None]
-        self.W_enc *= norms
-        self.b_enc *= norms
-        if self.threshold is not None:
-            self.threshold *= norms
+        fold_norms(self)
         return self
 
     def has_equal_norms(self) -> bool:
         """Do all decoder rows have one norm? Then folding it keeps a TopK selection."""
-        norms = self.W_dec.detach().norm(dim=1)
-        return bool(norms.max() - norms.min() <= EQUAL_NORMS * norms.max())
+        return _are_equal(self.W_dec.detach().norm(dim=1))
 
     @torch.no_grad()
     def fold_scale(self, scale: float) -> "SAE":
@@ -138,6 +125,28 @@ class SAE(nn.Module):
         sae = read(cls, source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
         sae.source = str(source)
         return sae
+
+
+@torch.no_grad()
+def fold_norms(dictionary: Any) -> None:
+    """`fold_decoder_norms`, of an SAE or a transcoder."""
+    norms, cfg = dictionary.W_dec.norm(dim=1).clamp_min(1e-12), dictionary.cfg
+    if cfg.k is not None:
+        if not _are_equal(norms):
+            raise SAEError(
+                f"decoder norms range from {norms.min():.3g} to {norms.max():.3g}: folding them would change which features this "
+                f"{cfg.architecture} {type(dictionary).__name__} selects; train it to select by pre_acts · norm, or use it unfolded"
+            )
+        norms = norms.mean().expand_as(norms)
+    dictionary.W_dec /= norms[:, None]
+    dictionary.W_enc *= norms
+    dictionary.b_enc *= norms
+    if dictionary.threshold is not None:
+        dictionary.threshold *= norms
+
+
+def _are_equal(norms: Tensor) -> bool:
+    return bool(norms.max() - norms.min() <= EQUAL_NORMS * norms.max())
 
 
 def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:
