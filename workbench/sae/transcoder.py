@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from workbench.files import write_whole
 from workbench.sae.architectures import select
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
+from workbench.sae.formats.files import locate
+from workbench.sae.formats.read import open_files
 from workbench.sae.formats.transcoders import read_set, read_transcoder
 from workbench.sae.sae import SAE, SAELENS_VERSION, fold_norms
 from workbench.shapes import Activations, FeatureActs
@@ -118,6 +120,11 @@ class Transcoder(nn.Module):
 
 
 Dictionary = SAE | Transcoder  # what is trained and evaluated alike
+
+
+def is_transcoder(source: str | Path) -> bool:
+    """Do the files of this folder, file or hub id say that they hold a transcoder? Raises SAEError for what is neither that nor an SAE."""
+    return bool(open_files(locate(source)).is_transcoder)
 
 
 def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:
