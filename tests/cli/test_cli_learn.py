@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from made_models import TEXT
 
+from workbench.activations.texts import read_texts
 from workbench.cli import main
+from workbench.model.model import load_model
+from workbench.sae.evaluate import evaluate
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder
 
@@ -109,13 +113,14 @@ def test_train_with_predict_writes_a_transcoder_and_evaluate_judges_it(command: 
     line = capsys.readouterr().out.strip()
     assert "16 features at blocks.1.mlp.hook_in → blocks.1.hook_mlp_out; loss " in line and "fvu " in line
     transcoder = Transcoder.load(tmp_path / "out")
-    assert transcoder.cfg.has_skip and transcoder.cfg.metadata["start_token"] == "<s>"
+    assert transcoder.cfg.has_skip and transcoder.cfg.metadata["start_token"] == "<|start|>"
     assert main([*start, "--skip"]) == 0, "done: it is read"
     capsys.readouterr()
     judged = ["evaluate", str(tmp_path / "out"), "--model", command[3], "--texts", str(texts), "--n-texts", "5"]
     assert main([*judged, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["d_sae"] == 16 and 0 < found["fvu"] < 1.5 and found["loss_zero"] > 0
+    expected = evaluate(load_model(command[3]), transcoder, islice(read_texts(texts), 5)).measures()
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert main([*judged, "--other", str(tmp_path / "out")]) == 2
     assert "--other compares SAEs" in capsys.readouterr().err
 
