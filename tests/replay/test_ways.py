@@ -36,10 +36,12 @@ def test_a_model_that_does_something_else_with_its_last_residual_stream_reads_it
     torch.testing.assert_close(made.logits(pos, x, COLUMNS), one_at_a_time(model, made.hook_name, tokens, pos, x, COLUMNS))
 
 
-def test_a_way_that_gives_other_numbers_is_measured_and_not_taken(model, tokens, monkeypatch):
-    monkeypatch.setattr(tail.Tail, "whole", lambda self, rows: 1.1 * self.residual[-1:].expand(rows.n_rows, -1))
+@pytest.mark.parametrize(("wrong", "right"), [(("after_prefix",), "whole"), (("after_prefix", "whole"), "forward")])
+def test_a_way_that_gives_other_numbers_is_measured_and_not_taken(model, tokens, monkeypatch, wrong: tuple[str, ...], right: str):
+    for way in wrong:
+        monkeypatch.setattr(tail.Tail, way, lambda self, rows: 1.1 * self.residual[-1:].expand(rows.n_rows, -1))
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
-    assert made.way == "forward" and "logits differ by" in made.why_not
+    assert made.way == right and "logits differ by" in made.why_not
 
 
 def test_installed_hooks_are_kept_in_force(model, tokens):

@@ -125,31 +125,29 @@ class Replay:
 
     def _find_way(self, ways: tuple[str, ...]) -> None:
         """Take the fastest way that agrees with a whole forward pass on strongly perturbed rows: two, at several positions, since masks and
-        position biases that suit one row can fail on a batch."""
+        position biases that suit one row can fail on a batch. The fastest is tried first: where it holds, the others cost nothing."""
         pos = torch.tensor([self.n_pos // 3, self.n_pos // 2, self.n_pos - 1], device=self.clean.device)
         row = torch.tensor([0, 1, 1], device=self.clean.device)
         rows = Perturbed(row, pos, self.clean[pos].flip(-1), n_rows=2)
-        columns = Columns((0, self.clean_logits.shape[-1] - 1), has_mean=True)
+        d_vocab = self.clean_logits.shape[-1]
+        columns = Columns((*range(0, d_vocab, max(1, d_vocab // 64)), d_vocab - 1))  # of the mean, `measure` has compared every column
         expected, clean = self._tail.note_batch(lambda: self._finish("forward", rows, columns)), columns.of(self.clean_logits)
         # Rounding errors of n_layers blocks add up as the steps of a random walk; four times that is no difference.
         rounding = 4 * self.model.cfg.n_layers**0.5 * torch.finfo(self.clean.dtype).eps * expected.abs().max()
-        for way in ways:
+        for way in reversed(ways):
             try:
-                if way == "whole":
-                    self._read.measure(self._tail.whole(self._nothing_changed()))
-                if way == "prefix":
-                    self._tail.note_past()
+                self._read.measure(self._tail.note_past() if way == "prefix" else self._tail.whole(self._nothing_changed()))
                 difference = (self._finish(way, rows, columns) - expected).abs().max()
             except Exception as error:  # whatever an unknown architecture objects to: the slower way is right for it
                 if _is_out_of_memory(error):
                     raise
                 self.why_not = f"{way}: {type(error).__name__}: {error}"
-                return
+                continue
             # An exact way differs by rounding alone, a wrong one by about what the perturbation does: a thousandth of it lies between.
-            if difference > 1e-3 * (expected - clean).abs().max() + rounding:
-                self.why_not = f"{way}: logits differ by {difference:.2g} of {expected.abs().max():.2g}"
+            if difference <= 1e-3 * (expected - clean).abs().max() + rounding:
+                self.way = way
                 return
-            self.way = way
+            self.why_not = f"{way}: logits differ by {difference:.2g} of {expected.abs().max():.2g}"
 
     def _nothing_changed(self) -> Perturbed:
         first = torch.zeros(1, dtype=torch.long, device=self.clean.device)

@@ -92,8 +92,8 @@ class Tail:
             self._block(k, y, start, Keys(leave, start))
         return self._block(k, y[:, -1:], self.n_pos - 1, Keys(lambda k, v, layer: known[0], self.n_pos - 1))
 
-    def note_past(self) -> None:
-        """Keep what the clean run leaves to later positions, for `after_prefix`."""
+    def note_past(self) -> LastResidual:
+        """Keep what the clean run leaves to later positions, for `after_prefix`. Gives what leaves its last block at the last position."""
         past, y = self._past, self.residual.unsqueeze(0)
         leaving: dict[int, Tensor] = {}
         for k in range(self.first_block, self.n_layers):
@@ -107,6 +107,7 @@ class Tail:
             difference = self._block(k, entering[:, half:], half, self._past_before(half, 1)) - leaving[k][:, half:]
             if difference.abs().max() > 1e-3 * (leaving[k] - entering).abs().max():
                 past.stepped.add(k)
+        return y[:, -1]
 
     def _past_before(self, start: int, n_rows: int) -> Continued:
         """What n_rows rows from `start` on need of the clean run, its recurrent states brought there."""

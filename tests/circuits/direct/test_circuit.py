@@ -165,7 +165,8 @@ def test_a_set_that_lacks_a_layer_is_refused(model, transcoders):
         direct_circuit(model, {}, PROMPT, METRIC)
 
 
-def test_the_file_leaves_constants_out_and_reads_back(circuit, tmp_path):
+def test_the_file_leaves_constants_out_and_reads_back(model, transcoders, tmp_path):
+    circuit = direct_circuit(model, transcoders, PROMPT, METRIC, limit=40)  # of a million edges
     read = Circuit.load(circuit.to_json(tmp_path / "graph.json"))
     assert not read.nodes["kind"].eq("constant").any()
     assert len(read.edges) == (~circuit.edges["source"].str.startswith("constant")).sum()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import Metric
@@ -41,7 +41,7 @@ class RankingBatch:
         found = grouped[list(SUMS)].sum() / n
         found.insert(0, "n_prompts", grouped.size())
         squares = (sums.assign(square=sums["effect"] ** 2).groupby("feature")["square"].sum() - n * found["effect"] ** 2).clip(lower=0)
-        half = student.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(squares / (n - 1) / n) if n > 1 else np.nan
+        half = stdtrit(n - 1, (1 + LEVEL) / 2) * np.sqrt(squares / (n - 1) / n) if n > 1 else np.nan
         found = found.assign(low=found["effect"] - half, high=found["effect"] + half, label=grouped["label"].first())
         found.loc[unmeasured, ["effect", "low", "high"]] = np.nan  # a mean of what was measured in part would mislead
         return found.sort_values(["effect", "attribution"], ascending=False, kind="stable").reset_index()
