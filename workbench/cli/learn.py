@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from workbench.atlas.text import Text
     from workbench.bench import Workbench
-    from workbench.sae.training.source import Stream, Streams
     from workbench.sae.training.train import TrainConfig
     from workbench.sae.transcoder import Dictionary
 
@@ -94,7 +93,7 @@ def mlp_input(predict: str) -> str:
 
 
 def train_by(
-    open_stream: "Callable[[str], Stream | Streams]",
+    open_stream: Callable[[str], Any],
     cfg: "TrainConfig",
     out: Path,
     checkpoint_every: int,
