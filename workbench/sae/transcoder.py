@@ -25,7 +25,7 @@ from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
 from workbench.sae.formats.files import locate
 from workbench.sae.formats.read import open_files
 from workbench.sae.formats.transcoders import read_set, read_transcoder
-from workbench.sae.sae import SAE, SAELENS_VERSION, fold_norms
+from workbench.sae.sae import SAE, SAELENS_VERSION, first_features, fold_norms, nested, nested_widths
 from workbench.shapes import Activations, FeatureActs
 
 Outputs = Float[Tensor, "*batch d_out"]
@@ -53,7 +53,7 @@ class Transcoder(nn.Module):
         cfg = self.cfg
         skip = ", with a skip" if cfg.has_skip else ""
         assumed = f"; assumed: {cfg.metadata['assumed']}" if "assumed" in cfg.metadata else ""
-        widths = f"{cfg.d_in:,} → {cfg.d_sae:,} features → {cfg.d_out:,}"
+        widths = f"{cfg.d_in:,} → {cfg.d_sae:,} features{nested(self)} → {cfg.d_out:,}"
         return f"{cfg.architecture}{skip}, {widths}, {cfg.hook_name_in} → {cfg.hook_name_out}{assumed}"
 
     def encode(self, x: Activations) -> FeatureActs:
@@ -90,6 +90,15 @@ class Transcoder(nn.Module):
         """Make decoder rows unit vectors without changing y_hat, as SAE.fold_decoder_norms does."""
         fold_norms(self)
         return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many of its first features are a transcoder by themselves: several where it was trained so, at last all."""
+        return nested_widths(self.cfg)
+
+    def at_width(self, n: int) -> "Transcoder":
+        """The transcoder of the first n features. Raises ValueError unless n is one of `widths`."""
+        return first_features(self, n)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder of SAELens' transcoders, each file complete or absent: SAELens opens ReLU and JumpReLU, with and without a skip,

@@ -4,35 +4,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from made_step import D_IN, D_SAE, L1, N_ROWS, K, close, on_grid
+from made_step import D_IN, D_SAE, L1, close, made_transcoder
 
 from workbench.sae.architectures import ARCHITECTURES, is_over, select
-from workbench.sae.config import TranscoderConfig
 from workbench.sae.kernels import entries
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.objective import AUXK_SHARE, auxk_step, plain_step
 from workbench.sae.kernels.step import sparse_step
 from workbench.sae.transcoder import Transcoder
-
-D_OUT = 20
-
-
-def made(architecture: str, has_skip: bool, d_out: int = D_OUT) -> tuple[Transcoder, torch.Tensor, torch.Tensor]:
-    """On a grid, so that float32 holds every pre-activation exactly, and no two are equal (made_step.py)."""
-    torch.manual_seed(1)
-    k = K if "topk" in architecture else None
-    how = dict(architecture=architecture, k=k, has_skip=has_skip)
-    transcoder = Transcoder(TranscoderConfig(D_IN, d_out, D_SAE, "blocks.0.mlp.hook_in", "blocks.0.hook_mlp_out", **how))
-    with torch.no_grad():
-        transcoder.W_enc.T.copy_(on_grid(D_SAE, D_IN, spread=0.4))
-        transcoder.W_dec.copy_(on_grid(D_SAE, d_out, spread=0.4))
-        transcoder.b_dec.copy_(on_grid(d_out, spread=1))
-        transcoder.b_enc.copy_((2 * torch.randperm(D_SAE) + 1) / 2**13 - (4 if architecture == "standard" else 0))
-        if transcoder.threshold is not None:
-            transcoder.threshold.copy_(5 + on_grid(D_SAE, spread=0.5))
-        if transcoder.W_skip is not None:
-            transcoder.W_skip.copy_(on_grid(D_IN, d_out, spread=0.4))
-    return transcoder, on_grid(N_ROWS, D_IN, spread=1), on_grid(N_ROWS, d_out, spread=1)
 
 
 def written_out(transcoder: Transcoder, x: torch.Tensor, y: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -63,7 +42,7 @@ def products(request, monkeypatch):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("step", [plain_step, sparse_step], ids=lambda step: step.__name__)
 def test_loss_and_gradients_are_those_written_out_in_float64(step: Callable, architecture: str, has_skip: bool, products):
-    transcoder, x, y = made(architecture, has_skip)
+    transcoder, x, y = made_transcoder(architecture, has_skip)
     expected, gradients = written_out(transcoder, x, y)
     found = step(transcoder, x, L1, y)
     for name, value in expected.items():
@@ -75,13 +54,13 @@ def test_loss_and_gradients_are_those_written_out_in_float64(step: Callable, arc
 
 
 def test_without_a_target_it_predicts_what_it_reads_as_an_sae_does():
-    transcoder, x, _ = made("standard", has_skip=False, d_out=D_IN)
+    transcoder, x, _ = made_transcoder("standard", has_skip=False, d_out=D_IN)
     error = sparse_step(transcoder, x, L1).error
     assert torch.equal(error, sparse_step(transcoder, x, L1, x.clone()).error)
 
 
 def test_dead_features_of_a_transcoder_are_taught_its_error():
-    transcoder, x, y = made("topk", has_skip=True)
+    transcoder, x, y = made_transcoder("topk", has_skip=True)
     dead = torch.arange(D_SAE) >= 300
     step = plain_step(transcoder, x, L1, y)
     before = transcoder.W_dec.grad.clone()
@@ -95,7 +74,7 @@ def test_dead_features_of_a_transcoder_are_taught_its_error():
 
 def test_folding_scales_and_norms_keeps_what_it_predicts():
     for architecture in ("standard", "jumprelu"):
-        transcoder, x, _ = made(architecture, has_skip=True)
+        transcoder, x, _ = made_transcoder(architecture, has_skip=True)
         scaled = transcoder(3.0 * x).detach() / 0.5
         acts = transcoder.encode(3.0 * x).detach()
         transcoder.requires_grad_(False).fold_scales(3.0, 0.5)
@@ -104,6 +83,6 @@ def test_folding_scales_and_norms_keeps_what_it_predicts():
         transcoder.fold_decoder_norms()
         torch.testing.assert_close(transcoder(x), scaled, rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(transcoder.W_dec.norm(dim=1), torch.ones(D_SAE))
-    unequal, _, _ = made("topk", has_skip=False)
+    unequal, _, _ = made_transcoder("topk", has_skip=False)
     with pytest.raises(ValueError, match="which features this topk Transcoder selects"):
         unequal.requires_grad_(False).fold_decoder_norms()

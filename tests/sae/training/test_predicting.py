@@ -56,7 +56,7 @@ def test_the_fast_steps_train_the_transcoder_of_the_plain_ones(monkeypatch: pyte
     assert (fast.W_dec - plain.W_dec).abs().max() < 1e-3 and (fast.W_skip - plain.W_skip).abs().max() < 1e-3
 
 
-CONFIGS = [TrainConfig(d_sae=D_SAE, n_steps=40, lr=3e-3, **kind) for kind in KINDS[3:]]
+CONFIGS = [TrainConfig(d_sae=D_SAE, n_steps=40, lr=3e-3, **kind) for kind in (KINDS[3] | dict(widths=(6, 12)), KINDS[4])]
 
 
 class Deadly(PlantedPair):

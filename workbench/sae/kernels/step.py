@@ -14,6 +14,7 @@ Selection and gradients are exact: what differs from plain_step is the order in 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -73,14 +74,19 @@ def step_at(
     active, feature_acts = entries.at(is_on), pre_acts[is_on]
 
     target = x if y is None else y.contiguous()
-    part = torch.zeros_like(target)
-    ways.add_times(active, feature_acts, W_dec, part)
-    error = target - sae.b_dec - total(part)
     if skip is not None:
-        error -= x @ skip
-        skip.grad = -2 / n_rows * x.T @ error
-    squared_error = torch.linalg.vector_norm(error).square() / n_rows
-    slopes = ways.dots(entries, error, W_dec) * (-2 / n_rows)  # ∂loss/∂feature_acts
+        target = target - x @ skip
+    part, errors, groups = torch.zeros_like(target), [], list(pairwise((0, *sae.widths)))
+    fews = [active.between(*group) for group in groups]
+    for (first, last), (few, where) in zip(groups, fews, strict=True):
+        ways.add_times(few, feature_acts[where], W_dec[first:last], part)
+        errors.append(target - sae.b_dec - total(part))
+    error, squared_errors = errors[-1], torch.stack([torch.linalg.vector_norm(each).square() / n_rows for each in errors])
+    # What a group of features answers for: the errors of all widths that it is part of, in their mean.
+    blamed = [torch.stack(errors[n:]).sum(0) / len(errors) for n in range(len(groups))] if len(groups) > 1 else errors
+    squared_error = squared_errors[-1]
+    slopes = torch.cat([ways.dots(entries.between(*it)[0], blame, W_dec[slice(*it)]) for it, blame in zip(groups, blamed, strict=True)])
+    slopes = slopes * (-2 / n_rows)  # ∂loss/∂feature_acts
     sparsity, shrink = torch.zeros_like(squared_error), torch.zeros_like(sae.b_enc)
     if sae.cfg.architecture == "standard":
         norms, sums = W_dec.norm(dim=1), active.per_feature(feature_acts)
@@ -92,12 +98,17 @@ def step_at(
         sae.threshold.grad = _threshold_gradient(sae.threshold, entries, pre_acts, slopes, l1 / n_rows)
     slopes, sparsity = slopes[is_on], total(sparsity)
 
-    sae.b_enc.grad, sae.b_dec.grad = active.per_feature(slopes), -2 / n_rows * error.sum(0)
+    sae.b_enc.grad, sae.b_dec.grad = active.per_feature(slopes), -2 / n_rows * blamed[0].sum(0)
+    if skip is not None:
+        skip.grad = -2 / n_rows * x.T @ blamed[0]
     ways.transposed_times(active, slopes, read, torch.zeros_like(shrink), W_enc, _gradient_rows(sae.W_enc, is_transposed=True))
-    ways.transposed_times(active, -2 / n_rows * feature_acts, error, shrink, W_dec, _gradient_rows(sae.W_dec, is_transposed=False))
+    W_dec_grad = _gradient_rows(sae.W_dec, is_transposed=False)
+    for (first, last), (few, where), blame in zip(groups, fews, blamed, strict=True):
+        rows = slice(first, last)
+        ways.transposed_times(few, -2 / n_rows * feature_acts[where], blame, shrink[rows], W_dec[rows], W_dec_grad[rows])
     is_positive = feature_acts > 0
     fired = active.per_feature(is_positive.float()) > 0
-    return Step(squared_error + l1 * sparsity, squared_error, sparsity, total(is_positive.sum()), fired, error)
+    return Step(squared_errors.mean() + l1 * sparsity, squared_error, sparsity, total(is_positive.sum()), fired, error)
 
 
 def is_kept(sae: Dictionary, proposed: Entries, pre_acts: Values) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from workbench.sae.config import SAEConfig, TranscoderConfig
 from workbench.sae.kernels.objective import Step
-from workbench.sae.sae import SAE
+from workbench.sae.sae import SAE, WIDTHS
 from workbench.sae.training.engine import Engine, one_process
 from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.sae.training.source import Source, TrainingError, describe
@@ -31,7 +31,7 @@ Metrics = dict[str, int | float]
 
 def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> Dictionary:
     """An SAE, or a transcoder, as training starts with it, from the recipe's seed: the same on every device."""
-    how: Any = dict(architecture=cfg.architecture, k=cfg.k)
+    how: Any = dict(architecture=cfg.architecture, k=cfg.k, metadata=_nested(cfg))
     if source.predict is None:
         return initialize(SAE(SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, **how)), cfg.seed).to(device)
     assert source.d_out is not None
@@ -44,6 +44,10 @@ def in_memory_order(value: Tensor, weight: Tensor) -> Tensor:
     """What belongs to a weight, turned as the weight lies in memory, or back: fused Adam takes six times as long over a transposed view,
     which W_enc is."""
     return value if weight.is_contiguous() else value.T
+
+
+def _nested(cfg: TrainConfig) -> dict[str, list[int]]:
+    return {WIDTHS: [*cfg.widths, cfg.d_sae]} if cfg.widths else {}
 
 
 class Learner:
@@ -174,6 +178,7 @@ class Learner:
         start = self.source.start_token
         return {
             "training": describe(self.source, self.cfg),
+            **_nested(self.cfg),
             **({} if start is None else {"start_token": start, "prepend_bos": bool(start)}),  # the second is SAELens' word
             "loss": loss / n_batches,
             "fvu": squared_error / variance,

@@ -45,12 +45,17 @@ class TrainConfig:
     precision: str = "float32"  # or "bfloat16", where the device multiplies it faster: the plain step under autocast; weights stay float32
     is_plain: bool = False  # dense autograd in every step, also where the sparse step would be faster
     has_skip: bool = False  # a transcoder's: y_hat includes x @ W_skip
+    widths: tuple[int, ...] = ()  # batchtopk: the first so many features shall also do by themselves (Matryoshka); growing, below d_sae
 
     def __post_init__(self):
         SAEConfig(1, self.d_sae, self.hook_name, architecture=self.architecture, k=self.k)  # raises if these do not fit together
         for name in ("d_sae", "n_steps", "lr", "clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        if self.widths and self.architecture != "batchtopk":
+            raise ValueError(f"widths={self.widths} are of nested batchtopk dictionaries, this one is {self.architecture}")
+        if list(self.widths) != sorted({*self.widths}) or any(not 0 < n < self.d_sae for n in self.widths):
+            raise ValueError(f"widths is {self.widths}; expected growing numbers above 0 and below d_sae, {self.d_sae}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision {self.precision!r} is unknown; there is float32, bfloat16")
 

@@ -53,6 +53,8 @@ def train_sharded(
 
     Raises TrainingError as `train` does, and where the features cannot be dealt out evenly.
     """
+    if cfg.widths:
+        raise TrainingError("nested widths are trained in one process, by train")
     rank, device = join()
     source, folder = shared(source_of(stream, cfg) if stream is not None else None), Path(folder)
     run = [describe(source, cfg)]

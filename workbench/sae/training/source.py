@@ -118,4 +118,6 @@ def _pair(stream: Streams, hook_name: str, predict: str, start: str | None) -> S
 def describe(source: Source, cfg: TrainConfig) -> dict[str, Any]:
     """What has to be equal for a run to go on, and what a dictionary says of its training."""
     run = asdict(cfg) | asdict(source)
+    widths = run.pop("widths")
+    run |= {"widths": list(widths)} if widths else {}
     return run if source.predict else {name: value for name, value in run.items() if name not in OF_TWO_PLACES}
