@@ -1,7 +1,11 @@
 """What tests share: made_fixtures.py in every process that runs tests, and the last line in the one that has the terminal."""
 
+import jaxtyping
 import pytest
 from skipped import pytest_unconfigure  # noqa: F401
+from type_checks import checked
+
+jaxtyping.jaxtyped = checked  # before anything of the workbench is imported
 
 
 @pytest.hookimpl(trylast=True)

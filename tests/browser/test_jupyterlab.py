@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_lab import HIDE_FILES, READY, RESTART, RUN_ALL, RUN_CODE, SHUT_DOWN, jupyterlab, write_notebook
+from made_lab import CLEAR, HIDE_FILES, READY, RESTART, RUN_ALL, RUN_CODE, SHUT_DOWN, jupyterlab, write_notebook
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -39,33 +39,35 @@ LOCAL = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "file:")
 
 
 @pytest.fixture(scope="module")
-def server(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The address of JupyterLab, and the folder of its notebooks."""
+def opened(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A notebook in JupyterLab, with a kernel that serves every test here."""
     folder = tmp_path_factory.mktemp("lab")
     (folder / "notebooks").mkdir()
+    write_notebook(folder / "notebooks" / "story.ipynb", LOAD, EXPLORE)
     with jupyterlab(folder) as address:
-        yield address, folder / "notebooks"
+        page = chromium.new_page(viewport={"width": 1500, "height": 1250}, accept_downloads=True)
+        page.wrong = wrong = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: None if request.url.startswith(LOCAL) else wrong.append(request.url))
+        page.goto(f"{address}/lab/workspaces/story/tree/story.ipynb")
+        expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
+        page.evaluate(READY)
+        page.evaluate(HIDE_FILES)
+        yield page
+        page.evaluate(SHUT_DOWN)
+        page.close()
 
 
 @pytest.fixture
-def lab(server: tuple[str, Path], chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A notebook of the test's own, in a workspace of its own."""
-    address, folder = server
-    name = request.node.name
-    write_notebook(folder / f"{name}.ipynb", LOAD, EXPLORE)
-    page = chromium.new_page(viewport={"width": 1500, "height": 1250}, accept_downloads=True)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda request: None if request.url.startswith(LOCAL) else wrong.append(request.url))
-    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")
-    expect(page.locator(".jp-Notebook .jp-CodeCell").first).to_be_visible(timeout=60_000)
-    page.evaluate(READY)
-    page.evaluate(HIDE_FILES)
-    page.wrong = wrong
-    yield page
-    page.evaluate(SHUT_DOWN)
-    page.close()
+def lab(opened: Page) -> Page:
+    """The notebook's cells run anew: an explorer that nobody has touched, its first question ranked."""
+    opened.evaluate(CLEAR)
+    expect(opened.locator(".wbe")).to_have_count(0)
+    opened.wrong.clear()
+    opened.evaluate(RUN_ALL)
+    is_ranked(opened)
+    return opened
 
 
 def is_ranked(page: Page) -> None:
@@ -94,8 +96,6 @@ def type_prompts(page: Page, label: str, prompts: list[str]) -> None:
 
 def test_the_story(lab: Page, chromium: Browser, tmp_path: Path):
     page = lab
-    page.evaluate(RUN_ALL)
-    is_ranked(page)
     page.get_by_label("Filter rows").focus()
     page.keyboard.type("lakers")
     expect(page.locator(".wbr-status")).to_contain_text(" of ")
@@ -172,8 +172,6 @@ def ask(page: Page, prompt: str) -> None:
 
 def test_typing_and_cancel_while_effects_are_measured(lab: Page):
     page = lab
-    page.evaluate(RUN_ALL)
-    is_ranked(page)
     page.evaluate(RUN_CODE, SLOW)
     status, measured = page.locator(".wbq-status"), page.locator(".wbq [role=progressbar]")
     ask(page, QUESTION % "Larry Bird")
@@ -204,40 +202,8 @@ def test_typing_and_cancel_while_effects_are_measured(lab: Page):
     assert not page.wrong
 
 
-def test_a_cell_run_again_and_a_restarted_kernel(lab: Page):
-    page = lab
-    page.evaluate(RUN_ALL)
-    is_ranked(page)
-    page.get_by_label("Prompt", exact=True).focus()
-    page.keyboard.press("Control+a")
-    page.keyboard.type("Fact: The x capital")  # JupyterLab would cut the cell at x, and delete it at d d
-    expect(page.locator(".wbq-tokens")).to_contain_text("x")
-    expect(page.locator(".jp-CodeCell")).to_have_count(2)
-    page.evaluate(RUN_ALL)  # the cell again, while its view is there: the new one starts from the first question
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value(
-        "Fact: The capital of the state where Kobe Bryant played basketball is", timeout=60_000
-    )
-    is_ranked(page)
-    assert not page.wrong
-    expect(page.locator(".wbe > [role=alert]")).to_be_hidden()
-    page.evaluate(RESTART)
-    expect(page.locator(".wbe > [role=alert]")).to_contain_text("run the cell again")
-    expect(page.locator(".wbr tbody tr").first).to_be_visible()  # the view stays as it was last
-    page.wrong.clear()  # what JupyterLab says of the requests that its own restart cuts off
-    page.evaluate(RUN_ALL)
-    expect(page.locator(".wbe > [role=alert]")).to_be_hidden(timeout=240_000)  # with the view that it was in
-    is_ranked(page)
-    expect(page.locator(".wbe")).to_have_count(1)
-    expect(page.locator(".wbe > [role=alert]")).to_be_hidden()
-    page.locator('th[data-column="activation"] button').click()
-    expect(page.locator('th[data-column="activation"]')).to_have_attribute("aria-sort", "descending")
-    assert not [text for text in page.wrong if "Canceled future" not in text]
-
-
 def test_the_map_and_the_heads_are_drawn(lab: Page, tmp_path: Path):
     page = lab
-    page.evaluate(RUN_ALL)
-    is_ranked(page)
     choose_tab(page, "Map")
     page.locator(".wbp[data-paint]:not(.wbx)").wait_for(timeout=60_000)
     field = page.get_by_role("application")
@@ -261,8 +227,6 @@ def test_the_map_and_the_heads_are_drawn(lab: Page, tmp_path: Path):
 
 def test_the_circuit_is_built_walked_and_its_group_ablated_by_keyboard_alone(lab: Page, tmp_path: Path):
     page = lab
-    page.evaluate(RUN_ALL)
-    is_ranked(page)
     choose_tab(page, "Circuit")
     page.get_by_role("button", name="Build the circuit").focus()
     page.keyboard.press("Enter")
@@ -287,3 +251,31 @@ def test_the_circuit_is_built_walked_and_its_group_ablated_by_keyboard_alone(lab
     expect(page.locator(".wbx-moved")).to_contain_text("mine switched off", timeout=60_000)
     page.screenshot(path=tmp_path / "circuit.png")
     assert not page.wrong
+
+
+def test_a_cell_run_again_and_a_restarted_kernel(lab: Page):
+    page = lab
+    page.get_by_label("Prompt", exact=True).focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Fact: The x capital")  # JupyterLab would cut the cell at x, and delete it at d d
+    expect(page.locator(".wbq-tokens")).to_contain_text("x")
+    expect(page.locator(".jp-CodeCell")).to_have_count(2)
+    page.evaluate(RUN_ALL)  # the cell again, while its view is there: the new one starts from the first question
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(
+        "Fact: The capital of the state where Kobe Bryant played basketball is", timeout=60_000
+    )
+    is_ranked(page)
+    assert not page.wrong
+    expect(page.locator(".wbe > [role=alert]")).to_be_hidden()
+    page.evaluate(RESTART)
+    expect(page.locator(".wbe > [role=alert]")).to_contain_text("run the cell again")
+    expect(page.locator(".wbr tbody tr").first).to_be_visible()  # the view stays as it was last
+    page.wrong.clear()  # what JupyterLab says of the requests that its own restart cuts off
+    page.evaluate(RUN_ALL)
+    expect(page.locator(".wbe > [role=alert]")).to_be_hidden(timeout=240_000)  # with the view that it was in
+    is_ranked(page)
+    expect(page.locator(".wbe")).to_have_count(1)
+    expect(page.locator(".wbe > [role=alert]")).to_be_hidden()
+    page.locator('th[data-column="activation"] button').click()
+    expect(page.locator('th[data-column="activation"]')).to_have_attribute("aria-sort", "descending")
+    assert not [text for text in page.wrong if "Canceled future" not in text]

@@ -20,7 +20,7 @@ from widgets import AttentionPane, CardPane, FeatureMap, Finder, RankingTable, S
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
-COMMITTED = ("01_why_sacramento", "04_feature_tour", "08_steering")
+COMMITTED = "01_why_sacramento"
 PROMPT = "Fact: The capital of the state where Kobe Bryant played basketball is"
 LAKERS = 574
 # What of an output's HTML is not in the page: elements, texts, attributes, single declarations of a style, pictures that do not show.
@@ -72,6 +72,9 @@ def results() -> dict[str, Any]:
         "map": FeatureMap(bench.map().table, feature=LAKERS, sae_name="2k"),
         "attention": attention,
         "figure": ranking.plot_ranks(),
+        "feature": bench.feature(LAKERS),
+        "found": bench.find(["The star of the Lakers is"], ["The star of the Celtics is"]),
+        "steered": bench.steer("The Big Ben is in the city of", {834: 3.0}, max_new_tokens=8),
     }
 
 
@@ -91,8 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "notebooks").mkdir()
     shutil.copytree(ROOT / "docs", folder / "notebooks" / "docs", ignore=shutil.ignore_patterns("*.md"))  # pictures of notebook 01's text
     write_outputs(folder / "notebooks" / "panes.ipynb", results())
-    for name in COMMITTED:
-        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder / "notebooks")
+    shutil.copy(ROOT / "notebooks" / f"{COMMITTED}.ipynb", folder / "notebooks")
     return folder
 
 
@@ -102,7 +104,7 @@ def address(folder: Path, chromium: Browser) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("name", ["panes", *COMMITTED])
+@pytest.mark.parametrize("name", ["panes", COMMITTED])
 def test_every_cell_of_an_untrusted_notebook_shows_its_whole_result(address: str, chromium: Browser, folder: Path, name: str):
     page = chromium.new_page(viewport={"width": 1500, "height": 9000})  # JupyterLab draws what is in sight
     page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")

@@ -239,8 +239,13 @@ def test_an_sae_of_another_model_is_a_warning_and_one_of_another_width_an_error(
     assert "SAE explains" not in verdicts(report) and row(report, "effects")["verdict"] == "ok"
 
 
-def test_an_sae_that_misses_what_it_promised_is_said(atlas):
-    cfg = atlas.sae.cfg
+def test_an_sae_that_misses_what_it_promised_is_said(atlas, monkeypatch: pytest.MonkeyPatch):
+    cfg, right, measured = atlas.sae.cfg, dictionary.evaluate, []
+
+    def once(*args: Any, **options: Any) -> Any:  # the same weights on the same texts, whatever they promise
+        return measured[0] if measured else measured.append(right(*args, **options)) or measured[0]
+
+    monkeypatch.setattr(dictionary, "evaluate", once)
 
     def promising(**metadata: Any) -> pd.Series:
         sae = SAE(wb.SAEConfig(cfg.d_in, cfg.d_sae, cfg.hook_name, metadata=dict(metadata)))
@@ -250,10 +255,7 @@ def test_an_sae_that_misses_what_it_promised_is_said(atlas):
     assert promising(fvu=0.028, l0=17)["verdict"] == "ok"
     assert promising(fvu=0.005)["verdict"] == "note"
     assert "Far more features" in promising(l0=2)["meaning"]
-    assert (
-        "another start token" in promising(start_token="<s>")["meaning"]
-        or "made with the start token" in promising(start_token="<s>")["meaning"]
-    )
+    assert re.search("(another|made with the) start token", promising(start_token="<s>")["meaning"])
 
 
 @pytest.mark.parametrize(("fvu", "verdict"), [(0.3, "ok"), (0.6, "note"), (1.2, "warning")])

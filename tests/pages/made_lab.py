@@ -22,6 +22,7 @@ RUN_CODE = (
     """async (code) => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code }).done; }"""
 )
 RUN_ALL = """void window.jupyterapp.commands.execute("notebook:run-all-cells")"""
+CLEAR = """void window.jupyterapp.commands.execute("notebook:clear-all-cell-outputs")"""
 HIDE_FILES = """void window.jupyterapp.commands.execute("application:toggle-left-area")"""
 
 
