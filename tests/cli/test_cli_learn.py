@@ -3,13 +3,18 @@
 import json
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from made_models import TEXT
 
+from workbench.activations.texts import read_texts
 from workbench.cli import main
+from workbench.model.model import load_model
+from workbench.sae.evaluate import evaluate
 from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Transcoder
 
 HOOK_NAME = "blocks.1.hook_resid_pre"
 
@@ -99,3 +104,41 @@ def test_under_torchrun_two_processes_write_one_sae(command: list[str], tmp_path
     assert main(alone) == 0
     one, other = SAE.load(tmp_path / "out"), SAE.load(tmp_path / "alone")
     assert (one.W_dec - other.W_dec).abs().max() < 1e-5
+
+
+def test_train_with_predict_writes_a_transcoder_and_evaluate_judges_it(command: list[str], texts: Path, tmp_path: Path, capsys):
+    place = command.index("--hook-name")
+    start = [*command[:place], *command[place + 2 :], "--predict", "blocks.1.hook_mlp_out"]  # it reads that MLP's input
+    assert main([*start, "--skip"]) == 0
+    line = capsys.readouterr().out.strip()
+    assert "16 features at blocks.1.mlp.hook_in → blocks.1.hook_mlp_out; loss " in line and "fvu " in line
+    transcoder = Transcoder.load(tmp_path / "out")
+    assert transcoder.cfg.has_skip and transcoder.cfg.metadata["start_token"] == "<|start|>"
+    assert main([*start, "--skip"]) == 0, "done: it is read"
+    capsys.readouterr()
+    judged = ["evaluate", str(tmp_path / "out"), "--model", command[3], "--texts", str(texts), "--n-texts", "5"]
+    assert main([*judged, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    expected = evaluate(load_model(command[3]), transcoder, islice(read_texts(texts), 5)).measures()
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert main([*judged, "--other", str(tmp_path / "out")]) == 2
+    assert "--other compares SAEs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--predict", "blocks.1.hook_mlp_outt"], "Did you mean 'blocks.1.hook_mlp_out'?"),
+        (["--predict", HOOK_NAME], "the place that is read"),
+        (["--skip"], "--skip is a transcoder's"),
+    ],
+)
+def test_a_transcoder_s_places_are_checked(command: list[str], extra: list[str], words: str, capsys):
+    assert main([*command, *extra]) == 2
+    assert words in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_what_an_unknown_output_reads_must_be_said(command: list[str], capsys):
+    place = command.index("--hook-name")
+    assert main([*command[:place], *command[place + 2 :], "--predict", "blocks.2.hook_resid_post"]) == 2
+    assert "say what is read, --hook-name" in capsys.readouterr().err

@@ -8,12 +8,13 @@ from dataclasses import fields
 
 import torch
 
-from workbench.sae.config import SAEConfig
+from workbench.sae.config import SAEConfig, TranscoderConfig
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.step import sparse_step
 from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Transcoder
 
-D_IN, D_SAE, N_ROWS, K, L1 = 48, 320, 33, 6, 5.0
+D_IN, D_OUT, D_SAE, N_ROWS, K, L1 = 48, 20, 320, 33, 6, 5.0
 ALIVE = {"ordinary": 0.0, "all dead": -1000.0, "all alive": 1000.0}  # added to every bias
 
 
@@ -34,6 +35,24 @@ def made(architecture: str, case: str = "ordinary") -> tuple[SAE, torch.Tensor]:
         if sae.threshold is not None:
             sae.threshold.copy_(5 + on_grid(D_SAE, spread=0.5))
     return sae, on_grid(N_ROWS, D_IN, spread=1)
+
+
+def made_transcoder(architecture: str, has_skip: bool, d_out: int = D_OUT) -> tuple[Transcoder, torch.Tensor, torch.Tensor]:
+    """A transcoder of the same kind, x, and y of another width."""
+    torch.manual_seed(1)
+    k = K if "topk" in architecture else None
+    how = dict(architecture=architecture, k=k, has_skip=has_skip)
+    transcoder = Transcoder(TranscoderConfig(D_IN, d_out, D_SAE, "blocks.0.mlp.hook_in", "blocks.0.hook_mlp_out", **how))
+    with torch.no_grad():
+        transcoder.W_enc.T.copy_(on_grid(D_SAE, D_IN, spread=0.4))
+        transcoder.W_dec.copy_(on_grid(D_SAE, d_out, spread=0.4))
+        transcoder.b_dec.copy_(on_grid(d_out, spread=1))
+        transcoder.b_enc.copy_((2 * torch.randperm(D_SAE) + 1) / 2**13 - (4 if architecture == "standard" else 0))
+        if transcoder.threshold is not None:
+            transcoder.threshold.copy_(5 + on_grid(D_SAE, spread=0.5))
+        if transcoder.W_skip is not None:
+            transcoder.W_skip.copy_(on_grid(D_IN, d_out, spread=0.4))
+    return transcoder, on_grid(N_ROWS, D_IN, spread=1), on_grid(N_ROWS, d_out, spread=1)
 
 
 def close(found: torch.Tensor, expected: torch.Tensor) -> bool:

@@ -60,6 +60,10 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "explore no feature": (lambda bench: explore(bench, feature=99_999), "feature 99999 is out of range: this SAE has features 0 to 2,047"),
     "check on texts that are none": (lambda bench: wb.check(bench, texts="/nope.txt"), "no such file or folder: /nope.txt"),
     "train on a number": (lambda bench: wb.train(5, wb.TrainConfig(8)), "5 is no stream of activations: expected ActivationStream("),
+    "a skip past nothing": (
+        lambda bench: wb.train(5, wb.TrainConfig(8, has_skip=True)),
+        "has_skip is a transcoder's: say what it predicts",
+    ),
     "laws of no file": (lambda bench: wb.ScalingLaws.read("/nope"), "/nope is no file: expected the JSON lines of a sweep"),
     "a name with a slip": (lambda bench: wb.load("atals"), "'atals' needs an SAE trained on that model"),
     "another slip": (lambda bench: wb.load("Atlas"), "did you mean 'atlas'?"),

@@ -10,10 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from workbench.activations.stream import harvest
 from workbench.model.tokens import to_tokens
-from workbench.sae.config import SAEConfig
+from workbench.sae.config import SAEConfig, TranscoderConfig
 from workbench.sae.evaluate import decoder_cosine, evaluate
 from workbench.sae.evaluation import Evaluation, Losses
 from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Transcoder
 
 HOOK = "blocks.1.hook_resid_pre"
 TEXTS = ["the cat sat", "the dog ran to the mat and the cat sat on the dog", "and the cat", "the mat"] * 5
@@ -206,3 +207,64 @@ def test_nothing_measured_is_a_dash_not_a_number():
     found = made([0.0])
     object.__setattr__(found, "losses", Losses(*[math.nan] * 4, n_tokens=0))
     assert "nan" not in found._repr_html_()
+
+
+READS, WRITES = "blocks.1.mlp.hook_in", "blocks.1.hook_mlp_out"
+
+
+def made_transcoder(architecture: str = "standard", *, has_skip: bool = False, reads: str = READS) -> Transcoder:
+    torch.manual_seed(4)
+    k = 5 if architecture == "topk" else None
+    how = dict(architecture=architecture, k=k, has_skip=has_skip)
+    transcoder = Transcoder(TranscoderConfig(D_MODEL, D_MODEL, D_SAE, reads, WRITES, **how))
+    for weight in transcoder.parameters():
+        weight.data = 0.3 * torch.randn_like(weight)
+    return transcoder.requires_grad_(False)
+
+
+@pytest.mark.parametrize(("architecture", "has_skip"), [("standard", False), ("topk", True)])
+def test_a_transcoder_is_judged_by_the_output_that_it_predicts(model, architecture, has_skip):
+    transcoder = made_transcoder(architecture, has_skip=has_skip)
+    x, y = activations(model, READS), activations(model, WRITES)
+    found = evaluate(model, transcoder, TEXTS)
+    acts, y_hat = transcoder.double().encode(x), transcoder.double()(x)
+    assert found.l0 == pytest.approx((acts > 0).sum(1).double().mean().item(), rel=1e-3)
+    assert found.fvu == pytest.approx(((y - y_hat).square().sum() / (y - y.mean(0)).square().sum()).item(), rel=1e-4)
+    assert found.dead == ((acts > 0).sum(0) == 0).double().mean().item()
+    np.testing.assert_allclose(found.table["max_act"], acts.amax(0), rtol=1e-4, atol=1e-5)
+
+    losses, mean = found.losses, y.mean(0).float()
+    seen = iter([harvest(model, to_tokens(model, text), READS)[:, 1:] for text in TEXTS])  # of the undisturbed model, text by text
+    assert losses.spliced == pytest.approx(losses_with(model, lambda _: transcoder.float()(next(seen)), WRITES)[0], rel=1e-5)
+    assert losses.clean == pytest.approx(losses_with(model, torch.clone, WRITES)[0], rel=1e-5)
+    assert losses.zero == pytest.approx(losses_with(model, torch.zeros_like, WRITES)[0], rel=1e-5)
+    assert losses.mean == pytest.approx(losses_with(model, lambda y: mean.expand_as(y), WRITES)[0], rel=1e-5)
+    assert f"at {READS} → {WRITES}, over" in repr(found) and "with y_hat" in repr(found)
+    assert "with y_hat" in found._repr_html_() and f"{READS} → {WRITES}" in found._repr_html_()
+
+
+def test_a_transcoder_that_copies_the_output_recovers_everything_and_one_of_the_mean_nothing(model):
+    copies = made_transcoder(has_skip=True, reads="blocks.1.mlp.hook_out")
+    for weight in copies.parameters():
+        weight.data.zero_()
+    copies.W_skip.data = torch.eye(D_MODEL)
+    found = evaluate(model, copies, TEXTS)
+    assert found.fvu == pytest.approx(0, abs=1e-9) and found.losses.recovered == pytest.approx(1, abs=1e-4) and found.dead == 1
+    copies.W_skip.data.zero_()
+    copies.b_dec.data = activations(model, WRITES).mean(0).float()
+    found = evaluate(model, copies, TEXTS)
+    assert found.fvu == pytest.approx(1, abs=1e-5) and found.losses.recovered_mean == pytest.approx(0, abs=1e-5)
+
+
+def test_a_transcoder_s_batches_change_nothing(model, monkeypatch):
+    transcoder = made_transcoder()
+    whole = evaluate(model, transcoder, TEXTS)
+    for name, value in (("N_ROWS", 64), ("N_TOKENS", 9), ("N_LOGITS", 1), ("N_ACTS", 200)):
+        monkeypatch.setattr(f"workbench.sae.evaluate.{name}", value)
+    assert evaluate(model, transcoder, TEXTS).measures() == pytest.approx(whole.measures(), rel=1e-5)
+
+
+def test_a_transcoder_of_another_model_is_refused(model):
+    other = Transcoder(TranscoderConfig(D_MODEL, 8, 4, READS, WRITES)).requires_grad_(False)
+    with pytest.raises(ValueError, match="this transcoder writes 8 numbers, but blocks.1.hook_mlp_out of this model has 32"):
+        evaluate(model, other, TEXTS)

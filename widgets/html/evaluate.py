@@ -29,11 +29,11 @@ def evaluation_html(evaluation: Any) -> str:
     if losses.n_tokens:
         rows |= {
             "loss recovered": f"{_percent(losses.recovered)} against zeros, {_percent(losses.recovered_mean)} against the mean",
-            "next-token loss": f"{losses.clean:.3f}; with x_hat {losses.spliced:.3f}, with zeros {losses.zero:.3f}, "
+            "next-token loss": f"{losses.clean:.3f}; with {evaluation.hat} {losses.spliced:.3f}, with zeros {losses.zero:.3f}, "
             f"with the mean {losses.mean:.3f} (over {losses.n_tokens:,} tokens)",
         }
     table = table_html([[cell_html(name), cell_html(f"<b>{value}</b>")] for name, value in rows.items()])
-    about = " · ".join(filter(None, (evaluation.model_name, evaluation.hook_name, "start tokens left out")))
+    about = " · ".join(filter(None, (evaluation.model_name, evaluation.place, "start tokens left out")))
     title = f"{len(evaluation.table):,} features over {evaluation.n_tokens:,} tokens"
     return (
         f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{heading_html(title, escape(about))}{table}'

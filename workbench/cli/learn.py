@@ -1,4 +1,4 @@
-"""workbench train, evaluate, convert, scaling, plan: sparse autoencoders, trained here or elsewhere; how good, how large the next one."""
+"""workbench train, evaluate, convert, scaling, plan: SAEs and transcoders, trained here or elsewhere; how good, how large the next one."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from workbench.atlas.text import Text
     from workbench.bench import Workbench
-    from workbench.sae.training.train import Stream, TrainConfig
+    from workbench.sae.training.train import TrainConfig
+    from workbench.sae.transcoder import Dictionary
 
 N_ATLAS_TEXTS = 20_000
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 24 * 3600}
@@ -35,6 +36,10 @@ def train(
     hook_name: Annotated[
         str | None, typer.Option(help="Where the SAE reads, such as blocks.6.hook_resid_pre; the atlas has its own.")
     ] = None,
+    predict: Annotated[
+        str | None, typer.Option(help="Train a transcoder that writes here, such as blocks.6.hook_mlp_out; it reads --hook-name.")
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="A transcoder's: its output includes x @ W_skip.")] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Read the texts so many times, where they are fewer than the run needs.")] = 1,
     start_token: StartToken = None,
     n_steps: Annotated[int, typer.Option(min=1, help="Batches to learn from.")] = 6000,
@@ -48,14 +53,23 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps from one checkpoint to the next.")] = 1000,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
-    """Train an SAE by the paper's recipe and write it to a folder. Under torchrun its features are dealt out among the processes."""
+    """Train an SAE, with --predict a transcoder, by the paper's recipe and write it to a folder. Under torchrun an SAE's features are dealt
+    out among the processes."""
     from workbench.sae.sae import SAE
     from workbench.sae.training.train import TrainConfig, TrainingError
+    from workbench.sae.transcoder import Transcoder
 
-    cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, architecture=architecture, k=k, precision=precision)  # refuses nonsense at once
+    if skip and not predict:
+        raise ValueError("--skip is a transcoder's: say what it predicts, --predict blocks.6.hook_mlp_out")
+    reads = hook_name or (mlp_input(predict) if predict else None)
+    cfg = TrainConfig(  # refuses nonsense at once
+        d_sae, n_steps, lr, l1, seed=seed, architecture=architecture, k=k, precision=precision, hook_name=reads or "", has_skip=skip
+    )
     try:
         reading = Reading(epochs, start_of(start_token))
-        train_by(lambda place: stream_opener(model, texts, hook_name, batch, place, reading)(), cfg, out, checkpoint_every, device)
+        train_by(
+            lambda place: stream_opener(model, texts, reads, batch, place, reading, predict)(), cfg, out, checkpoint_every, device, predict
+        )
     except TrainingError as error:
         more = f"; --epochs {epochs + 1} into a new folder reads them again" if texts and "the stream ended" in str(error) else ""
         raise ValueError(f"{error}{more}") from None
@@ -64,18 +78,36 @@ def train(
         raise
     if int(os.environ.get("RANK", 0)):
         return
-    sae = SAE.load(out)
-    loss, l0, fvu, dead = (sae.cfg.metadata[name] for name in ("loss", "l0", "fvu", "dead"))
-    print(f"{out}: {d_sae:,} features at {sae.cfg.hook_name}; loss {loss:.2f}, l0 {l0:.1f}, fvu {fvu:.3f}, dead {dead:.1%}")
+    cfg = (Transcoder if predict else SAE).load(out).cfg
+    loss, l0, fvu, dead = (cfg.metadata[name] for name in ("loss", "l0", "fvu", "dead"))
+    place = f"{reads} → {predict}" if predict else cfg.metadata["training"]["hook_name"]
+    print(f"{out}: {d_sae:,} features at {place}; loss {loss:.2f}, l0 {l0:.1f}, fvu {fvu:.3f}, dead {dead:.1%}")
 
 
-def train_by(open_stream: "Callable[[str], Stream]", cfg: "TrainConfig", out: Path, checkpoint_every: int, device: str) -> None:
+def mlp_input(predict: str) -> str:
+    """What the MLP reads whose output this is: a transcoder's place unless another is said."""
+    block = re.fullmatch(r"(blocks\.\d+)\.(hook_mlp_out|mlp\.hook_out)", predict)
+    if not block:
+        raise ValueError(f"--predict {predict} is not the output of an MLP: say what is read, --hook-name blocks.6.mlp.hook_in")
+    return f"{block[1]}.mlp.hook_in"
+
+
+def train_by(
+    open_stream: Callable[[str], Any],
+    cfg: "TrainConfig",
+    out: Path,
+    checkpoint_every: int,
+    device: str,
+    predict: str | None = None,
+) -> None:
     """In this process; or, where torchrun started it, as one rank of several: rank 0 reads the stream, on its own device."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         from workbench.sae.training.train import train as train_here
 
-        train_here(open_stream(device), cfg, folder=out, checkpoint_every=checkpoint_every)
+        train_here(open_stream(device), cfg, predict=predict, folder=out, checkpoint_every=checkpoint_every)
         return
+    if predict:
+        raise ValueError("a transcoder is trained in one process: start the same command without torchrun")
     from workbench.sae.training.sharded import join, leave, train_sharded
 
     rank, place = join()
@@ -86,7 +118,10 @@ def train_by(open_stream: "Callable[[str], Stream]", cfg: "TrainConfig", out: Pa
 
 
 def evaluate(
-    sae: Annotated[str | None, typer.Argument(help="The SAE: a folder, a hub id; one of the atlas's. [default: the atlas's own]")] = None,
+    sae: Annotated[
+        str | None,
+        typer.Argument(help="The SAE or transcoder: a folder, a hub id; one of the atlas's SAEs. [default: the atlas's own]"),
+    ] = None,
     model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
     texts: Annotated[str | None, typer.Option(help="A file or folder of text, or hub:NAME; the atlas has its own.")] = None,
     n_texts: Annotated[int | None, typer.Option(min=1, help="Read so many texts. [default: all; of the atlas's 20,000]")] = None,
@@ -95,9 +130,11 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
-    """How good an SAE is: l0, variance explained, loss recovered, dead features; on the atlas also what its features mean."""
+    """How good an SAE or a transcoder is: l0, variance explained (of a transcoder's output), loss recovered, dead features; on the atlas
+    also what an SAE's features mean."""
     if model != "atlas" and not (sae and texts):
         raise ValueError(f"--model {model} needs an SAE and --texts (only the atlas brings its own)")
+    from workbench import atlas
     from workbench.activations.texts import read_texts
     from workbench.benches import load
     from workbench.sae.evaluate import decoder_cosine
@@ -105,26 +142,43 @@ def evaluate(
     from workbench.sae.sae import SAE
 
     source = read_texts(texts) if texts else None  # before the model: cheaper, and as often what is wrong
-    bench = load(model, sae, device=device, start_token=start_of(start_token))
+    bench, dictionary = benched(model, sae, device, start_of(start_token))
     cosine = None
+    if other and dictionary is not bench.sae:
+        raise ValueError(f"--other compares SAEs, and {sae} is a transcoder")
     if other:
         cosine = decoder_cosine(bench.sae, load("atlas", other, device=device).sae if model == "atlas" else SAE.load(other, device))[
             "cosine"
         ]
-    if source is None:
+    if source is None and dictionary is not bench.sae:
+        source, truth = atlas.texts(seed=1, n=n_texts or N_ATLAS_TEXTS), None
+    elif source is None:
         source, truth = atlas_truth(bench, n_texts or N_ATLAS_TEXTS)
     else:
         source, truth = islice(source, n_texts), None
-    evaluation = measure(bench.model, bench.sae, source)
+    evaluation = measure(bench.model, dictionary, source)
     evaluation = evaluation if truth is None else replace(evaluation, truth=truth)
     if as_json:
-        found = evaluation.measures() | ({} if cosine is None else {"median_cosine": float(cosine.median())})
-        found = {name: None if math.isnan(value) else value for name, value in found.items()}
-        print(json.dumps(found | {"truth": evaluation.truth.to_dict("records")}, indent=1, allow_nan=False))
+        measures = evaluation.measures() | ({} if cosine is None else {"median_cosine": float(cosine.median())})
+        measures = {name: None if math.isnan(value) else value for name, value in measures.items()}
+        print(json.dumps(measures | {"truth": evaluation.truth.to_dict("records")}, indent=1, allow_nan=False))
         return
     print(evaluation)
     if cosine is not None:
         print(f"  nearest feature in {other}: median cosine {cosine.median():.2f}, over 0.9 for {(cosine > 0.9).mean():.1%}")
+
+
+def benched(model: str, sae: str | None, device: str, start_token: "str | None | EllipsisType") -> "tuple[Workbench, Dictionary]":
+    """(the bench, what is evaluated on it: its SAE, or the transcoder that the files hold)"""
+    from workbench.benches import load
+    from workbench.sae.transcoder import Transcoder, is_transcoder
+
+    is_of_the_atlas = model == "atlas" and (not sae or (os.sep not in sae and not Path(sae).exists()))
+    if sae and not is_of_the_atlas and is_transcoder(sae):
+        transcoder = Transcoder.load(sae, device)
+        return load(model, transcoders={0: transcoder}, device=device, start_token=start_token), transcoder
+    bench = load(model, sae, device=device, start_token=start_token)
+    return bench, bench.sae
 
 
 def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataFrame]":
@@ -227,15 +281,16 @@ ONCE = Reading()
 
 
 def stream_opener(
-    model: str, texts: str | None, hook_name: str | None, batch: int, device: str, reading: Reading = ONCE
-) -> "Callable[[], Stream]":
-    """A function that opens the activations from their beginning, as often as it is called. The atlas brings texts and hook point."""
+    model: str, texts: str | None, hook_name: str | None, batch: int, device: str, reading: Reading = ONCE, predict: str | None = None
+) -> "Callable[[], Any]":
+    """A function that opens the activations from their beginning, as often as it is called; with predict, at both places. The atlas brings
+    texts and hook point."""
     if reading.n_epochs > 1 and not texts:
         raise ValueError("the atlas writes texts without end: --epochs is for --texts")
     if model != "atlas" and not (texts and hook_name):
         raise ValueError(f"--model {model} needs --texts and --hook-name (only the atlas brings its own)")
     from workbench import atlas
-    from workbench.activations.stream import ActivationStream
+    from workbench.activations.stream import ActivationStream, ActivationStreams
     from workbench.activations.texts import read_texts
     from workbench.atlas.build import HOOK_NAME, SAE_SEED
     from workbench.atlas.corpus import stream
@@ -244,11 +299,15 @@ def stream_opener(
 
     bridge = load_model(atlas.WEIGHTS / "model" if model == "atlas" else model, device=device, start_token=reading.start_token)
     place = hook_name or HOOK_NAME
-    check_hook_name(bridge, place)
+    places = [place, predict] if predict else [place]
+    for name in places:
+        check_hook_name(bridge, name)
 
-    def opened() -> ActivationStream:
+    def opened() -> ActivationStream | ActivationStreams:
         source = chain.from_iterable(read_texts(texts) for _ in range(reading.n_epochs)) if texts else stream(SAE_SEED)
-        activations = ActivationStream(bridge, source, place, batch=batch)
+        activations = (
+            ActivationStreams(bridge, source, places, batch=batch) if predict else ActivationStream(bridge, source, place, batch=batch)
+        )
         activations.model_name = model  # as it was called here; the bridge knows the atlas by its folder
         return activations
 

@@ -14,11 +14,10 @@ from workbench.sae.config import SAEError
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats import circuit_tracer
 from workbench.sae.formats.circuit_tracer_write import write_set
-from workbench.sae.formats.files import SUFFIXES, locate
-from workbench.sae.formats.read import open_files
+from workbench.sae.formats.files import SUFFIXES
 from workbench.sae.formats.sparsify import write_sparsify
 from workbench.sae.sae import SAE
-from workbench.sae.transcoder import Transcoder, load_transcoders
+from workbench.sae.transcoder import Transcoder, is_transcoder, load_transcoders
 
 LAYOUTS = ("saelens", "sparsify", "circuit-tracer")
 
@@ -39,7 +38,7 @@ def convert(source: str | Path, out: Path, layout: str | None = None, **given: A
         return clt
     if circuit_tracer.is_folder(folder) or _holds_folders(folder):
         return _convert_set(load_transcoders(source, **_taken(given, ("model_name",))), out, layout or "saelens")
-    if open_files(locate(source)).is_transcoder or "hook_name_out" in given:
+    if is_transcoder(source) or "hook_name_out" in given:
         transcoder = Transcoder.load(source, **_taken(given, ("hook_name_in", "hook_name_out", "model_name")))
         _only(layout, ("saelens", "sparsify"), "one transcoder")
         write_sparsify(transcoder, out) if layout == "sparsify" else transcoder.save(out)

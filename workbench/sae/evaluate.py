@@ -1,10 +1,13 @@
-"""How good an SAE is, measured in one pass over texts.
+"""How good an SAE or a transcoder is, measured in one pass over texts.
 
     l0                   active features a token
     fvu                  Σ‖x − x_hat‖² / Σ‖x − mean of x‖²                                explained_variance = 1 − fvu
     loss_recovered       (loss(zero) − loss(x_hat)) / (loss(zero) − loss(x))               next-token loss with x replaced
     density, max_act     of each feature: share of the tokens it is active on; its largest activation
     dead                 share of features that were active on none of n_tokens
+
+A transcoder's fvu is of what it predicts, y − y_hat at its output, and there it is y that is replaced: by y_hat of the x that the
+undisturbed model reads, by zeros, by its mean.
 
 Start tokens are left out: features fire there strongly and mean nothing. Where x is replaced, it is at every token but these. Sums are
 float64. Scaling Monosemanticity, "Sparse autoencoders" and "Feature survey", for what to compare with: l0 < 300, fvu ≤ 0.35.
@@ -26,10 +29,11 @@ from workbench.activations.rows import Row, Rows, as_batch, like_length
 from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.hooks import check_sae, hooked
+from workbench.model.hooks import check_sae, check_transcoder, hooked
 from workbench.sae.evaluation import Evaluation, Losses, share
 from workbench.sae.sae import SAE
-from workbench.shapes import Activations, TokenMask, Tokens
+from workbench.sae.transcoder import Dictionary, Outputs, Transcoder
+from workbench.shapes import Activations, FeatureActs, TokenMask, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -43,32 +47,34 @@ N_ACTS = 2**27  # feature activations at once: 512 MB
 @torch.no_grad()
 def evaluate(
     model: "TransformerBridge",
-    sae: SAE,
+    sae: Dictionary,
     texts: Source,
     *,
     n_loss_tokens: int = 2**16,
     context: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """How well the SAE does on these texts (whatever `read_texts` reads): see the top of this file.
+    """How well the SAE, or the transcoder, does on these texts (whatever `read_texts` reads): see the top of this file.
 
     n_loss_tokens  the first so many tokens measure the loss, four forward passes for each; 0 leaves it out
     context        as in ActivationStream: a document a row, or packed rows of so many tokens
 
     Raises ValueError where model and SAE do not fit, or there is no text.
     """
-    check_sae(model, sae)
-    hook_name, sums, losses = sae.cfg.hook_name, _Sums(sae), _LossSums(model, sae)
-    head, mean = Head(model, [hook_name]), None
+    reads, writes = _places(model, sae)
+    sums, losses = _Sums(sae), _LossSums(model, sae, writes)
+    head, mean = Head(model, [reads, writes]), None
     n_tokens = min(N_TOKENS, max(256, N_LOGITS // model.cfg.d_vocab))
     with tqdm(desc="evaluating", unit="token", unit_scale=True, disable=not progress, delay=2) as bar, machine_rate():
         for batches in _in_groups(model, Rows(model, read_texts(texts), context), n_tokens):
             if mean is None:
-                mean = torch.cat([head(tokens)[hook_name][is_text].double() for tokens, is_text in batches]).mean(0)
+                mean = torch.cat([head(tokens)[writes][is_text].double() for tokens, is_text in batches]).mean(0)
             for tokens, is_text in batches:
-                sums.add(head(tokens)[hook_name][is_text].float())
+                found = head(tokens)
+                x, y = (found[name][is_text].float() for name in (reads, writes))
+                sums.add(x, y)
                 if losses.n_tokens < n_loss_tokens:
-                    losses.add(tokens, is_text, mean.float())
+                    losses.add(tokens, is_text, x, mean.float())
                 bar.update(int(is_text.sum()))
     if not sums.n_tokens:
         raise ValueError("there is no text to evaluate on")
@@ -78,8 +84,9 @@ def evaluate(
         losses=losses.means(),
         n_tokens=sums.n_tokens,
         table=sums.table(),
-        hook_name=hook_name,
+        hook_name=reads,
         model_name=str(model.cfg.model_name),
+        predict=writes if isinstance(sae, Transcoder) else "",
     )
 
 
@@ -99,6 +106,15 @@ def decoder_cosine(sae: SAE, other: SAE) -> pd.DataFrame:
     return pd.DataFrame({"feature": np.arange(len(cosine)), "nearest": nearest.astype(int), "cosine": cosine})
 
 
+def _places(model: "TransformerBridge", sae: Dictionary) -> tuple[str, str]:
+    """(what it reads, what its output stands for), the same place for an SAE. Raises ValueError unless it fits the model."""
+    if isinstance(sae, Transcoder):
+        check_transcoder(model, sae)
+        return sae.cfg.hook_name_in, sae.cfg.hook_name_out
+    check_sae(model, sae)
+    return sae.cfg.hook_name, sae.cfg.hook_name
+
+
 def _in_groups(model: Any, rows: Iterable[Row], n_tokens: int) -> Iterator[list[tuple[Tokens, TokenMask]]]:
     """Batches of rows of like length, in groups of N_ROWS rows."""
     rows = iter(rows)
@@ -109,18 +125,18 @@ def _in_groups(model: Any, rows: Iterable[Row], n_tokens: int) -> Iterator[list[
 class _Sums:
     """What is summed over tokens about the SAE alone."""
 
-    def __init__(self, sae: SAE):
+    def __init__(self, sae: Dictionary):
         self.sae, device = sae, sae.W_dec.device
         self.n_tokens, self.squared_error, self.squares = 0, 0.0, 0.0
-        self.total = torch.zeros(sae.cfg.d_in, dtype=torch.float64, device=device)
+        self.total = torch.zeros(sae.W_dec.shape[1], dtype=torch.float64, device=device)
         self.n_active = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)
         self.max_act = torch.zeros(sae.cfg.d_sae, device=device)
 
-    def add(self, x: Activations) -> None:
-        for part in _parts(self.sae, x):
+    def add(self, x: Activations, y: Outputs) -> None:
+        for part, goal in zip(_parts(self.sae, x), _parts(self.sae, y), strict=True):
             feature_acts = self.sae.encode(part)
-            target = part - _offset(self.sae, part)
-            self.squared_error += (target - self.sae.decode(feature_acts)).double().square().sum().item()
+            target = goal - _offset(self.sae, part)
+            self.squared_error += (target - _decoded(self.sae, feature_acts, part)).double().square().sum().item()
             self.squares += target.double().square().sum().item()
             self.total += target.double().sum(0)
             self.n_active += (feature_acts > 0).sum(0)
@@ -129,7 +145,7 @@ class _Sums:
 
     @property
     def variance(self) -> float:
-        """Σ‖x − mean of x‖²."""
+        """Σ‖y − mean of y‖², an SAE's y being x."""
         return self.squares - self.total.square().sum().item() / self.n_tokens
 
     def table(self) -> pd.DataFrame:
@@ -140,21 +156,25 @@ class _Sums:
 class _LossSums:
     """Next-token losses, at tokens of the texts that are followed by one."""
 
-    def __init__(self, model: "TransformerBridge", sae: SAE):
-        self.model, self.sae = model, sae
+    def __init__(self, model: "TransformerBridge", sae: Dictionary, hook_name: str):
+        self.model, self.sae, self.hook_name = model, sae, hook_name
         self.sums: dict[str, float] = dict.fromkeys(("clean", "spliced", "zero", "mean"), 0.0)
         self.n_tokens = 0
 
-    def add(self, tokens: Tokens, is_text: TokenMask, mean: Float[Tensor, "d_in"]) -> None:
-        replacements: dict[str, Callable[[Activations], Activations]] = {
-            "clean": lambda x: x,
-            "spliced": lambda x: torch.cat([self.sae(part) + _offset(self.sae, part) for part in _parts(self.sae, x)]),
+    def add(self, tokens: Tokens, is_text: TokenMask, x: Activations, mean: Float[Tensor, "d_out"]) -> None:
+        def spliced(y: Tensor) -> Tensor:
+            read = x if isinstance(self.sae, Transcoder) else y
+            return torch.cat([self.sae(part) + _offset(self.sae, part) for part in _parts(self.sae, read)])
+
+        replacements: dict[str, Callable[[Tensor], Tensor]] = {
+            "clean": lambda y: y,
+            "spliced": spliced,
             "zero": torch.zeros_like,
-            "mean": lambda x: mean.expand_as(x),
+            "mean": lambda y: mean.expand_as(y),
         }
         is_scored = is_text[:, :-1] & is_text[:, 1:]
         for name, new in replacements.items():
-            with hooked(self.model, self.sae.cfg.hook_name, _put(new, is_text)):
+            with hooked(self.model, self.hook_name, _put(new, is_text)):
                 logits = self.model.forward(tokens)
             loss = cross_entropy(logits[:, :-1][is_scored].float(), tokens[:, 1:][is_scored], reduction="none")
             self.sums[name] += loss.double().sum().item()
@@ -177,11 +197,15 @@ def _put(new: Callable[[Activations], Activations], where: TokenMask) -> Callabl
     return replace
 
 
-def _parts(sae: SAE, x: Activations) -> Sequence[Tensor]:
+def _decoded(sae: Dictionary, feature_acts: FeatureActs, x: Activations) -> Tensor:
+    return sae.decode(feature_acts, x) if isinstance(sae, Transcoder) else sae.decode(feature_acts)
+
+
+def _parts(sae: Dictionary, x: Tensor) -> Sequence[Tensor]:
     """x in parts whose feature activations fit in memory."""
     return x.split(max(1, N_ACTS // sae.cfg.d_sae))
 
 
-def _offset(sae: SAE, x: Activations) -> Tensor | float:
+def _offset(sae: Dictionary, x: Activations) -> Tensor | float:
     """What an SAE that centers x takes away before it encodes; it gives x_hat without it."""
-    return x.mean(-1, keepdim=True) if sae.cfg.centers_input else 0.0
+    return x.mean(-1, keepdim=True) if isinstance(sae, SAE) and sae.cfg.centers_input else 0.0

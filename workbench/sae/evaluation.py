@@ -1,4 +1,5 @@
-"""What an evaluation found: an SAE's measures as a whole and by feature, and how it shows itself. evaluate.py measures and defines them."""
+"""What an evaluation found: the measures of an SAE or a transcoder as a whole and by feature, and how it shows itself. evaluate.py measures
+and defines them."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +9,10 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean next-token loss, nats a token, with the activation at the hook point as it is and replaced."""
+    """Mean next-token loss, nats a token, with the activation at the hook point (a transcoder's output) as it is and replaced."""
 
     clean: float
-    spliced: float  # by x_hat
+    spliced: float  # by x_hat, or y_hat
     zero: float
     mean: float  # by its mean over the first texts
     n_tokens: int
@@ -39,11 +40,22 @@ class Evaluation:
     hook_name: str = ""
     model_name: str = ""
     truth: pd.DataFrame = field(default_factory=pd.DataFrame)  # on the atlas: kind of concept, n_concepts, f1, found
+    predict: str = ""  # a transcoder's output
 
     @property
     def explained_variance(self) -> float:
         """1 − fvu."""
         return 1 - self.fvu
+
+    @property
+    def place(self) -> str:
+        """Where it reads, and where a transcoder writes."""
+        return f"{self.hook_name} → {self.predict}" if self.predict else self.hook_name
+
+    @property
+    def hat(self) -> str:
+        """What its output is called: x_hat, or a transcoder's y_hat."""
+        return "y_hat" if self.predict else "x_hat"
 
     @property
     def dead(self) -> float:
@@ -84,11 +96,11 @@ class Evaluation:
     def __repr__(self) -> str:
         losses = self.losses
         lines = [
-            f"Evaluation of {len(self.table):,} features at {self.hook_name}, over {self.n_tokens:,} tokens; start tokens left out",
+            f"Evaluation of {len(self.table):,} features at {self.place}, over {self.n_tokens:,} tokens; start tokens left out",
             f"  l0 {self.l0:.1f}   fvu {self.fvu:.3f}   explained variance {self.explained_variance:.1%}   dead {self.dead:.1%}",
             f"  loss recovered {losses.recovered:.1%} against zeros, {losses.recovered_mean:.1%} against the mean",
-            f"  loss {losses.clean:.3f}, with x_hat {losses.spliced:.3f}, with zeros {losses.zero:.3f}, with the mean {losses.mean:.3f}; "
-            f"over {losses.n_tokens:,} tokens",
+            f"  loss {losses.clean:.3f}, with {self.hat} {losses.spliced:.3f}, with zeros {losses.zero:.3f}, "
+            f"with the mean {losses.mean:.3f}; over {losses.n_tokens:,} tokens",
         ]
         lines += [f"  F1 {row.kind:<12}{row.f1:.2f}   {row.n_concepts} concepts" for row in self.truth.itertuples()]
         return "\n".join(lines)

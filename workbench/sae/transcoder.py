@@ -4,8 +4,8 @@
     y_hat        = feature_acts @ W_dec + b_dec + x @ W_skip     W_skip only where the transcoder has an affine skip; error = y − y_hat
 
 "Transcoders find interpretable LLM feature circuits" (Dunefsky et al., 2024), the skip from "Transcoders beat sparse autoencoders" (Paulo
-et al., 2025). x and y are raw activations. Decoder rows keep their norms and features their units: a graph's edges are in them, and other
-tools' graphs of the same files must have the same.
+et al., 2025). x and y are raw activations. Decoder rows keep the norms of their files and features their units: a graph's edges are in
+them, and other tools' graphs of the same files must have the same. What is trained here has rows of norm 1.
 
 A transcoder is no SAE: what an SAE cannot explain is x − x_hat at one place, and there is no such difference here.
 """
@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from workbench.files import write_whole
 from workbench.sae.architectures import select
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
+from workbench.sae.formats.files import locate
+from workbench.sae.formats.read import open_files
 from workbench.sae.formats.transcoders import read_set, read_transcoder
-from workbench.sae.sae import SAELENS_VERSION
+from workbench.sae.sae import SAE, SAELENS_VERSION, first_features, fold_norms, nested, nested_widths
 from workbench.shapes import Activations, FeatureActs
 
 Outputs = Float[Tensor, "*batch d_out"]
@@ -51,7 +53,7 @@ class Transcoder(nn.Module):
         cfg = self.cfg
         skip = ", with a skip" if cfg.has_skip else ""
         assumed = f"; assumed: {cfg.metadata['assumed']}" if "assumed" in cfg.metadata else ""
-        widths = f"{cfg.d_in:,} → {cfg.d_sae:,} features → {cfg.d_out:,}"
+        widths = f"{cfg.d_in:,} → {cfg.d_sae:,} features{nested(self)} → {cfg.d_out:,}"
         return f"{cfg.architecture}{skip}, {widths}, {cfg.hook_name_in} → {cfg.hook_name_out}{assumed}"
 
     def encode(self, x: Activations) -> FeatureActs:
@@ -73,6 +75,30 @@ class Transcoder(nn.Module):
 
     def forward(self, x: Activations) -> Outputs:
         return self.decode(self.encode(x), x)
+
+    @torch.no_grad()
+    def fold_scales(self, scale_in: float, scale_out: float) -> "Transcoder":
+        """A transcoder trained on scale_in · x and scale_out · y becomes the same one on x and y; pre-activations stay as they are."""
+        self.W_enc *= scale_in
+        self.W_dec *= 1 / scale_out
+        self.b_dec *= 1 / scale_out
+        if self.W_skip is not None:
+            self.W_skip *= scale_in / scale_out
+        return self
+
+    def fold_decoder_norms(self) -> "Transcoder":
+        """Make decoder rows unit vectors without changing y_hat, as SAE.fold_decoder_norms does."""
+        fold_norms(self)
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many of its first features are a transcoder by themselves: several where it was trained so, at last all."""
+        return nested_widths(self.cfg)
+
+    def at_width(self, n: int) -> "Transcoder":
+        """The transcoder of the first n features. Raises ValueError unless n is one of `widths`."""
+        return first_features(self, n)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder of SAELens' transcoders, each file complete or absent: SAELens opens ReLU and JumpReLU, with and without a skip,
@@ -100,6 +126,14 @@ class Transcoder(nn.Module):
         The names given win over what the files say. Raises SAEError, saying which file is wrong and how; an SAE is refused, too.
         """
         return read_transcoder(cls, source, device, hook_name_in=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
+
+
+Dictionary = SAE | Transcoder  # what is trained and evaluated alike
+
+
+def is_transcoder(source: str | Path) -> bool:
+    """Do the files of this folder, file or hub id say that they hold a transcoder? Raises SAEError for what is neither that nor an SAE."""
+    return bool(open_files(locate(source)).is_transcoder)
 
 
 def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:

@@ -96,7 +96,7 @@ def test_gradients_are_overwritten_in_the_memory_of_the_step_before():
 @pytest.fixture
 def dense_steps(monkeypatch) -> list[SAE]:
     taken = []
-    monkeypatch.setattr(kernels, "plain_step", lambda sae, x, l1: taken.append(sae) or plain_step(sae, x, l1))
+    monkeypatch.setattr(kernels, "plain_step", lambda sae, *args: taken.append(sae) or plain_step(sae, *args))
     return taken
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from made_stream import D_IN, D_SAE, Planted
 
-from workbench.sae.training.learner import Source
 from workbench.sae.training.monitor import TrainingHistory, is_notebook
-from workbench.sae.training.train import TrainConfig, source_of, train, train_many
+from workbench.sae.training.source import Source, source_of
+from workbench.sae.training.train import TrainConfig, train, train_many
 
 
 def test_metrics_go_to_the_callback_and_to_the_file(tmp_path):

@@ -12,7 +12,8 @@ from workbench.sae.config import SAEConfig
 from workbench.sae.sae import SAE
 from workbench.sae.training.learner import Learner
 from workbench.sae.training.recipe import ROWS_AT_ONCE, initialize
-from workbench.sae.training.train import TrainConfig, source_of, train, train_many
+from workbench.sae.training.source import source_of
+from workbench.sae.training.train import TrainConfig, train, train_many
 
 KINDS = [dict(architecture="standard"), dict(architecture="jumprelu")]
 KINDS += [dict(architecture=architecture, k=2) for architecture in ("topk", "batchtopk")]

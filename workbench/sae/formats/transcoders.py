@@ -73,10 +73,7 @@ def assemble_transcoder(kind: Kind, foreign: Foreign, path: Path) -> Any:
     if foreign.scale is None:
         raise SAEError(f"{path} ({foreign.format}) scales activations and does not say by how much")
     scale_out = foreign.scale if foreign.scale_out is None else foreign.scale_out
-    for name, factor in (("W_enc", foreign.scale), ("W_dec", 1 / scale_out), ("b_dec", 1 / scale_out)):
-        transcoder.get_parameter(name).mul_(factor)
-    if has_skip:
-        transcoder.get_parameter("W_skip").mul_(foreign.scale / scale_out)
+    transcoder.fold_scales(foreign.scale, scale_out)
     check_finite(dict(transcoder.named_parameters()), path)
     return transcoder
 

@@ -47,6 +47,13 @@ class Entries:
         places = which.nonzero()[:, 0]
         return Entries(self.rows[places], self.features[places], self.n_rows, self.n_features)
 
+    def between(self, first: int, last: int) -> tuple["Entries", slice]:
+        """The entries of features first to last - 1, these numbered from 0, and where their values stand."""
+        if (first, last) == (0, self.n_features):
+            return self, slice(None)
+        where = slice(*self.starts[[first, last]].tolist())
+        return Entries(self.rows[where], self.features[where] - first, self.n_rows, last - first), where
+
     def per_feature(self, values: Values) -> Float[Tensor, "d_sae"]:
         """Sums of the values of each feature, each in one order, also on a GPU."""
         return torch.segment_reduce(values, "sum", lengths=self.counts, initial=0.0, unsafe=True)  # counts are right: no wait to check them

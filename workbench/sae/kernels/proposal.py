@@ -22,7 +22,7 @@ from torch import Tensor
 from workbench.model.gemm import product_dtype, product_into
 from workbench.sae.architectures import BANDWIDTH
 from workbench.sae.kernels.entries import Entries, Rows, Weights
-from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Dictionary
 
 CHUNK = {"cpu": 2**21, "cuda": 2**28}  # entries of the product at a time; on a CPU they stay in the caches
 N_GROUPS = 8  # for each of the k largest: what finding them costs, against how many entries too many are proposed (6 %)
@@ -30,7 +30,7 @@ BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}  # as integers 
 
 
 @torch.no_grad()
-def propose(sae: SAE, x: Rows) -> Entries:
+def propose(sae: Dictionary, x: Rows) -> Entries:
     """Every entry that the architecture may select (for JumpReLU also those in the window around the threshold), and few others."""
     d_sae, n_rows, device = sae.cfg.d_sae, len(x), x.device
     dtype = product_dtype(device.type)
@@ -55,7 +55,7 @@ def propose(sae: SAE, x: Rows) -> Entries:
     return entries.at(bits >= largest.bits[rows]) if largest.k else entries  # the last chunk knew better than the first what is too small
 
 
-def _floor(sae: SAE) -> Float[Tensor, "d_sae"] | float:
+def _floor(sae: Dictionary) -> Float[Tensor, "d_sae"] | float:
     """What a pre-activation must exceed to matter."""
     return sae.threshold - BANDWIDTH / 2 if sae.threshold is not None else 0.0
 
@@ -87,7 +87,7 @@ class _Largest:
     Of all lower bounds seen only the largest of each group of features are compared: any k of them are k entries, and there are far fewer.
     """
 
-    def __init__(self, sae: SAE, x_wide: Tensor):
+    def __init__(self, sae: Dictionary, x_wide: Tensor):
         n_rows, self.dtype, self.margins = len(x_wide), x_wide.dtype, x_wide[:, -1].float()
         self.bits = torch.zeros(n_rows, dtype=BITS[self.dtype], device=x_wide.device)
         self.k = (sae.cfg.k or 0) * (n_rows if sae.cfg.architecture == "batchtopk" else 1)

@@ -8,10 +8,13 @@
     ∂/∂W_dec = −2/batch · feature_actsᵀ @ error             a sparse product
     ∂/∂W_encᵀ = ∂/∂pre_actsᵀ @ x                            a sparse product
 
+A transcoder's error is y − y_hat; nothing else changes but W_skip, whose gradient −2/batch · xᵀ @ error is dense.
+
 Selection and gradients are exact: what differs from plain_step is the order in which float32 sums are rounded.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -20,59 +23,70 @@ from torch import Tensor
 from workbench.sae.architectures import BANDWIDTH
 from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
 from workbench.sae.kernels.fast import fast
-from workbench.sae.kernels.objective import Step, itself, plain_step
+from workbench.sae.kernels.objective import Outputs, Step, itself, plain_step, skip_of
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Dictionary
 
 DEVICES = ("cpu", "cuda")
 DENSEST = 0.15  # share of entries from which on the dense step is the faster one (docs/log.md)
 
 
-def step(sae: SAE, x: Rows, l1: float, density: float) -> Step:
-    """Loss and gradients, dense or sparse, whichever is the faster. x and l1 as for plain_step; density: the share of entries that were
+def step(sae: Dictionary, x: Rows, l1: float, density: float, y: Outputs | None = None) -> Step:
+    """Loss and gradients, dense or sparse, whichever is the faster. x, l1 and y as for plain_step; density: the share of entries that were
     active in the batch before, n_active / (batch · d_sae); 1 at the start, when half of the features fire."""
     if density > DENSEST or x.dtype != torch.float32 or x.device.type not in DEVICES:
-        return plain_step(sae, x, l1)
+        return plain_step(sae, x, l1, y)
     proposed = propose(sae, _read(sae, x))
     if len(proposed.rows) > DENSEST * len(x) * sae.cfg.d_sae:  # this batch is denser, or JumpReLU's window wide
-        return plain_step(sae, x, l1)
-    return step_at(proposed, sae, x, l1)
+        return plain_step(sae, x, l1, y)
+    return step_at(proposed, sae, x, l1, y)
 
 
-def sparse_step(sae: SAE, x: Rows, l1: float) -> Step:
+def sparse_step(sae: Dictionary, x: Rows, l1: float, y: Outputs | None = None) -> Step:
     """plain_step's loss and gradients from the active entries. Old gradients are overwritten in place; to free them between steps would
     cost more than the sparse products."""
-    return step_at(propose(sae, _read(sae, x)), sae, x, l1)
+    return step_at(propose(sae, _read(sae, x)), sae, x, l1, y)
 
 
-def _read(sae: SAE, x: Rows) -> Rows:
+def _read(sae: Dictionary, x: Rows) -> Rows:
     """What the encoder multiplies."""
-    return x - x.mean(1, keepdim=True) if sae.cfg.centers_input else x
+    return x - x.mean(1, keepdim=True) if isinstance(sae, SAE) and sae.cfg.centers_input else x
 
 
 @torch.no_grad()
 def step_at(
     proposed: Entries,
-    sae: SAE,
+    sae: Dictionary,
     x: Rows,
     l1: float,
+    y: Outputs | None = None,
     *,
-    kept: Callable[[SAE, Entries, Values], Tensor] | None = None,
+    kept: Callable[[Dictionary, Entries, Values], Tensor] | None = None,
     total: Callable[[Tensor], Tensor] = itself,
 ) -> Step:
     """The step, given entries among which are all that the architecture selects. kept and total: where `sae` is a shard (sharded.py)."""
     ways, n_rows, x = fast(x.device.type), len(x), x.contiguous()
-    read, W_enc, W_dec = _read(sae, x), sae.W_enc.T.contiguous(), sae.W_dec.contiguous()
+    read, W_enc, W_dec, skip = _read(sae, x), sae.W_enc.T.contiguous(), sae.W_dec.contiguous(), skip_of(sae)
     pre_acts = ways.dots(proposed, read, W_enc) + sae.b_enc[proposed.features]
     entries, pre_acts = proposed.at(taken := (kept or is_kept)(sae, proposed, pre_acts)), pre_acts[taken]
     is_on = pre_acts > (0 if sae.threshold is None else sae.threshold[entries.features])
     active, feature_acts = entries.at(is_on), pre_acts[is_on]
 
-    part = torch.zeros_like(x)
-    ways.add_times(active, feature_acts, W_dec, part)
-    error = x - sae.b_dec - total(part)
-    squared_error = torch.linalg.vector_norm(error).square() / n_rows
-    slopes = ways.dots(entries, error, W_dec) * (-2 / n_rows)  # ∂loss/∂feature_acts
+    target = x if y is None else y.contiguous()
+    if skip is not None:
+        target = target - x @ skip
+    part, errors, groups = torch.zeros_like(target), [], list(pairwise((0, *sae.widths)))
+    fews = [active.between(*group) for group in groups]
+    for (first, last), (few, where) in zip(groups, fews, strict=True):
+        ways.add_times(few, feature_acts[where], W_dec[first:last], part)
+        errors.append(target - sae.b_dec - total(part))
+    error, squared_errors = errors[-1], torch.stack([torch.linalg.vector_norm(each).square() / n_rows for each in errors])
+    # What a group of features answers for: the errors of all widths that it is part of, in their mean.
+    blamed = [torch.stack(errors[n:]).sum(0) / len(errors) for n in range(len(groups))] if len(groups) > 1 else errors
+    squared_error = squared_errors[-1]
+    slopes = torch.cat([ways.dots(entries.between(*it)[0], blame, W_dec[slice(*it)]) for it, blame in zip(groups, blamed, strict=True)])
+    slopes = slopes * (-2 / n_rows)  # ∂loss/∂feature_acts
     sparsity, shrink = torch.zeros_like(squared_error), torch.zeros_like(sae.b_enc)
     if sae.cfg.architecture == "standard":
         norms, sums = W_dec.norm(dim=1), active.per_feature(feature_acts)
@@ -84,15 +98,20 @@ def step_at(
         sae.threshold.grad = _threshold_gradient(sae.threshold, entries, pre_acts, slopes, l1 / n_rows)
     slopes, sparsity = slopes[is_on], total(sparsity)
 
-    sae.b_enc.grad, sae.b_dec.grad = active.per_feature(slopes), -2 / n_rows * error.sum(0)
+    sae.b_enc.grad, sae.b_dec.grad = active.per_feature(slopes), -2 / n_rows * blamed[0].sum(0)
+    if skip is not None:
+        skip.grad = -2 / n_rows * x.T @ blamed[0]
     ways.transposed_times(active, slopes, read, torch.zeros_like(shrink), W_enc, _gradient_rows(sae.W_enc, is_transposed=True))
-    ways.transposed_times(active, -2 / n_rows * feature_acts, error, shrink, W_dec, _gradient_rows(sae.W_dec, is_transposed=False))
+    W_dec_grad = _gradient_rows(sae.W_dec, is_transposed=False)
+    for (first, last), (few, where), blame in zip(groups, fews, blamed, strict=True):
+        rows = slice(first, last)
+        ways.transposed_times(few, -2 / n_rows * feature_acts[where], blame, shrink[rows], W_dec[rows], W_dec_grad[rows])
     is_positive = feature_acts > 0
     fired = active.per_feature(is_positive.float()) > 0
-    return Step(squared_error + l1 * sparsity, squared_error, sparsity, total(is_positive.sum()), fired, error)
+    return Step(squared_errors.mean() + l1 * sparsity, squared_error, sparsity, total(is_positive.sum()), fired, error)
 
 
-def is_kept(sae: SAE, proposed: Entries, pre_acts: Values) -> Tensor:
+def is_kept(sae: Dictionary, proposed: Entries, pre_acts: Values) -> Tensor:
     """Which of the proposed entries carry a gradient."""
     k, is_positive = sae.cfg.k or 0, pre_acts > 0
     match sae.cfg.architecture:

@@ -1,9 +1,10 @@
-"""What training an SAE costs, in bytes and in FLOPs, before it starts.
+"""What training an SAE or a transcoder costs, in bytes and in FLOPs, before it starts.
 
-    weights      2 · d_in · d_sae · 4 bytes (the biases are small beside them); the same again for gradients, twice for Adam's means
+    weights      (d_in + d_out) · d_sae · 4 bytes, for an SAE d_out = d_in (the biases are small beside them); the same again for gradients,
+                 twice for Adam's means
     batch        pre_acts, feature_acts and the gradients of both: 4 · batch · d_sae · 4 bytes, in the dense step
-    FLOPs        12 · batch · d_in · d_sae a step: three products forward and backward for each of encoder and decoder ("dense-equivalent":
-                 the gradient to x, which nobody needs, is counted as everybody counts it)
+    FLOPs        6 · batch · (d_in + d_out) · d_sae a step: three products forward and backward for each of encoder and decoder
+                 ("dense-equivalent": the gradient to x, which nobody needs, is counted as everybody counts it)
 
 Pure arithmetic; only `product_rate` looks at the machine.
 """
@@ -49,12 +50,12 @@ class Budget:
         return f"{_gb(self.memory)} of memory ({parts}), {self.flops:.2g} FLOPs"
 
 
-def budget(d_in: int, d_sae: int, n_steps: int, batch: int, n_ranks: int = 1) -> Budget:
-    """Of one SAE; with n_ranks, of each process that holds its share of the features."""
-    n_features = -(-d_sae // n_ranks)
-    weights = BYTES * (2 * d_in * n_features + n_features + d_in)
+def budget(d_in: int, d_sae: int, n_steps: int, batch: int, n_ranks: int = 1, *, d_out: int | None = None) -> Budget:
+    """Of one SAE, or with d_out of a transcoder; with n_ranks, of each process that holds its share of the features."""
+    n_features, d_out = -(-d_sae // n_ranks), d_in if d_out is None else d_out
+    weights = BYTES * ((d_in + d_out) * n_features + n_features + d_out)
     activations = BYTES * batch * (4 * n_features + 3 * d_in)
-    return Budget(weights, weights, 2 * weights, activations, 12.0 * d_in * n_features * batch * n_steps)
+    return Budget(weights, weights, 2 * weights, activations, 6.0 * (d_in + d_out) * n_features * batch * n_steps)
 
 
 def product_rate(d_in: int, d_sae: int, batch: int, device: torch.device) -> float:

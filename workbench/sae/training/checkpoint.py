@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from workbench.files import write_whole
 from workbench.sae.formats.files import looks_like
-from workbench.sae.training.learner import Learner, Source, TrainingError
-from workbench.sae.training.recipe import TrainConfig
+from workbench.sae.training.learner import Learner
+from workbench.sae.training.source import TrainingError
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
@@ -73,11 +73,6 @@ class Checkpoint:
     def remove(self) -> None:
         """Once the SAEs are saved."""
         self.path.unlink(missing_ok=True)
-
-
-def describe(source: Source, cfg: TrainConfig) -> dict[str, Any]:
-    """What has to be equal for a run to go on."""
-    return asdict(cfg) | asdict(source)
 
 
 def read_header(path: Path) -> Header:

@@ -1,21 +1,23 @@
-"""One SAE in training: a batch goes in, then gradients, clipping, Adam, counts; at the end an SAE on raw activations comes out.
+"""One SAE or transcoder in training: a batch goes in, then gradients, clipping, Adam, counts; at the end one on raw activations comes out.
 
 Everything that decides how training goes on is in `state()`: weights, Adam's two means, the counts. A checkpoint needs nothing else.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench.sae.config import SAEConfig
+from workbench.sae.config import SAEConfig, TranscoderConfig
 from workbench.sae.kernels.objective import Step
-from workbench.sae.sae import SAE
+from workbench.sae.sae import SAE, WIDTHS
 from workbench.sae.training.engine import Engine, one_process
 from workbench.sae.training.recipe import TrainConfig, initialize
+from workbench.sae.training.source import Source, TrainingError, describe
+from workbench.sae.transcoder import Dictionary, Outputs, Transcoder
 from workbench.shapes import Activations
 
 DEAD_TOKENS = 10_000_000  # dead: fired on none of so many tokens; in a run of fewer than ten times as many, on none of a tenth of them
@@ -27,25 +29,15 @@ THRESHOLD_PACE = 10  # times lr: thresholds are about √d_in times larger than 
 Metrics = dict[str, int | float]
 
 
-class TrainingError(ValueError):
-    """Activations or a loss that are not finite, a stream that ends early, a checkpoint of another run."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where activations come from."""
-
-    hook_name: str
-    model_name: str
-    d_in: int
-    scale: float  # x = scale · activation: E‖x‖² = d_in
-    start_token: str | None = None  # what led every text that was read, "" for nothing; None where the stream does not say
-
-
-def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> SAE:
-    """An SAE as training starts with it, from the recipe's seed: the same on every device."""
-    sae_cfg = SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, architecture=cfg.architecture, k=cfg.k)
-    return initialize(SAE(sae_cfg), cfg.seed).to(device)
+def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> Dictionary:
+    """An SAE, or a transcoder, as training starts with it, from the recipe's seed: the same on every device."""
+    how: Any = dict(architecture=cfg.architecture, k=cfg.k, metadata=_nested(cfg))
+    if source.predict is None:
+        return initialize(SAE(SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, **how)), cfg.seed).to(device)
+    assert source.d_out is not None
+    places = source.hook_name, source.predict, source.model_name
+    of_two = TranscoderConfig(source.d_in, source.d_out, cfg.d_sae, *places, has_skip=cfg.has_skip, **how)
+    return initialize(Transcoder(of_two), cfg.seed).to(device)
 
 
 def in_memory_order(value: Tensor, weight: Tensor) -> Tensor:
@@ -54,10 +46,15 @@ def in_memory_order(value: Tensor, weight: Tensor) -> Tensor:
     return value if weight.is_contiguous() else value.T
 
 
-class Learner:
-    """An SAE, its optimizer and its counts. `sae` holds all of cfg.d_sae features or, with an engine for it, a shard of them."""
+def _nested(cfg: TrainConfig) -> dict[str, list[int]]:
+    return {WIDTHS: [*cfg.widths, cfg.d_sae]} if cfg.widths else {}
 
-    def __init__(self, source: Source, cfg: TrainConfig, sae: SAE, engine: Engine | None = None):
+
+class Learner:
+    """An SAE or a transcoder, its optimizer and its counts. `sae` holds all of cfg.d_sae features or, with an engine for it, a shard
+    of them."""
+
+    def __init__(self, source: Source, cfg: TrainConfig, sae: Dictionary, engine: Engine | None = None):
         self.source, self.cfg, self.sae, self.engine = source, cfg, sae, engine or one_process(cfg)
         self.rows = {name: nn.Parameter(in_memory_order(weight.detach(), weight)) for name, weight in sae.named_parameters()}
         groups = [{"params": [rows]} for rows in self.rows.values()]
@@ -87,32 +84,34 @@ class Learner:
         """(d_sae) bool: features that no row activated for the last `dead_tokens` tokens."""
         return self.since_fired >= self.dead_tokens
 
-    def step(self, batch: Activations) -> None:
-        """Learn from one batch of raw activations. Raises TrainingError, the weights unchanged, if these or the loss are not finite."""
-        x = batch.float() * self.source.scale
-        step = self.engine.step(self.sae, x, self.cfg.l1_at(self.n_done), self.density)
+    def step(self, batch: Activations, target: Outputs | None = None) -> None:
+        """Learn from one batch of raw activations; target: what a transcoder predicts of them. Raises TrainingError, the weights
+        unchanged, if these or the loss are not finite."""
+        x, y = self.source.scaled(batch, target)
+        step = self.engine.step(self.sae, x, self.cfg.l1_at(self.n_done), self.density, y)
         loss, n_active = torch.stack([step.loss.double(), step.n_active.double()]).tolist()  # the only wait for the device
         if not math.isfinite(loss):
-            raise TrainingError(self._not_finite(batch, loss))
+            raise TrainingError(self._not_finite(loss, batch, target))
         dead = self.dead & ~step.fired
         if self.cfg.k is not None and self.engine.total(dead.sum()) > 0:
             self.engine.auxk(self.sae, x, step.error, dead)
-        self._measure(x, step)
+        goal = x if y is None else y
+        self._measure(x, goal, step)
         self._update()
         self.since_fired += len(x)
         self.since_fired[step.fired] = 0
         self.density = n_active / (len(x) * self.cfg.d_sae)
         self.n_tokens += len(x)
         self.n_done += 1
-        self.last = x, step
+        self.last = goal, step
 
     @torch.no_grad()
-    def _measure(self, x: Tensor, step: Step) -> None:
+    def _measure(self, x: Tensor, goal: Tensor, step: Step) -> None:
         """Add to the sums that the SAE's own figures come from, near the end."""
         n_left = self.cfg.n_steps - self.n_done
         if n_left <= max(1, MEASURED * self.cfg.n_steps):  # the last step at least
             counts = torch.tensor([len(x), 1], device=x.device)
-            self.sums[:6] += torch.stack([step.loss, step.squared_error, x.var(0).sum(), step.n_active, *counts])
+            self.sums[:6] += torch.stack([step.loss, step.squared_error, goal.var(0).sum(), step.n_active, *counts])
         if self.cfg.architecture == "batchtopk" and n_left <= N_THRESHOLDS:
             self.sums[SUMS.index("threshold")] += self.engine.smallest(self.sae, x)
 
@@ -139,15 +138,15 @@ class Learner:
 
     def metrics(self) -> Metrics:
         """The step just taken, on its batch."""
-        x, step = self.last
+        goal, step = self.last
         squared_error = step.squared_error.item()
         return {
             "step": self.n_done,
             "tokens": self.n_tokens,
             "loss": step.loss.item(),
             "squared_error": squared_error,
-            "l0": step.n_active.item() / len(x),
-            "fvu": squared_error / x.var(0).sum().item(),
+            "l0": step.n_active.item() / len(goal),
+            "fvu": squared_error / goal.var(0).sum().item(),
             "dead": self.engine.total(self.dead.sum()).item() / self.cfg.d_sae,
             "lr": self.cfg.lr_at(self.n_done - 1),
             "l1": self.cfg.l1_at(self.n_done - 1),
@@ -178,7 +177,8 @@ class Learner:
         loss, squared_error, variance, n_active, n_tokens, n_batches, _ = self.sums.tolist()
         start = self.source.start_token
         return {
-            "training": asdict(self.cfg) | asdict(self.source),
+            "training": describe(self.source, self.cfg),
+            **_nested(self.cfg),
             **({} if start is None else {"start_token": start, "prepend_bos": bool(start)}),  # the second is SAELens' word
             "loss": loss / n_batches,
             "fvu": squared_error / variance,
@@ -189,24 +189,26 @@ class Learner:
             "n_tokens": self.n_tokens,
         }
 
-    def _not_finite(self, batch: Tensor, loss: float) -> str:
+    def _not_finite(self, loss: float, batch: Tensor, target: Tensor | None) -> str:
+        for values, place in ((batch, self.source.hook_name), (target, self.source.predict)):
+            if values is not None and (n_bad := int((~torch.isfinite(values)).sum())):
+                return f"batch {self.n_done:,} at {place}: {n_bad:,} of {values.numel():,} activations are NaN or infinite"
         where = f"batch {self.n_done:,} at {self.source.hook_name}"
-        n_bad = int((~torch.isfinite(batch)).sum())
-        if n_bad:
-            return f"{where}: {n_bad:,} of {batch.numel():,} activations are NaN or infinite"
         return f"{where}: the loss is {loss} although the activations are finite: training diverged, try an lr below {self.cfg.lr:g}"
 
 
-def finish(learner: Learner, sae: SAE) -> SAE:
-    """The trained SAE, frozen, on raw activations: scale and decoder norms folded in. BatchTopK, whose selection needs a whole batch,
-    becomes JumpReLU with one threshold: the smallest activation that was selected, averaged over the last batches.
+def finish(learner: Learner, sae: Any) -> Any:
+    """The trained SAE or transcoder, frozen, on raw activations: scales and decoder norms folded in. BatchTopK, whose selection needs a
+    whole batch, becomes JumpReLU with one threshold: the smallest activation that was selected, averaged over the last batches.
 
     sae: the learner's own, or all its shards put together.
     """
     if sae.cfg.architecture == "batchtopk":
         weights, cfg = sae.state_dict(), replace(sae.cfg, architecture="jumprelu", k=None)
         threshold = learner.sums[SUMS.index("threshold")].item() / min(N_THRESHOLDS, learner.cfg.n_steps)
-        sae = SAE(cfg).to(sae.b_dec.device)
+        sae = type(sae)(cfg).to(sae.b_dec.device)
         sae.load_state_dict(weights | {"threshold": torch.full_like(sae.b_enc, threshold)})
     sae.cfg = replace(sae.cfg, metadata=learner.results())
-    return sae.fold_scale(learner.source.scale).fold_decoder_norms().requires_grad_(False).eval()
+    scale, scale_out = learner.source.scale, learner.source.scale_out
+    sae = sae.fold_scale(scale) if scale_out is None else sae.fold_scales(scale, scale_out)
+    return sae.fold_decoder_norms().requires_grad_(False).eval()

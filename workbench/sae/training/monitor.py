@@ -76,7 +76,8 @@ class Monitor:
             write_whole(path, lambda partial: partial.write_text(text))
             self.file = path.open("a")
         widths = ", ".join(f"{learner.cfg.d_sae:,}" for learner in learners)
-        self.bar = tqdm(total=n_steps, initial=n_done, desc=f"SAE, {widths} features", unit="step", disable=not progress, mininterval=1)
+        kind = "transcoder" if learners[0].source.predict else "SAE"
+        self.bar = tqdm(total=n_steps, initial=n_done, desc=f"{kind}, {widths} features", unit="step", disable=not progress, mininterval=1)
         self.figure = LiveFigure() if progress and is_notebook() else None
         self.since = time.perf_counter(), learners[0].n_tokens
 

@@ -1,10 +1,13 @@
 """The paper's recipe in numbers: what a training run is asked to do, and where it starts.
 
-    loss = E[ ‖x − x_hat‖² + λ Σ_i feature_acts_i ‖W_dec_i‖ ],    λ = 5, x scaled so that E‖x‖² = d_in
+    loss = E[ ‖x − x_hat‖² + λ Σ_i feature_acts_i ‖W_dec_i‖ ],    λ = 5, x scaled so that E‖x‖² = d_in; of a transcoder ‖y − y_hat‖²
 
 Scaling Monosemanticity, "Sparse autoencoders", and the April 2024 update on training: decoder rows random with norm 0.1, W_enc = W_decᵀ,
 biases 0; Adam(0.9, 0.999); learning rate constant, then linear to 0 over the last fifth; λ linear from 0 over the first twentieth; gradient
 norm clipped at 1; one epoch; no resampling, no constraint on the decoder.
+
+A transcoder reads one place and writes another, so its encoder starts in random directions of its own, as long as the decoder's; its skip
+starts at 0 ("Transcoders beat sparse autoencoders").
 
 Where the other architectures differ: TopK and BatchTopK keep decoder rows at norm 1 ("Scaling and evaluating sparse autoencoders",
 appendix A.2), else a feature's norm would decide whether it is selected; JumpReLU's thresholds start at 0.1.
@@ -13,18 +16,20 @@ appendix A.2), else a feature's norm would decide whether it is selected; JumpRe
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from workbench.sae.config import SAEConfig
-from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Dictionary, Transcoder
 
 DECODER_NORM = 0.1
 THRESHOLD = 0.1
 ROWS_AT_ONCE = 4096  # random rows drawn together
+OTHER = 2**32  # added to the seed of a transcoder's encoder: other directions than any decoder's
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How an SAE is trained. Raises ValueError where options do not fit together."""
+    """How an SAE or a transcoder is trained. Raises ValueError where options do not fit together."""
 
     d_sae: int
     n_steps: int = 6000
@@ -36,15 +41,21 @@ class TrainConfig:
     seed: int = 0
     architecture: str = "standard"  # ReLU + L1; or "topk", "batchtopk", "jumprelu"
     k: int | None = None  # topk, batchtopk: active features per token
-    hook_name: str = ""  # which of the stream's hook points, where it has several
+    hook_name: str = ""  # which of the stream's hook points is read, where it has several
     precision: str = "float32"  # or "bfloat16", where the device multiplies it faster: the plain step under autocast; weights stay float32
     is_plain: bool = False  # dense autograd in every step, also where the sparse step would be faster
+    has_skip: bool = False  # a transcoder's: y_hat includes x @ W_skip
+    widths: tuple[int, ...] = ()  # batchtopk: the first so many features shall also do by themselves (Matryoshka); growing, below d_sae
 
     def __post_init__(self):
         SAEConfig(1, self.d_sae, self.hook_name, architecture=self.architecture, k=self.k)  # raises if these do not fit together
         for name in ("d_sae", "n_steps", "lr", "clip"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        if self.widths and self.architecture != "batchtopk":
+            raise ValueError(f"widths={self.widths} are of nested batchtopk dictionaries, this one is {self.architecture}")
+        if list(self.widths) != sorted({*self.widths}) or any(not 0 < n < self.d_sae for n in self.widths):
+            raise ValueError(f"widths is {self.widths}; expected growing numbers above 0 and below d_sae, {self.d_sae}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision {self.precision!r} is unknown; there is float32, bfloat16")
 
@@ -58,18 +69,26 @@ class TrainConfig:
 
 
 @torch.no_grad()
-def initialize(sae: SAE, seed: int, first: int = 0) -> SAE:
-    """Decoder rows in random directions, the encoder their transpose, biases 0.
+def initialize(sae: Dictionary, seed: int, first: int = 0) -> Dictionary:
+    """Decoder rows in random directions, the encoder their transpose (a transcoder's: others), biases 0.
 
     first: the number of the SAE's first feature, where it is a shard of a larger SAE: every feature starts as it would in the whole.
     """
-    rng, end = torch.Generator().manual_seed(seed), first + sae.cfg.d_sae
     norm = 1.0 if sae.cfg.k else DECODER_NORM
-    for start in range(0, end, ROWS_AT_ONCE):  # whole pieces, also where only a part is used: a row's numbers depend on nothing else
-        rows = torch.randn(ROWS_AT_ONCE, sae.cfg.d_in, generator=rng)[max(0, first - start) : end - start]
-        begin = max(0, start - first)
-        sae.W_dec[begin : begin + len(rows)] = (norm * rows / rows.norm(dim=1, keepdim=True)).to(sae.W_dec.device)
-    sae.W_enc.copy_(sae.W_dec.T)
+    _fill(sae.W_dec, norm, seed, first)
+    if isinstance(sae, Transcoder):
+        _fill(sae.W_enc.T, norm, seed + OTHER, first)
+    else:
+        sae.W_enc.copy_(sae.W_dec.T)
     if sae.threshold is not None:
         sae.threshold.fill_(THRESHOLD)
     return sae
+
+
+def _fill(weights: Tensor, norm: float, seed: int, first: int) -> None:
+    """Rows in random directions, those of the features from `first` on."""
+    rng, end = torch.Generator().manual_seed(seed), first + len(weights)
+    for start in range(0, end, ROWS_AT_ONCE):  # whole pieces, also where only a part is used: a row's numbers depend on nothing else
+        rows = torch.randn(ROWS_AT_ONCE, weights.shape[1], generator=rng)[max(0, first - start) : end - start]
+        begin = max(0, start - first)
+        weights[begin : begin + len(rows)] = (norm * rows / rows.norm(dim=1, keepdim=True)).to(weights.device)

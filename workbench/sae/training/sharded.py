@@ -29,13 +29,14 @@ from workbench.sae.kernels.entries import Entries
 from workbench.sae.kernels.objective import Step, auxk_step, plain_step
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE
-from workbench.sae.training.checkpoint import describe
 from workbench.sae.training.engine import Engine
-from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError
+from workbench.sae.training.learner import Learner, Metrics
 from workbench.sae.training.monitor import Monitor
 from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.sae.training.sharded_checkpoint import ShardedCheckpoint, export
-from workbench.sae.training.train import Stream, check_is_done, check_memory, finished, first_of, interruptible, learn, source_of
+from workbench.sae.training.source import Source, Stream, TrainingError, describe, source_of
+from workbench.sae.training.train import check_is_done, check_memory, finished, first_of, interruptible, learn
+from workbench.sae.transcoder import Dictionary
 
 
 def train_sharded(
@@ -52,6 +53,8 @@ def train_sharded(
 
     Raises TrainingError as `train` does, and where the features cannot be dealt out evenly.
     """
+    if cfg.widths:
+        raise TrainingError("nested widths are trained in one process, by train")
     rank, device = join()
     source, folder = shared(source_of(stream, cfg) if stream is not None else None), Path(folder)
     run = [describe(source, cfg)]
@@ -99,7 +102,7 @@ def shared(source: Source | None) -> Source:
     return box[0]
 
 
-def new_shard(source: Source, cfg: TrainConfig, device: torch.device) -> SAE:
+def new_shard(source: Source, cfg: TrainConfig, device: torch.device) -> Dictionary:
     """This rank's features, as they start in the whole."""
     n_ranks, rank = dist.get_world_size(), dist.get_rank()
     n_features, rest = divmod(cfg.d_sae, n_ranks)
@@ -134,18 +137,18 @@ def engine(cfg: TrainConfig) -> Engine:
     """How shards step: dense or sparse, each rank as its own features ask for; what they tell each other is the same in both."""
     plain = partial(plain_step, selected=selected, total=total)
 
-    def step(sae: SAE, x: Tensor, l1: float, density: float) -> Step:
+    def step(sae: Dictionary, x: Tensor, l1: float, density: float, y: Tensor | None) -> Step:
         if cfg.precision == "bfloat16" and product_dtype(x.device.type) == torch.bfloat16:
             with torch.autocast(x.device.type, torch.bfloat16):
-                return plain(sae, x, l1)
+                return plain(sae, x, l1, y)
         if cfg.is_plain or density > kernels.DENSEST:
-            return plain(sae, x, l1)
+            return plain(sae, x, l1, y)
         proposed = propose(sae, x)  # what is among the k largest of all is among the k largest of its shard
         if len(proposed.rows) > kernels.DENSEST * len(x) * sae.cfg.d_sae:
-            return plain(sae, x, l1)
-        return kernels.step_at(proposed, sae, x, l1, kept=kept, total=total)
+            return plain(sae, x, l1, y)
+        return kernels.step_at(proposed, sae, x, l1, y, kept=kept, total=total)
 
-    def smallest(sae: SAE, x: Tensor) -> Tensor:
+    def smallest(sae: Dictionary, x: Tensor) -> Tensor:
         feature_acts = selected(cfg.architecture, sae.pre_acts(x), k=cfg.k)
         least = torch.where(feature_acts > 0, feature_acts, torch.inf).min()
         dist.all_reduce(least, dist.ReduceOp.MIN)
@@ -169,7 +172,7 @@ def topk(pre_acts: Tensor, k: int) -> Tensor:
     return torch.relu(pre_acts) * (pre_acts >= kth_largest(own, k))
 
 
-def kept(sae: SAE, proposed: Entries, pre_acts: Tensor) -> Tensor:
+def kept(sae: Dictionary, proposed: Entries, pre_acts: Tensor) -> Tensor:
     """`kernels.is_kept` among the features of all ranks."""
     k, n_rows = sae.cfg.k or 0, proposed.n_rows
     if sae.cfg.architecture == "topk":

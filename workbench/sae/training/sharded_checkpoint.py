@@ -25,8 +25,9 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from workbench.files import write_whole
 from workbench.sae.sae import SAE
 from workbench.sae.training.checkpoint import Header, check_same_run
-from workbench.sae.training.learner import Learner, Source, TrainingError, finish, new_sae
+from workbench.sae.training.learner import Learner, finish, new_sae
 from workbench.sae.training.recipe import TrainConfig
+from workbench.sae.training.source import Source, TrainingError
 
 HEADER_FILE = "header.json"
 REPLICATED = ("b_dec", "sums", "counts")  # all else has a row for each feature
@@ -102,8 +103,9 @@ def export(folder: str | Path) -> SAE:
     if path is None:
         raise TrainingError(f"{folder} holds no whole checkpoint of a sharded run")
     header = read_header(path)
-    cfg = TrainConfig(**{field.name: header.run[0][field.name] for field in fields(TrainConfig)})
-    source = Source(**{field.name: header.run[0][field.name] for field in fields(Source)})
+    run = header.run[0]
+    cfg = TrainConfig(**{field.name: run[field.name] for field in fields(TrainConfig) if field.name in run})
+    source = Source(**{field.name: run[field.name] for field in fields(Source) if field.name in run})
     if header.n_done < cfg.n_steps:
         raise TrainingError(f"{path} is of a run that did {header.n_done:,} of {cfg.n_steps:,} steps; train it to its end first")
     learner = Learner(source, cfg, new_sae(source, cfg, torch.device("cpu")))

@@ -1,7 +1,8 @@
-"""Train SAEs: one loop, from a stream of activations to frozen SAEs, that goes on where it was stopped.
+"""Train SAEs and transcoders: one loop, from a stream of activations to frozen weights, that goes on where it was stopped.
 
     sae  = train(stream, TrainConfig(d_sae=16_384), folder="out")              the paper's recipe (recipe.py) is the default
     saes = train_many(stream, [TrainConfig(d_sae=2048), TrainConfig(d_sae=8192)], folder="out")     one pass over the activations
+    tc   = train(streams, TrainConfig(d_sae=16_384), predict="blocks.6.hook_mlp_out")     a transcoder, from a stream of both its places
 
 With a folder, a run that was killed or interrupted is started again by the same call, and ends with the same bits as an unbroken one. The
 folder then holds the SAE as `SAE.save` writes it (several: in 0, 1, …), metrics.jsonl and, until the end, checkpoint.safetensors.
@@ -26,36 +27,12 @@ from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
 from workbench.sae.sae import SAE
 from workbench.sae.training.budget import budget, product_rate
-from workbench.sae.training.checkpoint import Checkpoint, check_same_run, describe
-from workbench.sae.training.learner import Learner, Metrics, Source, TrainingError, finish, new_sae
+from workbench.sae.training.checkpoint import Checkpoint, check_same_run
+from workbench.sae.training.learner import Learner, Metrics, finish, new_sae
 from workbench.sae.training.monitor import Monitor
 from workbench.sae.training.recipe import TrainConfig
-
-
-@runtime_checkable
-class Stream(Protocol):
-    """What training reads: shuffled batches of raw activations, and where they come from (workbench.activations.stream.ActivationStream).
-
-    To go on after a stop it also has position() → dict[str, int] and seek(position).
-    """
-
-    model_name: str
-    hook_name: str
-    d_in: int
-    scale: float
-
-    def __iter__(self) -> Iterator[Tensor]: ...
-
-
-@runtime_checkable
-class Streams(Protocol):
-    """The same at several hook points at once: widths, scales and batches by hook name (workbench.activations.stream.ActivationStreams)."""
-
-    model_name: str
-    d_in: dict[str, int]
-    scale: dict[str, float]
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]: ...
+from workbench.sae.training.source import Source, Stream, Streams, TrainingError, describe, sources_of
+from workbench.sae.transcoder import Dictionary, Transcoder
 
 
 @runtime_checkable
@@ -70,25 +47,28 @@ class KeptState(Protocol):
 
 
 def train(
-    stream: Stream,
+    stream: Stream | Streams,
     cfg: TrainConfig,
     progress: bool = True,
     *,
+    predict: str | None = None,
     folder: str | Path | None = None,
     checkpoint_every: int = 1000,
     on_metrics: Callable[[Metrics], None] | None = None,
-) -> SAE:
-    """A frozen SAE on raw activations: scale and decoder norms folded in. `sae.cfg.metadata` holds the config and, over the last tenth of
-    training, loss, fvu and l0; and the share of dead features.
+) -> Any:
+    """A frozen SAE, with `predict` a Transcoder, on raw activations: scales and decoder norms folded in. `sae.cfg.metadata` holds the
+    config and, over the last tenth of training, loss, fvu and l0; and the share of dead features.
 
+    predict           the hook point that a transcoder writes; the stream is an ActivationStreams of it and of the one that is read
     folder            where checkpoints, metrics and the SAE go; the same call resumes, or returns the SAE if it is done
     checkpoint_every  steps
     on_metrics        called every ten steps with a dict of numbers: `lambda m: wandb.log(m, step=m["step"])`
 
-    Raises TrainingError, a ValueError, if the stream ends early, if activations are not finite, if the folder is of another run. After
-    Ctrl-C it writes a checkpoint, then raises KeyboardInterrupt.
+    Raises TrainingError, a ValueError, if the stream lacks a hook point or ends early, if activations are not finite, if the folder is of
+    another run. After Ctrl-C it writes a checkpoint, then raises KeyboardInterrupt.
     """
-    return train_many(stream, [cfg], progress, folder=folder, checkpoint_every=checkpoint_every, on_metrics=on_metrics)[0]
+    more: dict[str, Any] = dict(folder=folder, checkpoint_every=checkpoint_every, on_metrics=on_metrics)
+    return train_many(stream, [cfg], progress, predict=None if predict is None else [predict], **more)[0]
 
 
 def train_many(
@@ -96,24 +76,27 @@ def train_many(
     configs: Sequence[TrainConfig],
     progress: bool = True,
     *,
+    predict: Sequence[str] | None = None,
     folder: str | Path | None = None,
     checkpoint_every: int = 1000,
     on_metrics: Callable[[Metrics], None] | None = None,
-) -> list[SAE]:
-    """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name)."""
+) -> list[Any]:
+    """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name).
+    With `predict`, a hook point for each config, transcoders."""
     with recording():
-        return _train_many(stream, configs, progress, folder, checkpoint_every, on_metrics)
+        sources = sources_of(stream, configs, predict)
+        return _train_many(stream, configs, sources, progress, folder, checkpoint_every, on_metrics)
 
 
 def _train_many(
     stream: Stream | Streams,
     configs: Sequence[TrainConfig],
+    sources: Sequence[Source],
     progress: bool,
     folder: str | Path | None,
     checkpoint_every: int,
     on_metrics: Callable[[Metrics], None] | None,
-) -> list[SAE]:
-    sources = [source_of(stream, cfg) for cfg in configs]
+) -> list[Any]:
     run = [describe(source, cfg) for source, cfg in zip(sources, configs, strict=True)]
     home = Path(folder) if folder else None
     homes = ([home] if len(configs) == 1 else [home / str(n) for n in range(len(configs))]) if home else []
@@ -159,7 +142,7 @@ def learn(
     for batch in batches:
         for learner in learners:
             if not learner.is_done:
-                learner.step(batch if isinstance(batch, Tensor) else batch[learner.source.hook_name])
+                learner.step(*learner.source.of(batch))
         monitor.after_step()
         n_done = max(learner.n_done for learner in learners)
         is_stopped = interrupted()
@@ -182,20 +165,6 @@ def check_is_done(learners: Sequence[Learner], checkpoint: KeptState | None) -> 
         )
 
 
-def source_of(stream: Stream | Streams, cfg: TrainConfig) -> Source:
-    """What `cfg` is trained on. Raises TrainingError where its hook point is not the stream's."""
-    if isinstance(stream, Stream):
-        if cfg.hook_name not in ("", stream.hook_name):
-            raise TrainingError(f"the config is for {cfg.hook_name}, the stream reads {stream.hook_name}")
-        return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale, getattr(stream, "start_token", None))
-    if not isinstance(stream, Streams):
-        raise TrainingError(f"{stream!r} is no stream of activations: expected ActivationStream(model, texts, hook_name)")
-    if cfg.hook_name not in stream.d_in:
-        raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}; the stream reads {', '.join(stream.d_in)}")
-    start = getattr(stream, "start_token", None)
-    return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name], start)
-
-
 def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
     """The first batch, of any hook point, which says batch size and device; and all batches, the first among them."""
     batches = iter(stream)
@@ -204,9 +173,10 @@ def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
     return first if isinstance(first, Tensor) else next(iter(first.values())), chain([first], batches)
 
 
-def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[SAE]:
-    """The SAEs of a run that is done; none where there are none. Raises TrainingError where they are of another run."""
-    there = [SAE.load(home) for home in homes if (home / CFG_FILE).exists()]
+def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[Dictionary]:
+    """What a run that is done has made; nothing where it is not. Raises TrainingError where it was another run."""
+    kinds = [Transcoder if "predict" in here else SAE for here in run]
+    there = [kind.load(home) for kind, home in zip(kinds, homes, strict=False) if (home / CFG_FILE).exists()]
     for sae, home, here in zip(there, homes, run, strict=False):
         check_same_run(home, [sae.cfg.metadata.get("training", {})], [here])
     return there if len(there) == len(homes) else []
@@ -214,7 +184,7 @@ def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[SAE]:
 
 def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None:
     """Print what training will take; raises TrainingError where the memory is not there."""
-    costs = [budget(learner.source.d_in, learner.sae.cfg.d_sae, learner.cfg.n_steps, len(x)) for learner in learners]
+    costs = [budget(it.source.d_in, it.sae.cfg.d_sae, it.cfg.n_steps, len(x), d_out=it.source.d_out) for it in learners]
     whole, free = sum(costs[1:], costs[0]), free_memory(x.device)
     if free is not None and whole.kept > free:
         raise TrainingError(

@@ -1,0 +1,123 @@
+"""What training reads: streams of raw activations, and what a dictionary takes of them: x at one place or, to predict, x and y at two.
+
+an SAE          x → x_hat                       one hook point
+a transcoder    x → y_hat, compared with y      the same tokens at two hook points, each with its own width and scale
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from workbench.sae.training.recipe import TrainConfig
+
+OF_TWO_PLACES = ("predict", "d_out", "scale_out", "has_skip")  # said of transcoders only
+
+
+class TrainingError(ValueError):
+    """Activations or a loss that are not finite, a stream that ends early or lacks a place, a checkpoint of another run."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What training reads: shuffled batches of raw activations, and where they come from (workbench.activations.stream.ActivationStream).
+
+    To go on after a stop it also has position() → dict[str, int] and seek(position).
+    """
+
+    model_name: str
+    hook_name: str
+    d_in: int
+    scale: float
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """The same at several hook points at once: widths, scales and batches by hook name (workbench.activations.stream.ActivationStreams)."""
+
+    model_name: str
+    d_in: dict[str, int]
+    scale: dict[str, float]
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where activations come from."""
+
+    hook_name: str
+    model_name: str
+    d_in: int
+    scale: float  # x = scale · activation: E‖x‖² = d_in
+    start_token: str | None = None  # what led every text that was read, "" for nothing; None where the stream does not say
+    predict: str | None = None  # a transcoder's: where y comes from
+    d_out: int | None = None
+    scale_out: float | None = None  # y = scale_out · activation: E‖y‖² = d_out
+
+    def of(self, batch: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """(x, y), raw, of one batch of the stream; y is None where nothing else is predicted."""
+        if isinstance(batch, Tensor):
+            return batch, None
+        return batch[self.hook_name], batch[self.predict] if self.predict else None
+
+    def scaled(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The same in float32, as training sees them."""
+        if y is None:
+            return x.float() * self.scale, None
+        assert self.scale_out is not None
+        return x.float() * self.scale, y.float() * self.scale_out
+
+
+def source_of(stream: Stream | Streams, cfg: TrainConfig, predict: str | None = None) -> Source:
+    """What `cfg` is trained on. Raises TrainingError where the stream does not read its hook point, or not the one to predict."""
+    if predict is None and cfg.has_skip:
+        raise TrainingError("has_skip is a transcoder's: say what it predicts, predict='blocks.6.hook_mlp_out'")
+    start = getattr(stream, "start_token", None)
+    if isinstance(stream, Stream):
+        if cfg.hook_name not in ("", stream.hook_name):
+            raise TrainingError(f"the config is for {cfg.hook_name}, the stream reads {stream.hook_name}")
+        if predict is not None:
+            both = f"ActivationStreams(model, texts, [{stream.hook_name!r}, {predict!r}])"
+            raise TrainingError(f"the stream reads {stream.hook_name} alone; to predict {predict} from it, read both: {both}")
+        return Source(stream.hook_name, stream.model_name, stream.d_in, stream.scale, start)
+    if not isinstance(stream, Streams):
+        raise TrainingError(f"{stream!r} is no stream of activations: expected ActivationStream(model, texts, hook_name)")
+    if predict is not None:
+        return _pair(stream, cfg.hook_name, predict, start)
+    if cfg.hook_name not in stream.d_in:
+        raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}; the stream reads {', '.join(stream.d_in)}")
+    return Source(cfg.hook_name, stream.model_name, stream.d_in[cfg.hook_name], stream.scale[cfg.hook_name], start)
+
+
+def sources_of(stream: Stream | Streams, configs: Sequence[TrainConfig], predict: Sequence[str] | None) -> list[Source]:
+    """The same for several configs; predict: a hook point for each, where transcoders are trained."""
+    if predict is not None and (isinstance(predict, str) or len(predict) != len(configs)):
+        raise TrainingError(f"predict={predict!r} of {len(configs)} configs: expected a list with a hook point for each")
+    return [source_of(stream, cfg, place) for cfg, place in zip(configs, predict or [None] * len(configs), strict=True)]
+
+
+def _pair(stream: Streams, hook_name: str, predict: str, start: str | None) -> Source:
+    others = [name for name in stream.d_in if name != predict]
+    hook_name = hook_name or (others[0] if len(others) == 1 else "")  # of two places it is plain which is read
+    for what, name in (("predict", predict), ("TrainConfig.hook_name", hook_name)):
+        if name not in stream.d_in:
+            near = difflib.get_close_matches(name, list(stream.d_in), n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise TrainingError(f"{what} is {name!r}; the stream reads {', '.join(stream.d_in)}{meant}")
+    if hook_name == predict:
+        raise TrainingError(f"predict is {predict!r}, the place that is read: leave predict out to train an SAE there")
+    d_in, scale = stream.d_in, stream.scale
+    return Source(hook_name, stream.model_name, d_in[hook_name], scale[hook_name], start, predict, d_in[predict], scale[predict])
+
+
+def describe(source: Source, cfg: TrainConfig) -> dict[str, Any]:
+    """What has to be equal for a run to go on, and what a dictionary says of its training."""
+    run = asdict(cfg) | asdict(source)
+    widths = run.pop("widths")
+    run |= {"widths": list(widths)} if widths else {}
+    return run if source.predict else {name: value for name, value in run.items() if name not in OF_TWO_PLACES}
