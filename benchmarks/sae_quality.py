@@ -47,7 +47,8 @@ def arguments() -> argparse.Namespace:
 
 def plain_training(batches: Sequence[Tensor], cfg: TrainConfig, scale: float) -> tuple[SAE, float]:
     """(the SAE, its mean loss over the last tenth): dense autograd, line by line the equations of the recipe."""
-    sae = initialize(SAE(SAEConfig(batches[0].shape[1], cfg.d_sae, HOOK_NAME)), cfg.seed)
+    sae = SAE(SAEConfig(batches[0].shape[1], cfg.d_sae, HOOK_NAME))
+    initialize(sae, cfg.seed)
     W_enc, b_enc, W_dec, b_dec = weights = [
         weight.detach().contiguous().requires_grad_() for weight in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
     ]
