@@ -88,7 +88,7 @@ def made(n_tokens: int, d_sae: int, layer: int, n_layers: int, device: str = "cp
     s = Setting(model, sae, Head(model, [sae.cfg.hook_name]), texts)
     tokens, is_text = next(s.inputs())
     sample = s.head(tokens)[sae.cfg.hook_name][is_text][:1024]
-    sae.b_enc.data -= sae.pre_acts(sample).flatten().topk(N_ACTIVE * len(sample)).values[-1]
+    sae.b_enc -= sae.pre_acts(sample).flatten().topk(N_ACTIVE * len(sample)).values[-1]
     return s
 
 

@@ -46,7 +46,7 @@ def planted(
         x = torch.cat([torch.einsum("bk,bkd->bd", a, sae.W_dec[i]) for a, i in zip(amounts.split(1024), active.split(1024), strict=True)])
         x *= (d_in / x.square().sum(1).mean()).sqrt()
         if architecture == "standard":
-            sae.b_enc.data -= (x[:256] @ sae.W_enc).flatten().topk(256 * n_active + 1).values[-1]
+            sae.b_enc -= (x[:256] @ sae.W_enc).flatten().topk(256 * n_active + 1).values[-1]
     return sae, x
 
 

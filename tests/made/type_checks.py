@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, get_args, get_type_hints
+from typing import Any, Self, get_args, get_type_hints
 
 import jaxtyping
 
@@ -45,15 +45,16 @@ def checked(made: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
 
 
 def known(hint: Any, names: dict[str, Any]) -> Any:
-    """What is imported for type checkers only cannot be looked up: anything then."""
+    """What is imported for type checkers only cannot be looked up, nor the class that a method is defined in: anything then."""
 
     def holder() -> None: ...
 
     holder.__annotations__ = {"hint": hint}
     try:
-        return get_type_hints(holder, names, include_extras=True)["hint"]
+        found = get_type_hints(holder, names, include_extras=True)["hint"]
     except (NameError, AttributeError):
         return Any
+    return Any if found is Self else found
 
 
 def has_axes(hint: Any) -> bool:

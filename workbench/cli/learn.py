@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from workbench.atlas.text import Text
     from workbench.bench import Workbench
+    from workbench.sae.dictionary import Dictionary
     from workbench.sae.training.train import TrainConfig
-    from workbench.sae.transcoder import Dictionary
 
 N_ATLAS_TEXTS = 20_000
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 24 * 3600}
@@ -171,12 +171,14 @@ def evaluate(
 def benched(model: str, sae: str | None, device: str, start_token: "str | None | EllipsisType") -> "tuple[Workbench, Dictionary]":
     """(the bench, what is evaluated on it: its SAE, or the transcoder that the files hold)"""
     from workbench.benches import load
+    from workbench.model.points import place
     from workbench.sae.transcoder import Transcoder, is_transcoder
 
     is_of_the_atlas = model == "atlas" and (not sae or (os.sep not in sae and not Path(sae).exists()))
     if sae and not is_of_the_atlas and is_transcoder(sae):
         transcoder = Transcoder.load(sae, device)
-        return load(model, transcoders={0: transcoder}, device=device, start_token=start_token), transcoder
+        layer, _ = place(transcoder.cfg.hook_name_in)
+        return load(model, transcoders={layer: transcoder}, device=device, start_token=start_token), transcoder
     bench = load(model, sae, device=device, start_token=start_token)
     return bench, bench.sae
 

@@ -30,9 +30,10 @@ from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.hooks import check_sae, check_transcoder, hooked
+from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.evaluation import Evaluation, Losses, share
 from workbench.sae.sae import SAE
-from workbench.sae.transcoder import Dictionary, Outputs, Transcoder
+from workbench.sae.transcoder import Transcoder
 from workbench.shapes import Activations, FeatureActs, TokenMask, Tokens
 
 if TYPE_CHECKING:

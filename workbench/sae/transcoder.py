@@ -15,58 +15,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from workbench.files import write_whole
-from workbench.sae.architectures import select
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
+from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.formats.files import locate
 from workbench.sae.formats.read import open_files
 from workbench.sae.formats.transcoders import read_set, read_transcoder
-from workbench.sae.sae import SAE, SAELENS_VERSION, first_features, fold_norms, nested, nested_widths
+from workbench.sae.sae import SAELENS_VERSION
 from workbench.shapes import Activations, FeatureActs
 
-Outputs = Float[Tensor, "*batch d_out"]
 SAELENS_NAMES = {"standard": "", "jumprelu": "jumprelu_", "topk": "topk_", "batchtopk": "batchtopk_"}  # SAELens has the first two
 
 
-class Transcoder(nn.Module):
-    """W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_out), b_dec (d_out); jumprelu: threshold (d_sae); a skip: W_skip (d_in, d_out).
-
-    Each feature's encoder weights lie side by side in memory, as an SAE's do.
-    """
+class Transcoder(Dictionary):
+    """W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_out), b_dec (d_out); jumprelu: threshold (d_sae); with a skip, W_skip (d_in,
+    d_out)."""
 
     def __init__(self, cfg: TranscoderConfig):
-        super().__init__()
-        self.cfg = cfg
-        self.W_enc = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in).T)
-        self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
-        self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_out))
-        self.b_dec = nn.Parameter(torch.zeros(cfg.d_out))
-        self.threshold = nn.Parameter(torch.zeros(cfg.d_sae)) if cfg.architecture == "jumprelu" else None
+        super().__init__(cfg, cfg.d_out)
         self.W_skip = nn.Parameter(torch.zeros(cfg.d_in, cfg.d_out)) if cfg.has_skip else None
 
     def extra_repr(self) -> str:
         """What stands in the brackets of repr(transcoder)."""
         cfg = self.cfg
         skip = ", with a skip" if cfg.has_skip else ""
-        assumed = f"; assumed: {cfg.metadata['assumed']}" if "assumed" in cfg.metadata else ""
-        widths = f"{cfg.d_in:,} → {cfg.d_sae:,} features{nested(self)} → {cfg.d_out:,}"
-        return f"{cfg.architecture}{skip}, {widths}, {cfg.hook_name_in} → {cfg.hook_name_out}{assumed}"
-
-    def encode(self, x: Activations) -> FeatureActs:
-        """Raw activations at hook_name_in (…, d_in) → feature activations (…, d_sae). BatchTopK picks k · n_rows of all rows together."""
-        return select(self.cfg.architecture, self.pre_acts(x), k=self.cfg.k, threshold=self.threshold)
-
-    def pre_acts(self, x: Activations) -> FeatureActs:
-        """What the architecture selects from."""
-        return x @ self.W_enc + self.b_enc
+        widths = f"{cfg.d_in:,} → {self.features_in_words()} → {cfg.d_out:,}"
+        return f"{cfg.architecture}{skip}, {widths}, {cfg.hook_name_in} → {cfg.hook_name_out}{self.assumed_in_words()}"
 
     def decode(self, feature_acts: FeatureActs, x: Activations | None = None) -> Outputs:
         """Feature activations (…, d_sae) → y_hat (…, d_out) at hook_name_out. x: what was encoded, needed where there is a skip."""
-        y_hat = feature_acts @ self.W_dec + self.b_dec
+        y_hat = super().decode(feature_acts)
         if self.W_skip is None:
             return y_hat
         if x is None:
@@ -85,20 +66,6 @@ class Transcoder(nn.Module):
         if self.W_skip is not None:
             self.W_skip *= scale_in / scale_out
         return self
-
-    def fold_decoder_norms(self) -> "Transcoder":
-        """Make decoder rows unit vectors without changing y_hat, as SAE.fold_decoder_norms does."""
-        fold_norms(self)
-        return self
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """How many of its first features are a transcoder by themselves: several where it was trained so, at last all."""
-        return nested_widths(self.cfg)
-
-    def at_width(self, n: int) -> "Transcoder":
-        """The transcoder of the first n features. Raises ValueError unless n is one of `widths`."""
-        return first_features(self, n)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder of SAELens' transcoders, each file complete or absent: SAELens opens ReLU and JumpReLU, with and without a skip,
@@ -126,9 +93,6 @@ class Transcoder(nn.Module):
         The names given win over what the files say. Raises SAEError, saying which file is wrong and how; an SAE is refused, too.
         """
         return read_transcoder(cls, source, device, hook_name_in=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
-
-
-Dictionary = SAE | Transcoder  # what is trained and evaluated alike
 
 
 def is_transcoder(source: str | Path) -> bool:

@@ -9,9 +9,10 @@ from made_stream import D_SAE, Planted, PlantedPair
 
 from workbench.sae.architectures import batch_topk
 from workbench.sae.config import SAEConfig, SAEError
+from workbench.sae.dictionary import WIDTHS
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.step import sparse_step
-from workbench.sae.sae import SAE, WIDTHS
+from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig, train
 from workbench.sae.transcoder import Transcoder
 

@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.sae.architectures import is_over, select, topk
-from workbench.sae.transcoder import Dictionary, Transcoder
+from workbench.sae.dictionary import Dictionary
+from workbench.sae.transcoder import Transcoder
 
 Rows = Float[Tensor, "batch d_in"]
 Outputs = Float[Tensor, "batch d_out"]

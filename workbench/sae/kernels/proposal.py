@@ -21,8 +21,8 @@ from torch import Tensor
 
 from workbench.model.gemm import product_dtype, product_into
 from workbench.sae.architectures import BANDWIDTH
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels.entries import Entries, Rows, Weights
-from workbench.sae.transcoder import Dictionary
 
 CHUNK = {"cpu": 2**21, "cuda": 2**28}  # entries of the product at a time; on a CPU they stay in the caches
 N_GROUPS = 8  # for each of the k largest: what finding them costs, against how many entries too many are proposed (6 %)

@@ -21,12 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.sae.architectures import BANDWIDTH
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
 from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import Outputs, Step, itself, plain_step, skip_of
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE
-from workbench.sae.transcoder import Dictionary
 
 DEVICES = ("cpu", "cuda")
 DENSEST = 0.15  # share of entries from which on the dense step is the faster one (docs/log.md)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from workbench.model.gemm import product_dtype
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.objective import Step, auxk_step, itself, plain_step
 from workbench.sae.training.recipe import TrainConfig
-from workbench.sae.transcoder import Dictionary
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from workbench.sae.config import SAEConfig, TranscoderConfig
+from workbench.sae.dictionary import WIDTHS, Dictionary, Outputs
 from workbench.sae.kernels.objective import Step
-from workbench.sae.sae import SAE, WIDTHS
+from workbench.sae.sae import SAE
 from workbench.sae.training.engine import Engine, one_process
 from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.sae.training.source import Source, TrainingError, describe
-from workbench.sae.transcoder import Dictionary, Outputs, Transcoder
+from workbench.sae.transcoder import Transcoder
 from workbench.shapes import Activations
 
 DEAD_TOKENS = 10_000_000  # dead: fired on none of so many tokens; in a run of fewer than ten times as many, on none of a tenth of them

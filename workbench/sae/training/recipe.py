@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from workbench.sae.config import SAEConfig
-from workbench.sae.transcoder import Dictionary, Transcoder
+from workbench.sae.dictionary import Dictionary
+from workbench.sae.transcoder import Transcoder
 
 DECODER_NORM = 0.1
 THRESHOLD = 0.1

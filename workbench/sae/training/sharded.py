@@ -24,6 +24,7 @@ from torch import Tensor
 from workbench.model.gemm import product_dtype
 from workbench.sae.architectures import select
 from workbench.sae.config import SAEConfig
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries
 from workbench.sae.kernels.objective import Step, auxk_step, plain_step
@@ -36,7 +37,6 @@ from workbench.sae.training.recipe import TrainConfig, initialize
 from workbench.sae.training.sharded_checkpoint import ShardedCheckpoint, export
 from workbench.sae.training.source import Source, Stream, TrainingError, describe, source_of
 from workbench.sae.training.train import check_is_done, check_memory, finished, first_of, interruptible, learn
-from workbench.sae.transcoder import Dictionary
 
 
 def train_sharded(

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.sae import SAE
 from workbench.sae.training.budget import budget, product_rate
 from workbench.sae.training.checkpoint import Checkpoint, check_same_run
@@ -32,7 +33,7 @@ from workbench.sae.training.learner import Learner, Metrics, finish, new_sae
 from workbench.sae.training.monitor import Monitor
 from workbench.sae.training.recipe import TrainConfig
 from workbench.sae.training.source import Source, Stream, Streams, TrainingError, describe, sources_of
-from workbench.sae.transcoder import Dictionary, Transcoder
+from workbench.sae.transcoder import Transcoder
 
 
 @runtime_checkable
@@ -176,7 +177,7 @@ def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
 def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[Dictionary]:
     """What a run that is done has made; nothing where it is not. Raises TrainingError where it was another run."""
     kinds = [Transcoder if "predict" in here else SAE for here in run]
-    there = [kind.load(home) for kind, home in zip(kinds, homes, strict=False) if (home / CFG_FILE).exists()]
+    there: list[Dictionary] = [kind.load(home) for kind, home in zip(kinds, homes, strict=False) if (home / CFG_FILE).exists()]
     for sae, home, here in zip(there, homes, run, strict=False):
         check_same_run(home, [sae.cfg.metadata.get("training", {})], [here])
     return there if len(there) == len(homes) else []

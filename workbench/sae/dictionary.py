@@ -1,0 +1,118 @@
+"""What an SAE and a transcoder share: features, each with an encoder's weights, a decoder's row and perhaps a threshold.
+
+feature_acts = select(x @ W_enc + b_enc)                select: ReLU, TopK, BatchTopK or JumpReLU (architectures.py)
+"""
+
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.sae.architectures import select
+from workbench.sae.config import SAEError
+from workbench.shapes import Activations, FeatureActs
+
+Outputs = Float[Tensor, "*batch d_out"]
+WIDTHS = "nested_widths"  # in metadata: how many of the first features are a dictionary by themselves
+EQUAL_NORMS = 0.01  # relative spread; norms of unit rows that were stored in 16 bits differ by a tenth of this
+
+
+class Dictionary(nn.Module):
+    """W_enc (d_in, d_sae), b_enc (d_sae), W_dec (d_sae, d_out), b_dec (d_out); jumprelu: threshold (d_sae).
+
+    Each feature's encoder weights lie side by side in memory (W_enc is a transposed view): sparse steps and the encoder's product read
+    whole features.
+    """
+
+    W_enc: Tensor  # parameters all
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    threshold: Tensor | None
+
+    def __init__(self, cfg: Any, d_out: int):
+        super().__init__()
+        self.cfg = cfg
+        self.W_enc = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in).T)
+        self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
+        self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, d_out))
+        self.b_dec = nn.Parameter(torch.zeros(d_out))
+        self.threshold = nn.Parameter(torch.zeros(cfg.d_sae)) if cfg.architecture == "jumprelu" else None
+
+    def encode(self, x: Activations) -> FeatureActs:
+        """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
+        return select(self.cfg.architecture, self.pre_acts(x), k=self.cfg.k, threshold=self.threshold)
+
+    def pre_acts(self, x: Activations) -> FeatureActs:
+        """What the architecture selects from."""
+        return x @ self.W_enc + self.b_enc
+
+    def decode(self, feature_acts: FeatureActs) -> Outputs:
+        """Feature activations (…, d_sae) → the output (…, d_out), in raw units; of an SAE that centers, of the centered x."""
+        return feature_acts @ self.W_dec + self.b_dec
+
+    def forward(self, x: Activations) -> Outputs:
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def fold_decoder_norms(self) -> Self:
+        """Make decoder rows unit vectors without changing the output: the norm moves into the encoder and the threshold.
+
+        TopK and BatchTopK compare features' pre-activations, so only a norm that all rows share can move without another selection.
+        Raises SAEError, with nothing changed, where the rows differ by more than 1 %.
+        """
+        norms = self.W_dec.norm(dim=1).clamp_min(1e-12)
+        if self.cfg.k is not None:
+            if not self.has_equal_norms():
+                raise SAEError(
+                    f"decoder norms range from {norms.min():.3g} to {norms.max():.3g}: folding them would change which features this "
+                    f"{self.cfg.architecture} {type(self).__name__} selects; train it to select by pre_acts · norm, or use it unfolded"
+                )
+            norms = norms.mean().expand_as(norms)
+        self.W_dec /= norms[:, None]
+        self.W_enc *= norms
+        self.b_enc *= norms
+        if self.threshold is not None:
+            self.threshold *= norms
+        return self
+
+    def has_equal_norms(self) -> bool:
+        """Do all decoder rows have one norm? Then folding it keeps a TopK selection."""
+        norms = self.W_dec.detach().norm(dim=1)
+        return bool(norms.max() - norms.min() <= EQUAL_NORMS * norms.max())
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many of its first features do by themselves: several where it was trained so, at last all. Raises SAEError where its
+        metadata contradict it."""
+        widths = self.cfg.metadata.get(WIDTHS, [self.cfg.d_sae])
+        is_right = isinstance(widths, list) and all(isinstance(n, int) and n > 0 for n in widths) and widths == sorted({*widths})
+        if not is_right or widths[-1:] != [self.cfg.d_sae]:
+            raise SAEError(f"{WIDTHS} is {widths!r}: expected a list of growing widths, the last one {self.cfg.d_sae}")
+        return tuple(widths)
+
+    @torch.no_grad()
+    def at_width(self, n: int) -> Self:
+        """The same with the first n features only. Raises ValueError unless n is one of `widths`."""
+        if n not in self.widths:
+            there = ", ".join(f"{width:,}" for width in self.widths)
+            raise ValueError(f"at_width({n!r}): the first {n} features were not trained to stand alone; those at {there} were")
+        nested = {WIDTHS: [width for width in self.widths if width <= n]} if len(self.widths) > 1 else {}
+        kind: Any = type(self)  # made from its config alone
+        small = kind(replace(self.cfg, d_sae=n, metadata=self.cfg.metadata | nested)).to(self.W_dec.device)
+        for name, weight in self.named_parameters():
+            part = weight.T[:n].T if name == "W_enc" else weight if name in ("b_dec", "W_skip") else weight[:n]
+            small.get_parameter(name).copy_(part)
+        return small.requires_grad_(False).eval()
+
+    def features_in_words(self) -> str:
+        """For repr: how many features, and which of the first do by themselves."""
+        inner = self.widths[:-1]
+        nested = f" (nested: also the first {', '.join(f'{n:,}' for n in inner)})" if inner else ""
+        return f"{self.cfg.d_sae:,} features{nested}"
+
+    def assumed_in_words(self) -> str:
+        """For repr: what the files did not say."""
+        return f"; assumed: {self.cfg.metadata['assumed']}" if "assumed" in self.cfg.metadata else ""
