@@ -8,9 +8,7 @@ from type_checks import checked
 jaxtyping.jaxtyped = checked  # before anything of the workbench is imported
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """After jaxtyping's hook, which 0.3.0 installs here too and refuses what is imported already. The process that only hands tests to
-    two others needs none of the libraries under test: both wait while it would import them."""
+    """The process that only hands tests to two others needs none of the libraries under test: both wait while it would import them."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         config.pluginmanager.import_plugin("made_fixtures")

@@ -14,7 +14,8 @@ VIEWS = ["marks", "rows", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,
     "workbench/sae": (
-        "architectures config dictionary formats sae transcoder cross_layer convert neighborhoods evaluation evaluate kernels training scaling".split()
+        "architectures config dictionary formats sae transcoder cross_layer convert neighborhoods evaluation evaluate".split()
+        + ["kernels", "training", "scaling"]
     ),
     "workbench/features": ["index", "search", "labels", "survey"],
     "workbench/circuits": ["metrics", "intervene", "ranking", "evidence", "steering", "depth", "graph", "direct"],

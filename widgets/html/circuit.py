@@ -66,11 +66,11 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
     int32 targets (rows of nodes), float64 strengths (Circuit.strength), float32 weights; wanted: [row, share] of the logits."""
     notes = [visible(note) for note in circuit.notes]
     if (is_constant := circuit.nodes["kind"] == "constant").any():
-        circuit = circuit.only(circuit.nodes.loc[~is_constant, "node"].tolist())
+        circuit = circuit.only(circuit.nodes.loc[~is_constant, "node"])
         notes.append("biases, position embeddings and the like stand at no token: .nodes and .closure have them")
     if len(circuit.edges) > MOST_EDGES:
         n_edges, order = len(circuit.edges), np.argsort(-np.abs(np.nan_to_num(circuit.edges["weight"].to_numpy(float))), kind="stable")
-        circuit = circuit.only(circuit.nodes["node"].tolist(), np.isin(np.arange(n_edges), order[:MOST_EDGES]))
+        circuit = circuit.only(circuit.nodes["node"], np.isin(np.arange(n_edges), order[:MOST_EDGES]))
         notes.append(f"here are the {MOST_EDGES:,} edges of largest |weight| of {n_edges:,}: shares and pruning are of these")
     nodes, rows = circuit.nodes, {node: i for i, node in enumerate(circuit.nodes["node"])}
     names = list(dict.fromkeys(nodes["hook_name"]))

@@ -19,9 +19,10 @@ from workbench.cli.check import check
 from workbench.cli.circuit import circuit
 from workbench.cli.lab import lab
 from workbench.cli.label import label
-from workbench.cli.learn import convert, evaluate, plan, scaling, train
+from workbench.cli.learn import plan, scaling, train
 from workbench.cli.observe import find, index, page
 from workbench.cli.options import shell_words
+from workbench.cli.sae import convert, evaluate
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(check)

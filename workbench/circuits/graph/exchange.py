@@ -58,7 +58,7 @@ def without_constants(circuit: Any) -> Any:
     if not is_constant.any():
         return circuit
     note = f"{is_constant.sum()} constants (biases and the like) are not in this file: rows do not add up without them"
-    return replace(circuit.only(circuit.nodes.loc[~is_constant, "node"].tolist()), notes=(*circuit.notes, note))
+    return replace(circuit.only(circuit.nodes.loc[~is_constant, "node"]), notes=(*circuit.notes, note))
 
 
 def file_ids(circuit: Any) -> list[str]:

@@ -1,0 +1,125 @@
+"""workbench evaluate, convert: SAEs and transcoders as files, trained here or elsewhere; how good they are."""
+
+import json
+import math
+import os
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import EllipsisType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.cli.options import StartToken, start_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.atlas.text import Text
+    from workbench.bench import Workbench
+    from workbench.sae.dictionary import Dictionary
+
+N_ATLAS_TEXTS = 20_000
+
+
+def evaluate(
+    sae: Annotated[
+        str | None,
+        typer.Argument(help="The SAE or transcoder: a folder, a hub id; one of the atlas's SAEs. [default: the atlas's own]"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
+    texts: Annotated[str | None, typer.Option(help="A file or folder of text, or hub:NAME; the atlas has its own.")] = None,
+    n_texts: Annotated[int | None, typer.Option(min=1, help="Read so many texts. [default: all; of the atlas's 20,000]")] = None,
+    other: Annotated[str | None, typer.Option(help="Another SAE: how many features does it have too?")] = None,
+    start_token: StartToken = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
+) -> None:
+    """How good an SAE or a transcoder is: l0, variance explained (of a transcoder's output), loss recovered, dead features; on the atlas
+    also what an SAE's features mean."""
+    if model != "atlas" and not (sae and texts):
+        raise ValueError(f"--model {model} needs an SAE and --texts (only the atlas brings its own)")
+    from workbench import atlas
+    from workbench.activations.texts import read_texts
+    from workbench.benches import load
+    from workbench.sae.evaluate import decoder_cosine
+    from workbench.sae.evaluate import evaluate as measure
+    from workbench.sae.sae import SAE
+
+    source = read_texts(texts) if texts else None  # before the model: cheaper, and as often what is wrong
+    bench, dictionary = benched(model, sae, device, start_of(start_token))
+    cosine = None
+    if other and dictionary is not bench.sae:
+        raise ValueError(f"--other compares SAEs, and {sae} is a transcoder")
+    if other:
+        cosine = decoder_cosine(bench.sae, load("atlas", other, device=device).sae if model == "atlas" else SAE.load(other, device))[
+            "cosine"
+        ]
+    if source is None and dictionary is not bench.sae:
+        source, truth = atlas.texts(seed=1, n=n_texts or N_ATLAS_TEXTS), None
+    elif source is None:
+        source, truth = atlas_truth(bench, n_texts or N_ATLAS_TEXTS)
+    else:
+        source, truth = islice(source, n_texts), None
+    evaluation = measure(bench.model, dictionary, source)
+    evaluation = evaluation if truth is None else replace(evaluation, truth=truth)
+    if as_json:
+        measures = evaluation.measures() | ({} if cosine is None else {"median_cosine": float(cosine.median())})
+        measures = {name: None if math.isnan(value) else value for name, value in measures.items()}
+        print(json.dumps(measures | {"truth": evaluation.truth.to_dict("records")}, indent=1, allow_nan=False))
+        return
+    print(evaluation)
+    if cosine is not None:
+        print(f"  nearest feature in {other}: median cosine {cosine.median():.2f}, over 0.9 for {(cosine > 0.9).mean():.1%}")
+
+
+def benched(model: str, sae: str | None, device: str, start_token: "str | None | EllipsisType") -> "tuple[Workbench, Dictionary]":
+    """(the bench, what is evaluated on it: its SAE, or the transcoder that the files hold)"""
+    from workbench.benches import load
+    from workbench.model.points import place
+    from workbench.sae.transcoder import Transcoder, is_transcoder
+
+    is_of_the_atlas = model == "atlas" and (not sae or (os.sep not in sae and not Path(sae).exists()))
+    if sae and not is_of_the_atlas and is_transcoder(sae):
+        transcoder = Transcoder.load(sae, device)
+        layer, _ = place(transcoder.cfg.hook_name_in)
+        return load(model, transcoders={layer: transcoder}, device=device, start_token=start_token), transcoder
+    bench = load(model, sae, device=device, start_token=start_token)
+    return bench, bench.sae
+
+
+def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataFrame]":
+    """(texts, for each kind of concept: n_concepts, the mean over them of the best F1 of any feature, the share with one that counts)"""
+    from workbench import atlas
+    from workbench.atlas.truth import FOUND, AnswerKey
+
+    texts = atlas.texts(seed=1, n=n_texts)
+    scores = AnswerKey.read(bench.model, bench.sae, texts).best_features().groupby("kind")["f1"]
+    found = scores.agg(n_concepts="size", f1="mean", found=lambda f1: (f1 >= FOUND).mean())
+    return texts, found.reset_index()
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="A folder, a file or a hub id, owner/repo:subfolder, in any library's format.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    hook_name: Annotated[str | None, typer.Option(help="Where an SAE reads, if its files do not say: blocks.6.hook_resid_post.")] = None,
+    hook_name_in: Annotated[str | None, typer.Option(help="Where a transcoder reads, if its files do not say.")] = None,
+    hook_name_out: Annotated[str | None, typer.Option(help="Where a transcoder writes, if its files do not say.")] = None,
+    model_name: Annotated[str | None, typer.Option(help="The model it was trained on, if its files do not say.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="The factor that training multiplied activations by, if its files do not say.")
+    ] = None,
+    centers_input: Annotated[bool | None, typer.Option(help="It was trained on a model whose weights were centered.")] = None,
+    to: Annotated[str | None, typer.Option(help="saelens, sparsify or circuit-tracer (transcoders of every layer).")] = None,
+) -> None:
+    """Write an SAE or transcoders of any library as SAELens' folder, transcoders also as sparsify's or circuit-tracer's."""
+    from workbench.sae.convert import convert as write
+
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} already holds something: name another folder")
+    places = dict(hook_name=hook_name, hook_name_in=hook_name_in, hook_name_out=hook_name_out)
+    written = write(source, out, to, **places, model_name=model_name, scale=scale, centers_input=centers_input)
+    found = written.values() if isinstance(written, dict) else [written]
+    for dictionary in found:
+        print(f"{out}: {dictionary.extra_repr()} of {dictionary.cfg.model_name or 'some model'}")
