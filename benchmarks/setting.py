@@ -21,6 +21,7 @@ from workbench.model.model import load_model
 from workbench.model.points import place
 from workbench.model.tokens import to_tokens
 from workbench.sae.config import SAEConfig
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.sae import SAE
 
 N_ACTIVE, D_SAE = 64, 24_576
@@ -31,7 +32,7 @@ class Setting:
     name: str
     model: Any  # the TransformerBridge
     hf_model: nn.Module  # the same weights in a plain Hugging Face model, as a tutorial would use it
-    sae: SAE
+    sae: Dictionary
     tokens: torch.Tensor
     metric: Metric
 

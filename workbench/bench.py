@@ -41,17 +41,19 @@ from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
 from workbench.model.chat import Chat, written
-from workbench.model.hooks import check_sae, check_transcoder
+from workbench.model.hooks import check_dictionary, check_transcoder
 from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.sae import SAE, checked_feature
 from workbench.sae.transcoder import Transcoder
 
 PARTS = (
     ("model", TransformerBridge, 'workbench.model.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
-    ("sae", SAE, "SAE.load(folder)"),
+    ("sae", Dictionary, "SAE.load(folder), or a transcoder by Transcoder.load(folder)"),
     ("index", FeatureIndex, "FeatureIndex.open(folder), or build_index(…)"),
 )
+CALLED = {"sae": "SAE"}  # where it is not the class's own name
 
 
 class NoSAE(SAE):
@@ -63,7 +65,10 @@ class NoSAE(SAE):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ValueError('this bench has transcoders and no SAE: .circuit(prompt, metric, over="transcoders"), or give load(…, sae=…)')
+        raise ValueError(
+            "this bench has transcoders and no SAE: bench.with_transcoder(layer) looks through one of them, "
+            'bench.circuit(prompt, metric, over="transcoders") draws a graph of all; or give load(…, sae=…)'
+        )
 
 
 NO_SAE = NoSAE()
@@ -74,12 +79,12 @@ class Workbench:
     """Model + SAE (+ what is known of its features). Made only if they fit: `check_sae` speaks up otherwise."""
 
     model: TransformerBridge
-    sae: SAE = NO_SAE  # left out beside transcoders only
+    sae: Dictionary = NO_SAE  # an SAE, or a transcoder: whose features are ranked, found, steered by; left out beside transcoders only
     index: FeatureIndex | None = None  # build_index(…); seen through `sae`, checked to be of it and of the model
     name: str = ""
     labels: Mapping[int, str] = field(default_factory=dict)  # feature → what it means, as far as known
     examples: Callable[[int], list] | None = None  # feature → its top examples, each with str_tokens and activations
-    saes: Mapping[str, SAE] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
+    saes: Mapping[str, Dictionary] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
     layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
     layer_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # hook point → feature → what it means there
     transcoders: Mapping[int, Transcoder] = field(default_factory=dict)  # layer → what reads the MLP's input there: load_transcoders(…)
@@ -89,13 +94,13 @@ class Workbench:
             part = getattr(self, name)
             is_missing = part is NO_SAE and not self.transcoders
             if is_missing or (not isinstance(part, kind) and (name, part) != ("index", None)):
-                raise ValueError(f"{name}={None if is_missing else part!r} is no {kind.__name__}: make one by {maker}")
+                raise ValueError(f"{name}={None if is_missing else part!r} is no {CALLED.get(name, kind.__name__)}: make one by {maker}")
         for transcoder in self.transcoders.values():
             check_transcoder(self.model, transcoder)
         if self.sae is NO_SAE:
             return
         for sae in {id(sae): sae for sae in (self.sae, *self.saes.values())}.values():
-            check_sae(self.model, sae)
+            check_dictionary(self.model, sae)
         if self.index is not None:
             object.__setattr__(self, "index", self.index.of(self.model, self.sae))
         object.__setattr__(self, "labels", LaidOver(self.labels, self.sae.fingerprint))
@@ -316,6 +321,17 @@ class Workbench:
         labels = {} if index is None else index.label_texts()
         return replace(self, sae=sae, index=index, labels=labels, examples=examples)
 
+    def with_transcoder(self, layer: int) -> "Workbench":
+        """The same model seen through the transcoder of a layer: its features are ranked, found, indexed, clamped and steered by, an effect
+        being that of what a feature adds to the MLP's output."""
+        if layer not in self.transcoders:
+            there = ", ".join(map(str, self.transcoders)) or "none: load(…, transcoders=folder)"
+            raise ValueError(f"there is no transcoder of layer {layer!r}; there are those of layers {there}")
+        transcoder = self.transcoders[layer]
+        index = self.index.of(self.model, transcoder) if self.index is not None and self.index.has(transcoder) else None
+        labels = {} if index is None else index.label_texts()
+        return replace(self, sae=transcoder, saes={}, index=index, labels=labels, examples=index.examples if index else None)
+
     @property
     def sae_name(self) -> str:
         """Its name among `saes`; else its width."""
@@ -335,10 +351,12 @@ class Workbench:
             about["transcoders"] = f"{len(self.transcoders)} layers, {first.d_sae:,} features, {reads} → {writes}"
         if self.sae is NO_SAE:
             return about
-        sae = self.sae.cfg
+        sae, is_one_place = self.sae, self.sae.reads == self.sae.writes
         others = [name for name, other in self.saes.items() if other is not self.sae]
+        place = f"at {sae.reads}" if is_one_place else f"{sae.reads} → {sae.writes}"
+        also = f" (also: {', '.join(others)})" if others else ""
         return about | {
-            "SAE": f"{sae.d_sae:,} features at {sae.hook_name}" + (f" (also: {', '.join(others)})" if others else ""),
+            "SAE" if is_one_place else "transcoder": f"{sae.cfg.d_sae:,} features {place}{also}",
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
             "index": f"{self.index.manifest['n_tokens']:,} tokens" if self.index else "none",

@@ -18,8 +18,8 @@ import torch
 from workbench import atlas
 from workbench.bench import NO_SAE, Workbench
 from workbench.model.model import load_model
-from workbench.sae.sae import SAE
-from workbench.sae.transcoder import Transcoder, load_transcoders
+from workbench.sae.dictionary import Dictionary
+from workbench.sae.transcoder import Transcoder, load_dictionary, load_transcoders
 
 BENCHES: Mapping[str, Callable[[str | None, str | torch.device, str | None | EllipsisType], Workbench]] = {
     "atlas": atlas.load
@@ -28,7 +28,7 @@ BENCHES: Mapping[str, Callable[[str | None, str | torch.device, str | None | Ell
 
 def load(
     model: Any = "atlas",
-    sae: SAE | str | Path | None = None,
+    sae: Dictionary | str | Path | None = None,
     *,
     transcoders: Mapping[int, Transcoder] | str | Path | None = None,
     device: str | torch.device = "cpu",
@@ -36,9 +36,9 @@ def load(
 ) -> Workbench:
     """A Workbench from names: load("atlas"), load("atlas", sae="16k") or load(a hub name or folder, sae=an SAE's folder).
 
-    model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object; none is needed beside transcoders (the folder
-    of a set, or layer → Transcoder). start_token: leads every text that the model
-    reads; left out, what the model's files say (model/start.py); None for none.
+    model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object, or a transcoder, its folder or itself; none is
+    needed beside transcoders (the folder of a set, or layer → Transcoder). start_token: leads every text that the model reads; left out,
+    what the model's files say (model/start.py); None for none.
     Raises ValueError or OSError, in one sentence, before anything is computed.
     """
     _check_device(device)
@@ -61,8 +61,8 @@ def load(
     return Workbench(model=load_model(model, device=device, start_token=start_token), sae=sae, name=name)
 
 
-def _read(sae: SAE | str | Path, device: str | torch.device) -> SAE:
-    return sae if isinstance(sae, SAE) else SAE.load(sae, device)
+def _read(sae: Dictionary | str | Path, device: str | torch.device) -> Dictionary:
+    return sae if isinstance(sae, Dictionary) else load_dictionary(sae, device)
 
 
 def _check_device(device: str | torch.device) -> None:

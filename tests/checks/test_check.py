@@ -233,7 +233,7 @@ def test_an_sae_of_another_place_is_a_warning_that_says_which(atlas):
 
 def test_an_sae_of_another_model_is_a_warning_and_one_of_another_width_an_error(model, sae, atlas):
     found = one("SAE explains", model, sae)
-    assert found["verdict"] == "warning" and "further off than the mean of x" in found["meaning"]
+    assert found["verdict"] == "warning" and "further off than the mean would be" in found["meaning"]
     report = looked(model, atlas.sae)
     assert row(report, "SAE fits")["verdict"] == "error" and "reads 160 numbers" in row(report, "SAE fits")["meaning"]
     assert "SAE explains" not in verdicts(report) and row(report, "effects")["verdict"] == "ok"

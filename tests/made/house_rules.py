@@ -18,7 +18,7 @@ WINGS = {  # in the order of the data, files that stand beside the wings include
         + ["kernels", "training", "scaling"]
     ),
     "workbench/features": ["index", "search", "labels", "survey"],
-    "workbench/circuits": ["metrics", "intervene", "ranking", "evidence", "steering", "depth", "graph", "direct"],
+    "workbench/circuits": ["metrics", "acts", "intervene", "ranking", "evidence", "steering", "depth", "graph", "direct"],
     "widgets": VIEWS,
 }
 MOST_FILES = 14  # of a wing: one question, a dozen doors at most

@@ -233,7 +233,7 @@ class CardPane(WorkingPane):
 def activations(bench: Any, tokens: torch.Tensor, feature: int) -> list[float]:
     """The feature's activation at each token of one text."""
     caught: list[torch.Tensor] = []
-    with seen(bench.model, bench.sae.cfg.hook_name, caught.append):
+    with seen(bench.model, bench.sae.reads, caught.append):
         last_logits(bench.model, tokens)
     (x,) = caught
     return [round(value, 5) for value in bench.sae.encode(x[0].flatten(1).to(bench.sae.W_dec.dtype))[:, feature].tolist()]

@@ -115,7 +115,7 @@ class CircuitView(WorkingPane):
     def look_through(self, bench: Any) -> None:
         """Another SAE of the same model: `feature` is one of its own from now on."""
         self._bench = bench
-        self.set_trait("home", "" if bench is None else bench.sae.cfg.hook_name)
+        self.set_trait("home", "" if bench is None else bench.sae.reads)
         if self._circuit is None and bench is not None and len(bench.layers) < 2:
             needs = "Workbench(…, layers={hook name: SAE})"
             self.set_trait("waiting", f"A circuit needs an SAE at two hook points or more, and this bench has fewer: {needs}.")

@@ -72,7 +72,7 @@ class PromptPane(WorkingPane):
         self._probabilities: torch.Tensor | None = None  # of the next token
         super().__init__(bench.model, bench=bench, **traits)
         names = dict(bench.saes) or {bench.sae_name: bench.sae}
-        self.set_trait("saes", [[name, f"{sae.cfg.d_sae:,} features at {sae.cfg.hook_name}"] for name, sae in names.items()])
+        self.set_trait("saes", [[name, f"{sae.cfg.d_sae:,} features at {sae.reads}"] for name, sae in names.items()])
         self.sae = self.sae or bench.sae_name
         self.set_trait("examples", [each._asdict() for each in atlas.examples()] if bench.name == "atlas" else [])
 

@@ -23,7 +23,7 @@ from workbench.atlas.text import Text
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
 from workbench.features.survey.completeness import best_f1, f1_by_threshold, texts_by_peak
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 
 FOUND = 0.5  # F1 from which a feature counts as the concept's
 TOP = 0.9  # of a feature's maximum: where it is most active
@@ -45,12 +45,12 @@ def accuracy(model: Any, asked: Sequence[Question]) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def peaks(model: Any, sae: SAE, texts: Sequence[str]) -> sparse.csc_matrix:
+def peaks(model: Any, sae: Dictionary, texts: Sequence[str]) -> sparse.csc_matrix:
     """Each feature's largest activation in each text (n_texts, d_sae), the start token left out."""
     parts = []
     for first in tqdm(range(0, len(texts), 256), desc="reading texts", unit="batch", delay=2):
         tokens, is_text = padded(model, texts[first : first + 256])
-        feature_acts = sae.encode(harvest(model, tokens, sae.cfg.hook_name))
+        feature_acts = sae.encode(harvest(model, tokens, sae.reads))
         parts.append(sparse.csr_matrix((feature_acts * is_text[..., None]).amax(1).cpu().numpy()))
     return sparse.csc_matrix(sparse.vstack(parts))
 
@@ -64,8 +64,8 @@ class AnswerKey:
     peaks: sparse.csc_matrix  # (n_texts, d_sae)
 
     @classmethod
-    def read(cls, model: Any, sae: SAE, texts: Sequence[Text]) -> "AnswerKey":
-        """From fresh texts: what is in play in each, and the largest activation of each of the SAE's features."""
+    def read(cls, model: Any, sae: Dictionary, texts: Sequence[Text]) -> "AnswerKey":
+        """From fresh texts: what is in play in each, and the largest activation of each of the dictionary's features."""
         concepts = sorted(frozenset().union(*(text.concepts for text in texts)))
         column = {concept: i for i, concept in enumerate(concepts)}
         where = [(row, column[concept]) for row, text in enumerate(texts) for concept in text.concepts]

@@ -22,10 +22,11 @@ from workbench.benches import BENCHES
 from workbench.checks import dictionary, effects, passes, reading
 from workbench.checks.report import CheckReport, Finding, Verdict
 from workbench.checks.subject import Subject, subject
-from workbench.model.hooks import check_sae
+from workbench.model.hooks import check_dictionary
 from workbench.model.model import BAR_DELAY, load_model
 from workbench.model.points import point
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
+from workbench.sae.transcoder import load_dictionary
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -48,7 +49,7 @@ FIRST = "model"
 
 def check(
     model: Any,
-    sae: SAE | str | Path | None = None,
+    sae: Dictionary | str | Path | None = None,
     texts: Source | None = None,
     *,
     device: str | torch.device | None = None,
@@ -59,7 +60,7 @@ def check(
     """One table of what holds for this model here, each row with a verdict, a figure and what it means. Under a minute for a small model.
 
     model        a hub name, a folder, "atlas", a Workbench, a TransformerBridge or a Hugging Face model object
-    sae          an SAE or its folder; of a Workbench and of the atlas, by default their own
+    sae          an SAE or a transcoder, or its folder; of a Workbench and of the atlas, by default their own
     texts        of the model's own kind, whatever `read_texts` reads; by default a small English text, or one that the model writes
     start_token  what leads every text, as for load_model: a model object keeps it afterwards
     seconds      to time ablations for; 0 leaves the timing out
@@ -85,7 +86,7 @@ def check(
         name = name or _name(bridge.cfg.model_name)
         fitting, fits = _fitting(bridge, own if sae is None else sae, device)
         try:
-            about = subject(bridge, fitting, fitting.cfg.hook_name if fitting else middle(bridge), given, seconds)
+            about = subject(bridge, fitting, fitting.writes if fitting else middle(bridge), given, seconds)
         except Exception as error:
             done(FIRST, failed(error, "It cannot read a text"))
             return CheckReport.of(report, name)
@@ -127,7 +128,7 @@ def _name(model: str | Path) -> str:
     return Path(model).resolve().name if str(model) and Path(model).is_dir() else str(model)
 
 
-def _loaded(model: Any, sae: Any, device: Any, start_token: str | None | EllipsisType) -> tuple["TransformerBridge", SAE | None]:
+def _loaded(model: Any, sae: Any, device: Any, start_token: str | None | EllipsisType) -> tuple["TransformerBridge", Dictionary | None]:
     """(the model, an SAE that comes with it)"""
     if isinstance(model, str) and model in BENCHES:
         bench = BENCHES[model](None, device or "cpu", start_token)
@@ -138,15 +139,16 @@ def _loaded(model: Any, sae: Any, device: Any, start_token: str | None | Ellipsi
     return load_model(model, device=device, start_token=start_token), None
 
 
-def _fitting(model: "TransformerBridge", sae: SAE | str | Path | None, device: Any) -> tuple[SAE | None, Finding | None]:
+def _fitting(model: "TransformerBridge", sae: Dictionary | str | Path | None, device: Any) -> tuple[Dictionary | None, Finding | None]:
     """(the SAE if it fits, what is said of that; None where there is none)"""
     if sae is None:
         return None, None
     try:
-        found = SAE.load(sae, device or "cpu") if isinstance(sae, str | Path) else sae
-        check_sae(model, found)
+        found = load_dictionary(sae, device or "cpu") if isinstance(sae, str | Path) else sae
+        check_dictionary(model, found)
     except Exception as error:
         return None, failed(error, "It cannot be read on this model")
     cfg = found.cfg
-    figure = f"{cfg.d_sae:,} features ({cfg.architecture}) at {cfg.hook_name}, width {cfg.d_in}"
+    where = f"at {found.reads}, width {cfg.d_in}" if found.reads == found.writes else f"{found.reads} → {found.writes}, a transcoder"
+    figure = f"{cfg.d_sae:,} features ({cfg.architecture}) {where}"
     return found, Finding(Verdict.ok, figure, "The hook point is there, has this width and is no other model's by name; no weight is NaN.")

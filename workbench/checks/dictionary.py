@@ -1,4 +1,4 @@
-"""Does an SAE fit the model, and does it read it as it was trained to?
+"""Does an SAE or a transcoder fit the model, and does it read it as it was trained to?
 
 What an SAE of another model explains here, or of another place, or one whose training scaled, centered or shifted activations in a way that
 its files do not say, is little, and often x_hat is further off than the mean of x would be (fvu above 1). Other readings are tried on a few
@@ -18,23 +18,24 @@ from workbench.checks.subject import Subject
 from workbench.model.head import Head
 from workbench.model.points import point
 from workbench.model.start import sae_note
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.evaluate import evaluate
 from workbench.sae.evaluation import Evaluation
 from workbench.sae.sae import SAE
 
 N_TRIED = 256  # tokens on which other readings are tried
 SCALES = [2.0 ** (k / 2) for k in range(-12, 13) if k]
-POOR, USELESS = 0.5, 1.0  # fvu from which one is told; from which the mean of x would serve better
+POOR, USELESS = 0.5, 1.0  # fvu from which one is told; from which the mean would serve better
 LESS, FAR_LESS = (1.5, 0.02), (3.0, 0.1)  # fvu beyond what was promised: so many times, and so much more
 FAR_L0 = 3.0  # times what was promised, or a part of it
 FAR_BETTER = 0.5, 0.02  # another reading is named where its fvu is such a part and by so much smaller
 
 
-def explains(subject: Subject, sae: SAE) -> Finding:
+def explains(subject: Subject, sae: Dictionary) -> Finding:
     """fvu, l0, loss recovered and features that stay silent, beside what the SAE's files promise."""
     promised, found = promises(sae), evaluate(subject.model, sae, subject.text.texts, progress=False)
     figure = _figures(found, promised)
-    wrong = [*_complaints(found, promised), *_instead(subject, sae)]
+    wrong = [*_complaints(found, promised), *(_instead(subject, sae) if isinstance(sae, SAE) else ())]
     wrong += [f"{note[0].upper()}{note[1:]}."] if (note := sae_note(subject.model, sae)) else []
     assumed = [f"Assumed from its name: {sae.cfg.metadata['assumed']}."] if "assumed" in sae.cfg.metadata else []
     if wrong:
@@ -46,13 +47,13 @@ def explains(subject: Subject, sae: SAE) -> Finding:
     if found.fvu >= POOR:
         meaning = f"It explains less than {1 - POOR:.0%} of the variance {where}: what it leaves out is not ranked."
         return Finding(Verdict.note, figure, " ".join([meaning, *assumed]))
-    meaning = (
-        f"It reads this model {where}{', as its files promise' if promised else ''}; no other scale, centering or place suits it better."
+    meaning = f"It reads this model {where}{', as its files promise' if promised else ''}" + (
+        "; no other scale, centering or place suits it better." if isinstance(sae, SAE) else "."
     )
     return Finding(Verdict.note if assumed else Verdict.ok, figure, " ".join([meaning, *assumed]))
 
 
-def promises(sae: SAE) -> dict[str, float]:
+def promises(sae: Dictionary) -> dict[str, float]:
     """What its training measured, where its files keep that."""
     known = {name: sae.cfg.metadata.get(name) for name in ("fvu", "l0")}
     return {name: float(value) for name, value in known.items() if isinstance(value, int | float) and math.isfinite(value)}
@@ -76,7 +77,7 @@ def _complaints(found: Evaluation, promised: dict[str, float]) -> Iterator[str]:
         yield "No feature is active on any token: it is not of this model, place or scale."
         return
     if not found.fvu < USELESS:
-        yield "What it makes of x is further off than the mean of x: it is not of this model, place or scale."
+        yield "What it makes of x is further off than the mean would be: it is not of this model, place or scale."
     elif _is_beyond(found.fvu, promised, FAR_LESS):
         yield "It explains far less than its files promise: other texts than it was trained for, or another model, place or scale."
     if "l0" in promised and not promised["l0"] / FAR_L0 <= found.l0 <= promised["l0"] * FAR_L0:

@@ -29,6 +29,7 @@ from workbench.replay.precision import InFloat32
 from workbench.replay.reading import Columns
 from workbench.replay.replay import Replay
 from workbench.sae.config import SAEConfig
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.sae import SAE
 from workbench.shapes import Rows, Tokens
 
@@ -74,7 +75,7 @@ def effects(subject: Subject) -> Finding:
     defined, rounding = by_definition(model, sae, prompt, pairs)
     largest, difference = float(defined.abs().max()), float((measured - defined).abs().max())
     if largest <= rounding:
-        meaning = f"No effect of {len(pairs)} pairs{whose} is larger than rounding: what stands at {sae.cfg.hook_name} hardly matters here."
+        meaning = f"No effect of {len(pairs)} pairs{whose} is larger than rounding: what stands at {sae.writes} hardly matters here."
         return Finding(Verdict.note, f"largest effect {largest:.1e}", meaning)
     by = difference / largest
     figure = f"{by:.0e} of the largest apart, over {len(pairs)} pairs{whose}" if by else f"equal, over {len(pairs)} pairs{whose}"
@@ -82,18 +83,21 @@ def effects(subject: Subject) -> Finding:
         return Finding(Verdict.error, figure, "Measured effects are not those of the definition: do not trust a ranking of this model.")
     if difference > EXACT * largest + rounding:
         return Finding(Verdict.warning, figure, "Measured effects differ from the definition by more than rounding: mind small ones.")
-    return Finding(Verdict.ok, figure, f"Effects at {sae.cfg.hook_name} are those of whole passes with the feature at 0, to rounding.")
+    return Finding(Verdict.ok, figure, f"Effects at {sae.writes} are those of whole passes with the feature at 0, to rounding.")
 
 
 @torch.no_grad()
-def by_definition(model: "TransformerBridge", sae: SAE, prompt: Prompt, pairs: Tensor) -> tuple[Rows, float]:
+def by_definition(model: "TransformerBridge", sae: Dictionary, prompt: Prompt, pairs: Tensor) -> tuple[Rows, float]:
     """(each pair's effect by a whole pass, in float64 from logits of float32 at least; how far rounding alone may take one of them)"""
-    name, caught = hook_name_of(model, sae.cfg.hook_name), []
-    check_obeyed(model, sae.cfg.hook_name)
+    caught: dict[str, Tensor] = {}
+    check_obeyed(model, sae.writes)
 
-    def passed(replace: Callable[[Tensor], Tensor | None]) -> Tensor:
-        with model.hooks(fwd_hooks=[(name, as_hook(sae.cfg.hook_name, replace))]):
+    def passed(replace: Callable[[Tensor], Tensor | None], at: str = sae.writes) -> Tensor:
+        with model.hooks(fwd_hooks=[(hook_name_of(model, at), as_hook(at, replace))]):
             return model(prompt.tokens)[0, -1].double()
+
+    def note(x: Tensor, at: str) -> None:
+        caught[at] = x[0].flatten(1).clone()
 
     def without(pos: int, part: Tensor, x: Tensor) -> Tensor:
         x = x.clone()
@@ -101,12 +105,13 @@ def by_definition(model: "TransformerBridge", sae: SAE, prompt: Prompt, pairs: T
         return x
 
     with unwatched(model), InFloat32(model):
-        clean = passed(lambda x: caught.append(x[0].flatten(1).clone()))
-        feature_acts = sae.encode(caught[0].to(sae.W_dec.dtype))
+        clean = passed(partial(note, at=sae.writes))
+        passed(partial(note, at=sae.reads), sae.reads)
+        feature_acts = sae.encode(caught[sae.reads].to(sae.W_dec.dtype))
         edited = [passed(partial(without, pos, feature_acts[pos, i] * sae.W_dec[i])) for pos, i in pairs.tolist()]
     answer, baseline = (int(token or 0) for token in (prompt.metric.answer, prompt.metric.baseline))
     effects = torch.stack([(clean - logits)[answer] - (clean - logits)[baseline] for logits in edited]).cpu()
-    eps = torch.finfo(torch.promote_types(caught[0].dtype, torch.float32)).eps
+    eps = torch.finfo(torch.promote_types(caught[sae.writes].dtype, torch.float32)).eps
     return effects, float(4 * model.cfg.n_layers**0.5 * eps * clean.abs().max())
 
 

@@ -20,7 +20,7 @@ from workbench.model.hooks import last_logits
 from workbench.model.points import probe_tokens, unwatched
 from workbench.model.start import n_embedded, start_token
 from workbench.model.tokens import n_unknown, text_ids
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Subject:
     """What every check is given."""
 
     model: "TransformerBridge"
-    sae: SAE | None  # where one was given that fits the model
+    sae: Dictionary | None  # where one was given that fits the model
     asked: Text  # given, or chosen for want of one
     text: Text  # what is measured on: `asked`, or drawn from the model
     loss: float  # of `asked`, nats a token, led by the model's start token; NaN where it has no two tokens in a row
@@ -80,7 +80,7 @@ def _pieces(texts: Sequence[str]) -> Iterator[str]:
     return (piece for nth in zip_longest(*parts) for piece in nth if piece)
 
 
-def subject(model: "TransformerBridge", sae: SAE | None, hook_name: str, given: Sequence[str] | None, seconds: float) -> Subject:
+def subject(model: "TransformerBridge", sae: Dictionary | None, hook_name: str, given: Sequence[str] | None, seconds: float) -> Subject:
     """Choose the text, and read it."""
     is_atlas = str(model.cfg.model_name) == "atlas"
     if given is None and is_atlas:

@@ -1,6 +1,6 @@
 """Change features while the model runs, and nothing else.
 
-    x' = x + (edited − feature_acts) @ W_dec          at the SAE's hook point
+    x' = x + (edited − feature_acts) @ W_dec          at the SAE's hook point; of a transcoder where it writes
 
 Scaling Monosemanticity, "Influence on behavior". Only the difference is added, so the SAE's error stays in x, and an edit that changes
 nothing changes nothing. `edited` is any function of the feature activations; clamping to a value is the common one.
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from workbench.circuits.acts import reading
 from workbench.model.cache import is_cache
-from workbench.model.hooks import check_sae, hooked
-from workbench.sae.sae import SAE, checked_feature
+from workbench.model.hooks import check_dictionary, hooked
+from workbench.sae.dictionary import Dictionary
+from workbench.sae.sae import checked_feature
 from workbench.shapes import FeatureActs
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ Edit = Callable[[FeatureActs], FeatureActs]
 
 @contextmanager
 def editing(
-    model: "TransformerBridge", sae: SAE, edit: Edit | Mapping[int, float], pos: int | list[int] | None = None
+    model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[int, float], pos: int | list[int] | None = None
 ) -> Iterator["TransformerBridge"]:
     """Every call of the model inside sees the edit; the hook is gone afterwards, whatever happened.
 
@@ -35,35 +37,38 @@ def editing(
     edit, counted from 0 (the start token) along the whole text, also while generating with a KV cache; None: every position, generated
     ones included. Raises ValueError for a feature or position that cannot be, RuntimeError if the model never came to the hook.
     """
-    check_sae(model, sae)
+    check_dictionary(model, sae)
     if not isinstance(edit, Mapping) and not callable(edit):
         raise ValueError(f"{edit!r} is no edit: expected {{feature: value}}, such as {{574: 0.0}}")
     edit = _clamping(sae, edit) if isinstance(edit, Mapping) else edit
     positions = _checked_positions(model, pos)
-    n_past = _CachedPositions()
+    n_past, is_elsewhere = _CachedPositions(), sae.reads != sae.writes
     seen: set[int] = set()
 
-    def edited(x: Tensor) -> Tensor:
-        first, flat = n_past.count, x.flatten(2).to(sae.W_dec.dtype)
-        chosen = [p - first for p in positions if first <= p < first + x.shape[1]] if positions is not None else list(range(x.shape[1]))
+    caught: list[Tensor] = []  # what a transcoder reads, before it writes
+
+    def edited(y: Tensor) -> Tensor:
+        first, flat = n_past.count, y.flatten(2).to(sae.W_dec.dtype)
+        chosen = [p - first for p in positions if first <= p < first + y.shape[1]] if positions is not None else list(range(y.shape[1]))
         seen.update(p + first for p in chosen)
         if not chosen:
-            return x
-        feature_acts = sae.encode(flat[:, chosen])
+            return y
+        x = caught.pop().flatten(2).to(flat) if is_elsewhere else flat
+        feature_acts = sae.encode(x[:, chosen])
         change = torch.zeros_like(flat)
         change[:, chosen] = (edit(feature_acts) - feature_acts) @ sae.W_dec
-        return x + change.view_as(x).to(x.dtype)
+        return y + change.view_as(y).to(y.dtype)
 
     handle = model.original_model.register_forward_pre_hook(n_past.note, with_kwargs=True)
     try:
-        with hooked(model, sae.cfg.hook_name, edited):
+        with reading(model, sae, caught, is_needed=is_elsewhere), hooked(model, sae.writes, edited):
             yield model
     finally:
         handle.remove()
     missed = sorted(set(positions or []) - seen)
     if not seen or missed:
         where = f"positions {missed}" if missed else "the hook point"
-        raise RuntimeError(f"the edit at {sae.cfg.hook_name} never happened: the model was not run, or never came to {where}")
+        raise RuntimeError(f"the edit at {sae.writes} never happened: the model was not run, or never came to {where}")
 
 
 def clamp(bench: Any, values: Mapping[int, float], pos: int | list[int] | None = None):
@@ -71,7 +76,7 @@ def clamp(bench: Any, values: Mapping[int, float], pos: int | list[int] | None =
     return editing(bench.model, bench.sae, values, pos)
 
 
-def _clamping(sae: SAE, values: Mapping[int, float]) -> Edit:
+def _clamping(sae: Dictionary, values: Mapping[int, float]) -> Edit:
     check_features(sae, values)
     for feature, value in values.items():
         if not isinstance(value, Real | Tensor) or not torch.isfinite(torch.tensor(float(value))):
@@ -86,7 +91,7 @@ def _clamping(sae: SAE, values: Mapping[int, float]) -> Edit:
     return edit
 
 
-def check_features(sae: SAE, features: Iterable[int]) -> None:
+def check_features(sae: Dictionary, features: Iterable[int]) -> None:
     """Raises ValueError for what is no feature, with the range that there is."""
     for feature in features:
         checked_feature(feature, sae.cfg.d_sae)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from workbench.features.index.parts import Label
     from workbench.features.search.found import Found
-    from workbench.sae.sae import SAE
+    from workbench.sae.dictionary import Dictionary
 
 N_ATLAS_TEXTS, ATLAS_SEED = 20_000, 2
 
@@ -129,18 +130,20 @@ def page(
         print(f"Written: {known.to_html(chosen, html)}")
 
 
-def parts(model: str, names: list[str], device: str, start_token: str | None = None) -> "tuple[TransformerBridge, dict[str, SAE]]":
-    """The model, and its SAEs by name: a folder's own name, or the atlas's name for a width."""
+def parts(
+    model: str, names: list[str], device: str, start_token: str | None = None
+) -> "tuple[TransformerBridge, Mapping[str, Dictionary]]":
+    """The model, and its SAEs or transcoders by name: a folder's own name, or the atlas's name for a width."""
     from workbench import atlas
     from workbench.model.model import load_model
-    from workbench.sae.sae import SAE
+    from workbench.sae.transcoder import load_dictionary
 
     if model == "atlas":
         bench = atlas.load(device=device, start_token=start_of(start_token))
         known = {bench.sae_name: bench.sae, **bench.saes}  # the one that all commands take where none is named comes first
         wanted = names or list(known)
-        return bench.model, {Path(name).name: known[name] if name in known else SAE.load(name, device) for name in wanted}
-    saes = {re.split(r"[/:]", name.rstrip("/"))[-1]: SAE.load(name, device) for name in names}
+        return bench.model, {Path(name).name: known[name] if name in known else load_dictionary(name, device) for name in wanted}
+    saes = {re.split(r"[/:]", name.rstrip("/"))[-1]: load_dictionary(name, device) for name in names}
     if len(saes) < len(names):
         raise ValueError(f"two of the SAEs have the same name, {', '.join(saes)}: rename a folder")
     return load_model(model, device=device, start_token=start_of(start_token)), saes

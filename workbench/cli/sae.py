@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
     from workbench.atlas.text import Text
     from workbench.bench import Workbench
-    from workbench.sae.dictionary import Dictionary
 
 N_ATLAS_TEXTS = 20_000
 
@@ -37,32 +34,23 @@ def evaluate(
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """How good an SAE or a transcoder is: l0, variance explained (of a transcoder's output), loss recovered, dead features; on the atlas
-    also what an SAE's features mean."""
+    also what its features mean."""
     if model != "atlas" and not (sae and texts):
         raise ValueError(f"--model {model} needs an SAE and --texts (only the atlas brings its own)")
-    from workbench import atlas
     from workbench.activations.texts import read_texts
     from workbench.benches import load
     from workbench.sae.evaluate import decoder_cosine
     from workbench.sae.evaluate import evaluate as measure
-    from workbench.sae.sae import SAE
+    from workbench.sae.transcoder import load_dictionary
 
     source = read_texts(texts) if texts else None  # before the model: cheaper, and as often what is wrong
-    bench, dictionary = benched(model, sae, device, start_of(start_token))
-    cosine = None
-    if other and dictionary is not bench.sae:
-        raise ValueError(f"--other compares SAEs, and {sae} is a transcoder")
+    bench, truth, cosine = load(model, sae, device=device, start_token=start_of(start_token)), None, None
     if other:
-        cosine = decoder_cosine(bench.sae, load("atlas", other, device=device).sae if model == "atlas" else SAE.load(other, device))[
-            "cosine"
-        ]
-    if source is None and dictionary is not bench.sae:
-        source, truth = atlas.texts(seed=1, n=n_texts or N_ATLAS_TEXTS), None
-    elif source is None:
+        theirs = load("atlas", other, device=device).sae if model == "atlas" else load_dictionary(other, device)
+        cosine = decoder_cosine(bench.sae, theirs)["cosine"]
+    if source is None:
         source, truth = atlas_truth(bench, n_texts or N_ATLAS_TEXTS)
-    else:
-        source, truth = islice(source, n_texts), None
-    evaluation = measure(bench.model, dictionary, source)
+    evaluation = measure(bench.model, bench.sae, islice(source, n_texts))
     evaluation = evaluation if truth is None else replace(evaluation, truth=truth)
     if as_json:
         measures = evaluation.measures() | ({} if cosine is None else {"median_cosine": float(cosine.median())})
@@ -72,21 +60,6 @@ def evaluate(
     print(evaluation)
     if cosine is not None:
         print(f"  nearest feature in {other}: median cosine {cosine.median():.2f}, over 0.9 for {(cosine > 0.9).mean():.1%}")
-
-
-def benched(model: str, sae: str | None, device: str, start_token: "str | None | EllipsisType") -> "tuple[Workbench, Dictionary]":
-    """(the bench, what is evaluated on it: its SAE, or the transcoder that the files hold)"""
-    from workbench.benches import load
-    from workbench.model.points import place
-    from workbench.sae.transcoder import Transcoder, is_transcoder
-
-    is_of_the_atlas = model == "atlas" and (not sae or (os.sep not in sae and not Path(sae).exists()))
-    if sae and not is_of_the_atlas and is_transcoder(sae):
-        transcoder = Transcoder.load(sae, device)
-        layer, _ = place(transcoder.cfg.hook_name_in)
-        return load(model, transcoders={layer: transcoder}, device=device, start_token=start_token), transcoder
-    bench = load(model, sae, device=device, start_token=start_token)
-    return bench, bench.sae
 
 
 def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataFrame]":

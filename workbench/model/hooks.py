@@ -32,10 +32,15 @@ def check_sae(model: "TransformerBridge", sae: Any) -> None:
     if hasattr(sae.cfg, "hook_name_out"):
         raise ValueError(
             f"this reads {sae.cfg.hook_name_in} and predicts {sae.cfg.hook_name_out}: a transcoder, not an SAE. "
-            "What ranks, indexes, clamps, steers or evaluates features of one place does not take it"
+            'Graphs of SAEs do not take it: bench.circuit(prompt, metric, over="transcoders") draws one of transcoders'
         )
     _check_place(model, sae.cfg.hook_name, sae.cfg.d_in, "SAE reads")
     _check_weights(model, sae, "SAE")
+
+
+def check_dictionary(model: "TransformerBridge", dictionary: Any) -> None:
+    """`check_sae` or, of a transcoder, `check_transcoder`: for what takes features of both kinds."""
+    (check_transcoder if hasattr(dictionary.cfg, "hook_name_out") else check_sae)(model, dictionary)
 
 
 def check_transcoder(model: "TransformerBridge", transcoder: Any) -> None:

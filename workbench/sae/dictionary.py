@@ -3,6 +3,7 @@
 feature_acts = select(x @ W_enc + b_enc)                select: ReLU, TopK, BatchTopK or JumpReLU (architectures.py)
 """
 
+import hashlib
 from dataclasses import replace
 from typing import Any, Self
 
@@ -35,11 +36,26 @@ class Dictionary(nn.Module):
     def __init__(self, cfg: Any, d_out: int):
         super().__init__()
         self.cfg = cfg
+        self.source = ""  # the folder or hub id that it was read from
         self.W_enc = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
         self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, d_out))
         self.b_dec = nn.Parameter(torch.zeros(d_out))
         self.threshold = nn.Parameter(torch.zeros(cfg.d_sae)) if cfg.architecture == "jumprelu" else None
+
+    @property
+    def reads(self) -> str:
+        """The hook point whose activation x it encodes."""
+        raise NotImplementedError
+
+    @property
+    def writes(self) -> str:
+        """The hook point to which a feature adds activation · decoder row: where it is switched off, clamped and steered by."""
+        raise NotImplementedError
+
+    def centered(self, x: Activations) -> Activations:
+        """x as the encoder's weights take it."""
+        return x
 
     def encode(self, x: Activations) -> FeatureActs:
         """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
@@ -47,14 +63,15 @@ class Dictionary(nn.Module):
 
     def pre_acts(self, x: Activations) -> FeatureActs:
         """What the architecture selects from."""
-        return x @ self.W_enc + self.b_enc
+        return self.centered(x) @ self.W_enc + self.b_enc
 
-    def decode(self, feature_acts: FeatureActs) -> Outputs:
-        """Feature activations (…, d_sae) → the output (…, d_out), in raw units; of an SAE that centers, of the centered x."""
+    def decode(self, feature_acts: FeatureActs, x: Activations | None = None) -> Outputs:
+        """Feature activations (…, d_sae) → the output (…, d_out), in raw units; of an SAE that centers, of the centered x. x, what was
+        encoded, is asked for by a transcoder with a skip only."""
         return feature_acts @ self.W_dec + self.b_dec
 
     def forward(self, x: Activations) -> Outputs:
-        return self.decode(self.encode(x))
+        return self.decode(self.encode(x), x)
 
     @torch.no_grad()
     def fold_decoder_norms(self) -> Self:
@@ -77,6 +94,13 @@ class Dictionary(nn.Module):
         if self.threshold is not None:
             self.threshold *= norms
         return self
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change with any weight: ties an index to its dictionary."""
+        digest = hashlib.sha256()
+        for name, weight in sorted(self.state_dict().items()):
+            digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def has_equal_norms(self) -> bool:
         """Do all decoder rows have one norm? Then folding it keeps a TopK selection."""

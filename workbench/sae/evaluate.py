@@ -29,12 +29,12 @@ from workbench.activations.rows import Row, Rows, as_batch, like_length
 from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.hooks import check_sae, check_transcoder, hooked
+from workbench.model.hooks import check_dictionary, hooked
 from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.evaluation import Evaluation, Losses, share
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder
-from workbench.shapes import Activations, FeatureActs, TokenMask, Tokens
+from workbench.shapes import Activations, TokenMask, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -62,7 +62,8 @@ def evaluate(
 
     Raises ValueError where model and SAE do not fit, or there is no text.
     """
-    reads, writes = _places(model, sae)
+    check_dictionary(model, sae)
+    reads, writes = sae.reads, sae.writes
     sums, losses = _Sums(sae), _LossSums(model, sae, writes)
     head, mean = Head(model, [reads, writes]), None
     n_tokens = min(N_TOKENS, max(256, N_LOGITS // model.cfg.d_vocab))
@@ -92,11 +93,11 @@ def evaluate(
 
 
 @torch.no_grad()
-def decoder_cosine(sae: SAE, other: SAE) -> pd.DataFrame:
+def decoder_cosine(sae: Dictionary, other: Dictionary) -> pd.DataFrame:
     """For each feature of `sae`: its nearest feature in `other`, by the cosine of their decoder directions. Columns feature, nearest,
     cosine. A dictionary learned again should find most features again (cosine near 1)."""
-    if sae.cfg.d_in != other.cfg.d_in:
-        raise ValueError(f"directions of width {sae.cfg.d_in} and {other.cfg.d_in} cannot be compared")
+    if sae.W_dec.shape[1] != other.W_dec.shape[1]:
+        raise ValueError(f"directions of width {sae.W_dec.shape[1]} and {other.W_dec.shape[1]} cannot be compared")
     theirs = other.W_dec.detach().float()
     theirs = theirs / theirs.norm(dim=1, keepdim=True).clamp_min(1e-12)
     found = []
@@ -105,15 +106,6 @@ def decoder_cosine(sae: SAE, other: SAE) -> pd.DataFrame:
         found.append(torch.stack([value.double() for value in cosines.max(1)]))
     cosine, nearest = torch.cat(found, dim=1).cpu().numpy()
     return pd.DataFrame({"feature": np.arange(len(cosine)), "nearest": nearest.astype(int), "cosine": cosine})
-
-
-def _places(model: "TransformerBridge", sae: Dictionary) -> tuple[str, str]:
-    """(what it reads, what its output stands for), the same place for an SAE. Raises ValueError unless it fits the model."""
-    if isinstance(sae, Transcoder):
-        check_transcoder(model, sae)
-        return sae.cfg.hook_name_in, sae.cfg.hook_name_out
-    check_sae(model, sae)
-    return sae.cfg.hook_name, sae.cfg.hook_name
 
 
 def _in_groups(model: Any, rows: Iterable[Row], n_tokens: int) -> Iterator[list[tuple[Tokens, TokenMask]]]:
@@ -137,7 +129,7 @@ class _Sums:
         for part, goal in zip(_parts(self.sae, x), _parts(self.sae, y), strict=True):
             feature_acts = self.sae.encode(part)
             target = goal - _offset(self.sae, part)
-            self.squared_error += (target - _decoded(self.sae, feature_acts, part)).double().square().sum().item()
+            self.squared_error += (target - self.sae.decode(feature_acts, part)).double().square().sum().item()
             self.squares += target.double().square().sum().item()
             self.total += target.double().sum(0)
             self.n_active += (feature_acts > 0).sum(0)
@@ -196,10 +188,6 @@ def _put(new: Callable[[Activations], Activations], where: TokenMask) -> Callabl
         return value
 
     return replace
-
-
-def _decoded(sae: Dictionary, feature_acts: FeatureActs, x: Activations) -> Tensor:
-    return sae.decode(feature_acts, x) if isinstance(sae, Transcoder) else sae.decode(feature_acts)
 
 
 def _parts(sae: Dictionary, x: Tensor) -> Sequence[Tensor]:

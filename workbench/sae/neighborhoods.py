@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from workbench.model.gemm import machine_rate
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 
 N_NEIGHBORS = 6
 N_ROWS = 256  # of cosines at once
@@ -27,13 +27,14 @@ def nearest(directions: torch.Tensor, others: torch.Tensor, n: int = N_NEIGHBORS
     return torch.cat([best.values for best in found]), torch.cat([best.indices for best in found])
 
 
-def neighbors(saes: Mapping[str, SAE], name: str, first: int, n_rows: int) -> list[list[dict]]:
-    """For each of n_rows features of one SAE from `first` on: its N_NEIGHBORS nearest in every SAE of the same d_in, itself left out."""
+def neighbors(saes: Mapping[str, Dictionary], name: str, first: int, n_rows: int) -> list[list[dict]]:
+    """For each of n_rows features of one SAE from `first` on: its N_NEIGHBORS nearest in every one whose rows are as long, itself left
+    out."""
     own = saes[name]
     rows = normalize(own.W_dec[first : first + n_rows].float(), dim=1)
     found: list[list[dict]] = [[] for _ in range(n_rows)]
     for other_name, other in saes.items():
-        if other.cfg.d_in != own.cfg.d_in:
+        if other.W_dec.shape[1] != own.W_dec.shape[1]:
             continue
         cosines, indices = nearest(rows, normalize(other.W_dec.float(), dim=1), N_NEIGHBORS + (other is own))
         for i, (values, features) in enumerate(zip(cosines.tolist(), indices.tolist(), strict=True)):

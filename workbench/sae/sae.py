@@ -10,7 +10,6 @@ activation · ‖decoder row‖.
 On disk an SAE is SAELens' folder: cfg.json and sae_weights.safetensors. formats.py reads it, and every other library's.
 """
 
-import hashlib
 import json
 from numbers import Integral
 from pathlib import Path
@@ -23,7 +22,7 @@ from workbench.files import write_whole
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, SAEConfig
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.formats.read import read
-from workbench.shapes import Activations, FeatureActs
+from workbench.shapes import Activations
 
 SAELENS_VERSION = "6.0.0"  # of the folder's format; without it SAELens takes cfg.json for its older, flat one and finds no hook_name
 
@@ -33,16 +32,22 @@ class SAE(Dictionary):
 
     def __init__(self, cfg: SAEConfig):
         super().__init__(cfg, d_out=cfg.d_in)
-        self.source = ""  # the folder or hub id that it was read from
 
     def extra_repr(self) -> str:
         """What stands in the brackets of repr(sae)."""
         cfg = self.cfg
         return f"{cfg.architecture}, {cfg.d_in:,} → {self.features_in_words()} at {cfg.hook_name}{self.assumed_in_words()}"
 
-    def pre_acts(self, x: Activations) -> FeatureActs:
-        """What the architecture selects from."""
-        return super().pre_acts(x - x.mean(-1, keepdim=True) if self.cfg.centers_input else x)
+    @property
+    def reads(self) -> str:
+        """The hook point that it is of."""
+        return self.cfg.hook_name
+
+    writes = reads  # x_hat stands in the place of x
+
+    def centered(self, x: Activations) -> Activations:
+        """Without the mean over d_in, where it was trained on a model whose weights were centered."""
+        return x - x.mean(-1, keepdim=True) if self.cfg.centers_input else x
 
     @torch.no_grad()
     def fold_scale(self, scale: float) -> "SAE":
@@ -51,13 +56,6 @@ class SAE(Dictionary):
         self.W_dec /= scale
         self.b_dec /= scale
         return self
-
-    def fingerprint(self) -> str:
-        """Twelve hex digits that change with any weight: ties an index to its SAE."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.state_dict().items()):
-            digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:12]
 
     def save(self, folder: str | Path) -> None:
         """Write the SAELens v6 folder; each file is complete or absent."""

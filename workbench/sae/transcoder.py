@@ -24,7 +24,7 @@ from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.formats.files import locate
 from workbench.sae.formats.read import open_files
 from workbench.sae.formats.transcoders import read_set, read_transcoder
-from workbench.sae.sae import SAELENS_VERSION
+from workbench.sae.sae import SAE, SAELENS_VERSION
 from workbench.shapes import Activations, FeatureActs
 
 SAELENS_NAMES = {"standard": "", "jumprelu": "jumprelu_", "topk": "topk_", "batchtopk": "batchtopk_"}  # SAELens has the first two
@@ -45,6 +45,16 @@ class Transcoder(Dictionary):
         widths = f"{cfg.d_in:,} → {self.features_in_words()} → {cfg.d_out:,}"
         return f"{cfg.architecture}{skip}, {widths}, {cfg.hook_name_in} → {cfg.hook_name_out}{self.assumed_in_words()}"
 
+    @property
+    def reads(self) -> str:
+        """hook_name_in"""
+        return self.cfg.hook_name_in
+
+    @property
+    def writes(self) -> str:
+        """hook_name_out"""
+        return self.cfg.hook_name_out
+
     def decode(self, feature_acts: FeatureActs, x: Activations | None = None) -> Outputs:
         """Feature activations (…, d_sae) → y_hat (…, d_out) at hook_name_out. x: what was encoded, needed where there is a skip."""
         y_hat = super().decode(feature_acts)
@@ -53,9 +63,6 @@ class Transcoder(Dictionary):
         if x is None:
             raise ValueError("this transcoder has a skip: decode(feature_acts, x) needs the x that was encoded")
         return y_hat + x @ self.W_skip
-
-    def forward(self, x: Activations) -> Outputs:
-        return self.decode(self.encode(x), x)
 
     @torch.no_grad()
     def fold_scales(self, scale_in: float, scale_out: float) -> "Transcoder":
@@ -98,6 +105,11 @@ class Transcoder(Dictionary):
 def is_transcoder(source: str | Path) -> bool:
     """Do the files of this folder, file or hub id say that they hold a transcoder? Raises SAEError for what is neither that nor an SAE."""
     return bool(open_files(locate(source)).is_transcoder)
+
+
+def load_dictionary(source: str | Path, device: str | torch.device = "cpu") -> SAE | Transcoder:
+    """An SAE or a transcoder, whichever the files of this folder, file or hub id hold."""
+    return Transcoder.load(source, device) if is_transcoder(source) else SAE.load(source, device)
 
 
 def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:

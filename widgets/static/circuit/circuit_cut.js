@@ -35,25 +35,33 @@ function byEnd(n, ends) {
   return { begins, edges };
 }
 
+// The edges by their targets, with their sources and sizes in that order: they are read one after the other, 20,000 of them for each step of a slider.
+function byTarget({ n, sources, targets, sizes }) {
+  const { begins, edges } = byEnd(n, targets);
+  return { begins, edges, from: edges.map((e) => sources[e]), sizes: Float64Array.from(edges, (e) => sizes[e]) };
+}
+
 // { influence, shares }: how much of the answer goes back to each node; each edge's share of its target. isKept: of these nodes only.
-function influenceOf(graph, isKept = null) {
-  const { n, sources, targets, sizes, wanted } = graph;
+function influenceOf(graph, isKept = new Uint8Array(graph.n).fill(1)) {
+  const { n, wanted } = graph;
   graph.order ??= inOrder(graph);
-  graph.into ??= byEnd(n, targets);
+  graph.into ??= byTarget(graph);
   const influence = new Float64Array(n);
-  const shares = new Float64Array(sources.length);
-  const { begins, edges } = graph.into;
+  const shares = new Float64Array(graph.sources.length);
+  const { begins, edges, from, sizes } = graph.into;
   for (let k = graph.order.length - 1; k >= 0; k -= 1) {
     const target = graph.order[k];
-    if (isKept && !isKept[target]) continue;
+    if (!isKept[target]) continue;
+    const [begin, end] = [begins[target], begins[target + 1]];
     let sum = 0;
-    for (let j = begins[target]; j < begins[target + 1]; j += 1) if (!isKept || isKept[sources[edges[j]]]) sum += sizes[edges[j]];
+    for (let j = begin; j < end; j += 1) if (isKept[from[j]]) sum += sizes[j];
+    const most = Math.max(sum, SMALLEST_SUM);
     const passed = influence[target] + wanted[target];
-    for (let j = begins[target]; j < begins[target + 1]; j += 1) {
-      const e = edges[j];
-      if (isKept && !isKept[sources[e]]) continue;
-      shares[e] = sizes[e] / Math.max(sum, SMALLEST_SUM);
-      influence[sources[e]] += shares[e] * passed;
+    for (let j = begin; j < end; j += 1) {
+      if (!isKept[from[j]]) continue;
+      const share = sizes[j] / most;
+      shares[edges[j]] = share;
+      influence[from[j]] += share * passed;
     }
   }
   return { influence, shares };

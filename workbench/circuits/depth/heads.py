@@ -68,7 +68,7 @@ def head_effects(
     model, sae = bench.model, bench.sae
     check_features(sae, [feature])
     resolved, tokens = resolve(model, metric), to_tokens(model, written(model, prompt))
-    block, is_inner = place_of(model, sae.cfg.hook_name)
+    block, is_inner = place_of(model, sae.writes)
     layers = range(block + is_inner, model.cfg.n_layers)
     names = [f"blocks.{layer}.attn.{name}" for layer in layers for name in ("hook_pattern", "hook_attn_scores")]
     if missing := [name for name in names if name not in model.hook_dict]:
@@ -130,7 +130,7 @@ def _pattern(model: "TransformerBridge", tokens: Tokens, layer: int) -> Patterns
 def _strongest(bench: Any, tokens: Tokens, metric: ResolvedMetric, feature: int) -> int:
     """The position of the largest |effect|, start token left out; the last one, from which no head has to carry it, only if there is no
     other."""
-    acts = bench.sae.encode(harvest(bench.model, tokens, bench.sae.cfg.hook_name).flatten(2).to(bench.sae.W_dec.dtype))[0, :, feature]
+    acts = bench.sae.encode(harvest(bench.model, tokens, bench.sae.reads).flatten(2).to(bench.sae.W_dec.dtype))[0, :, feature]
     acts = acts.masked_fill(is_start_token(bench.model, tokens)[0], 0)
     if not (acts > 0).any():
         raise ValueError(f"feature {feature} is active nowhere on this prompt: choose one that is, or give pos=")

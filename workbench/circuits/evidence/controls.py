@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.circuits.acts import read_beside, read_on
 from workbench.circuits.evidence.reference import has_means, mean_acts
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import effects_of
@@ -113,7 +114,7 @@ class _Measured:
     def __init__(self, bench: Any, tokens: Tokens, metric: Metric, found: Attribution, str_tokens: list[str]):
         self.bench, self.tokens, self.metric, self.found, self.str_tokens = bench, tokens, metric, found, str_tokens
         self.resolved, self.sae = resolve(bench.model, metric), bench.sae
-        self.replay = Replay(bench.model, self.sae.cfg.hook_name, tokens)
+        self.replay = Replay(bench.model, self.sae.writes, tokens)
         self.clean = self.replay.clean.to(self.sae.W_dec.dtype)
 
     def features(self, kind: str, pairs: Int[Tensor, "n 2"], columns: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -145,8 +146,8 @@ class _Measured:
 
     def errors(self, pos: RowIndex) -> pd.DataFrame:
         """Rows of the SAE's error, whole, one a position."""
-        x = self.clean[pos]
-        return self._taken(KINDS[3], pos, x - self.sae(x), "what the SAE does not explain")
+        found = self.sae.decode(self.found.feature_acts[pos], read_beside(self.replay, self.sae)[pos])
+        return self._taken(KINDS[3], pos, self.clean[pos] - found, "what the SAE does not explain")
 
     def neurons(self, n: int, is_start: Tensor, progress: bool) -> pd.DataFrame:
         """Rows of MLP neurons, each set to 0."""
@@ -194,7 +195,7 @@ def _aligned(bench: Any, tokens: Tokens, other: str) -> Float[Tensor, "pos d_sae
     found = to_tokens(bench.model, other)
     if found.shape != tokens.shape:
         raise ValueError(f"the other prompt has {found.shape[1]} tokens, the prompt {tokens.shape[1]}: positions must correspond")
-    return bench.sae.encode(Replay(bench.model, bench.sae.cfg.hook_name, found, way="forward").clean.to(bench.sae.W_dec.dtype))
+    return bench.sae.encode(read_on(bench.model, bench.sae, found))
 
 
 def _largest(values: Float[Tensor, "pos d_mlp"], n: int) -> tuple[RowIndex, RowIndex]:

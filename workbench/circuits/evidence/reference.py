@@ -15,7 +15,7 @@ from torch import Tensor
 from workbench.activations.stream import harvest, padded
 from workbench.features.index.windows import bin_width
 from workbench.model.tokens import is_start_token, to_tokens
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ def mean_acts(bench: Any) -> Float[Tensor, "d_sae"]:
 
 
 @torch.no_grad()
-def read_mean_acts(model: "TransformerBridge", sae: SAE, texts: Sequence[str]) -> Float[Tensor, "d_sae"]:
+def read_mean_acts(model: "TransformerBridge", sae: Dictionary, texts: Sequence[str]) -> Float[Tensor, "d_sae"]:
     """The same, exact, over the tokens of up to N_TEXTS texts."""
     total, n_tokens = torch.zeros(sae.cfg.d_sae, dtype=torch.float64, device=sae.W_dec.device), 0
     for first in range(0, min(len(texts), N_TEXTS), 64):
         tokens, is_text = padded(model, texts[first : min(first + 64, N_TEXTS)])
-        feature_acts = sae.encode(harvest(model, tokens, sae.cfg.hook_name)[is_text])
+        feature_acts = sae.encode(harvest(model, tokens, sae.reads)[is_text])
         total += feature_acts.sum(0, dtype=torch.float64)
         n_tokens += len(feature_acts)
     return (total / n_tokens).to(sae.W_dec.dtype)
@@ -86,7 +86,7 @@ _NORMS: WeakKeyDictionary[Any, dict[str, float]] = WeakKeyDictionary()  # model 
 def usual_norm(bench: Any) -> float | None:
     """The median norm of the model's activation at the SAE's hook point over reference texts, start tokens left out; a short prompt's own
     says little. Read once for a model. None where there is no text to read."""
-    known, hook_name = _NORMS.setdefault(bench.model, {}), bench.sae.cfg.hook_name
+    known, hook_name = _NORMS.setdefault(bench.model, {}), bench.sae.writes
     if hook_name not in known and (tokens := _reference_tokens(bench)):
         known[hook_name] = float(torch.cat([_norms(bench.model, each, hook_name) for each in tokens]).median())
     return known.get(hook_name)

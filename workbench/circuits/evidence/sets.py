@@ -6,7 +6,7 @@
 a = (pos, feature); off = 0, or the feature's mean over reference texts. Without a set, what the SAE does not explain stays in x, as in
 every ablation. With a set alone it goes too, unless keep_error: an error alone, scaled up by the next norm, can carry most of an answer
 (L1 shrinks activations, so the error points where the features do). The start token is left as it is, as in rankings. Every set is a row
-of one Replay of the prompt.
+of one Replay of the prompt. Of a transcoder x is what stands where it writes; a set alone keeps b_dec and the skip.
 """
 
 import difflib
@@ -20,11 +20,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.circuits.acts import read_beside
 from workbench.circuits.evidence.reference import mean_acts
 from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric, resolve
 from workbench.model.chat import Chat, written
-from workbench.model.hooks import check_sae
+from workbench.model.hooks import check_dictionary
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.replay.replay import Replay
@@ -56,16 +57,18 @@ class FeatureSets:
             metric,
             keep_error,
         )
-        check_sae(self.model, self.sae)
+        check_dictionary(self.model, self.sae)
         self.resolved = resolve(self.model, metric)
         tokens = to_tokens(self.model, self.prompt)
         level = mean_acts(bench) if off == "mean" else self.sae.b_enc.new_zeros(self.sae.cfg.d_sae)
         self.str_tokens = to_str_tokens(self.model, tokens)
-        self.replay = Replay(self.model, self.sae.cfg.hook_name, tokens)
+        self.replay = Replay(self.model, self.sae.writes, tokens)
         self.clean_metric = float(self.resolved(self.replay.clean_logits))
         self.clean = self.replay.clean.to(self.sae.W_dec.dtype)
         is_start = is_start_token(self.model, tokens)[0]
-        self.feature_acts = self.sae.encode(self.clean).masked_fill(is_start[:, None], 0.0)
+        x = read_beside(self.replay, self.sae)
+        all_acts = self.sae.encode(x)
+        self.feature_acts = all_acts.masked_fill(is_start[:, None], 0.0)
         self.pairs = self._pairs(is_start, everywhere=off == "mean")
         if not len(self.pairs):
             raise ValueError(f"no feature of this SAE is active on {prompt!r}: there is nothing to make sets of")
@@ -75,7 +78,7 @@ class FeatureSets:
         change[pos, feature] = 0.0  # what is left belongs to no set: features that are silent here and are not at their mean
         self.outside = change @ self.sae.W_dec
         if not keep_error:
-            error = self.clean - self.sae.decode(self.sae.encode(self.clean))
+            error = self.clean - self.sae.decode(all_acts, x)
             self.outside += error.masked_fill(is_start[:, None], 0.0)
         self.floor = self.clean_metric - float(self.effects_of_only(self.none())[0])
 

@@ -182,9 +182,9 @@ def _levels(bench: Any, layers: Mapping[str, SAE], on: Mapping[str, Sequence[int
         if not any(levels.values()):
             raise ValueError("the features to switch on are active nowhere at the end of source: give prompts in which they occur")
         return levels
-    if bench.index is None or bench.sae.cfg.hook_name not in on:
+    if bench.index is None or bench.sae.reads not in on:
         raise ValueError("what activation should the features have? Give source=, a prompt in which they occur")
-    name = bench.sae.cfg.hook_name
+    name = bench.sae.reads
     for feature in on[name]:
         value = float(bench.index.feature(feature).max_act)
         if not value > 0:

@@ -3,7 +3,7 @@
     effect[pos, i] = metric(clean) − metric(x[pos] − feature_acts[pos, i] · W_dec[i])
 
 Scaling Monosemanticity, "Features as computational intermediates". Positive: the feature supports the answer. The edit is by difference,
-so the SAE's error stays in x. All pairs go through one Replay of the prompt in batches.
+so the SAE's error stays in x. Of a transcoder x is what stands where it writes. All pairs go through one Replay of the prompt in batches.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.circuits.acts import read_beside
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.circuits.ranking.attribution import active_pairs
-from workbench.model.hooks import check_sae
+from workbench.model.hooks import check_dictionary
 from workbench.model.model import BAR_DELAY
 from workbench.replay.replay import Replay
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import RowIndex, Rows, Tokens
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ FIRST_CHUNK = 64  # rows until a watcher sees the first effects; each chunk afte
 @torch.no_grad()
 def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget (cancel, on_batch)
     model: "TransformerBridge",
-    sae: SAE,
+    sae: Dictionary,
     tokens: Tokens,
     metric: Metric,
     pairs: Int[Tensor, "n_rows 2"] | None = None,
@@ -46,10 +47,10 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     stops before the next batch; what was not measured is NaN. With either of them early pairs come first (put the largest
     |attribution| there): chunks grow from 64 rows, so that the first effects come soon and the whole costs little more.
     """
-    check_sae(model, sae)
+    check_dictionary(model, sae)
     resolved = resolve(model, metric)
-    replay = Replay(model, sae.cfg.hook_name, tokens)
-    feature_acts = sae.encode(replay.clean.to(sae.W_dec.dtype))
+    replay = Replay(model, sae.writes, tokens)
+    feature_acts = sae.encode(read_beside(replay, sae))
     clean = replay.clean.to(torch.promote_types(replay.clean.dtype, sae.W_dec.dtype))  # an SAE's half precision rounds its features only
     pairs = active_pairs(feature_acts) if pairs is None else pairs.to(clean.device)
     pos, feature = _checked(pairs, feature_acts)

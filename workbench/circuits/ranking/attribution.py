@@ -4,7 +4,8 @@
     integrated[pos, i]  = the same with the gradient's mean on the way from x without any feature to x
 
 Scaling Monosemanticity, "Features as computational intermediates": attribution patching with a zero baseline. Positive: the feature
-supports the answer. x is the model's activation at the SAE's hook point; the SAE's error is part of x and stays untouched.
+supports the answer. x is the model's activation at the SAE's hook point; the SAE's error is part of x and stays untouched. A transcoder's
+features are read where it reads and differentiated where it writes.
 """
 
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.circuits.acts import once, reading
 from workbench.circuits.metrics import Metric, resolve
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import check_sae, hooked, last_logits
+from workbench.model.hooks import check_dictionary, hooked, last_logits
 from workbench.model.points import check_point
 from workbench.model.tokens import is_start_token
 from workbench.replay.precision import InFloat32
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import LastLogits, Rows, Tokens
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class Attribution:
 
     feature_acts: Float[Tensor, "pos d_sae"]
     attribution: Float[Tensor, "pos d_sae"]  # 0 where the feature is off
-    gradient: Float[Tensor, "pos d_in"]  # ∂metric/∂x
+    gradient: Float[Tensor, "pos d_out"]  # ∂metric/∂x, of a transcoder ∂metric/∂y
     metric: float  # on the clean prompt
     logits: Float[Tensor, "d_vocab"]  # at the last position
 
@@ -54,26 +56,34 @@ def active_pairs(feature_acts: Float[Tensor, "pos d_sae"]) -> Int[Tensor, "n_row
     return feature_acts.nonzero()
 
 
-def attribute(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metric) -> Attribution:
+def attribute(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric) -> Attribution:
     """Every active feature's attribution at every position of one prompt, tokens (1, pos)."""
-    check_sae(model, sae)
-    found = gradient_at(model, sae.cfg.hook_name, tokens, metric)
+    check_dictionary(model, sae)
+    found, x = _at_both(model, sae, tokens, metric)
     with torch.no_grad(), machine_rate():
-        x, gradient = found.x[0].to(sae.W_dec.dtype), found.gradient[0].to(sae.W_dec.dtype)
-        feature_acts = sae.encode(x)
+        gradient, feature_acts = found.gradient[0].to(sae.W_dec.dtype), sae.encode(x.to(sae.W_dec.dtype))
         return Attribution(feature_acts, _products(feature_acts, gradient, sae.W_dec), gradient, found.metric[0].item(), found.logits[0])
 
 
-def integrate(model: "TransformerBridge", sae: SAE, tokens: Tokens, metric: Metric, n_steps: int = 16) -> Float[Tensor, "pos d_sae"]:
+def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric, n_steps: int = 16) -> Float[Tensor, "pos d_sae"]:
     """Integrated gradients: sums over all features to metric(x) − metric(x without them), up to the n_steps of the sum. The start token's
     features stay as they are and get 0."""
-    check_sae(model, sae)
-    x = gradient_at(model, sae.cfg.hook_name, tokens, metric).x[0]
+    check_dictionary(model, sae)
+    found, x = _at_both(model, sae, tokens, metric)
+    y = found.x[0]
     feature_acts = sae.encode(x.to(sae.W_dec.dtype)).masked_fill(is_start_token(model, tokens)[0][:, None], 0.0)
-    along = (torch.arange(n_steps, device=x.device) + 0.5) / n_steps
-    path = x - (1 - along)[:, None, None].to(x.dtype) * (feature_acts @ sae.W_dec).to(x.dtype)
-    found = gradient_at(model, sae.cfg.hook_name, tokens.expand(n_steps, -1), metric, at=path)
+    along = (torch.arange(n_steps, device=y.device) + 0.5) / n_steps
+    path = y - (1 - along)[:, None, None].to(y.dtype) * (feature_acts @ sae.W_dec).to(y.dtype)
+    found = gradient_at(model, sae.writes, tokens.expand(n_steps, -1), metric, at=path)
     return _products(feature_acts, found.gradient.mean(0).to(sae.W_dec.dtype), sae.W_dec)
+
+
+def _at_both(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric) -> tuple["Gradient", Float[Tensor, "pos d_in"]]:
+    """(the gradient where the dictionary writes, what it reads), in one pass."""
+    caught: list[Tensor] = []
+    with reading(model, sae, caught, is_needed=sae.reads != sae.writes):
+        found = gradient_at(model, sae.writes, tokens, metric)
+    return found, once(caught, sae) if caught else found.x[0]
 
 
 @dataclass(frozen=True)

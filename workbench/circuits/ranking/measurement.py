@@ -21,7 +21,7 @@ from workbench.model.chat import Chat, Speaker, speakers, written
 from workbench.model.start import sae_note
 from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.replay.precision import precision_note
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -40,7 +40,6 @@ class Standing(NamedTuple):
 
 def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | int) -> Standing:
     """Of an answer, in the logits of the last position."""
-    """From the logits of one next token (d_vocab)."""
     probabilities, token = logits.double().softmax(-1), answer_token(model, answer)
     best = probabilities.topk(min(N_NEXT, len(probabilities)))
     likeliest = dict(zip(to_str_tokens(model, best.indices), best.values.tolist(), strict=True))
@@ -51,7 +50,7 @@ class Measurement:
     """`pairs` (n_pairs, 2) of (pos, feature), largest |attribution| first, and `effects` (n_pairs), in logits, NaN where not yet measured;
     positive supports the answer."""
 
-    def __init__(self, model: "TransformerBridge", sae: SAE, prompt: str | Chat, metric: Metric, include_start: bool = False):
+    def __init__(self, model: "TransformerBridge", sae: Dictionary, prompt: str | Chat, metric: Metric, include_start: bool = False):
         """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active."""
         self.model, self.sae, self.metric = model, sae, metric
         self.speakers = [] if isinstance(prompt, str) else speakers(model, prompt)
@@ -64,7 +63,7 @@ class Measurement:
         pairs = found.pairs if include_start else found.pairs[~is_start[found.pairs[:, 0]]]
         if not len(pairs):
             where = "" if include_start or not is_start.any() else " after the start token"
-            raise ValueError(f"no feature of this SAE is active{where} on {prompt!r}: is it an SAE for {sae.cfg.hook_name} of this model?")
+            raise ValueError(f"no feature of this SAE is active{where} on {prompt!r}: is it one for {sae.reads} of this model?")
         self.pairs = pairs[found.of(pairs).abs().argsort(descending=True, stable=True)]
         self.attributions = found
         self.effects = torch.full((len(pairs),), torch.nan, dtype=torch.float64)

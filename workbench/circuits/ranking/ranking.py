@@ -221,7 +221,7 @@ def as_ranking(bench: Any, found: Measurement) -> FeatureRanking:
         baseline=found.baseline,
         clean_metric=found.attributions.metric,
         table=found.table(bench.labels),
-        hook_name=bench.sae.cfg.hook_name,
+        hook_name=bench.sae.writes,
         model_name=bench.name or str(bench.model.cfg.model_name),
         sae_name=bench.sae_name,
         is_start_included=found.is_start_included,

@@ -23,7 +23,7 @@ from workbench.model.hooks import accepted, last_logits, seen, unembedding_last
 from workbench.model.model import BAR_DELAY
 from workbench.model.start import end_token, n_embedded
 from workbench.model.tokens import to_tokens
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import LastLogits, Tokens
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Reading:
 
 
 @torch.no_grad()
-def read(model: "TransformerBridge", sae: SAE, tokens: Tokens, n_prompt: int, features: Sequence[int]) -> Reading:
+def read(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, n_prompt: int, features: Sequence[int]) -> Reading:
     """Read whole texts (row, pos): the log-probability of every token after the first n_prompt, and the activations of `features` there."""
     n_new = tokens.shape[1] - n_prompt
     at_once = max(1, READ_FLOATS // ((n_new + 1) * model.cfg.d_vocab))
@@ -160,11 +160,11 @@ def read(model: "TransformerBridge", sae: SAE, tokens: Tokens, n_prompt: int, fe
     return Reading(torch.cat([part.log_probs for part in parts]), torch.cat([part.feature_acts for part in parts]))
 
 
-def _read_batch(model: "TransformerBridge", sae: SAE, tokens: Tokens, n_new: int, features: Sequence[int]) -> Reading:
+def _read_batch(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, n_new: int, features: Sequence[int]) -> Reading:
     caught: list[Tensor] = []
-    reading = seen(model, sae.cfg.hook_name, lambda x: caught.append(x[:, -n_new:].flatten(2).to(sae.W_dec.dtype)))
+    reading = seen(model, sae.reads, lambda x: caught.append(x[:, -n_new:].flatten(2).to(sae.W_dec.dtype)))
     with reading, unembedding_last(model, n_new + 1):
         logits = model(tokens, **accepted(model, use_cache=False))
     log_probs = logits[:, -n_new - 1 : -1].float().log_softmax(-1).gather(-1, tokens[:, -n_new:, None])[..., 0]
-    assert len(caught) == 1, f"{sae.cfg.hook_name} fired {len(caught)} times in one forward pass, expected once"
+    assert len(caught) == 1, f"{sae.reads} fired {len(caught)} times in one forward pass, expected once"
     return Reading(log_probs, sae.encode(caught[0])[..., list(features)])

@@ -44,11 +44,11 @@ class SteeringVector:
 
 @torch.no_grad()
 def steering_vector(bench: Any, positive: Sequence[str], negative: Sequence[str], scale: float | None = None) -> SteeringVector:
-    """The difference of means over the prompts' last tokens, at the hook point of the bench's SAE."""
+    """The difference of means over the prompts' last tokens, at the hook point of the bench's SAE; of a transcoder where it writes."""
     for name, prompts in (("positive", positive), ("negative", negative)):
         if isinstance(prompts, str) or not len(prompts):
             raise ValueError(f"{name} is {prompts!r}: expected a list of one prompt or more")
-    hook_name = bench.sae.cfg.hook_name
+    hook_name = bench.sae.writes
     means = [_ends(bench.model, prompts, hook_name).mean(0) for prompts in (positive, negative)]
     return SteeringVector(means[0] - means[1], hook_name, scale)
 

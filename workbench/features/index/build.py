@@ -15,8 +15,8 @@ from workbench.features.index.finish import finish
 from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity
 from workbench.files import write_json
 from workbench.model.head import Head
-from workbench.model.hooks import check_sae
-from workbench.sae.sae import SAE
+from workbench.model.hooks import check_dictionary
+from workbench.sae.dictionary import Dictionary
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def build(
     model: "TransformerBridge",
-    saes: Mapping[str, SAE],
+    saes: Mapping[str, Dictionary],
     texts: str | Path | Iterable[str],
     folder: Path,
     n_chars: int,
@@ -43,7 +43,7 @@ def build(
 
         collect_beside(model, saes, todo, shards, workers, bar.update)
     else:
-        head = Head(model, [sae.cfg.hook_name for sae in saes.values()])
+        head = Head(model, [sae.reads for sae in saes.values()])
         for shard in todo:
             collect(head, saes, shard, shards, bar.update)
     bar.close()
@@ -56,13 +56,13 @@ def build(
         path.unlink(missing_ok=True)
 
 
-def _check(model: "TransformerBridge", saes: Mapping[str, SAE], n_chars: int) -> None:
+def _check(model: "TransformerBridge", saes: Mapping[str, Dictionary], n_chars: int) -> None:
     if not saes:
         raise ValueError("no SAE is given: build_index(model, sae, texts, folder)")
     for name, sae in saes.items():
         if not re.fullmatch(r"\w[\w.-]*", name):
             raise ValueError(f"{name!r} cannot be a part of file names: name SAEs with letters, digits, '-', '_' and '.'")
-        check_sae(model, sae)
+        check_dictionary(model, sae)
     if n_chars < 1:
         raise ValueError(f"shard={n_chars} holds no text; expected a number of characters")
 

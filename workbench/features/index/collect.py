@@ -26,7 +26,7 @@ from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.start import start_token
 from workbench.model.tokens import n_unknown, text_ids, unknown_note
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Activations, FeatureActs
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class TokenRow(NamedTuple):
 
 
 @torch.no_grad()
-def collect(head: Head, saes: Mapping[str, SAE], shard: Shard, folder: Path, on_tokens: Callable[[int], object] = lambda n: None) -> None:
+def collect(
+    head: Head, saes: Mapping[str, Dictionary], shard: Shard, folder: Path, on_tokens: Callable[[int], object] = lambda n: None
+) -> None:
     """Write folder/00003: each SAE's summaries, the rows' tokens and shard.json. head: the model, up to the SAEs' hook points."""
     folder.mkdir(parents=True, exist_ok=True)
     model, n_tokens = head.model, 0
@@ -139,7 +141,7 @@ class Pending:
         """Of all SAEs together."""
         return sum(entries.n for entries in self.entries.values())
 
-    def read(self, head: Head, saes: Mapping[str, SAE], rows: list[list[int]]) -> int:
+    def read(self, head: Head, saes: Mapping[str, Dictionary], rows: list[list[int]]) -> int:
         """Encode rows; the number of tokens encoded, all but start tokens."""
         tokens, is_text = as_batch(head.model, [led(head.model, row) for row in rows])
         number = np.arange(self.n_tokens, self.n_tokens + int(is_text.sum()))
@@ -149,11 +151,11 @@ class Pending:
             if not torch.isfinite(x).all():
                 raise ValueError(f"activations at {hook_name} hold {int((~torch.isfinite(x)).sum())} NaN or infinite values")
             for name, sae in saes.items():
-                if sae.cfg.hook_name == hook_name:
+                if sae.reads == hook_name:
                     self._encode(name, sae, x, number)
         return len(number)
 
-    def _encode(self, name: str, sae: SAE, x: Activations, number: np.ndarray) -> None:
+    def _encode(self, name: str, sae: Dictionary, x: Activations, number: np.ndarray) -> None:
         n = max(FEWEST_ROWS, ELEMENTS.get(x.device.type, 2**22) // sae.cfg.d_sae)
         for first in range(0, max(len(x), 1), n):
             token, feature, act = active(sae.encode(x[first : first + n].to(sae.W_enc.dtype)))
@@ -182,7 +184,7 @@ def active(feature_acts: FeatureActs) -> tuple[np.ndarray, np.ndarray, np.ndarra
 class Parts:
     """A shard's summaries in several folders, merged as soon as they are many."""
 
-    def __init__(self, out: Path, saes: Mapping[str, SAE]):
+    def __init__(self, out: Path, saes: Mapping[str, Dictionary]):
         self.out, self.d_sae = out, {name: sae.cfg.d_sae for name, sae in saes.items()}
         self.folders: list[Path] = []
         self.n_made = 0

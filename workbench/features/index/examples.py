@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.parts import Example
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -17,7 +17,7 @@ class Examples:
     """`examples(feature, n)` → the n texts in which the feature is most active, best first: a small index of its own, made at the first
     call and gone with the object."""
 
-    def __init__(self, model: "TransformerBridge", sae: SAE, texts: Sequence[str]):
+    def __init__(self, model: "TransformerBridge", sae: Dictionary, texts: Sequence[str]):
         self.model, self.sae, self.texts = model, sae, texts
 
     @cached_property

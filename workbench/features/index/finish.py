@@ -28,14 +28,14 @@ from workbench.features.index.shards import Summaries, ranges, write_table
 from workbench.features.index.windows import Summary, drawn, interval_of, merge, rank_within
 from workbench.files import write_json
 from workbench.model.tokens import to_str_tokens
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import NEIGHBOR, neighbors
-from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
-def finish(model: "TransformerBridge", saes: Mapping[str, SAE], folder: Path, facts: Mapping[str, Any], progress: bool) -> None:
+def finish(model: "TransformerBridge", saes: Mapping[str, Dictionary], folder: Path, facts: Mapping[str, Any], progress: bool) -> None:
     """Write the index's files from its shards', the manifest last, with `facts`: what it is of."""
     shards = sorted(path for path in (folder / "shards").iterdir() if path.suffix != ".partial")
     counts = [json.loads((shard / "shard.json").read_text()) for shard in shards]
@@ -81,14 +81,14 @@ def _some_rows(model: "TransformerBridge", shards: Iterable[Path]) -> list[Row]:
 
 
 def features_table(
-    model: "TransformerBridge", saes: Mapping[str, SAE], name: str, summary: Summary, n_tokens: int, is_predicted: Any
+    model: "TransformerBridge", saes: Mapping[str, Dictionary], name: str, summary: Summary, n_tokens: int, is_predicted: Any
 ) -> pa.Table:
     """One row per feature: how often and how strongly it is active, what it promotes and suppresses, what is near it."""
     sae, n = saes[name], len(summary.n_active)
     columns: dict[str, Any] = {"sae": [name] * n, **{field: summary.stats()[field] for field in ("feature", "n_active", "max_act")}}
     columns["density"] = summary.n_active / n_tokens
     columns["histogram"] = summary.stats()["histogram"]
-    if is_in_stream(sae.cfg.hook_name):
+    if is_in_stream(sae.writes):
         found = token_logits(model, sae.W_dec[summary.first : summary.first + n], is_predicted=is_predicted)
         columns |= {field: pa.array(list(values)) for field, values in vars(found).items()}
     else:

@@ -25,7 +25,8 @@ from workbench.features.index.windows import TOP, bin_width
 from workbench.files import checked_folder, write_json, write_text
 from workbench.model.start import other_note
 from workbench.model.tokens import unknown_note
-from workbench.sae.sae import SAE, checked_feature
+from workbench.sae.dictionary import Dictionary
+from workbench.sae.sae import checked_feature
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -36,7 +37,7 @@ LABELS = "labels.json"  # beside the index's own files: labels survive a rebuild
 
 def build_index(
     model: "TransformerBridge",
-    saes: SAE | Sequence[SAE] | Mapping[str, SAE],
+    saes: Dictionary | Sequence[Dictionary] | Mapping[str, Dictionary],
     texts: str | Path | Iterable[str],
     folder: str | Path,
     *,
@@ -57,11 +58,11 @@ def build_index(
     return FeatureIndex.open(folder)
 
 
-def named(saes: SAE | Sequence[SAE] | Mapping[str, SAE]) -> dict[str, SAE]:
+def named(saes: Dictionary | Sequence[Dictionary] | Mapping[str, Dictionary]) -> dict[str, Dictionary]:
     """SAEs by name; one without a name is called by its width."""
     if isinstance(saes, Mapping):
         return dict(saes)
-    several = [saes] if isinstance(saes, SAE) else list(saes)
+    several = [saes] if isinstance(saes, Dictionary) else list(saes)
     found = {str(sae.cfg.d_sae): sae for sae in several}
     if len(found) < len(several):
         raise ValueError('two SAEs have the same width: give them names, {"first": sae, "second": other}')
@@ -103,7 +104,7 @@ class FeatureIndex:
             raise ValueError(f"no SAE is called {name!r} in this index; there is {', '.join(self.manifest['saes'])}")
         return self if name in (None, self.sae_name) else replace(self, sae_name=name)
 
-    def of(self, model: "TransformerBridge", sae: SAE) -> "FeatureIndex":
+    def of(self, model: "TransformerBridge", sae: Dictionary) -> "FeatureIndex":
         """The index seen through `sae`. Raises ValueError, saying which fingerprint differs, if it is not of this SAE and model."""
         theirs, ours = self.manifest["model"], model_fingerprint(model)
         if theirs["fingerprint"] != ours:
@@ -115,7 +116,7 @@ class FeatureIndex:
             raise ValueError(f"this index is of another SAE: of {known}, this SAE is {sae.fingerprint()}")
         return self.with_sae(self._names[sae.fingerprint()])
 
-    def has(self, sae: SAE) -> bool:
+    def has(self, sae: Dictionary) -> bool:
         """Is the index of this SAE, among others?"""
         return sae.fingerprint() in self._names
 

@@ -22,7 +22,7 @@ import torch
 from workbench.features.index.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
 from workbench.files import write_whole
 from workbench.model.start import start_token
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -88,12 +88,13 @@ def _digest(texts: Iterable[str], digest: Any = None) -> Any:
     return digest
 
 
-def identity(model: "TransformerBridge", saes: Mapping[str, SAE], n_chars: int) -> dict[str, Any]:
+def identity(model: "TransformerBridge", saes: Mapping[str, Dictionary], n_chars: int) -> dict[str, Any]:
     """What an index is of, as its manifest says it."""
     facts = {
         name: {
             "fingerprint": sae.fingerprint(),
-            "hook_name": sae.cfg.hook_name,
+            "hook_name": sae.reads,
+            **({"writes": sae.writes} if sae.writes != sae.reads else {}),
             "d_in": sae.cfg.d_in,
             "d_sae": sae.cfg.d_sae,
         }

@@ -13,7 +13,7 @@ from workbench.features.index.shards import Shard
 from workbench.model.head import Head, unbridged
 from workbench.model.model import load_model
 from workbench.model.start import start_token
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class Reader:
     """One worker process: holds the model and the SAEs."""
 
-    def __init__(self, hf_model: torch.nn.Module, tokenizer: Any, start: str | None, saes: Mapping[str, SAE], n_threads: int):
+    def __init__(self, hf_model: torch.nn.Module, tokenizer: Any, start: str | None, saes: Mapping[str, Dictionary], n_threads: int):
         torch.set_num_threads(n_threads)
         model = load_model(hf_model, tokenizer=tokenizer, start_token=start)
-        self.head, self.saes = Head(model, [sae.cfg.hook_name for sae in saes.values()]), saes
+        self.head, self.saes = Head(model, [sae.reads for sae in saes.values()]), saes
 
     def collect(self, shard: Shard, folder: Path) -> int:
         """The number of tokens read."""
@@ -36,7 +36,7 @@ class Reader:
 
 def collect_beside(
     model: "TransformerBridge",
-    saes: Mapping[str, SAE],
+    saes: Mapping[str, Dictionary],
     shards: Iterable[Shard],
     folder: Path,
     n_workers: int,

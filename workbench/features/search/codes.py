@@ -21,11 +21,11 @@ from workbench.activations.rows import Row, as_batch, batches
 from workbench.features.index.collect import BATCH, ELEMENTS, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
-from workbench.model.hooks import check_sae
+from workbench.model.hooks import check_dictionary
 from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.architectures import select
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import FeatureActs
 
 if TYPE_CHECKING:
@@ -89,15 +89,18 @@ class Codes:
 
 @torch.no_grad()
 def encode(
-    model: "TransformerBridge", sae: SAE, prompts: Sequence[str], on_batch: Callable[[int, int], None] = lambda n_read, n_prompts: None
+    model: "TransformerBridge",
+    sae: Dictionary,
+    prompts: Sequence[str],
+    on_batch: Callable[[int, int], None] = lambda n_read, n_prompts: None,
 ) -> Codes:
     """Raises ValueError for an empty or over-long prompt, saying which one it is. on_batch(how many prompts are read, of how many) is
     called between batches, and between parts of the dictionary once all are read; an error that it raises ends the reading."""
-    check_sae(model, sae)
+    check_dictionary(model, sae)
     rows = [_tokens(model, prompt, i) for i, prompt in enumerate(prompts)]
     bounds = np.cumsum([0, *map(len, rows)])
     is_start = torch.cat([is_start_token(model, torch.tensor([row]))[0] for row in rows])
-    x = _harvest(model, sae.cfg.hook_name, rows, on_batch)[~is_start.to(model.cfg.device)]
+    x = _harvest(model, sae.reads, rows, on_batch)[~is_start.to(model.cfg.device)]
     number, parts = np.flatnonzero(~is_start.numpy()), []
     for (first_row, first_feature), acts in _blocks(sae, x):
         row, feature, act = active(acts)
@@ -128,7 +131,7 @@ def _harvest(
     return torch.cat([found[i] for i in range(len(rows))])
 
 
-def _blocks(sae: SAE, x: Float[Tensor, "n_tokens d_in"]) -> Iterator[tuple[tuple[int, int], FeatureActs]]:
+def _blocks(sae: Dictionary, x: Float[Tensor, "n_tokens d_in"]) -> Iterator[tuple[tuple[int, int], FeatureActs]]:
     """((first token, first feature), their feature activations)"""
     x, most = x.to(sae.W_enc.dtype), ELEMENTS.get(x.device.type, 2**22)
     if sae.cfg.k is not None:
@@ -136,8 +139,7 @@ def _blocks(sae: SAE, x: Float[Tensor, "n_tokens d_in"]) -> Iterator[tuple[tuple
         for first in range(0, len(x), n):
             yield (first, 0), sae.encode(x[first : first + n])
         return
-    if sae.cfg.centers_input:
-        x = x - x.mean(-1, keepdim=True)
+    x = sae.centered(x)
     n = max(1, most // max(1, len(x)))
     for first in range(0, sae.cfg.d_sae, n):
         some = slice(first, first + n)

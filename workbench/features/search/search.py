@@ -27,7 +27,7 @@ from workbench.features.search.bit_sets import Bits, all_of, bits_of, in_most, m
 from workbench.features.search.codes import Codes, Peaks, encode
 from workbench.features.search.found import Found, Removed
 from workbench.features.search.rarity import Rarity
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -72,7 +72,7 @@ class Known:
 
 def find(  # as bench.find
     model: "TransformerBridge",
-    sae: SAE,
+    sae: Dictionary,
     positive: Iterable[str],
     negative: Iterable[str],
     filters: Filters,

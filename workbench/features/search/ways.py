@@ -21,8 +21,9 @@ from torch.nn.functional import normalize
 from workbench.features.search.codes import Codes, encode
 from workbench.features.search.found import Found
 from workbench.features.search.search import Known, checked_sets
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import nearest
-from workbench.sae.sae import SAE, checked_feature
+from workbench.sae.sae import checked_feature
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 STRENGTH = 0.1  # C of the logistic regression: few prompts and many features want few and small weights
 
 
-def at(model: "TransformerBridge", sae: SAE, prompt: str, token: str | int | None, known: Known, top: int = 20) -> Found:
+def at(model: "TransformerBridge", sae: Dictionary, prompt: str, token: str | int | None, known: Known, top: int = 20) -> Found:
     """token: its text (the last one that reads so), or its position, start token counted; None: each feature's largest anywhere."""
     codes = encode(model, sae, [prompt])
     pos = None if token is None else position(codes, token)
@@ -61,7 +62,7 @@ def position(codes: Codes, token: str | int) -> int:
 
 
 def classified(
-    model: "TransformerBridge", sae: SAE, positive: Iterable[str], negative: Iterable[str], known: Known, top: int = 20
+    model: "TransformerBridge", sae: Dictionary, positive: Iterable[str], negative: Iterable[str], known: Known, top: int = 20
 ) -> Found:
     """Logistic regression on each feature's largest activation on each prompt, in units of their mean; the weight is the score.
 
@@ -91,11 +92,11 @@ def classified(
     return Found(wants, table_of(features[best], weights[best], columns, known), codes=codes, n_positive=len(sets[0]), note=note)
 
 
-def near(sae: SAE, target: int | Float[torch.Tensor, "d_in"], known: Known, top: int = 20) -> Found:
-    """target: a feature, itself left out, or a direction in the space that the SAE reads."""
+def near(sae: Dictionary, target: int | Float[torch.Tensor, "d_in"], known: Known, top: int = 20) -> Found:
+    """target: a feature, itself left out, or a direction in the space of its decoder rows."""
     if isinstance(target, torch.Tensor):
-        if target.shape != (sae.cfg.d_in,):
-            raise ValueError(f"a direction of this SAE has {sae.cfg.d_in} numbers, not {tuple(target.shape)}")
+        if target.shape != sae.W_dec.shape[1:]:
+            raise ValueError(f"a direction of this SAE has {sae.W_dec.shape[1]} numbers, not {tuple(target.shape)}")
         if not torch.isfinite(target).all() or not target.norm():
             raise ValueError("the direction is zero or holds NaN or infinite values: it points nowhere")
         direction, wants = target, "nearest to a direction"
@@ -133,7 +134,7 @@ def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
 
 
 def attributed(
-    model: "TransformerBridge", sae: SAE, prompt: str, attribution: Float[torch.Tensor, "pos d_sae"], known: Known, top: int = 20
+    model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Float[torch.Tensor, "pos d_sae"], known: Known, top: int = 20
 ) -> Found:
     """attribution: of a metric, at every token of the prompt (circuits/attribution.py); the start token is left out here."""
     codes = encode(model, sae, [prompt])

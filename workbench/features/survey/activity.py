@@ -23,7 +23,7 @@ from workbench.features.index.windows import AFTER, BEFORE
 from workbench.model.head import Head
 from workbench.model.start import start_token
 from workbench.model.tokens import without_surrogates
-from workbench.sae.sae import SAE
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Activations, FeatureActs
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Units(NamedTuple):
     encode: Callable[[Activations], FeatureActs]
 
     @classmethod
-    def of(cls, sae: SAE) -> "Units":
-        """An SAE's features."""
-        return cls(sae.cfg.hook_name, sae.encode)
+    def of(cls, sae: Dictionary) -> "Units":
+        """The features of an SAE or a transcoder."""
+        return cls(sae.reads, sae.encode)
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,13 @@ class Activity:
 @torch.no_grad()
 def read_activity(
     model: "TransformerBridge",
-    units: Mapping[str, SAE | Units],
+    units: Mapping[str, Dictionary | Units],
     texts: Sequence[str],
     key: Key = lambda text, ends: [()] * len(ends),
     progress: bool = True,
 ) -> dict[str, Activity]:
     """The activity of several SAEs' features, or of other units, by name, from one pass over the texts. key: what is in play."""
-    named = {name: Units.of(each) if isinstance(each, SAE) else each for name, each in units.items()}
+    named = {name: Units.of(each) if isinstance(each, Dictionary) else each for name, each in units.items()}
     corpus = _corpus(model, texts, key)
     head, found = Head(model, [each.hook_name for each in named.values()]), {name: _Reading(each) for name, each in named.items()}
     with tqdm(total=len(corpus.ids), desc="reading texts", unit="token", unit_scale=True, disable=not progress, delay=2) as bar:

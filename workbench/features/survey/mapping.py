@@ -23,8 +23,8 @@ from torch.nn.functional import normalize
 
 from workbench.features.index.shards import write_table
 from workbench.files import is_in_package
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import nearest
-from workbench.sae.sae import SAE
 
 if TYPE_CHECKING:
     from workbench.features.index.index import FeatureIndex
@@ -62,12 +62,12 @@ class FeatureMapping:
         return "\n".join(lines)
 
 
-def feature_map(saes: Mapping[str, SAE], index: "FeatureIndex | None" = None) -> FeatureMapping:
+def feature_map(saes: Mapping[str, Dictionary], index: "FeatureIndex | None" = None) -> FeatureMapping:
     """All SAEs on one map; with an index of them only features that are ever active, with density and label, and the map is kept there.
 
-    Raises ValueError for SAEs of different widths d_in: their directions cannot be compared.
+    Raises ValueError for SAEs whose decoder rows differ in length: their directions cannot be compared.
     """
-    widths = {name: sae.cfg.d_in for name, sae in saes.items()}
+    widths = {name: sae.W_dec.shape[1] for name, sae in saes.items()}
     if not saes or len(set(widths.values())) > 1:
         raise ValueError(f"one map needs SAEs that read the same activations, not of widths {widths or 'none'}")
     prints = {name: sae.fingerprint() for name, sae in saes.items()}
@@ -83,7 +83,7 @@ def feature_map(saes: Mapping[str, SAE], index: "FeatureIndex | None" = None) ->
     return _labeled(*placed, index)
 
 
-def drawn(saes: Mapping[str, SAE], features: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, str]:
+def drawn(saes: Mapping[str, Dictionary], features: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, str]:
     """(sae, feature, x, y, cluster; the method)"""
     from sklearn.cluster import HDBSCAN
 

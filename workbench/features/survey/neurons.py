@@ -29,8 +29,8 @@ from workbench.features.index.parts import Correlate
 from workbench.features.survey.activity import Units
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.hooks import check_sae
-from workbench.sae.sae import SAE
+from workbench.model.hooks import check_dictionary
+from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Activations, FeatureActs
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class NeuronCorrelations:
 
 def correlate(
     model: "TransformerBridge",
-    sae: SAE,
+    sae: Dictionary,
     texts: Iterable[str],
     features: Sequence[int] | None = None,
     *,
@@ -93,12 +93,12 @@ def correlate(
 ) -> NeuronCorrelations:
     """Features (by default N_FEATURES drawn at random) against all neurons before the SAE's hook point. A feature that is never active has
     no correlations. Raises ValueError for a hook point with no MLP before it, or no text."""
-    check_sae(model, sae)
-    hook_names = neurons_before(model, sae.cfg.hook_name)
+    check_dictionary(model, sae)
+    hook_names = neurons_before(model, sae.reads)
     chosen = np.asarray(features if features is not None else _drawn(sae.cfg.d_sae))
     if len(chosen) and not 0 <= chosen.min() <= chosen.max() < sae.cfg.d_sae:
         raise ValueError(f"features {chosen.min()} to {chosen.max()}: the SAE has features 0 to {sae.cfg.d_sae - 1:,}")
-    head, sums = Head(model, [sae.cfg.hook_name, *hook_names]), None
+    head, sums = Head(model, [sae.reads, *hook_names]), None
     at = torch.as_tensor(chosen, device=sae.W_dec.device)
     with tqdm(desc="features and neurons", unit="token", unit_scale=True, disable=not progress, delay=2) as bar, torch.no_grad():
         rows = iter(Rows(model, texts))
@@ -106,7 +106,7 @@ def correlate(
             for some in like_length(group, N_TOKENS):
                 tokens, is_text = as_batch(model, some)
                 acts = head(tokens)
-                ours = sae.encode(acts[sae.cfg.hook_name][is_text].float())[:, at]
+                ours = sae.encode(acts[sae.reads][is_text].float())[:, at]
                 theirs = torch.cat([acts[hook_name][is_text] for hook_name in hook_names], dim=1)
                 sums = sums or _Sums(ours, theirs)
                 sums.add(ours, theirs)
