@@ -1,9 +1,10 @@
 """Is the circuit of an answer true? The atlas's held-out questions against their answer key, and swapping one state for another.
 
-    python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100]
+    python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100] [--over saes|transcoders]
 
 Printed: steps, links and strangers (atlas/chains.py) of the strongest 30 features, with the interval of the mean over questions, for
-measured edges, for attributed ones and for random graphs of equal size; then, over pairs of held-out questions about capitals, in how many
+measured edges, for attributed ones and for random graphs of equal size (or for direct effects between transcoders' features, with the
+scores of the replacement model, which stand in for them); then, over pairs of held-out questions about capitals, in how many
 the features of one question's team, city and state, put in the place of the other's, give its capital, place by place.
 """
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=512, help="questions")
     parser.add_argument("--features", type=int, default=30, help="kept in each graph")
+    parser.add_argument("--over", choices=("saes", "transcoders"), default="saes", help="whose features the graphs have")
     parser.add_argument("--pairs", type=int, default=100, help="of questions to swap between")
     parser.add_argument("--texts", type=int, default=8_000, help="that the answer key is read from")
     options = parser.parse_args()
@@ -39,10 +41,12 @@ def main() -> None:
     bench, asked = atlas.load(), atlas.questions()
     if options.n:
         texts = atlas.texts(seed=3, n=options.texts)
-        chains = Chains({name: AnswerKey.read(bench.model, sae, texts) for name, sae in bench.layers.items()})
+        known = bench.layers.values() if options.over == "saes" else bench.transcoders.values()
+        chains = Chains({each.reads: AnswerKey.read(bench.model, each, texts) for each in known})
         some = asked[:: max(1, len(asked) // options.n)][: options.n]
-        report(truths(bench, chains, some, options.features), [kind_of(step) for step in asked[0].steps])
-    if options.pairs:
+        found = (truths if options.over == "saes" else transcoder_truths)(bench, chains, some, options.features)
+        report(found, [kind_of(step) for step in asked[0].steps])
+    if options.pairs and options.over == "saes":
         report_swaps(bench, [each for each in asked if each.steps[-1] == "capital-of"], options.pairs)
 
 
@@ -62,8 +66,22 @@ def truths(bench: Workbench, chains: Chains, asked: Sequence[atlas.Question], n_
     return found
 
 
+def transcoder_truths(bench: Workbench, chains: Chains, asked: Sequence[atlas.Question], n_features: int) -> dict[str, list[Truth]]:
+    found: dict[str, list[Truth]] = {"direct": [], "random": []}
+    scores = []
+    for number, question in enumerate(tqdm(asked, desc="circuits", unit="question")):
+        whole = bench.circuit(question.prompt, logit_diff(question.answer, question.baseline), over="transcoders", progress=False)
+        kept = whole.strongest(n_features)
+        scores.append(whole.scores)
+        found["direct"].append(chains.truth(kept, question))
+        found["random"].append(chains.truth(random_graph(whole, kept, number), question))
+    for name in ("replacement", "completeness"):
+        print(f"{name} score {interval(np.array([getattr(each, name) for each in scores]))}")
+    return found
+
+
 def report(found: dict[str, list[Truth]], kinds: Sequence[str]) -> None:
-    print(f"{len(found['measured'])} held-out questions; means over questions, 95 % intervals\n")
+    print(f"{len(found['random'])} held-out questions; means over questions, 95 % intervals\n")
     for name, truths_of in found.items():
         steps, links = (np.array([getattr(each, part) for each in truths_of], dtype=float) for part in ("steps", "links"))
         strangers = np.array([each.strangers for each in truths_of])
@@ -114,7 +132,7 @@ def groups_of(bench: Workbench, question: atlas.Question) -> dict[str, dict[str,
     circuit, found = bench.circuit(question.prompt, logit_diff(question.answer), progress=False), {}
     for name, steps in (("team, city and state", question.steps[1:4]), ("state", question.steps[3:4])):
         labelled = {
-            place: [feature for feature, label in labels.items() if concept(label) in steps] for place, labels in bench.layer_labels.items()
+            place: [feature for feature, label in bench.layer_labels[place].items() if concept(label) in steps] for place in bench.layers
         }
         found[f"{name}, by label"] = labelled
         nodes = circuit.nodes[circuit.nodes["kind"].eq("feature") & circuit.nodes["label"].map(concept).isin(steps)]["node"]

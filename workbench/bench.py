@@ -95,8 +95,9 @@ class Workbench:
             is_missing = part is NO_SAE and not self.transcoders
             if is_missing or (not isinstance(part, kind) and (name, part) != ("index", None)):
                 raise ValueError(f"{name}={None if is_missing else part!r} is no {CALLED.get(name, kind.__name__)}: make one by {maker}")
-        for transcoder in self.transcoders.values():
-            check_transcoder(self.model, transcoder)
+        if isinstance(self.transcoders, dict):  # the atlas's own are read when they are asked for
+            for transcoder in self.transcoders.values():
+                check_transcoder(self.model, transcoder)
         if self.sae is NO_SAE:
             return
         for sae in {id(sae): sae for sae in (self.sae, *self.saes.values())}.values():

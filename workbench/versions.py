@@ -12,7 +12,7 @@ TESTED = {  # package: (oldest, newest), what `make test-oldest` and `make test-
     "torch": ("2.13.0", "2.13.0"),
     "transformer-lens": ("4.3.0", "4.3.0"),
     "transformers": ("5.22.0", "5.24.0"),
-    "huggingface-hub": ("1.5.0", "2.4.0"),
+    "huggingface-hub": ("1.31.0", "2.4.0"),
     "tokenizers": ("0.23.1", "0.23.3"),
     "safetensors": ("0.8.0", "0.8.0"),
     "pyyaml": ("6.0", "6.0.4"),

@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from workbench.atlas.corpus import texts
-from workbench.atlas.layers import WEIGHTS, Layers, features_of, layer_labels
+from workbench.atlas.layers import WEIGHTS, Layers, Transcoders, features_of, layer_labels, transcoder_labels
 from workbench.atlas.questions import Example, Question, examples, questions
 from workbench.atlas.text import Text
 from workbench.bench import Workbench
@@ -64,7 +64,8 @@ def load(sae: str | None = None, device: str | torch.device = "cpu", start_token
         examples=index.examples,
         saes=saes,
         layers=Layers(device, {saes["2k"].cfg.hook_name: saes["2k"]}),
-        layer_labels=layer_labels(),
+        layer_labels=layer_labels() | transcoder_labels(),
+        transcoders=Transcoders(device),
     )
 
 

@@ -5,10 +5,12 @@ out/model      a Hugging Face folder
 out/sae_1k     an SAELens folder a width; with labels.json: feature → its concept, by the answer key
 out/index      what every feature of all widths is active on
 out/layers     the same at the other layers, one a hook point, all of one width: a computation can be followed through depth
+out/transcoders   a transcoder of each layer's MLP, blocks.0 to blocks.5, in the same form
 """
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from workbench.model.model import load_model
 from workbench.sae.config import WEIGHTS_FILE
 from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig, train, train_many
+from workbench.sae.transcoder import load_dictionary
 
 HOOK_NAME = "blocks.3.hook_resid_pre"
 SAE_SEED = 500_000  # texts that SAEs are trained on; the language model's seeds lie below, fresh texts above
@@ -43,6 +46,9 @@ SAES = {  # by name; a smaller λ than the paper's 5: at 5 a city's feature take
 LAYERS = [f"blocks.{k}.hook_resid_pre" for k in (1, 2, 4, 5)] + ["blocks.5.hook_resid_post"]  # before block 3: the 2k above
 LAYER_SAE = TrainConfig(2048, n_steps=1500, l1=1.0)
 LAYER_BUFFER = 2**17  # tokens of five hook points: 0.4 GB
+MLP_READS, MLP_WRITES = "blocks.{}.mlp.hook_in", "blocks.{}.hook_mlp_out"
+TRANSCODER = TrainConfig(384, n_steps=1000, l1=1.0)  # as wide as fits: with it all of the atlas's files take just under 60 MB
+TRANSCODER_BUFFER = 2**16  # tokens of twelve hook points: 0.5 GB
 
 
 def build(out: str | Path, device: str = "cpu") -> None:
@@ -67,6 +73,11 @@ def build(out: str | Path, device: str = "cpu") -> None:
         build_layers(model, out / "layers", out / "training_layers")
     for name in LAYERS:
         write_labels(model, out / "layers" / name)
+    folders = [out / "transcoders" / f"blocks.{k}" for k in range(model.cfg.n_layers)]
+    if not all((folder / WEIGHTS_FILE).exists() for folder in folders):
+        build_transcoders(model, folders, out / "training_transcoders")
+    for folder in folders:
+        write_labels(model, folder)
     write_index(model, out)
 
 
@@ -99,10 +110,22 @@ def build_layers(model: Any, out: Path, checkpoints: Path) -> None:
     shutil.rmtree(checkpoints)
 
 
+def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) -> None:
+    """A transcoder of each layer's MLP, in one pass over the texts; a killed training goes on from its last checkpoint."""
+    reads, writes = ([name.format(k) for k in range(len(folders))] for name in (MLP_READS, MLP_WRITES))
+    activations = ActivationStreams(model, stream(SAE_SEED), [*reads, *writes], buffer=TRANSCODER_BUFFER)
+    activations.model_name = "atlas"
+    configs = [replace(TRANSCODER, hook_name=name) for name in reads]
+    for folder, transcoder in zip(folders, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True):
+        transcoder.save(folder)
+        halve(folder / WEIGHTS_FILE)
+    shutil.rmtree(checkpoints)
+
+
 def write_labels(model: Any, folder: Path) -> None:
-    """labels.json beside an SAE, unless it is there."""
+    """labels.json beside an SAE or a transcoder, unless it is there."""
     if not (folder / "labels.json").exists():
-        sae = SAE.load(folder, model.cfg.device)
+        sae = load_dictionary(folder, model.cfg.device)
         (folder / "labels.json").write_text(json.dumps(label(AnswerKey.read(model, sae, texts(seed=1, n=N_LABEL_TEXTS))), indent=0) + "\n")
 
 

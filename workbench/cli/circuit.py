@@ -31,7 +31,8 @@ def circuit(
         Path | None, typer.Option(help="A folder that holds an SAE's folder for each hook point; the atlas brings its own.")
     ] = None,
     transcoders: Annotated[
-        str | None, typer.Option(help="A set of transcoders, one a layer, by folder or hub name: direct effects between their features.")
+        str | None,
+        typer.Option(help="Transcoders, one a layer: a folder, a hub name, or atlas (its own). Direct effects between their features."),
     ] = None,
     edges: Annotated[Edges, typer.Option(help="Measure every edge, attribute it to first order, or both.")] = Edges.measured,
     features: Annotated[
@@ -58,7 +59,9 @@ def circuit(
     else:
         if layers is not None or edges is not Edges.measured:
             raise ValueError("--transcoders has direct effects for edges: leave --layers and --edges out")
-        whole = load(model, transcoders=transcoders, device=device).circuit(prompt, metric, over="transcoders", limit=limit)
+        is_own = model == "atlas" == transcoders
+        bench = load(model, device=device) if is_own else load(model, transcoders=transcoders, device=device)
+        whole = bench.circuit(prompt, metric, over="transcoders", limit=limit)
         kept = whole.prune(features=features or 30)
     if json is not None:
         (whole if features is None else kept).to_json(json)

@@ -70,8 +70,9 @@ function lookOf(scene, kind, color, r) {
   return { width, pixels: new Uint32Array(pen.getImageData(0, 0, width, width).data.buffer) };
 }
 
-// Names beside their nodes, without overlaps: the first come first; four places are tried. [{x, y, text}], x at the left end.
-function placeNames(context, scene, rows, most) {
+// Names beside their nodes, without overlaps: the first come first; six places are tried, the last two moved in from the field's edges. The first
+// n_must get one of these in any case. [{x, y, text}], x at the left end.
+function placeNames(context, scene, rows, most, n_must = 0) {
   const size = 11.5;
   context.font = NAMES;
   const nodes = scene.nodes.filter((i) => scene.radius[i] > 2.2).map((i) => [scene.px[i] - scene.radius[i], scene.py[i] - scene.radius[i], scene.px[i] + scene.radius[i], scene.py[i] + scene.radius[i]]);
@@ -85,18 +86,20 @@ function placeNames(context, scene, rows, most) {
   const isFree = (box) => tiles(box).every((tile) => (grid.get(tile) ?? []).every((other) => box[0] >= other[2] || other[0] >= box[2] || box[1] >= other[3] || other[1] >= box[3]));
   nodes.forEach(take);
   const placed = [];
-  for (const i of rows) {
+  for (const [k, i] of rows.entries()) {
     if (placed.length >= most) break;
     const text = scene.name(i);
     if (!text) continue;
     const [x, y, r, width] = [scene.px[i], scene.py[i], scene.radius[i], context.measureText(text).width];
-    const spots = [[x - width / 2, y - r - size / 2 - 3], [x + r + 4, y], [x - r - 4 - width, y], [x - width / 2, y + r + size / 2 + 3]];
-    const spot = spots.find(([left, middle]) => {
-      const box = [left - 2, middle - size / 2 - 1, left + width + 2, middle + size / 2 + 1];
-      return box[0] > MARGIN.left - 12 && box[2] < scene.width - 2 && box[1] > 2 && box[3] < scene.height - MARGIN.bottom && isFree(box);
-    });
+    const [above, below] = [y - r - size / 2 - 3, y + r + size / 2 + 3];
+    const inside = Math.min(Math.max(x - width / 2, MARGIN.left - 9), scene.width - width - 5);
+    const spots = [[x - width / 2, above], [x + r + 4, y], [x - r - 4 - width, y], [x - width / 2, below], [inside, above], [inside, below]];
+    const boxed = ([left, middle]) => [left - 2, middle - size / 2 - 1, left + width + 2, middle + size / 2 + 1];
+    const isIn = (box) => box[0] > MARGIN.left - 12 && box[2] < scene.width - 2 && box[1] > 2 && box[3] < scene.height - MARGIN.bottom;
+    const here = spots.filter((each) => isIn(boxed(each)));
+    const spot = here.find((each) => isFree(boxed(each))) ?? (k < n_must ? here[0] : null);
     if (!spot) continue;
-    take([spot[0] - 2, spot[1] - size / 2 - 1, spot[0] + width + 2, spot[1] + size / 2 + 1]);
+    take(boxed(spot));
     placed.push({ x: spot[0], y: spot[1], text });
   }
   return placed;
@@ -200,6 +203,6 @@ function paintChosen(canvas, scene) {
     ring(i, 5, 2.5, scene.isDark ? "#fff" : "#000");
   }
   if (hovered >= 0 && isShown[hovered]) ring(hovered, 3, 1.5, scene.isDark ? "#fff" : "#000");
-  writePlaced(context, scene, scene.isDimmed ? placeNames(context, scene, rows, 24) : scene.named);
+  writePlaced(context, scene, scene.isDimmed ? placeNames(context, scene, rows, 24, chosen.length === 1 ? 1 : 0) : scene.named);
   writeAxes(context, scene);
 }

@@ -87,7 +87,7 @@ def swap(  # noqa: PLR0913 a notebook's call
     source's first prompt, or says most with the swap. Raises ValueError for a feature that never occurs, or a label that no feature has.
     """
     model, layers = bench.model, by_layer(bench.model, saes)
-    known = {name: dict(found) for name, found in (labels or {}).items()}
+    known = {name: dict(found) for name, found in (labels or {}).items() if name in layers}
     prompt = written(model, prompt)
     tokens = to_tokens(model, prompt)
     pos = _checked(pos, tokens.shape[1])
