@@ -97,31 +97,45 @@ def compare(name: str, options: argparse.Namespace) -> None:
 
 
 def time_ablate(name: str, options: argparse.Namespace) -> None:
-    """Prints the median CPU seconds of `ablate` by whichever build this process imports."""
+    """Prints [CPU seconds of `ablate` by whichever build this process imports, the same in products]: medians over the rounds, each beside
+    products of one fixed size, so that a machine that is faster for a while is no faster build."""
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ablation import ablate
 
     _, model, sae, tokens, pairs = made(name, options.tokens, options.active)
-    seconds = []
+    x, weight = torch.randn(2048, WIDTH), torch.randn(4 * WIDTH, WIDTH)
+    seconds, products = [], []
     for _ in range(options.rounds + 1):
+        around = [fixed_products(x, weight)]
         start = time.process_time()
         ablate(model, sae, tokens, logit_diff(5, 7), pairs, progress=False)
         seconds.append(time.process_time() - start)
-    print(json.dumps(statistics.median(seconds[1:])))
+        around.append(fixed_products(x, weight))
+        products.append(2 * seconds[-1] / sum(around))
+    print(json.dumps([statistics.median(seconds[1:]), statistics.median(products[1:])]))
+
+
+def fixed_products(x: torch.Tensor, weight: torch.Tensor) -> float:
+    start = time.process_time()
+    for _ in range(200):
+        torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return time.process_time() - start
 
 
 def beside_older(name: str, options: argparse.Namespace) -> None:
-    """Twice each, in the order A B B A, and the better one counts: another process on the machine takes from both alike."""
+    """Twice each, in the order A B B A; the ratio is of times counted in products."""
     same = ["--child", name, "--active", str(options.active), "--tokens", str(options.tokens), "--rounds", str(options.rounds)]
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    seconds: dict[str, list[float]] = {options.older: [], ours: []}
+    found: dict[str, list[list[float]]] = {options.older: [], ours: []}
     for build in (options.older, ours, ours, options.older):
         environment = os.environ | {"PYTHONPATH": build, "OMP_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, __file__, *same], env=environment, capture_output=True, text=True, check=True)
-        seconds[build].append(json.loads(done.stdout.splitlines()[-1]))
-    best = {build: 1e3 * min(found) / (options.active * options.tokens) for build, found in seconds.items()}
-    faster = best[options.older] / best[ours]
-    print(f"{name:<12} older build {best[options.older]:>8.2f}   ours {best[ours]:>8.2f} ms a pair   ours is {faster:.2f}×", flush=True)
+        found[build].append(json.loads(done.stdout.splitlines()[-1]))
+    seconds, products = ({build: statistics.mean(each[k] for each in runs) for build, runs in found.items()} for k in (0, 1))
+    each = 1e3 / (options.active * options.tokens)
+    told = f"{name:<12} older build {each * seconds[options.older]:>8.2f}   ours {each * seconds[ours]:>8.2f} ms a pair"
+    apart = ", ".join(f"{one[1] / other[1]:.2f}" for one, other in zip(found[options.older], found[ours], strict=True))
+    print(f"{told}   ours is {products[options.older] / products[ours]:.2f}× (pair by pair {apart})", flush=True)
 
 
 def main() -> None:

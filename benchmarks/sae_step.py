@@ -1,6 +1,8 @@
 """One SAE training step: workbench's sparse step against a plain torch one and the same under autocast, each with clipping and fused Adam.
 
-    python benchmarks/sae_step.py [--shape 768x16384 --shape 160x2048 …] [--architecture standard] [--threads 1] [--rounds 5]
+    python benchmarks/sae_step.py [--shape 768x16384 --shape 160x2048 …] [--architecture standard] [--threads 1] [--rounds 5] [--predict]
+
+--predict: a transcoder's step, which has another target than what it reads. Autocast is left out where the CPU only emulates bf16.
 
 Activations are sums of 64 of the SAE's directions, its biases (of TopK, k) let 64 features fire for a token on average. "Dense-equivalent"
 counts the 12 · batch · d_in · d_sae operations of a dense step, whoever leaves them out; the roofs are products of the encoder's shape,
@@ -18,13 +20,15 @@ import torch.nn.functional as F
 from setting import take_turns
 from torch import Tensor, nn
 
-from workbench.model.gemm import machine_rate
-from workbench.sae.config import SAEConfig
+from workbench.model.gemm import machine_rate, product_dtype
+from workbench.sae.config import SAEConfig, TranscoderConfig
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import plain_step
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.kernels.step import sparse_step
 from workbench.sae.sae import SAE
+from workbench.sae.transcoder import Transcoder
 
 SHAPES = ["768x16384", "768x65536", "160x2048", "160x16384"]
 BATCH, N_ACTIVE, L1 = 1024, 64, 5.0
@@ -50,10 +54,19 @@ def planted(
     return sae, x
 
 
+def predicting(sae: SAE) -> Transcoder:
+    """A transcoder of the SAE's weights."""
+    cfg = sae.cfg
+    places = ("blocks.0.mlp.hook_in", "blocks.0.hook_mlp_out")
+    made = Transcoder(TranscoderConfig(cfg.d_in, cfg.d_in, cfg.d_sae, *places, architecture=cfg.architecture, k=cfg.k))
+    made.load_state_dict(sae.state_dict())
+    return made
+
+
 class Training:
     """A step with what follows it: clipping and fused Adam. Its learning rate is 0: the same work, and 64 features go on firing."""
 
-    def __init__(self, sae: SAE, weights: list[Tensor]):
+    def __init__(self, sae: Dictionary, weights: list[Tensor]):
         self.sae, self.weights = sae, weights
         self.optimizer = torch.optim.Adam(weights, lr=0.0, fused=True)
 
@@ -63,14 +76,14 @@ class Training:
 
 
 class Sparse(Training):
-    def __init__(self, sae: SAE, x: Tensor):
+    def __init__(self, sae: Dictionary, x: Tensor, y: Tensor | None = None):
         super().__init__(
             sae, [sae.b_enc, sae.W_dec, sae.b_dec, nn.Parameter(sae.W_enc.data.T)]
         )  # rows: Adam is slow over a transposed view
-        self.x = x
+        self.x, self.y = x, y
 
     def gradients(self) -> None:
-        sparse_step(self.sae, self.x, L1)
+        sparse_step(self.sae, self.x, L1, self.y)
         assert self.sae.W_enc.grad is not None
         self.weights[-1].grad = self.sae.W_enc.grad.T
 
@@ -82,19 +95,19 @@ class Sparse(Training):
 class Dense(Training):
     """As one writes it in plain torch, each weight contiguous in its own shape."""
 
-    def __init__(self, sae: SAE, x: Tensor):
+    def __init__(self, sae: Dictionary, x: Tensor, y: Tensor | None = None):
         sae = copy.deepcopy(sae)
         sae.W_enc.data = sae.W_enc.data.contiguous()
         super().__init__(sae, list(sae.parameters()))
-        self.x = x
+        self.x, self.y = x, y
 
     def step(self) -> None:
-        plain_step(self.sae, self.x, L1)
+        plain_step(self.sae, self.x, L1, self.y)
         self.update()
 
     def autocast_step(self) -> None:
         with torch.autocast(self.x.device.type, torch.bfloat16):
-            plain_step(self.sae, self.x, L1)
+            plain_step(self.sae, self.x, L1, self.y)
         self.update()
 
 
@@ -131,17 +144,18 @@ def parts_of(sparse: Sparse) -> list[Part]:
     ]
 
 
-def measure(shape: str, architecture: str, n_rounds: int) -> None:
+def measure(shape: str, architecture: str, n_rounds: int, is_predicting: bool) -> None:
     d_in, d_sae = map(int, shape.split("x"))
     sae, x = planted(d_in, d_sae, architecture)
-    dense, sparse = Dense(sae, x), Sparse(sae, x)
+    sae, y = (predicting(sae), x.roll(1, 1).roll(1, 0)) if is_predicting else (sae, None)
+    dense, sparse = Dense(sae, x, y), Sparse(sae, x, y)
     sparse.gradients()
     parts = parts_of(sparse)
     roofs, n_products = products_of(d_in, min(d_sae, ROOF_FEATURES)), max(1, d_sae // ROOF_FEATURES)
     memory = torch.ones(2**26)  # 256 MB
     ways = {
         "plain": dense.step,
-        "autocast": dense.autocast_step,
+        **({"autocast": dense.autocast_step} if product_dtype("cpu") is torch.bfloat16 else {}),
         "sparse": sparse.step,
         **{part.name: part.run for part in parts},
         **{name: lambda product=product: [product() for _ in range(n_products)] for name, product in roofs.items()},
@@ -153,11 +167,13 @@ def measure(shape: str, architecture: str, n_rounds: int) -> None:
     bandwidth = 2 * 4 * 2**26 / seconds["memory"]
 
     n_active = (sae.encode(x) > 0).sum().item()
-    print(f"\n{architecture}, {d_in} → {d_sae:,} features, batch {BATCH:,}, l0 {n_active / BATCH:.0f}")
+    print(
+        f"\n{architecture}{' transcoder' if is_predicting else ''}, {d_in} → {d_sae:,} features, batch {BATCH:,}, l0 {n_active / BATCH:.0f}"
+    )
     print(f"products at {bf16 / 1e9:.0f} GFLOP/s in bf16, {fp32 / 1e9:.0f} in fp32; memory at {bandwidth / 1e9:.0f} GB/s\n")
     print(f"{'way':<30}{'ms':>9}{'tokens/s':>10}{'× bf16 roof':>13}{'× fp32 roof':>13}{'ours is':>10}")
     bar = BARS.get((architecture, d_sae)) if d_in == 768 else None
-    for name in ("plain", "autocast", "sparse"):
+    for name in [name for name in ("plain", "autocast", "sparse") if name in seconds]:
         rate = 12 * BATCH * d_in * d_sae / seconds[name]
         times, bars = (
             seconds[name] / seconds["sparse"],
@@ -191,11 +207,12 @@ def main() -> None:
     parser.add_argument("--architecture", action="append", choices=["standard", "topk"], help="default: both")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--predict", action="store_true", help="a transcoder's step")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for shape in options.shape or SHAPES:
         for architecture in options.architecture or ["standard", "topk"]:
-            measure(shape, architecture, options.rounds)
+            measure(shape, architecture, options.rounds, options.predict)
 
 
 if __name__ == "__main__":

@@ -329,9 +329,10 @@ class Workbench:
             there = ", ".join(map(str, self.transcoders)) or "none: load(…, transcoders=folder)"
             raise ValueError(f"there is no transcoder of layer {layer!r}; there are those of layers {there}")
         transcoder = self.transcoders[layer]
-        index = self.index.of(self.model, transcoder) if self.index is not None and self.index.has(transcoder) else None
-        labels = {} if index is None else index.label_texts()
-        return replace(self, sae=transcoder, saes={}, index=index, labels=labels, examples=index.examples if index else None)
+        index, known = self.index.of(self.model, transcoder) if self.index and self.index.has(transcoder) else None, self.examples
+        examples = index.examples if index else Examples(self.model, transcoder, known.texts) if isinstance(known, Examples) else None
+        labels = self.layer_labels.get(transcoder.reads, {}) if index is None else index.label_texts()
+        return replace(self, sae=transcoder, saes={}, index=index, labels=labels, examples=examples)
 
     @property
     def sae_name(self) -> str:

@@ -121,8 +121,8 @@ def test_train_with_predict_writes_a_transcoder_and_evaluate_judges_it(command: 
     found = json.loads(capsys.readouterr().out)
     expected = evaluate(load_model(command[3]), transcoder, islice(read_texts(texts), 5)).measures()
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-    assert main([*judged, "--other", str(tmp_path / "out")]) == 2
-    assert "--other compares SAEs" in capsys.readouterr().err
+    assert main([*judged, "--other", str(tmp_path / "out")]) == 0
+    assert "median cosine 1.00, over 0.9 for 100.0%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

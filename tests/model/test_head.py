@@ -31,7 +31,7 @@ def test_the_blocks_alone_give_what_the_cache_holds(model_of, rows, family):
     _, cache = model.run_with_cache(rows)
     head = Head(model, POINTS)
     found = head(rows)
-    assert head.way == ("eager" if family == "gemma2" else "sdpa")  # fused attention knows no soft cap
+    assert head.way == ("eager" if family == "gemma2" else "sdpa"), head.why_not  # fused attention knows no soft cap
     for name in POINTS:
         torch.testing.assert_close(found[name], cache[name].flatten(2), rtol=1e-4, atol=1e-5)
         assert torch.equal(found[name], Head(model, [name])(rows)[name])
@@ -49,7 +49,7 @@ def test_the_pass_ends_with_the_last_activation_that_is_wanted(model_of, rows):
     model, ran = model_of("gpt2"), []
     head = Head(model, ["blocks.1.hook_resid_post", "blocks.2.hook_resid_pre"])
     head(rows)
-    assert head._blocks is not None
+    assert head._blocks is not None, head.why_not
     handles = [block.register_forward_hook(lambda *_, k=k: ran.append(k)) for k, block in enumerate(head._blocks.net.transformer.h)]
     head(rows)
     for handle in handles:

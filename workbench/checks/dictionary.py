@@ -126,6 +126,6 @@ def _some(head: Head, subject: Subject) -> dict[str, Tensor]:
 @torch.no_grad()
 def fvu_of(sae: SAE, x: Tensor, scale: float = 1.0) -> float:
     """Of the SAE as one that was trained on scale · x. Of an SAE that centers x, of what is left of it then."""
-    target = x - x.mean(-1, keepdim=True) if sae.cfg.centers_input else x
+    target = sae.centered(x)
     error = target - sae(scale * x) / scale
     return error.double().square().sum().item() / (target - target.mean(0)).double().square().sum().item()

@@ -39,12 +39,13 @@ def train(
     l1: Annotated[float, typer.Option(help="λ: the price of activations; for jumprelu of an active feature.")] = 5.0,
     architecture: Annotated[str, typer.Option(help="standard (ReLU + L1), topk, batchtopk or jumprelu.")] = "standard",
     k: Annotated[int | None, typer.Option(help="topk, batchtopk: active features per token.")] = None,
+    widths: Annotated[str, typer.Option(help="batchtopk: the first so many features do by themselves too, such as 512,2048.")] = "",
     precision: Annotated[str, typer.Option(help="float32; bfloat16: dense steps, where the device is faster at it.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps from one checkpoint to the next.")] = 1000,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
-    """Train an SAE, with --predict a transcoder, by the paper's recipe and write it to a folder. Under torchrun an SAE's features are dealt
+    """Train an SAE, with --predict a transcoder, by the paper's recipe and write it to a folder. Under torchrun its features are dealt
     out among the processes."""
     from workbench.sae.sae import SAE
     from workbench.sae.training.train import TrainConfig, TrainingError
@@ -53,9 +54,9 @@ def train(
     if skip and not predict:
         raise ValueError("--skip is a transcoder's: say what it predicts, --predict blocks.6.hook_mlp_out")
     reads = hook_name or (mlp_input(predict) if predict else None)
-    cfg = TrainConfig(  # refuses nonsense at once
-        d_sae, n_steps, lr, l1, seed=seed, architecture=architecture, k=k, precision=precision, hook_name=reads or "", has_skip=skip
-    )
+    nested = tuple(int(n) for n in numbers(widths, "--widths")) if widths else ()
+    how: Any = dict(architecture=architecture, k=k, precision=precision, hook_name=reads or "", has_skip=skip, widths=nested)
+    cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, **how)  # refuses nonsense at once
     try:
         reading = Reading(epochs, start_of(start_token))
         train_by(
@@ -97,13 +98,11 @@ def train_by(
 
         train_here(open_stream(device), cfg, predict=predict, folder=out, checkpoint_every=checkpoint_every)
         return
-    if predict:
-        raise ValueError("a transcoder is trained in one process: start the same command without torchrun")
     from workbench.sae.training.sharded import join, leave, train_sharded
 
     rank, place = join()
     try:
-        train_sharded(open_stream(str(place)) if rank == 0 else None, cfg, out, checkpoint_every=checkpoint_every)
+        train_sharded(open_stream(str(place)) if rank == 0 else None, cfg, out, predict=predict, checkpoint_every=checkpoint_every)
     finally:
         leave()
 

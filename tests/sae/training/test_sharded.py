@@ -12,13 +12,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from made_process import in_processes
-from made_stream import D_SAE, Planted
+from made_stream import D_SAE, Planted, PlantedPair
 
+from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels import step as kernels
 from workbench.sae.sae import SAE
 from workbench.sae.training.sharded import topk, train_sharded
 from workbench.sae.training.sharded_checkpoint import export, newest, read_header
 from workbench.sae.training.train import TrainConfig, train
+from workbench.sae.transcoder import Transcoder
 
 KINDS = [dict(architecture="standard"), dict(architecture="jumprelu")]
 KINDS += [dict(architecture=architecture, k=2) for architecture in ("topk", "batchtopk")]
@@ -38,7 +40,7 @@ def in_ranks(n_ranks: int, task: Callable, folder: Path, *about: Any) -> list[in
     return in_processes(one_rank, [(task, rank, n_ranks, meeting, about) for rank in range(n_ranks)])
 
 
-def assert_same(sae: SAE, expected: SAE) -> None:
+def assert_same(sae: Dictionary, expected: Dictionary) -> None:
     for (name, weight), other in zip(sae.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(weight, other, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -60,6 +62,24 @@ def test_two_ranks_train_what_one_process_trains(tmp_path: Path, ways: str):
         for key in ("loss", "fvu", "l0", "dead"):
             assert sae.cfg.metadata[key] == pytest.approx(expected.cfg.metadata[key], rel=1e-5)
         assert not list((tmp_path / name).glob("checkpoint-*"))
+
+
+def train_transcoders(rank: int, folder: Path) -> None:
+    for name, cfg in CONFIGS.items():
+        with_skip, stream = replace(cfg, has_skip=True, is_plain=name == "topk"), PlantedPair(has_skip=True) if rank == 0 else None
+        train_sharded(stream, with_skip, folder / name, progress=False, predict=PlantedPair.written)
+
+
+def test_two_ranks_train_the_transcoder_that_one_process_trains(tmp_path: Path):
+    assert in_ranks(2, train_transcoders, tmp_path, tmp_path) == [0, 0]
+    for name, cfg in CONFIGS.items():
+        made = replace(cfg, has_skip=True, is_plain=name == "topk")
+        found, expected = (
+            Transcoder.load(tmp_path / name),
+            train(PlantedPair(has_skip=True), made, progress=False, predict=PlantedPair.written),
+        )
+        assert_same(found, expected)
+        assert found.cfg.metadata["fvu"] == pytest.approx(expected.cfg.metadata["fvu"], rel=1e-5)
 
 
 def train_13_steps(rank: int, folder: Path) -> None:

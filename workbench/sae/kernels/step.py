@@ -26,7 +26,6 @@ from workbench.sae.kernels.entries import Entries, Rows, Values, Weights
 from workbench.sae.kernels.fast import fast
 from workbench.sae.kernels.objective import Outputs, Step, itself, plain_step, skip_of
 from workbench.sae.kernels.proposal import propose
-from workbench.sae.sae import SAE
 
 DEVICES = ("cpu", "cuda")
 DENSEST = 0.15  # share of entries from which on the dense step is the faster one (docs/log.md)
@@ -37,7 +36,7 @@ def step(sae: Dictionary, x: Rows, l1: float, density: float, y: Outputs | None 
     active in the batch before, n_active / (batch · d_sae); 1 at the start, when half of the features fire."""
     if density > DENSEST or x.dtype != torch.float32 or x.device.type not in DEVICES:
         return plain_step(sae, x, l1, y)
-    proposed = propose(sae, _read(sae, x))
+    proposed = propose(sae, sae.centered(x))
     if len(proposed.rows) > DENSEST * len(x) * sae.cfg.d_sae:  # this batch is denser, or JumpReLU's window wide
         return plain_step(sae, x, l1, y)
     return step_at(proposed, sae, x, l1, y)
@@ -46,12 +45,7 @@ def step(sae: Dictionary, x: Rows, l1: float, density: float, y: Outputs | None 
 def sparse_step(sae: Dictionary, x: Rows, l1: float, y: Outputs | None = None) -> Step:
     """plain_step's loss and gradients from the active entries. Old gradients are overwritten in place; to free them between steps would
     cost more than the sparse products."""
-    return step_at(propose(sae, _read(sae, x)), sae, x, l1, y)
-
-
-def _read(sae: Dictionary, x: Rows) -> Rows:
-    """What the encoder multiplies."""
-    return x - x.mean(1, keepdim=True) if isinstance(sae, SAE) and sae.cfg.centers_input else x
+    return step_at(propose(sae, sae.centered(x)), sae, x, l1, y)
 
 
 @torch.no_grad()
@@ -67,7 +61,7 @@ def step_at(
 ) -> Step:
     """The step, given entries among which are all that the architecture selects. kept and total: where `sae` is a shard (sharded.py)."""
     ways, n_rows, x = fast(x.device.type), len(x), x.contiguous()
-    read, W_enc, W_dec, skip = _read(sae, x), sae.W_enc.T.contiguous(), sae.W_dec.contiguous(), skip_of(sae)
+    read, W_enc, W_dec, skip = sae.centered(x), sae.W_enc.T.contiguous(), sae.W_dec.contiguous(), skip_of(sae)
     pre_acts = ways.dots(proposed, read, W_enc) + sae.b_enc[proposed.features]
     entries, pre_acts = proposed.at(taken := (kept or is_kept)(sae, proposed, pre_acts)), pre_acts[taken]
     is_on = pre_acts > (0 if sae.threshold is None else sae.threshold[entries.features])

@@ -26,19 +26,20 @@ MEASURED = 0.1  # share of the steps, the last ones, over which the SAE's own fi
 N_THRESHOLDS = 20  # batches over which a BatchTopK SAE's threshold is averaged, the last ones
 SUMS = ("loss", "squared_error", "variance", "n_active", "n_tokens", "n_batches", "threshold")  # over these
 ADAM_MEANS = ("exp_avg", "exp_avg_sq")
+REPLICATED = ("b_dec", "W_skip")  # every shard of the features has the whole of these
 THRESHOLD_PACE = 10  # times lr: thresholds are about √d_in times larger than weights, and Adam moves both by lr a step (docs/log.md)
 Metrics = dict[str, int | float]
 
 
-def new_sae(source: Source, cfg: TrainConfig, device: torch.device) -> Dictionary:
-    """An SAE, or a transcoder, as training starts with it, from the recipe's seed: the same on every device."""
+def new_sae(source: Source, cfg: TrainConfig, device: torch.device, first: int = 0) -> Dictionary:
+    """An SAE, or a transcoder, as training starts with it, from the recipe's seed: the same on every device. first: as for `initialize`."""
     how: Any = dict(architecture=cfg.architecture, k=cfg.k, metadata=_nested(cfg))
     if source.predict is None:
-        return initialize(SAE(SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, **how)), cfg.seed).to(device)
+        return initialize(SAE(SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, **how)), cfg.seed, first).to(device)
     assert source.d_out is not None
     places = source.hook_name, source.predict, source.model_name
     of_two = TranscoderConfig(source.d_in, source.d_out, cfg.d_sae, *places, has_skip=cfg.has_skip, **how)
-    return initialize(Transcoder(of_two), cfg.seed).to(device)
+    return initialize(Transcoder(of_two), cfg.seed, first).to(device)
 
 
 def in_memory_order(value: Tensor, weight: Tensor) -> Tensor:
@@ -121,8 +122,8 @@ class Learner:
         """Clip the gradients, take Adam's step, keep the weights where the architecture wants them."""
         sae, cfg = self.sae, self.cfg
         squares = {name: torch.linalg.vector_norm(weight.grad).square() for name, weight in sae.named_parameters()}
-        of_b_dec = squares.pop("b_dec")  # every shard has the whole of it
-        self.grad_norm = (self.engine.total(torch.stack(list(squares.values())).sum()) + of_b_dec).sqrt()
+        whole = [squares.pop(name) for name in REPLICATED if name in squares]
+        self.grad_norm = (self.engine.total(torch.stack(list(squares.values())).sum()) + torch.stack(whole).sum()).sqrt()
         for name, weight in sae.named_parameters():
             grad = weight.grad
             assert grad is not None and grad.stride() == weight.stride()  # fused Adam does not look

@@ -12,6 +12,7 @@ the batches; so the stream's position, and with it a checkpoint, does not depend
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,40 +24,40 @@ from torch import Tensor
 
 from workbench.model.gemm import product_dtype
 from workbench.sae.architectures import select
-from workbench.sae.config import SAEConfig
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries
 from workbench.sae.kernels.objective import Step, auxk_step, plain_step
 from workbench.sae.kernels.proposal import propose
-from workbench.sae.sae import SAE
 from workbench.sae.training.engine import Engine
-from workbench.sae.training.learner import Learner, Metrics
+from workbench.sae.training.learner import Learner, Metrics, new_sae
 from workbench.sae.training.monitor import Monitor
-from workbench.sae.training.recipe import TrainConfig, initialize
+from workbench.sae.training.recipe import TrainConfig
 from workbench.sae.training.sharded_checkpoint import ShardedCheckpoint, export
-from workbench.sae.training.source import Source, Stream, TrainingError, describe, source_of
+from workbench.sae.training.source import Source, Stream, Streams, TrainingError, describe, source_of
 from workbench.sae.training.train import check_is_done, check_memory, finished, first_of, interruptible, learn
 
 
 def train_sharded(
-    stream: Stream | None,
+    stream: Stream | Streams | None,
     cfg: TrainConfig,
     folder: str | Path,
     progress: bool = True,
     *,
+    predict: str | None = None,
     checkpoint_every: int = 1000,
     on_metrics: Callable[[Metrics], None] | None = None,
 ) -> None:
-    """Train the SAE that `train` would, its features dealt out among the processes that torchrun started, and write it to `folder`, a place
-    that all of them see. Every process calls it: rank 0 brings the stream, the others None. The same call resumes, on any number of ranks.
+    """Train the SAE that `train` would, with `predict` the transcoder, its features dealt out among the processes of torchrun, and
+    write it to `folder`, a place that all of them see. Every process calls it: rank 0 brings the stream, the others None. The same call
+    resumes, on any number of ranks.
 
     Raises TrainingError as `train` does, and where the features cannot be dealt out evenly.
     """
     if cfg.widths:
         raise TrainingError("nested widths are trained in one process, by train")
     rank, device = join()
-    source, folder = shared(source_of(stream, cfg) if stream is not None else None), Path(folder)
+    source, folder = shared(source_of(stream, cfg, predict) if stream is not None else None), Path(folder)
     run = [describe(source, cfg)]
     if finished([folder], run):
         return
@@ -65,7 +66,7 @@ def train_sharded(
     if n_done := checkpoint.seek():
         checkpoint.restore([learner])
     with interruptible(is_on=True) as interrupted:
-        dealt = Dealt(stream, source.d_in, device, interrupted)
+        dealt = Dealt(stream, source, device, interrupted)
         first, batches = first_of(dealt)
         check_memory([learner], first, progress and rank == 0)
         with Monitor([learner], folder, progress, on_metrics) if rank == 0 else Monitor([learner]) as monitor:
@@ -108,29 +109,33 @@ def new_shard(source: Source, cfg: TrainConfig, device: torch.device) -> Diction
     n_features, rest = divmod(cfg.d_sae, n_ranks)
     if rest:
         raise TrainingError(f"{cfg.d_sae:,} features cannot be dealt out evenly among {n_ranks} ranks; {cfg.d_sae - rest:,} could")
-    sae_cfg = SAEConfig(source.d_in, n_features, source.hook_name, source.model_name, architecture=cfg.architecture, k=cfg.k)
-    return initialize(SAE(sae_cfg), cfg.seed, first=rank * n_features).to(device)
+    return new_sae(source, replace(cfg, d_sae=n_features), device, first=rank * n_features)
 
 
 class Dealt:
     """Rank 0's batches on every rank, and whether rank 0 was asked to stop."""
 
-    def __init__(self, stream: Stream | None, d_in: int, device: torch.device, interrupted: Callable[[], bool]):
-        self.stream, self.d_in, self.device, self.interrupted, self.is_stopped = stream, d_in, device, interrupted, False
+    def __init__(self, stream: Stream | Streams | None, source: Source, device: torch.device, interrupted: Callable[[], bool]):
+        self.stream, self.source, self.device, self.interrupted, self.is_stopped = stream, source, device, interrupted, False
+        self.widths = {source.hook_name: source.d_in} | ({source.predict: source.d_out or 0} if source.predict else {})
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
         batches = iter(self.stream) if self.stream is not None else iter(())
         while True:
             batch = next(batches, None)
-            head = torch.tensor([0 if batch is None else len(batch), self.interrupted()], device=self.device)
+            given = () if batch is None else [part for part in self.source.of(batch) if part is not None]
+            head = torch.tensor([len(given[0]) if given else 0, self.interrupted()], device=self.device)
             dist.broadcast(head, src=0)
             n_rows, is_stopped = head.tolist()
             if not n_rows:
                 return
             self.is_stopped = bool(is_stopped)
-            x = torch.empty(n_rows, self.d_in, device=self.device) if batch is None else batch.to(self.device, torch.float32).contiguous()
-            dist.broadcast(x, src=0)
-            yield x
+            parts = {name: torch.empty(n_rows, width, device=self.device) for name, width in self.widths.items()}
+            for n, part in enumerate(parts.values()):
+                if given:
+                    part.copy_(given[n])
+                dist.broadcast(part, src=0)
+            yield parts
 
 
 def engine(cfg: TrainConfig) -> Engine:

@@ -1,4 +1,4 @@
-"""Checkpoints of SAEs that are dealt out over ranks: they load on another number of ranks, and into one SAE.
+"""Checkpoints of SAEs and transcoders that are dealt out over ranks: they load on another number of ranks, and into one SAE.
 
 checkpoint-1000/shard-….safetensors     each rank's features, written by torch.distributed.checkpoint
 checkpoint-1000/header.json             which run this is and where the stream stood; it comes last, so a folder that has it is whole
@@ -23,14 +23,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from workbench.files import write_whole
-from workbench.sae.sae import SAE
 from workbench.sae.training.checkpoint import Header, check_same_run
-from workbench.sae.training.learner import Learner, finish, new_sae
+from workbench.sae.training.learner import REPLICATED, Learner, finish, new_sae
 from workbench.sae.training.recipe import TrainConfig
 from workbench.sae.training.source import Source, TrainingError
 
 HEADER_FILE = "header.json"
-REPLICATED = ("b_dec", "sums", "counts")  # all else has a row for each feature
+WHOLE = (*REPLICATED, "sums", "counts")  # all else has a row for each feature
 
 
 class ShardedCheckpoint:
@@ -92,13 +91,13 @@ class ShardedCheckpoint:
         """The same memory, seen as parts of the whole."""
         rows, whole = _by_rows(state), [Replicate()]
         return {
-            name: DTensor.from_local(value, self.mesh, whole if name.split(".")[-1] in REPLICATED else [Shard(0)], run_check=False)
+            name: DTensor.from_local(value, self.mesh, whole if name.split(".")[-1] in WHOLE else [Shard(0)], run_check=False)
             for name, value in rows.items()
         }
 
 
-def export(folder: str | Path) -> SAE:
-    """The SAE of a run that is done with its steps, from its checkpoint, in one process and without the ranks that wrote it."""
+def export(folder: str | Path) -> Any:
+    """The SAE or transcoder of a run that is done with its steps, from its checkpoint, in one process, without the ranks that wrote it."""
     path = newest(Path(folder))
     if path is None:
         raise TrainingError(f"{folder} holds no whole checkpoint of a sharded run")
