@@ -65,6 +65,15 @@ def test_what_no_module_takes_or_gives_comes_from_the_bridge(model_of, rows, hoo
     assert head.way == "bridge" and head.why_not
 
 
+def test_a_forward_that_stands_on_the_object_itself_keeps_nothing_from_the_blocks(model_of, rows, monkeypatch):
+    """As a patch leaves it there that puts the bound method back: what runs it runs the bridge's modules, not their copies."""
+    hf_model = model_of("gpt2").original_model
+    monkeypatch.setitem(vars(hf_model), "forward", hf_model.forward)
+    head = Head(model_of("gpt2"), POINTS[:1])
+    head(rows)
+    assert head.way == "sdpa", head.why_not
+
+
 def test_blocks_that_compute_something_else_are_not_used(model_of, rows, monkeypatch):
     run = head_module.PlainBlocks.run
     monkeypatch.setattr(head_module.PlainBlocks, "run", lambda self, rows: {name: 1.001 * x for name, x in run(self, rows).items()})

@@ -75,7 +75,7 @@ def test_rank_find_steer_train_evaluate_and_the_index_see_the_same_ids(family, k
         seen.extend(input_ids.tolist())
         return forward(input_ids, *args, **kwargs)
 
-    monkeypatch.setattr(model.original_model, "forward", watched)
+    monkeypatch.setitem(vars(model.original_model), "forward", watched)
     bench = Workbench(model=model, sae=sae)
     jobs = {
         "rank": lambda: bench.rank(TEXTS[0], logit_diff(5, 6), ablate=2, progress=False),

@@ -158,6 +158,7 @@ class _Tree:
             new = copy.copy(module)
             self._copies[id(module)] = new
             vars(new).update({name: type(vars(module)[name])() for name in HOOKS})
+            vars(new).pop("forward", None)  # one that was put on the object itself runs the module that is copied, not the copy
             vars(new)["_modules"] = {name: child and self.plain(child) for name, child in module._modules.items()}
             if hasattr(module, "config"):
                 vars(new)["config"] = self._config(module.config)
