@@ -23,6 +23,7 @@ CELLS = {  # the code cell, by its number; how far down its output the picture b
     "09_evidence": (10, 172, 800),
     "10_your_own_model": (11, 0, 390),
     "11_which_make_which": (2, 0, 420),
+    "12_what_each_layer_adds": (3, 0, 420),
 }
 
 

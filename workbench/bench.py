@@ -53,6 +53,7 @@ PARTS = (
     ("sae", Dictionary, "SAE.load(folder), or a transcoder by Transcoder.load(folder)"),
     ("index", FeatureIndex, "FeatureIndex.open(folder), or build_index(…)"),
 )
+N_EXAMPLE_TEXTS = 2000  # read in ten seconds by a model of the atlas's size, at the first page
 CALLED = {"sae": "SAE"}  # where it is not the class's own name
 
 
@@ -329,10 +330,19 @@ class Workbench:
             there = ", ".join(map(str, self.transcoders)) or "none: load(…, transcoders=folder)"
             raise ValueError(f"there is no transcoder of layer {layer!r}; there are those of layers {there}")
         transcoder = self.transcoders[layer]
-        index, known = self.index.of(self.model, transcoder) if self.index and self.index.has(transcoder) else None, self.examples
-        examples = index.examples if index else Examples(self.model, transcoder, known.texts) if isinstance(known, Examples) else None
+        index = self.index.of(self.model, transcoder) if self.index and self.index.has(transcoder) else None
+        texts = self._example_texts
+        examples = index.examples if index else Examples(self.model, transcoder, texts) if texts else None
         labels = self.layer_labels.get(transcoder.reads, {}) if index is None else index.label_texts()
         return replace(self, sae=transcoder, saes={}, index=index, labels=labels, examples=examples)
+
+    @property
+    def _example_texts(self) -> Sequence[str]:
+        """What examples of another dictionary's features can be read from: those of this bench's, or texts that its index shows."""
+        if isinstance(self.examples, Examples) or self.index is None:
+            return getattr(self.examples, "texts", ())
+        rows = self.index.sql("SELECT tokens FROM texts ORDER BY row LIMIT ?", N_EXAMPLE_TEXTS)["tokens"]
+        return self.model.tokenizer.batch_decode([row.tolist() for row in rows])
 
     @property
     def sae_name(self) -> str:

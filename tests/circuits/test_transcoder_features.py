@@ -11,6 +11,7 @@ from made_transcoders import made_set
 
 from workbench.bench import Workbench
 from workbench.benches import load
+from workbench.checks.check import check
 from workbench.circuits.evidence.controls import controls
 from workbench.circuits.evidence.sets import ablate_set, keep_only
 from workbench.circuits.intervene import clamp
@@ -110,6 +111,8 @@ def test_a_clamp_adds_the_difference_where_it_is_written_with_and_without_a_cach
     assert texts[0] == texts[1]
     steering = bench.steer(PROMPT, {feature: [0.0, 8.0]}, 5, max_act={feature: 2.0}, progress=False)
     assert steering.hook_name == f"blocks.{LAYER}.{WRITES}" and len(steering.continuations) == 3
+    stream = model.run_with_cache(tokens)[1][f"blocks.{LAYER}.hook_resid_post"][0]
+    assert steering.x_norm == pytest.approx(float(stream[tokens_before(model) :].norm(dim=1).median()), rel=1e-4), "what it is added to"
 
 
 def test_an_index_of_transcoders_and_an_sae_has_the_activations_that_a_ranking_has(model, sae, tmp_path: Path):
@@ -162,3 +165,11 @@ def test_weights_of_half_precision_are_computed_in_float32(tokenizer):
     expected = ablate(exact, wide[LAYER], tokens, METRIC, pairs, progress=False)
     found = ablate(model, bench.sae, tokens, METRIC, pairs, progress=False)
     torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_the_check_of_a_model_takes_a_transcoder(model, tmp_path: Path):
+    made_bench(model).sae.save(tmp_path / "saved")
+    report = check(model, tmp_path / "saved", TEXTS[:20], seconds=0.0, progress=False).table.set_index("check")
+    assert "→" in report.loc["SAE fits", "figure"] and report.loc["SAE fits", "verdict"] == "ok"
+    assert report.loc["effects", "verdict"] == "ok" and WRITES in report.loc["effects", "meaning"]
+    assert "fvu" in report.loc["SAE explains", "figure"]

@@ -97,7 +97,7 @@ class SteeringPane(WorkingPane):
         max_act = self._max_act(feature)
         if self._norm is None or not max_act:
             return None
-        safe = safe_strength(self._norm, max_act)
+        safe = safe_strength(self._norm, max_act * float(self._bench.sae.W_dec[feature].norm()))
         return math.floor(2 * safe) / 2 if safe >= 0.5 else float(f"{safe:.1g}")
 
     def _max_act(self, feature: int) -> float | None:

@@ -160,6 +160,6 @@ def test_the_whole_context_can_be_used(model):
 def test_strengths_beyond_the_sane_range_are_named_and_not_forbidden(model):
     far = steer(made_bench(model), PROMPT, {3: [1.0, 100.0]}, SHORT, max_act={3: 1e-3})
     assert far.notes == ["feature 3 at strength 100: beyond ±10 texts usually turn into nonsense"]
-    large = steer(made_bench(model), PROMPT, {3: [0.5, -2.0]}, SHORT, max_act={3: far.x_norm})
+    large = steer(made_bench(model), PROMPT, {3: [0.5, -2.0]}, SHORT, max_act={3: far.x_norm / far.row_norms[3]})
     assert len(large.notes) == 1 and "at strength -2: beyond ±1 " in large.notes[0] and "outweighs" in large.notes[0]
     assert large.notes[0] in repr(large) and "outweighs" in large._repr_html_()

@@ -80,13 +80,22 @@ def read_mean_acts(model: "TransformerBridge", sae: Dictionary, texts: Sequence[
     return (total / n_tokens).to(sae.W_dec.dtype)
 
 
+def steered_stream(model: Any, hook_name: str) -> str:
+    """Where what is steered at a hook point weighs: what an MLP or attention writes is added to the residual stream, whose norm it is that
+    texts survive or not."""
+    block, _, end = hook_name.rpartition(".")
+    after = f"{block.removesuffix('.mlp').removesuffix('.attn')}.hook_resid_post"
+    is_added = end in ("hook_mlp_out", "hook_attn_out") or hook_name.endswith((".mlp.hook_out", ".attn.hook_out"))
+    return after if is_added and after in model.hook_dict else hook_name
+
+
 _NORMS: WeakKeyDictionary[Any, dict[str, float]] = WeakKeyDictionary()  # model → hook point → norm
 
 
 def usual_norm(bench: Any) -> float | None:
-    """The median norm of the model's activation at the SAE's hook point over reference texts, start tokens left out; a short prompt's own
-    says little. Read once for a model. None where there is no text to read."""
-    known, hook_name = _NORMS.setdefault(bench.model, {}), bench.sae.writes
+    """The median norm of the activation that is steered (`steered_stream`) over reference texts, start tokens left out; a short prompt's
+    own says little. Read once for a model. None where there is no text to read."""
+    known, hook_name = _NORMS.setdefault(bench.model, {}), steered_stream(bench.model, bench.sae.writes)
     if hook_name not in known and (tokens := _reference_tokens(bench)):
         known[hook_name] = float(torch.cat([_norms(bench.model, each, hook_name) for each in tokens]).median())
     return known.get(hook_name)

@@ -11,10 +11,10 @@ UNLIKELY = 5.0  # times the unsteered perplexity: a text that the model itself w
 SANE = 10.0  # |strength| up to which the paper's texts stayed readable; ±100 gave nonsense (Scaling Monosemanticity)
 
 
-def safe_strength(x_norm: float, max_act: float) -> float:
-    """Up to where texts usually stay readable: ±10, and less where the feature would outweigh the whole activation (rows of W_dec have
-    norm 1)."""
-    return min(SANE, x_norm / max_act) if max_act > 0 else SANE
+def safe_strength(x_norm: float, added: float) -> float:
+    """Up to where texts usually stay readable: ±10, and less where the feature would outweigh the whole activation. added: how long it is
+    at strength 1, max_act times the norm of its decoder row."""
+    return min(SANE, x_norm / added) if added > 0 else SANE
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class Steering:
     prompt: str
     continuations: list[Continuation]
     max_act: dict[int, float]  # feature → the activation that strength 1 stands for
-    x_norm: float = float("inf")  # median norm of the model's activation at the hook point, over reference texts where there are any
+    x_norm: float = float(
+        "inf"
+    )  # median norm of the activation that is steered (`steered_stream`), over reference texts where there are any
+    row_norms: dict[int, float] = field(default_factory=dict)  # feature → the norm of its decoder row, where that is not 1
     labels: dict[int, str] = field(default_factory=dict)
     tokens: tuple[str, ...] = ()  # whose probability was asked for
     hook_name: str = ""
@@ -108,7 +111,7 @@ class Steering:
         did: many times as unlikely as the unsteered one; and why writing took long, if it was without a cache."""
         found = [f"written without a KV cache, which is slower: {self.why_no_cache}"] if self.why_no_cache else []
         for feature, most in self.max_act.items():
-            sane = safe_strength(self.x_norm, most)
+            sane = safe_strength(self.x_norm, most * self.row_norms.get(feature, 1.0))
             strengths = {each.setting.strengths.get(feature, 0.0) for each in self.continuations}
             if beyond := sorted(k for k in strengths if abs(k) > sane):
                 why = "" if sane == SANE else f": there it outweighs the whole activation, of norm {self.x_norm:.3g}"

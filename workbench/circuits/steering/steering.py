@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations.stream import harvest
-from workbench.circuits.evidence.reference import max_acts, usual_norm
+from workbench.circuits.evidence.reference import max_acts, steered_stream, usual_norm
 from workbench.circuits.intervene import Edit, check_features, editing
 from workbench.circuits.steering.continuations import Continuation, Setting, Steering
 from workbench.circuits.steering.generation import Decoding, Generated, Reading, generate, prompt_tokens, read
@@ -68,7 +68,8 @@ def steer(
         prompt=prompt,
         continuations=continuations,
         max_act=most,
-        x_norm=usual_norm(bench) or _norm(model, sae.writes, runs.prompt_ids),
+        x_norm=usual_norm(bench) or _norm(model, steered_stream(model, sae.writes), runs.prompt_ids),
+        row_norms={f: float(sae.W_dec[f].norm()) for f in chosen},
         labels={f: bench.labels[f] for f in chosen if f in bench.labels},
         tokens=tuple(tokens),
         hook_name=sae.writes,
