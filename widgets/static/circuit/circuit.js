@@ -2,6 +2,7 @@
 // (circuit_links.js), pruned here (circuit_cut.js), made a scene (circuit_scene.js, circuit_layout.js), drawn (circuit_canvas.js, circuit_edges.js)
 // and said (circuit_words.js, circuit_side.js); the hand (circuit_hand.js) changes traits.
 
+const MANY_LINKS = 2000;
 const KEYS_LINE = "Keys in the picture: arrows walk, [ and ] follow the strongest edge back and on, Enter its list of edges, Space marks, P pins, G names a group, C collapses or opens a group (Shift+C: all), A ablates, / searches, + − 0 zoom, Shift+arrows move, Esc clears.";
 
 function render({ model, el }) {
@@ -77,6 +78,12 @@ function render({ model, el }) {
   const repaintChosen = () => (request ||= requestAnimationFrame(paint));
   const repaint = () => ((isStale = true), repaintChosen());
   const listed = () => drawWords(body, more, scene, select, n_rows);
+  let listing;
+  const listSoon = () => {
+    clearTimeout(listing);
+    if (scene.links.n <= MANY_LINKS) listed();
+    else listing = setTimeout(listed, 300); // of a large graph the list follows when the hand rests: it is a quarter of a repaint
+  };
   function say() {
     const focused = el.getRootNode().activeElement;
     const side = links.contains(focused) ? focused.closest("[data-ends]")?.dataset.ends : null;
@@ -86,7 +93,7 @@ function render({ model, el }) {
     repaintChosen();
     said.replaceChildren(...saidParts(scene));
     links.replaceChildren(...(scene.chosen().length ? ["targets", "sources"].map((ends) => linksPart(scene, ends, select)) : []));
-    groups.replaceChildren(...groupsPart(scene, (chosen) => change(model, { group: chosen, node: "" })));
+    drawGroups(groups, scene, (chosen) => change(model, { group: chosen, node: "" }));
     moved.replaceChildren(...movedParts(scene, select));
     if (side) (links.querySelector(`[data-ends="${side}"] button`) ?? over).focus();
     if (chosenGroup != null) ([...groups.querySelectorAll("button")].find((each) => each.dataset.group === chosenGroup) ?? over).focus();
@@ -290,7 +297,7 @@ function render({ model, el }) {
     fill();
     say();
     status.textContent = scene.found ? `${several(scene.found.length, "node")} found${scene.found.hidden ? `, ${count(scene.found.hidden)} more below the thresholds` : ""} · ${totals(scene)}` : totals(scene);
-    listed();
+    listSoon();
   }
   function redraw() {
     drawTitle();
@@ -329,6 +336,7 @@ function render({ model, el }) {
   redraw();
   drawPage();
   return () => {
+    clearTimeout(listing);
     unwatch();
     untheme();
     observer.disconnect();

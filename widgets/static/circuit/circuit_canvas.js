@@ -44,11 +44,11 @@ function drawNodes(context, scene, rows) {
 
 // The same into an image's pixels, at whole pixels of the screen.
 function stampNodes(scene, { width, height, pixels }, rows) {
-  const looks = new Map();
+  const { looks } = scene; // kept from one painting to the next: to draw them anew took 6 ms
   for (const i of rows) {
     const r = Math.round(2 * scene.radius[i]) / 2;
     const [kind, color] = [scene.data.nodes.kind[i], signColor(scene.value(i))];
-    const key = `${kind} ${color} ${r}`;
+    const key = `${kind} ${color} ${r} ${scene.isDark} ${scene.dpr}`;
     if (!looks.has(key)) looks.set(key, lookOf(scene, kind, color, r));
     const look = looks.get(key);
     const [left, top] = [scene.px[i], scene.py[i]].map((at) => Math.round(at * scene.dpr - look.width / 2));
@@ -79,10 +79,10 @@ function placeNames(context, scene, rows, most, n_must = 0) {
   const grid = new Map(); // boxes by tiles of 64 pixels: 1,500 nodes are not all compared with each name
   const tiles = ([left, top, right, bottom]) => {
     const found = [];
-    for (let a = Math.floor(left / 64); a <= right / 64; a += 1) for (let b = Math.floor(top / 64); b <= bottom / 64; b += 1) found.push(`${a} ${b}`);
+    for (let a = Math.floor(left / 64); a <= right / 64; a += 1) for (let b = Math.floor(top / 64); b <= bottom / 64; b += 1) found.push(4096 * a + b);
     return found;
   };
-  const take = (box) => tiles(box).forEach((tile) => grid.set(tile, [...(grid.get(tile) ?? []), box]));
+  const take = (box) => tiles(box).forEach((tile) => (grid.has(tile) ? grid.get(tile).push(box) : grid.set(tile, [box])));
   const isFree = (box) => tiles(box).every((tile) => (grid.get(tile) ?? []).every((other) => box[0] >= other[2] || other[0] >= box[2] || box[1] >= other[3] || other[1] >= box[3]));
   nodes.forEach(take);
   const placed = [];

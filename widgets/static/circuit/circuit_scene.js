@@ -12,6 +12,7 @@ class CircuitScene extends Layout {
     [this.width, this.height, this.dpr] = [1, 1, 1]; // of the field, in the page's pixels
     this.hovered = -1;
     this.named = []; // what the last painting of the whole wrote: see placeNames
+    this.looks = new Map(); // how a node of one kind, color and size looks, in pixels: see stampNodes
   }
 
   read() {

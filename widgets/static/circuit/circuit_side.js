@@ -9,18 +9,21 @@ function grouped(groups, name, members) {
   return { ...Object.fromEntries(others.filter(([, has]) => has.length)), [name]: members };
 }
 
-// The groups of which something is shown, the largest first; a click chooses one.
-function groupsPart(scene, choose) {
+// The groups of which something is shown, the largest first; a click chooses one. Written anew only where they say something else.
+function drawGroups(box, scene, choose) {
   const { model, data } = scene;
   const known = Object.entries(model.get("groups") ?? {}).map(([name, members]) => ({ name, members, shown: members.filter((id) => data.row.has(id) && scene.isDrawn(data.row.get(id))).length }));
   const here = known.filter(({ shown }) => shown).sort((a, b) => b.shown - a.shown);
+  const says = JSON.stringify([known.length, model.get("group"), ...here.map(({ name, members, shown }) => [name, members.length, shown, scene.groupRow.has(name)])]);
+  if (box.wbxSays === says) return;
+  box.wbxSays = says;
   const chips = here.slice(0, 40).map(({ name, members, shown }) => {
     const isChosen = model.get("group") === name;
     return button(`${scene.groupRow.has(name) ? "◆ " : ""}${visible(name)} ${shown === members.length ? count(shown) : `${count(shown)} of ${count(members.length)}`}`, () => choose(isChosen ? "" : name), { "aria-pressed": String(isChosen), "data-group": name });
   });
-  if (!known.length) return [node("span", { class: "wbp-faint" }, "No group yet: mark nodes with Space, then give them a name.")];
   const rest = known.length - here.length;
-  return [...chips, node("span", { class: "wbp-faint" }, here.length > 40 ? `and ${count(here.length - 40)} more` : rest ? `${several(rest, "group")} below the thresholds` : "")];
+  const more = here.length > 40 ? `and ${count(here.length - 40)} more` : rest ? `${several(rest, "group")} below the thresholds` : "";
+  box.replaceChildren(...chips, node("span", { class: "wbp-faint" }, known.length ? more : "No group yet: mark nodes with Space, then give them a name."));
 }
 
 // Predicted beside measured.
