@@ -12,7 +12,8 @@ from playwright.sync_api import FloatRect, sync_playwright
 
 HERE = Path(__file__).parent
 WIDTH, WIDE = 760, 960
-CELLS: dict[str, tuple[int, ...]] = {  # the code cell, by its number; how far down its output the picture begins, and how high it is; how wide, where not WIDTH
+# The code cell, by its number; how far down its output the picture begins, and how high it is; how wide, where not WIDTH.
+CELLS: dict[str, tuple[int, ...]] = {
     "02_train_an_sae": (4, 0, 200),
     "03_scaling_laws": (4, 0, 400),
     "04_feature_tour": (2, 0, 400),
