@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 TESTED = {  # package: (oldest, newest), what `make test-oldest` and `make test-newest` install; docs/versions.md shows them
-    "torch": ("2.13.0", "2.13.0"),
+    "torch": ("2.13.0", "2.14.1"),
     "transformer-lens": ("4.3.0", "4.3.0"),
     "transformers": ("5.22.0", "5.24.0"),
     "huggingface-hub": ("1.31.0", "2.4.0"),
