@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from workbench.model.hooks import check_sae, check_transcoder
 from workbench.sae.config import SAEConfig, SAEError, TranscoderConfig
 from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.formats import read as formats
 from workbench.sae.sae import SAE
-from workbench.sae.transcoder import Transcoder
+from workbench.sae.transcoder import Transcoder, load_dictionary
 
 X = torch.randn(5, D_IN, generator=torch.Generator().manual_seed(0))
 KINDS = [(architecture, skip) for architecture in ("standard", "topk", "batchtopk", "jumprelu") for skip in (False, True)]
@@ -69,6 +70,18 @@ def test_an_sae_and_a_transcoder_are_never_taken_for_each_other(tmp_path: Path):
         SAE.load(tmp_path / "transcoder")
     with pytest.raises(SAEError, match="is an SAE, not a transcoder: wb.SAE.load reads it"):
         Transcoder.load(tmp_path / "sae")
+
+
+def test_a_dictionary_of_either_kind_is_read_by_what_its_files_say_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    random_transcoder().save(tmp_path / "transcoder")
+    SAE(SAEConfig(4, 8, "blocks.1.hook_resid_pre")).save(tmp_path / "sae")
+    read, n_read = formats.read_tensors, []
+    monkeypatch.setattr(formats, "read_tensors", lambda path: n_read.append(path) or read(path))
+    found = {name: load_dictionary(tmp_path / name) for name in ("transcoder", "sae")}
+    assert [type(each) for each in found.values()] == [Transcoder, SAE] and len(n_read) == 2
+    assert found["sae"].source == str(tmp_path / "sae") and not found["sae"].training
+    for name, weight in Transcoder.load(tmp_path / "transcoder").named_parameters():
+        assert torch.equal(weight, found["transcoder"].get_parameter(name))
 
 
 def test_a_configuration_that_cannot_be_is_refused():

@@ -22,8 +22,9 @@ from workbench.files import write_whole
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
 from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.formats.files import locate
+from workbench.sae.formats.folding import assemble
 from workbench.sae.formats.read import open_files
-from workbench.sae.formats.transcoders import read_set, read_transcoder
+from workbench.sae.formats.transcoders import assemble_transcoder, read_set, read_transcoder
 from workbench.sae.sae import SAE, SAELENS_VERSION
 from workbench.shapes import Activations, FeatureActs
 
@@ -109,7 +110,13 @@ def is_transcoder(source: str | Path) -> bool:
 
 def load_dictionary(source: str | Path, device: str | torch.device = "cpu") -> SAE | Transcoder:
     """An SAE or a transcoder, whichever the files of this folder, file or hub id hold."""
-    return Transcoder.load(source, device) if is_transcoder(source) else SAE.load(source, device)
+    files = locate(source)
+    foreign = open_files(files)  # once: they may hold gigabytes
+    if foreign.is_transcoder:
+        return assemble_transcoder(Transcoder, foreign, files.weights).to(device)
+    sae = assemble(SAE, foreign, files.weights).to(device)
+    sae.source = str(source)
+    return sae
 
 
 def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:
