@@ -115,6 +115,24 @@ def test_a_clamp_adds_the_difference_where_it_is_written_with_and_without_a_cach
     assert steering.x_norm == pytest.approx(float(stream[tokens_before(model) :].norm(dim=1).median()), rel=1e-4), "what it is added to"
 
 
+def test_a_gradient_goes_through_a_clamp_to_what_the_transcoder_reads(model):
+    """What is taken away, act(x) · W_dec, changes with x: its slope belongs to the gradient."""
+    bench, tokens, at = made_bench(model), to_tokens(model, PROMPT), f"blocks.{LAYER}.hook_resid_pre"
+    off = dict.fromkeys(range(bench.sae.cfg.d_sae), 0.0)
+    x = model.run_with_cache(tokens)[1][at].detach()
+    step = 1e-3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+    def metric_at(value: torch.Tensor) -> torch.Tensor:
+        with clamp(bench, off), hooked(model, at, lambda _: value):
+            return METRIC.resolve(model)(last_logits(model, tokens))[0]
+
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(metric_at(leaf), leaf)
+    with torch.no_grad():
+        slopes = [float(metric_at(x + sign * step)) for sign in (1, -1)]
+    assert float((gradient * step).sum()) == pytest.approx((slopes[0] - slopes[1]) / 2, rel=0.02, abs=1e-5)
+
+
 def test_an_index_of_transcoders_and_an_sae_has_the_activations_that_a_ranking_has(model, sae, tmp_path: Path):
     bench = made_bench(model)
     both = {"mlp": bench.sae, "stream": sae}

@@ -39,10 +39,10 @@ def read_on(model: "TransformerBridge", sae: Dictionary, tokens: Tokens) -> Floa
 
 def reading(model: "TransformerBridge", sae: Dictionary, caught: list[Tensor], is_needed: bool = True) -> AbstractContextManager[None]:
     """Inside, whatever comes up where the dictionary reads is appended to `caught`; unless it is not needed."""
-    return seen(model, sae.reads, lambda x: caught.append(x.detach())) if is_needed else nullcontext()
+    return seen(model, sae.reads, caught.append) if is_needed else nullcontext()
 
 
 def once(caught: list[Tensor], sae: Dictionary) -> Float[Tensor, "pos d_in"]:
     """What was caught, where it was one prompt's."""
     assert len(caught) == 1, f"{sae.reads} fired {len(caught)} times in one forward pass, expected once"
-    return caught[0][0].flatten(1)
+    return caught[0][0].detach().flatten(1)

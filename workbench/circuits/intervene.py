@@ -44,16 +44,15 @@ def editing(
     positions = _checked_positions(model, pos)
     n_past, is_elsewhere = _CachedPositions(), sae.reads != sae.writes
     seen: set[int] = set()
-
     caught: list[Tensor] = []  # what a transcoder reads, before it writes
 
     def edited(y: Tensor) -> Tensor:
         first, flat = n_past.count, y.flatten(2).to(sae.W_dec.dtype)
+        x = caught.pop().flatten(2).to(flat) if is_elsewhere else flat
         chosen = [p - first for p in positions if first <= p < first + y.shape[1]] if positions is not None else list(range(y.shape[1]))
         seen.update(p + first for p in chosen)
         if not chosen:
             return y
-        x = caught.pop().flatten(2).to(flat) if is_elsewhere else flat
         feature_acts = sae.encode(x[:, chosen])
         change = torch.zeros_like(flat)
         change[:, chosen] = (edit(feature_acts) - feature_acts) @ sae.W_dec
