@@ -317,11 +317,8 @@ class Workbench:
             raise ValueError(f"no SAE is called {name!r} here; there is {', '.join(self.saes) or 'only the one'}")
         if self.saes[name] is self.sae:
             return self
-        sae, known = self.saes[name], self.examples
-        index = self.index.of(self.model, sae) if self.index is not None and self.index.has(sae) else None
-        examples = index.examples if index else Examples(self.model, sae, known.texts) if isinstance(known, Examples) else None
-        labels = {} if index is None else index.label_texts()
-        return replace(self, sae=sae, index=index, labels=labels, examples=examples)
+        texts = self.examples.texts if isinstance(self.examples, Examples) else ()
+        return self._through(self.saes[name], texts)
 
     def with_transcoder(self, layer: int) -> "Workbench":
         """The same model seen through the transcoder of a layer: its features are ranked, found, indexed, clamped and steered by, an effect
@@ -330,11 +327,13 @@ class Workbench:
             there = ", ".join(map(str, self.transcoders)) or "none: load(…, transcoders=folder)"
             raise ValueError(f"there is no transcoder of layer {layer!r}; there are those of layers {there}")
         transcoder = self.transcoders[layer]
-        index = self.index.of(self.model, transcoder) if self.index and self.index.has(transcoder) else None
-        texts = self._example_texts
-        examples = index.examples if index else Examples(self.model, transcoder, texts) if texts else None
-        labels = self.layer_labels.get(transcoder.reads, {}) if index is None else index.label_texts()
-        return replace(self, sae=transcoder, saes={}, index=index, labels=labels, examples=examples)
+        return self._through(transcoder, self._example_texts, self.layer_labels.get(transcoder.reads, {}), saes={})
+
+    def _through(self, sae: Dictionary, texts: Sequence[str], labels: Mapping[int, str] | None = None, **changed: Any) -> "Workbench":
+        """Seen through another dictionary: with the index where it is of this one too, else with examples from texts and these labels."""
+        index = self.index.of(self.model, sae) if self.index is not None and self.index.has(sae) else None
+        examples = index.examples if index else Examples(self.model, sae, texts) if texts else None
+        return replace(self, sae=sae, index=index, labels=index.label_texts() if index else labels or {}, examples=examples, **changed)
 
     @property
     def _example_texts(self) -> Sequence[str]:

@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from workbench.atlas.corpus import texts
-from workbench.atlas.layers import WEIGHTS, Layers, Transcoders, features_of, layer_labels, transcoder_labels
+from workbench.atlas.layers import WEIGHTS, features_of, layer_labels, read_layers, read_transcoders, transcoder_labels
 from workbench.atlas.questions import Example, Question, examples, questions
 from workbench.atlas.text import Text
 from workbench.bench import Workbench
@@ -63,9 +63,9 @@ def load(sae: str | None = None, device: str | torch.device = "cpu", start_token
         index=index,
         examples=index.examples,
         saes=saes,
-        layers=Layers(device, {saes["2k"].cfg.hook_name: saes["2k"]}),
+        layers=read_layers(device, {saes["2k"].cfg.hook_name: saes["2k"]}),
         layer_labels=layer_labels() | transcoder_labels(),
-        transcoders=Transcoders(device),
+        transcoders=read_transcoders(device),
     )
 
 

@@ -8,8 +8,9 @@ features_of(question.steps)        concept → hook point → its features: the 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 
@@ -17,51 +18,45 @@ from workbench.model.points import place
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder
 
+Key = TypeVar("Key")
+Found = TypeVar("Found")
 WEIGHTS = Path(__file__).parent / "weights"
 FOLDERS = {"blocks.3.hook_resid_pre": WEIGHTS / "sae_2k"} | {folder.name: folder for folder in (WEIGHTS / "layers").glob("*")}
 HOOK_NAMES = sorted(FOLDERS, key=place)
-TRANSCODERS = dict(enumerate(sorted((WEIGHTS / "transcoders").glob("blocks.*"))))  # layer → folder
+TRANSCODERS = {place(folder.name + ".mlp.hook_in")[0]: folder for folder in (WEIGHTS / "transcoders").glob("blocks.*")}  # layer → folder
 
 
-class Layers(Mapping[str, SAE]):
-    """hook point → SAE, of one width at all of them."""
+class Read(Mapping[Key, Found], Generic[Key, Found]):
+    """key → a dictionary, in order; each is read when it is first asked for. what: of which kind they are, and the word before a key."""
 
-    def __init__(self, device: str | torch.device, known: Mapping[str, SAE]):
-        self.device, self._known = device, dict(known)
+    def __init__(self, what: str, folders: Mapping[Key, Path], read: Callable[[Path], Found], known: Mapping[Key, Found] | None = None):
+        self.what, self._folders, self._read, self._known = what, folders, read, dict(known or {})
 
-    def __getitem__(self, hook_name: str) -> SAE:
-        if hook_name not in self._known:
-            if hook_name not in FOLDERS:
-                raise KeyError(f"the atlas has no SAE at {hook_name!r}; it has {', '.join(HOOK_NAMES)}")
-            self._known[hook_name] = SAE.load(FOLDERS[hook_name], self.device)
-        return self._known[hook_name]
+    def __getitem__(self, key: Key) -> Found:
+        if key not in self._known:
+            if key not in self._folders:
+                raise KeyError(f"the atlas has no {self.what} {key!r}; it has {', '.join(map(str, self))}")
+            self._known[key] = self._read(self._folders[key])
+        return self._known[key]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(HOOK_NAMES)
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._folders)
 
     def __len__(self) -> int:
-        return len(HOOK_NAMES)
+        return len(self._folders)
 
     def __repr__(self) -> str:
-        return f"Layers, an SAE at each of {', '.join(HOOK_NAMES)}"
+        return f"{self.what} {', '.join(map(str, self))}"
 
 
-class Transcoders(Mapping[int, Transcoder]):
+def read_layers(device: str | torch.device, known: Mapping[str, SAE]) -> Read[str, SAE]:
+    """hook point → SAE, of one width at all of them."""
+    return Read("SAE at", {name: FOLDERS[name] for name in HOOK_NAMES}, lambda folder: SAE.load(folder, device), known)
+
+
+def read_transcoders(device: str | torch.device) -> Read[int, Transcoder]:
     """layer → transcoder, of one width at all of them."""
-
-    def __init__(self, device: str | torch.device):
-        self.device, self._known = device, dict[int, Transcoder]()
-
-    def __getitem__(self, layer: int) -> Transcoder:
-        if layer not in self._known:
-            self._known[layer] = Transcoder.load(TRANSCODERS[layer], self.device)
-        return self._known[layer]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(TRANSCODERS)
-
-    def __len__(self) -> int:
-        return len(TRANSCODERS)
+    return Read("transcoder of layer", dict(sorted(TRANSCODERS.items())), lambda folder: Transcoder.load(folder, device))
 
 
 def layer_labels() -> dict[str, dict[int, str]]:
