@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.sae.scaling.plan import plan
     from workbench.sae.scaling.sweep import ScalingLaws
     from workbench.sae.training.monitor import TrainingHistory
-    from workbench.sae.training.train import TrainConfig, train, train_many
+    from workbench.sae.training.train import TrainConfig, train, train_cross_layer, train_many
     from workbench.sae.transcoder import Transcoder, load_transcoders
 
 _HOMES = {
@@ -55,6 +55,7 @@ _HOMES = {
     "evaluate": "workbench.sae.evaluate",
     "TrainConfig": "workbench.sae.training.train",
     "train": "workbench.sae.training.train",
+    "train_cross_layer": "workbench.sae.training.train",
     "train_many": "workbench.sae.training.train",
     "TrainingHistory": "workbench.sae.training.monitor",
     "ScalingLaws": "workbench.sae.scaling.sweep",
@@ -86,6 +87,7 @@ __all__ = [
     "plan",
     "rank",
     "train",
+    "train_cross_layer",
     "train_many",
 ]
 

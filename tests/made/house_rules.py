@@ -14,7 +14,7 @@ VIEWS = ["marks", "rows", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,
     "workbench/sae": (
-        "architectures config dictionary formats sae transcoder cross_layer convert neighborhoods evaluation evaluate".split()
+        "architectures config dictionary formats sae transcoder cross_layer stack convert neighborhoods evaluation evaluate".split()
         + ["kernels", "training", "scaling"]
     ),
     "workbench/features": ["index", "search", "labels", "survey"],

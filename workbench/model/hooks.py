@@ -56,6 +56,17 @@ def check_transcoder(model: "TransformerBridge", transcoder: Any) -> None:
     _check_weights(model, transcoder, "transcoder")
 
 
+def check_cross_layer(model: "TransformerBridge", clt: Any) -> None:
+    """`check_transcoder` of a cross-layer transcoder, which has places in every block of the model."""
+    cfg = clt.cfg
+    if cfg.n_layers != model.cfg.n_layers:
+        raise ValueError(f"this cross-layer transcoder has {cfg.n_layers} layers, the model {model.cfg.n_layers}: one for another model?")
+    for hook_names, width, does in ((cfg.hook_names_in, cfg.d_in, "reads"), (cfg.hook_names_out, cfg.d_out, "writes")):
+        for hook_name in hook_names:
+            _check_place(model, hook_name, width, f"transcoder {does}")
+    _check_weights(model, clt, "transcoder")
+
+
 def _check_place(model: "TransformerBridge", hook_name: str, width: int, who: str) -> None:
     check_hook_name(model, hook_name)
     check_point(model, hook_name)

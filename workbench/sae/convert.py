@@ -6,7 +6,7 @@ a set, one transcoder a layer → circuit-tracer's folder, or a folder of SAELen
 a cross-layer transcoder      → circuit-tracer's folder
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from workbench.sae.formats import circuit_tracer
 from workbench.sae.formats.circuit_tracer_write import write_set
 from workbench.sae.formats.files import SUFFIXES
 from workbench.sae.formats.sparsify import write_sparsify
+from workbench.sae.formats.transcoders import is_cross_layer
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder, is_transcoder, load_transcoders
 
@@ -30,8 +31,7 @@ def convert(source: str | Path, out: Path, layout: str | None = None, **given: A
         raise SAEError(f"layout {layout!r} is unknown; there is {', '.join(LAYOUTS)}")
     given = {name: value for name, value in given.items() if value is not None}
     folder = Path(source).expanduser()
-    is_clt = circuit_tracer.is_folder(folder) and circuit_tracer.read_config(folder).kind != circuit_tracer.SET
-    if is_clt or _has_layers(folder, circuit_tracer.GEMMA_LAYER.fullmatch):
+    if folder.exists() and is_cross_layer(folder):
         _only(layout, ("circuit-tracer",), "a cross-layer transcoder")
         clt = CrossLayerTranscoder.load(source, **_taken(given, ("model_name",)))
         clt.save(out)
@@ -69,10 +69,6 @@ def _taken(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     if extra := sorted(set(given) - set(names)):
         raise SAEError(f"{', '.join(extra)} cannot be given for transcoders; {', '.join(names)} can")
     return dict(given)
-
-
-def _has_layers(folder: Path, is_layer: Callable[[str], Any]) -> bool:
-    return folder.is_dir() and any(is_layer(path.name) for path in folder.iterdir())
 
 
 def _holds_folders(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """Direct effects between the features of transcoders: who writes what another one reads, everything in between frozen (frozen.py).
 
-    edge(s → t) = act_s · W_dec_s · J · W_enc_t      J: the frozen model from s's output to t's input, the skips of transcoders included
+    edge(s → t) = act_s · W_dec_s · J · W_enc_t      J: the frozen model from s's output to t's input, the skips of transcoders included;
+                                                     of a cross-layer transcoder summed over all layers that s writes into below t
     pre_act_t = Σ_s edge(s → t) + constants          s: features, errors and tokens; constants: what no node makes
 
 The definitions are circuit-tracer's ("Circuit Tracing", Ameisen et al. 2025; circuit-tracer 0.5), whose matrices these are to rounding.
@@ -12,7 +13,7 @@ The start position's features and errors are no nodes, as there. What its MLPs g
 constants here (there they are dropped; on GPT-2 they are as large as the pre-activations), so that every row adds up.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from torch import Tensor
 from workbench.circuits.direct.flow import Flow, read_by, written
 from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
 from workbench.model.gemm import machine_rate
-from workbench.sae.transcoder import Transcoder
+from workbench.sae.stack import Layer, Transcoders, predicted, stack_of, writers
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -85,31 +86,30 @@ class DirectEffects:
 @torch.no_grad()
 def direct_effects(
     model: "TransformerBridge",
-    transcoders: Mapping[int, Transcoder],
+    transcoders: Transcoders,
     tokens: Tokens,
     logit_tokens: Sequence[int] | None = None,
     each: Callable[[float], None] = lambda share: None,
 ) -> DirectEffects:
     """All direct effects between the active features, errors and tokens of one prompt (1, pos), and on the logits.
 
-    transcoders: by layer, one for every layer. logit_tokens: the likeliest by default. each: told which share of the work is newly done.
+    transcoders: by layer, one for every layer, or a cross-layer one. logit_tokens: the likeliest by default. each: told which share of the
+    work is newly done.
     Raises ValueError where the set does not fit the model, FrozenError where the model cannot be frozen.
     """
     with machine_rate():
         frozen = freeze(model, tokens)
-        return _Work(frozen, [transcoders[layer] for layer in range(len(frozen.blocks))], logit_tokens, each).done()
+        return _Work(frozen, stack_of(transcoders), logit_tokens, each).done()
 
 
 class _Work:
     """The vectors of all nodes, and what is found of their edges so far."""
 
-    def __init__(
-        self, frozen: FrozenModel, transcoders: Sequence[Transcoder], logit_tokens: Sequence[int] | None, each: Callable[[float], None]
-    ):
-        self.frozen, self.transcoders, self.each = frozen, transcoders, each
-        self.n_pos, self.n_layers = len(frozen.embeddings), len(transcoders)
-        self.flows = [Flow.of(block, transcoder) for block, transcoder in zip(frozen.blocks, transcoders, strict=True)]
-        self.nodes, self.writes, self.reads, self.own = _nodes(frozen, self.flows, transcoders)
+    def __init__(self, frozen: FrozenModel, stack: Sequence[Layer], logit_tokens: Sequence[int] | None, each: Callable[[float], None]):
+        self.frozen, self.stack, self.each = frozen, stack, each
+        self.n_pos, self.n_layers = len(frozen.embeddings), len(stack)
+        self.flows = [Flow.of(block, layer) for block, layer in zip(frozen.blocks, stack, strict=True)]
+        self.nodes, self.writes, self.reads, self.own = _nodes(frozen, self.flows, stack)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
         self.to_logits = np.zeros((len(self.logit_tokens), len(self.nodes.layer)), dtype=np.float32)
@@ -144,10 +144,14 @@ class _Work:
                     rows = slice(targets.start - nodes.starts[pos + i, 0], targets.stop - nodes.starts[pos + i, 0])
                     self.edges[pos + i][rows, columns] = torch.mm(self.reads[targets], read.T).cpu()
                 changes = flow.after(before, middle, pos)
-            new = self.writes[nodes.at(pos, layer)]
-            changes = torch.cat([changes, changes.new_zeros(len(changes), *new.shape)], dim=1)
-            changes[0, changes.shape[1] - len(new) :] = new
+            new, here = self.writes[pos][layer + 1], nodes.at(pos, layer)
+            changes = torch.cat([changes, changes.new_zeros(len(changes), here.stop - here.start, new.shape[1])], dim=1)
+            changes[0, changes.shape[1] - len(new) :] += new
         return changes
+
+    def _sources(self, pos: int, layer: int) -> slice:
+        """The nodes of a position that write into the stream at a layer, as they stand in `writes`."""
+        return self.nodes.at(pos, writers(self.stack, layer).start, layer + 1)
 
     def _down(self, pos: int, edges: np.ndarray, own: slice, met: list[Tensor], top: Rows | None = None) -> None:
         """Upper nodes of one position (or, with top, the logits), as gradients down to the middle; what they meet on the way and there."""
@@ -156,8 +160,7 @@ class _Work:
         for layer in reversed(range(self.middle, self.n_layers)):
             first = len(edges) - n  # rows stand from the lowest layer up, so those that have come in so far are the last
             for at, gradient in enumerate(gradients):
-                sources = nodes.at(at, layer)
-                edges[first:, sources] = torch.mm(self.writes[sources], gradient.T).T.cpu()
+                edges[first:, self._sources(at, layer)] += torch.mm(self.writes[at][layer + 1], gradient.T).T.cpu().numpy()
             new = nodes.at(pos, layer) if top is None else slice(0, 0)
             passed = self.flows[layer].back(gradients) if n else gradients
             gradients = torch.cat([self.flows[layer].back_from(pos, self.reads[new]), passed], dim=1) if new.stop > new.start else passed
@@ -174,7 +177,7 @@ class _Work:
         done = 0
         for at in range(pos + 1):
             lower = self.nodes.at(at, -1, self.middle)
-            edges[:, lower] = found[:, done : (done := done + lower.stop - lower.start)]
+            edges[:, lower] += found[:, done : (done := done + lower.stop - lower.start)]
 
     def _logits_down(self, met: list[Tensor]) -> None:
         last = self.n_pos - 1
@@ -193,14 +196,14 @@ class _Work:
         stream = self.frozen.added.new_zeros(self.n_pos, len(CONSTANTS), self.frozen.added.shape[1])
         stream[:, 3] = self.frozen.added
         constants = self.own.clone()
-        for layer, (flow, transcoder) in enumerate(zip(self.flows, self.transcoders, strict=True)):
+        for layer, flow in enumerate(self.flows):
             middle = flow.middle(stream, 0).clone()
             middle[:, 2] += 0 if flow.is_parallel else flow.attention.constant
             for pos, read in enumerate(middle):
                 constants[self.nodes.at(pos, layer)] += self.reads[self.nodes.at(pos, layer)] @ read.T
             stream = flow.after(stream, middle, 0)
             stream[:, 2] += flow.attention.constant if flow.is_parallel else 0
-            stream += _written_constants(flow, transcoder)
+            stream += _written_constants(flow, self.stack[layer].b_dec)
         chosen, vectors = torch.as_tensor(self.logit_tokens, device=stream.device), self._logit_vectors()
         last = self.frozen.norm.forth(stream[-1:], self.n_pos - 1)[0]
         to_logits = vectors @ last.T
@@ -208,10 +211,10 @@ class _Work:
         return constants.cpu().numpy(), to_logits.cpu().numpy()
 
 
-def _written_constants(flow: Flow, transcoder: Transcoder) -> Rows:
+def _written_constants(flow: Flow, b_dec: Tensor) -> Rows:
     """What a block adds to the stream that no node makes: b_dec, biases around it, the start position's MLP but for its skip."""
     constants = flow.y.new_zeros(len(flow.y), len(CONSTANTS), flow.y.shape[1])
-    constants[1:, 1] = transcoder.b_dec
+    constants[1:, 1] = b_dec
     constants[0, 4] = flow.y[0]
     if flow.W_skip is not None:
         constants[0, 4] -= flow.x[0] @ flow.W_skip
@@ -223,45 +226,62 @@ def _written_constants(flow: Flow, transcoder: Transcoder) -> Rows:
 
 
 def _nodes(
-    frozen: FrozenModel, flows: Sequence[Flow], transcoders: Sequence[Transcoder]
-) -> tuple[Nodes, Float[Tensor, "n d_model"], Float[Tensor, "n d_model"], Float[Tensor, "n 5"]]:
-    """Nodes; what each writes into the stream; what each reads (0 for errors and tokens); the constants of reading: b_enc, norm biases."""
-    acts, pre_acts, errors = zip(*(_explained(flow, transcoder) for flow, transcoder in zip(flows, transcoders, strict=True)), strict=True)
+    frozen: FrozenModel, flows: Sequence[Flow], stack: Sequence[Layer]
+) -> tuple[Nodes, list[list[Float[Tensor, "_ d_model"]]], Float[Tensor, "n d_model"], Float[Tensor, "n 5"]]:
+    """Nodes; by position and layer (the token's first) what is written into the stream there; what each node reads (0 for errors and
+    tokens); the constants of reading: b_enc, norm biases."""
+    acts, pre_acts, errors = _explained(flows, stack)
     about, writes, reads, own, starts, n = [], [], [], [], [], 0
     d_model, nothing = frozen.embeddings.shape[1], frozen.embeddings.new_zeros
     for pos, embedding in enumerate(frozen.embeddings):
         about.append(np.array([[-1, pos, -1, 0, 0]]))
-        parts = [(embedding[None], nothing(1, d_model), nothing(1, len(CONSTANTS)))]
+        parts = [(nothing(1, d_model), nothing(1, len(CONSTANTS)))]
+        writes.append([embedding[None]])
         starts.append([n])
-        for layer, (flow, transcoder) in enumerate(zip(flows, transcoders, strict=True)):
+        here = [layer_acts[pos].nonzero()[:, 0] for layer_acts in acts]
+        for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
             starts[-1].append(n := n + len(about[-1]))
-            active = acts[layer][pos].nonzero()[:, 0]
-            W_enc, act = transcoder.W_enc.T[active], acts[layer][pos, active]
-            constant = nothing(len(active), len(CONSTANTS))
-            constant[:, 0], constant[:, 2] = transcoder.b_enc[active], W_enc @ flow.read.bias if flow.read else 0
-            parts.append((written(flow, pos, transcoder.W_dec[active] * act[:, None]), read_by(flow, pos, W_enc), constant))
+            active, n_errors = here[layer], int(pos > 0)
+            W_enc, act = features.W_enc.T[active], acts[layer][pos, active]
+            constant = nothing(len(active) + n_errors, len(CONSTANTS))
+            constant[: len(active), 0] = features.b_enc[active]
+            constant[: len(active), 2] = W_enc @ flow.read.bias if flow.read else 0
+            parts.append((torch.cat([read_by(flow, pos, W_enc), nothing(n_errors, d_model)]), constant))
+            writes[-1].append(written(flow, pos, _written_here(stack, layer, acts, errors, pos, here)))
             known = (torch.full_like(act, layer), torch.full_like(act, pos), active, act, pre_acts[layer][pos, active])
             rows = torch.stack([column.double() for column in known], 1).cpu().numpy()
-            if pos > 0:
-                parts.append((written(flow, pos, errors[layer][pos, None]), nothing(1, d_model), nothing(1, len(CONSTANTS))))
-                rows = np.concatenate([rows, [[layer, pos, -1, 0, 0]]])
-            about.append(rows)
+            about.append(np.concatenate([rows, [[layer, pos, -1, 0, 0]] * n_errors]) if n_errors else rows)
         starts[-1].append(n := n + len(about[-1]))
-        for kept, part in zip((writes, reads, own), zip(*parts, strict=True), strict=True):
+        for kept, part in zip((reads, own), zip(*parts, strict=True), strict=True):
             kept += part
     layer, pos, feature, act, pre_act = np.concatenate(about).T
     nodes = Nodes(
         layer.astype(int), pos.astype(int), feature.astype(int), act.astype(np.float32), pre_act.astype(np.float32), np.array(starts)
     )
-    return nodes, torch.cat(writes), torch.cat(reads), torch.cat(own)
+    return nodes, writes, torch.cat(reads), torch.cat(own)
 
 
-def _explained(flow: Flow, transcoder: Transcoder) -> tuple[Tensor, Tensor, Tensor]:
-    """feature_acts and pre_acts (pos, d_sae), errors (pos, d_out); features and errors are 0 at the start position."""
-    feature_acts, pre_acts = transcoder.encode(flow.x), transcoder.pre_acts(flow.x)
-    error = flow.y - transcoder.decode(feature_acts, flow.x)
-    feature_acts[0], error[0] = 0, 0
-    return feature_acts, pre_acts, error
+def _written_here(
+    stack: Sequence[Layer], layer: int, acts: Sequence[Tensor], errors: Sequence[Tensor], pos: int, here: Sequence[Tensor]
+) -> Float[Tensor, "_ d_out"]:
+    """What each node of the layers that write into this one puts there: its features' decoder rows, its own error, none of others'."""
+    rows = []
+    for below in writers(stack, layer):
+        rows.append(stack[below].W_decs[layer][here[below]] * acts[below][pos, here[below], None])
+        if pos > 0:
+            rows.append(errors[layer][pos, None] if below == layer else torch.zeros_like(errors[layer][pos, None]))
+    return torch.cat(rows)
+
+
+def _explained(flows: Sequence[Flow], stack: Sequence[Layer]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """By layer: feature_acts and pre_acts (pos, d_sae), errors (pos, d_out); features and errors are 0 at the start position."""
+    acts = [layer.encode(flow.x) for flow, layer in zip(flows, stack, strict=True)]
+    for each in acts:
+        each[0] = 0
+    errors = [flow.y - predicted(stack, acts, flow.x, layer) for layer, flow in enumerate(flows)]
+    for error in errors:
+        error[0] = 0
+    return acts, [layer.pre_acts(flow.x) for flow, layer in zip(flows, stack, strict=True)], errors
 
 
 def _logits(frozen: FrozenModel, ids: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
