@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.sae.config import SAEConfig, TranscoderConfig
     from workbench.sae.cross_layer import CrossLayerTranscoder
     from workbench.sae.evaluate import decoder_cosine, evaluate
+    from workbench.sae.evaluate_layers import evaluate_layers
     from workbench.sae.sae import SAE
     from workbench.sae.scaling.plan import plan
     from workbench.sae.scaling.sweep import ScalingLaws
@@ -53,6 +54,7 @@ _HOMES = {
     "load_transcoders": "workbench.sae.transcoder",
     "decoder_cosine": "workbench.sae.evaluate",
     "evaluate": "workbench.sae.evaluate",
+    "evaluate_layers": "workbench.sae.evaluate_layers",
     "TrainConfig": "workbench.sae.training.train",
     "train": "workbench.sae.training.train",
     "train_cross_layer": "workbench.sae.training.train",
@@ -81,6 +83,7 @@ __all__ = [
     "clamp",
     "decoder_cosine",
     "evaluate",
+    "evaluate_layers",
     "load",
     "load_transcoders",
     "logit_diff",

@@ -12,12 +12,11 @@ from typing import Any
 
 from workbench.sae.config import SAEError
 from workbench.sae.cross_layer import CrossLayerTranscoder
-from workbench.sae.formats import circuit_tracer
 from workbench.sae.formats.circuit_tracer_write import write_set
-from workbench.sae.formats.files import SUFFIXES
 from workbench.sae.formats.sparsify import write_sparsify
 from workbench.sae.formats.transcoders import is_cross_layer
 from workbench.sae.sae import SAE
+from workbench.sae.stack import is_set
 from workbench.sae.transcoder import Transcoder, is_transcoder, load_transcoders
 
 LAYOUTS = ("saelens", "sparsify", "circuit-tracer")
@@ -36,7 +35,7 @@ def convert(source: str | Path, out: Path, layout: str | None = None, **given: A
         clt = CrossLayerTranscoder.load(source, **_taken(given, ("model_name",)))
         clt.save(out)
         return clt
-    if circuit_tracer.is_folder(folder) or _holds_folders(folder):
+    if is_set(folder):
         return _convert_set(load_transcoders(source, **_taken(given, ("model_name",))), out, layout or "saelens")
     if is_transcoder(source) or "hook_name_out" in given:
         transcoder = Transcoder.load(source, **_taken(given, ("hook_name_in", "hook_name_out", "model_name")))
@@ -69,10 +68,3 @@ def _taken(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     if extra := sorted(set(given) - set(names)):
         raise SAEError(f"{', '.join(extra)} cannot be given for transcoders; {', '.join(names)} can")
     return dict(given)
-
-
-def _holds_folders(folder: Path) -> bool:
-    """No weights of its own, several folders: a set."""
-    if not folder.is_dir() or any(path.suffix in SUFFIXES for path in folder.iterdir()):
-        return False
-    return sum((path / "cfg.json").is_file() for path in folder.iterdir()) > 1

@@ -14,7 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.sae.config import CFG_FILE
 from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.formats import circuit_tracer
+from workbench.sae.formats.files import SUFFIXES
 from workbench.sae.formats.transcoders import is_cross_layer
 from workbench.sae.transcoder import Transcoder, load_transcoders
 from workbench.shapes import Activations, FeatureActs
@@ -50,6 +53,16 @@ class Layer:
 def load_stack(source: str | Path, device: str | torch.device = "cpu") -> Transcoders:
     """Whatever a folder or hub id holds: a set of transcoders or a cross-layer one. Raises SAEError."""
     return CrossLayerTranscoder.load(source, device) if is_cross_layer(source) else load_transcoders(source, device)
+
+
+def is_set(folder: str | Path) -> bool:
+    """Does this folder hold a transcoder of each layer: circuit-tracer's, or several folders and no weights of its own?"""
+    folder = Path(folder).expanduser()
+    if circuit_tracer.is_folder(folder):
+        return not is_cross_layer(folder)
+    if not folder.is_dir() or any(path.suffix in SUFFIXES for path in folder.iterdir()):
+        return False
+    return sum((path / CFG_FILE).is_file() for path in folder.iterdir()) > 1
 
 
 def stack_of(transcoders: Transcoders) -> list[Layer]:
