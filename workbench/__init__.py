@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.index.index import FeatureIndex, build_index
+    from workbench.features.probes.probe import probe
     from workbench.sae.config import SAEConfig, TranscoderConfig
     from workbench.sae.cross_layer import CrossLayerTranscoder
     from workbench.sae.evaluate import decoder_cosine, evaluate
@@ -46,6 +47,7 @@ _HOMES = {
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
+    "probe": "workbench.features.probes.probe",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
     "Transcoder": "workbench.sae.transcoder",
@@ -88,6 +90,7 @@ __all__ = [
     "load_transcoders",
     "logit_diff",
     "plan",
+    "probe",
     "rank",
     "train",
     "train_cross_layer",
