@@ -109,6 +109,7 @@ def probes_html(probes: Any) -> str:
         ]
         for row in probes.features.to_dict("records")
     ]
-    head = [cell_html(name, f"font-weight:600;{RIGHT}", "th") for name in ("feature", "label", "chosen in", "weight")]
+    names = ("feature", "label", "chosen in", "weight")
+    head = [cell_html(name, f"font-weight:600;{'text-align:left' if name == 'label' else RIGHT}", "th") for name in names]
     parts.append(f'<div style="overflow-x:auto;margin-top:8px">{table_html(chosen, head)}</div>')
     return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(parts)}</div>'

@@ -13,7 +13,7 @@ probes on activations ahead nearly everywhere, "Using dictionary learning featur
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -86,35 +86,46 @@ def probe(
         raise ValueError(f"k={k!r}: expected how many features one classifier reads, 2 to {bench.sae.cfg.d_sae:,}")
     sets = _checked(bench.model, (positive, negative), shifted)
     texts, ends = [text for some in sets for text in some], np.cumsum([len(some) for some in sets])
-    reads, n_seen = read(bench.model, bench.sae, texts, progress), int(ends[1])
+    reads = read(bench.model, bench.sae, texts, progress)
     is_positive = np.concatenate([np.full(len(some), n % 2 == 0) for n, some in enumerate(sets)])
-    y, folds = is_positive[:n_seen], parts(is_positive[:n_seen], N_PARTS, seed)
+    seen, others = np.split(np.arange(len(texts)), [ends[1]])
+    beside = (reads.at(others), is_positive[others]) if shifted else None
+    return judged(reads.at(seen), is_positive[seen], beside, k=k, seed=seed, labels=bench.labels, progress=progress)
+
+
+def judged(
+    reads: Reads,
+    y: np.ndarray,
+    shifted: tuple[Reads, np.ndarray] | None = None,
+    *,
+    k: int = 10,
+    seed: int = 0,
+    labels: Mapping[int, str] | None = None,
+    progress: bool = True,
+) -> Probes:
+    """`probe` of texts that are read already. y, of shifted texts too: which are positive."""
+    folds, rows, draws, of_shifted, features = parts(y, N_PARTS, seed), [], {}, {}, pd.DataFrame()
     kinds = _kinds(reads, k)
-    rows, draws, of_shifted, voted, last = [], {}, {}, Counter[int](), None
-    with tqdm(total=len(kinds) * (N_PARTS + bool(shifted)), desc="probing", unit="fit", disable=not progress, delay=2) as bar:
+    with tqdm(total=len(kinds) * N_PARTS, desc="probing", unit="fit", disable=not progress, delay=2) as bar:
         for name, (pools, choice) in kinds.items():
-            seen = {pool: x[:n_seen] for pool, x in pools.items()}
-            scores = []
+            scores, voted = [], Counter[int]()
             for train, test in folds:
-                pool, fitted = chosen({pool: x[train] for pool, x in seen.items()}, y[train], choice, seed)
-                scores.append(fitted.scores(seen[pool][test]))
-                voted.update(fitted.columns.tolist() if choice.n_columns == k else [])
+                pool, fitted = chosen({pool: x[train] for pool, x in pools.items()}, y[train], choice, seed)
+                scores.append(fitted.scores(pools[pool][test]))
+                voted.update(fitted.columns.tolist())
                 bar.update()
             draws[name] = drawn([y[test] for _, test in folds], scores, seed)
-            if shifted or choice.n_columns == k:
-                pool, fitted = chosen(seen, y, choice, seed)
-                last = fitted if choice.n_columns == k else last
-                bar.update(bool(shifted))
-                if shifted:
-                    of_shifted[name] = drawn([is_positive[n_seen:]], [fitted.scores(pools[pool][n_seen:])], seed)
-            n_inputs = choice.n_columns or next(iter(pools.values())).shape[1]
-            rows.append({"reads": name, "n_inputs": n_inputs, **_with_interval("", draws[name])})
-            rows[-1] |= _with_interval("shifted", of_shifted[name]) if shifted else {}
-    assert last is not None
+            rows.append({"reads": name, "n_inputs": len(fitted.columns), **_with_interval("", draws[name])})
+            pool, fitted = chosen(pools, y, choice, seed)
+            if choice.n_columns == k:
+                features = _features(voted, fitted, labels or {})
+            if shifted is not None:
+                there = _kinds(shifted[0], k)[name][0][pool]
+                of_shifted[name] = drawn([shifted[1]], [fitted.scores(there)], seed)
+                rows[-1] |= _with_interval("shifted", of_shifted[name])
     table = pd.DataFrame(rows)
-    notes = _notes(table, [reads.tokens[i] for i in range(n_seen)], y)
-    features = _features(voted, last, bench.labels)
-    return Probes(table, _differences(draws, of_shifted), features, len(sets[0]), len(sets[1]), tuple(notes))
+    notes = _notes(table, reads.tokens, y)
+    return Probes(table, _differences(draws, of_shifted), features, int(y.sum()), int((~y).sum()), tuple(notes))
 
 
 def _kinds(reads: Reads, k: int) -> dict[str, tuple[dict[str, Any], Choice]]:

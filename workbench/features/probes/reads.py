@@ -43,6 +43,11 @@ class Reads:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def at(self, texts: np.ndarray) -> "Reads":
+        """Of some texts only, by number."""
+        parts = ({pool: x[texts] for pool, x in pools.items()} for pools in (self.activation, self.features, self.neurons))
+        return Reads(*parts, self.neurons_at, [self.tokens[i] for i in texts])
+
 
 @torch.no_grad()
 def read(model: "TransformerBridge", sae: Dictionary, texts: Sequence[str], progress: bool = True) -> Reads:
