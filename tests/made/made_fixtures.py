@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.bench import Workbench
 from workbench.benches import load
+from workbench.model.callers import alone
 from workbench.model.model import load_model
-from workbench.model.points import alone
 from workbench.sae.sae import SAE
 
 

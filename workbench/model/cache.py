@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from workbench.model.callers import alone, put
 from workbench.model.hooks import accepted, unembedding_last
 from workbench.model.points import probe_tokens, unwatched
 from workbench.shapes import LastLogits, Tokens
@@ -56,7 +57,7 @@ def is_cache(value: Any) -> bool:
 
 def cached_step(model: "TransformerBridge", tokens: Tokens, cache: Any) -> tuple[LastLogits, Any]:
     """(last logits, cache): a pass over `tokens`, which follow those that `cache` holds (None: nothing yet)."""
-    with unembedding_last(model):
+    with alone(model), unembedding_last(model):
         logits, cache = model(tokens, return_type="logits_and_cache", past_key_values=cache, **accepted(model, use_cache=True))
     return logits[:, -1], cache
 
@@ -129,15 +130,11 @@ def _renamed(old: str, new: str, module: nn.Module, args: tuple, kwargs: dict[st
 def _watched(model: "TransformerBridge", tokens: Tokens) -> tuple[list[_Handed], Any]:
     """One pass with a new cache: (every module inside the blocks that was handed it, in the order of the calls, the cache)."""
     watch = _Watch()
-    modules = {id(module): module for block in model.blocks for module in block.modules()}.values()
-    handles = [module.register_forward_pre_hook(watch.enter, with_kwargs=True) for module in modules]
-    handles += [module.register_forward_hook(watch.leave, with_kwargs=True) for module in modules]
-    try:
-        with watch.counters:
-            _, cache = cached_step(model, tokens, None)
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = list({id(module): module for block in model.blocks for module in block.modules()}.values())
+    with_kwargs = {"with_kwargs": True}
+    entering = [(module.register_forward_pre_hook, watch.enter, with_kwargs) for module in modules]
+    with put(*entering, *((module.register_forward_hook, watch.leave, with_kwargs) for module in modules)), watch.counters:
+        _, cache = cached_step(model, tokens, None)
     return watch.handed, cache
 
 

@@ -17,6 +17,7 @@ import torch
 
 from workbench.model.cache import kv_cache
 from workbench.model.causal import check_causal, check_config
+from workbench.model.shared import share
 from workbench.model.start import decide
 from workbench.model.start import start_token as decided
 from workbench.versions import warn_untested
@@ -64,6 +65,7 @@ def _loaded(model: Any, device: str | torch.device | None, dtype: torch.dtype | 
     else:
         raise ValueError(f"a {type(model).__name__} is not a model: expected a name, a folder, a Hugging Face model or a TransformerBridge")
     _freeze(bridge)
+    share(bridge)
     check_causal(bridge.eval(), is_made_here)
     kv_cache(bridge)  # measured, and mended where a release of transformers has renamed it
     return bridge

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
 from workbench.replay.arguments import POS_AXIS
@@ -48,11 +49,11 @@ class Jacobian:
         """All of them; positions are sorted. Float32 at least."""
         if self.first == self.then:
             return (tangents @ cotangents.T) * (pos_u[:, None] == pos_v)
-        if self.way == "cut" and not self._is_checked and len(pos_u) and len(pos_v):
-            self._check(pos_u, tangents, pos_v, cotangents)
-        if self.way == "whole":
-            return self._whole(pos_u, tangents, pos_v, cotangents)
-        return self._cut(pos_u, tangents, pos_v, cotangents)
+        with alone(self.between.model):
+            if self.way == "cut" and not self._is_checked and len(pos_u) and len(pos_v):
+                self._check(pos_u, tangents, pos_v, cotangents)
+            way = self._whole if self.way == "whole" else self._cut
+            return way(pos_u, tangents, pos_v, cotangents)
 
     def _check(self, pos_u: PosU, tangents: Tangents, pos_v: PosV, cotangents: Cotangents) -> None:
         """On a few of either side, the last ones (what they attend to is longest) among them."""

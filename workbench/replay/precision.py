@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from workbench.model.points import alone
+from workbench.model.callers import alone, put
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -48,9 +48,11 @@ class InFloat32:
 
     def __enter__(self) -> "InFloat32":
         if self._is_needed:
-            self._stack.enter_context(alone(self.model))
-            for unit in self._units:
-                _Widened(self, unit).enter(self._stack)
+            with ExitStack() as stack:
+                stack.enter_context(alone(self.model))
+                for unit in self._units:
+                    _Widened(self, unit).enter(stack)
+                self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,12 +80,9 @@ class _Widened:
         self.before: list[tuple[dict, str, Tensor]] = []
 
     def enter(self, stack: ExitStack) -> None:
-        for handle in (
-            self.unit.register_forward_pre_hook(lambda *_: self.widen(), prepend=True),
-            self.unit.register_forward_hook(lambda *_: self.narrow(), always_call=True),
-        ):
-            stack.callback(handle.remove)
         stack.callback(self.restore)
+        before = self.unit.register_forward_pre_hook, lambda *_: self.widen(), {"prepend": True}
+        stack.enter_context(put(before, (self.unit.register_forward_hook, lambda *_: self.narrow(), {"always_call": True})))
 
     def widen(self) -> None:
         self.depth += 1

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.model.callers import alone, put
 from workbench.model.hooks import last_logits
-from workbench.model.points import alone
 from workbench.shapes import LastLogits, Tokens
 
 if TYPE_CHECKING:
@@ -114,13 +114,13 @@ class Reading:
 
             return forward
 
-        for block in blocks:
-            object.__setattr__(block, "forward", passing(block))
         try:
+            for block in blocks:
+                object.__setattr__(block, "forward", passing(block))
             yield
         finally:
             for block in blocks:
-                object.__delattr__(block, "forward")
+                vars(block).pop("forward", None)
 
     @cached_property
     def _wrap(self) -> dict[Any, tuple[type, int]]:
@@ -131,12 +131,8 @@ class Reading:
             if isinstance(output, tuple | list):
                 found[block] = type(output), len(output) - 1
 
-        handles = [block.register_forward_hook(note) for block in self.model.blocks]
-        try:
+        with put(*((block.register_forward_hook, note, {}) for block in self.model.blocks)):
             last_logits(self.model, self._tokens[:, -1:])
-        finally:
-            for handle in handles:
-                handle.remove()
         return found
 
 

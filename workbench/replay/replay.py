@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.memory import free_memory
@@ -53,7 +54,7 @@ class Replay:
         self.model, self.hook_name, self.tokens, self.n_pos = model, hook_name, tokens, tokens.shape[1]
         self.way, self.why_not = "forward", self._why_no_tail()
         self._in_float32 = InFloat32(model)
-        with self._in_float32:
+        with alone(model), self._in_float32:
             self._tail = Tail(model, self.hook_name, tokens)
             self.clean, self.clean_logits = self._tail.clean, self._tail.clean_logits
             self._read = Reading(model, tokens, self.clean_logits)
@@ -71,7 +72,7 @@ class Replay:
         row = torch.arange(len(pos), device=pos.device) if row is None else row  # mostly: each row is changed at one position
         n_rows = int(row[-1]) + 1
         try:
-            with machine_rate(), self._in_float32:
+            with alone(self.model), machine_rate(), self._in_float32:
                 return self._finish(self.way, Perturbed(row, pos, x, n_rows), columns)
         except (RuntimeError, MemoryError) as error:
             if n_rows == 1 or not _is_out_of_memory(error):
