@@ -5,11 +5,8 @@ TransformerLens and transformers are taken by their insides: what a release chan
 
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from threading import RLock
 
 TESTED = {  # package: (oldest, newest), what `make test-oldest` and `make test-newest` install; docs/versions.md shows them
     "torch": ("2.13.0", "2.14.1"),
@@ -77,15 +74,3 @@ def _installed(name: str) -> str:
         return version(name)
     except PackageNotFoundError:  # run from its sources, without an installation
         return ""
-
-
-_FILTERS = RLock()  # Python's filters of warnings are the process's: two threads that change them would put back each other's
-
-
-@contextmanager
-def quiet(*messages: str) -> Iterator[None]:
-    """Inside, warnings that begin so are not shown; without a message, none is."""
-    with _FILTERS, warnings.catch_warnings():
-        for message in messages or ("",):
-            warnings.filterwarnings("ignore", message=message)
-        yield

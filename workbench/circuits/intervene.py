@@ -47,45 +47,43 @@ def editing(model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[in
 
 
 class Editing(put):
-    """What `editing` gives."""
+    """What `editing` gives: `with` it the model is edited."""
 
     def __init__(self, model: "TransformerBridge", sae: Dictionary, edit: Edit, positions: list[int] | None):
-        self.model, self.sae, self.edit, self.positions = model, sae, edit, positions
-        self._n_past, self._seen = 0, set[int]()  # positions that the KV cache holds already; those that were edited
-        self._caught: list[Tensor] = []  # what a transcoder reads, before it writes
-        begin = model.original_model.register_forward_pre_hook, self._note_past, {"with_kwargs": True}
-        read = [placed(model, sae.reads, self._caught.append)] if self._is_elsewhere else []
-        super().__init__(begin, *read, placed(model, sae.writes, self._edited))
+        self._edited = edited = _Edited(sae, edit, positions)
+        begin = model.original_model.register_forward_pre_hook, edited.note_past, {"with_kwargs": True}
+        read = [placed(model, sae.reads, edited.read.append)] if edited.is_elsewhere else []
+        super().__init__(begin, *read, placed(model, sae.writes, edited), gives=model)
 
-    def __enter__(self) -> "TransformerBridge":
-        self._seen.clear()
-        super().__enter__()
-        return self.model
-
-    def __exit__(self, kind: type | None, *error: Any) -> None:
-        super().__exit__(kind, *error)
-        missed = sorted(set(self.positions or []) - self._seen)
-        if kind is None and (not self._seen or missed):
+    def _check(self) -> None:
+        positions, seen = self._edited.positions or [], self._edited.seen
+        missed = sorted(set(positions) - seen)
+        if not seen or missed:
             where = f"positions {missed}" if missed else "the hook point"
             raise RuntimeError(
-                f"the edit at {self.sae.writes} never happened: the model was not run by who entered it, or never came to {where}"
+                f"the edit at {self._edited.sae.writes} never happened: the model was not run here, or never came to {where}"
             )
 
-    @property
-    def _is_elsewhere(self) -> bool:
-        return self.sae.reads != self.sae.writes
 
-    def _note_past(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+class _Edited:
+    """y → y', where the dictionary writes."""
+
+    def __init__(self, sae: Dictionary, edit: Edit, positions: list[int] | None):
+        self.sae, self.edit, self.positions, self.is_elsewhere = sae, edit, positions, sae.reads != sae.writes
+        self.n_past, self.seen = 0, set[int]()  # positions that the KV cache holds already; those that were edited
+        self.read: list[Tensor] = []  # what a transcoder reads, before it writes
+
+    def note_past(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         """A cached step shows its hooks the new positions only."""
-        self._n_past = next((int(value.get_seq_length()) for value in kwargs.values() if is_cache(value)), 0)
-        self._caught.clear()
+        self.n_past = next((int(value.get_seq_length()) for value in kwargs.values() if is_cache(value)), 0)
+        self.read.clear()
 
-    def _edited(self, y: Tensor) -> Tensor:
-        sae, first, flat = self.sae, self._n_past, y.flatten(2).to(self.sae.W_dec.dtype)
-        x = self._caught.pop().flatten(2).to(flat) if self._is_elsewhere else flat
-        everywhere = range(first, first + y.shape[1])
-        chosen = [p - first for p in (everywhere if self.positions is None else self.positions) if p in everywhere]
-        self._seen.update(p + first for p in chosen)
+    def __call__(self, y: Tensor) -> Tensor:
+        sae, first, flat = self.sae, self.n_past, y.flatten(2).to(self.sae.W_dec.dtype)
+        x = self.read.pop().flatten(2).to(flat) if self.is_elsewhere else flat
+        here = range(first, first + y.shape[1])
+        chosen = [p - first for p in (here if self.positions is None else self.positions) if p in here]
+        self.seen.update(p + first for p in chosen)
         if not chosen:
             return y
         feature_acts = sae.encode(x[:, chosen])

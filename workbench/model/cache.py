@@ -11,7 +11,7 @@ does fill it, if there is one, from then on; and then the equation is measured.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from workbench.model.callers import alone, put
 from workbench.model.hooks import accepted, unembedding_last
+from workbench.model.memory import is_out_of_memory
 from workbench.model.points import probe_tokens, unwatched
 from workbench.shapes import LastLogits, Tokens
 
@@ -78,6 +79,8 @@ def _measured(model: "TransformerBridge") -> KVCache:
                 _, cache = cached_step(model, two[:, :1], None)
             return KVCache(names, _difference(model, two, cache))
         except Exception as error:  # whatever an unknown architecture objects to: the plain way is right for it
+            if is_out_of_memory(error):
+                raise
             return KVCache(names, f"{type(error).__name__}: {error}")
 
 
@@ -110,8 +113,11 @@ def _mend(model: "TransformerBridge", tokens: Tokens, empty: Sequence[_Handed]) 
         waiting = {id(each.module): each for each in empty if not each.is_filled and each.name != spelling}
         handles = {key: _renaming(each, spelling) for key, each in waiting.items()}
         filled: set[int] = set()
-        with suppress(Exception):  # a module that knows no such argument says so in its own way
+        try:
             filled = {id(each.module) for each in _watched(model, tokens)[0] if each.is_filled}
+        except Exception as error:  # a module that knows no such argument says so in its own way
+            if is_out_of_memory(error):
+                raise
         for key, each in waiting.items():
             each.is_filled = key in filled
             if not each.is_filled:

@@ -127,20 +127,21 @@ def fires(handle: Any) -> bool:
 class put:
     """`with put((module.register_forward_hook, hook, {}), …):` the hooks fire for this caller.
 
-    They are gone afterwards, whatever happened: an interrupt in the middle of taking them out finds it done once more, and one before it
-    when the block's object goes.
+    They are gone afterwards, whatever happened. An interrupt in the middle of taking them out finds it done once more; one just before it
+    leaves that to __del__, so a hook must not know its `put`, or it would keep it alive.
     """
 
-    def __init__(self, *puts: Put):
-        self._puts = [(register, Owned(hook), options) for register, hook, options in puts]
+    def __init__(self, *puts: Put, gives: Any = None):
+        self._puts, self._gives = [(register, Owned(hook), options) for register, hook, options in puts], gives
         self._is_in = False
 
     def __enter__(self) -> Any:
-        self._is_in = True
         try:
+            self._is_in = True
             for register, own, options in self._puts:
                 register(own, **options)
             _WHO.set(_WHO.get().union(own for _, own, _ in self._puts))
+            return self._gives
         except BaseException:
             self._take_out()
             raise
@@ -150,6 +151,11 @@ class put:
             self._take_out()
         finally:
             self._take_out()
+        if kind is None:
+            self._check()
+
+    def _check(self) -> None:
+        """Raises what the block is to be told when it ends well."""
 
     def __del__(self) -> None:
         if getattr(self, "_is_in", False):

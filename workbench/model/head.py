@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from workbench.model.callers import alone, put
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import accepted, check_hook_name, seen
+from workbench.model.memory import objection
 from workbench.model.points import check_point, installed, place_of
 from workbench.shapes import Tokens
 
@@ -72,7 +73,8 @@ class Head:
                     blocks = PlainBlocks(self.model, self.hook_names, way)
                     why_not = _difference(blocks.run(tokens), expected, self.model.cfg.n_layers)
             except Exception as error:  # whatever an unknown architecture objects to: the bridge is right for it
-                why_not = f"{type(error).__name__}: {error}"
+                self.why_not = objection(way, error)
+                continue
             if not why_not:
                 self.way, self._blocks = way, blocks
                 return

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from workbench.model.callers import HANDLES, NOBODY, Put, alone, calling, fires, is_of_the_bridge, put
+from workbench.process import quiet
 from workbench.shapes import Tokens
-from workbench.versions import quiet
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -120,7 +120,8 @@ def obeyed(model: "TransformerBridge", hook_name: str) -> bool:
         try:
             logits = _pass(model, hook_name, lambda x: torch.full_like(x, torch.nan))
             known[name] = bool(logits.isnan().any())
-        except (RuntimeError, ValueError, IndexError):  # something could not go on with it
+        except (RuntimeError, ValueError, IndexError):  # could something not go on with it? Then it goes on with what it has else
+            _pass(model, hook_name, lambda x: None)
             known[name] = True
     return known[name]
 

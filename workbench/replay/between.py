@@ -21,6 +21,7 @@ from torch import Tensor
 from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
+from workbench.model.memory import objection
 from workbench.model.points import installed, place, place_of
 from workbench.replay.past import Continued
 from workbench.replay.replay import CPU_FLOATS, CPU_TOKENS, WAYS
@@ -135,8 +136,8 @@ class Between(Tail):
                     if not difference <= 1e-3 * (wanted - clean).abs().max() + rounding:
                         self.why_not = f"{way}: {stretch[1]} differs by {difference:.2g} of {wanted.abs().max():.2g}"
                         return
-            except (RuntimeError, MemoryError, TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:
-                self.why_not = f"{way}: {type(error).__name__}: {error}"  # what an unknown architecture objects to: the slower way is right
+            except Exception as error:  # what an unknown architecture objects to: the slower way is right
+                self.why_not = objection(way, error)
                 return
             self.way = way
 

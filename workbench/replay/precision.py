@@ -81,6 +81,7 @@ class _Widened:
 
     def enter(self, stack: ExitStack) -> None:
         stack.callback(self.restore)
+        stack.callback(self.restore)  # an interrupt in the middle of the first leaves the second
         before = self.unit.register_forward_pre_hook, lambda *_: self.widen(), {"prepend": True}
         stack.enter_context(put(before, (self.unit.register_forward_hook, lambda *_: self.narrow(), {"always_call": True})))
 
@@ -102,10 +103,9 @@ class _Widened:
             self.restore()
 
     def restore(self) -> None:
-        while self.before:
-            places, name, weight = self.before.pop()
+        for places, name, weight in self.before:
             places[name] = weight
-        self.depth = 0
+        self.before, self.depth = [], 0
 
 
 def _is_bridged(module: nn.Module) -> bool:
