@@ -1,8 +1,8 @@
 """What belongs to the whole process and not to a call of ours: put back as it was.
 
-Libraries change it on their first use: sklearn 1.9 writes two environment variables and draws from `random`, torch 2.13's inductor (imported
-by TransformerLens) writes one, numba (under UMAP) sets torch's number of threads, and transformers draws a model's weights from torch's
-generator before it reads them.
+Libraries change it on their first use: sklearn 1.9 writes two environment variables and draws from `random`, torch 2.13's inductor, which
+TransformerLens imports, writes one, numba (under UMAP) sets torch's number of threads, and transformers draws a model's weights from
+torch's generator before it reads them.
 """
 
 import os

@@ -118,12 +118,25 @@ def obeyed(model: "TransformerBridge", hook_name: str) -> bool:
     known = _OBEYED.setdefault(model, {})
     if name not in known:
         try:
-            logits = _pass(model, hook_name, lambda x: torch.full_like(x, torch.nan))
-            known[name] = bool(logits.isnan().any())
-        except (RuntimeError, ValueError, IndexError):  # could something not go on with it? Then it goes on with what it has else
-            _pass(model, hook_name, lambda x: None)
-            known[name] = True
+            known[name] = _goes_on_with_nan(model, hook_name)
+        except (RuntimeError, ValueError, IndexError):
+            if not _breaks_off(model, hook_name, torch.nan) or _breaks_off(model, hook_name, None):
+                raise  # not for what was put there
+            known[name] = True  # something could not go on with it
     return known[name]
+
+
+def _goes_on_with_nan(model: "TransformerBridge", hook_name: str) -> bool:
+    return bool(_pass(model, hook_name, lambda x: torch.full_like(x, torch.nan)).isnan().any())
+
+
+def _breaks_off(model: "TransformerBridge", hook_name: str, value: float | None) -> bool:
+    """With this put there (None: nothing)?"""
+    try:
+        _pass(model, hook_name, lambda x: None if value is None else torch.full_like(x, value))
+    except (RuntimeError, ValueError, IndexError):
+        return True
+    return False
 
 
 def check_obeyed(model: "TransformerBridge", hook_name: str) -> None:
