@@ -26,9 +26,10 @@ NOBODY, USER = "nobody's hooks but those that are put in from now on", "a pass t
 
 _WHO: ContextVar[frozenset[Any]] = ContextVar("what marks this caller: hooks that are theirs, and the words above", default=frozenset())
 _THREAD, _NUMBERS = threading.local(), count()
+_RLock: Any = type(threading.RLock())
 
 
-class Turns(type(threading.RLock())):
+class Turns(_RLock):
     """A lock, given in about the order of asking: whoever leaves it and comes back waits behind who waits. Leaving it is the C code's
     that it inherits: a Ctrl-C comes before or after."""
 
