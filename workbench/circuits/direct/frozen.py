@@ -9,6 +9,7 @@ own activations and held against them: a model whose blocks are put together in 
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.model.points import alone
+from workbench.model.callers import alone
+from workbench.model.hooks import seen
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -166,11 +168,13 @@ def _read(model: "TransformerBridge", tokens: Tokens) -> tuple[dict[str, Tensor]
     known = model.hook_dict  # put together anew at each access
     points = {name: known[name].name or name for name in [*wanted, "embed.hook_out"] if name in known}
 
-    def keep(x: Any, hook: Any, name: str) -> None:
+    def keep(x: Any, name: str) -> None:
         found[name] = (x[0] if isinstance(x, tuple) else x).detach()[0]
 
-    hooks = [(point, lambda x, hook, name=name: keep(x, hook, name)) for name, point in points.items()]
-    with alone(model), model.hooks(fwd_hooks=hooks):
+    with ExitStack() as stack:
+        stack.enter_context(alone(model))
+        for name, point in points.items():
+            stack.enter_context(seen(model, point, lambda x, name=name: keep(x, name)))
         logits = model(tokens)[0, -1]
     for name in ("attn.hook_pattern", "attn.hook_out", "mlp.hook_out"):
         missing = [layer for layer in range(model.cfg.n_layers) if f"blocks.{layer}.{name}" not in found]

@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from workbench.features.search.codes import Codes, encode, mean_activations
 from workbench.features.search.found import Found
 from workbench.features.search.search import Known, checked_sets
+from workbench.process import put_back
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import nearest
 from workbench.sae.sae import checked_feature
@@ -68,8 +69,9 @@ def classified(
 
     Its accuracy is measured on prompts that it did not see: every prompt is left out once, with as many others as make five parts.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    with put_back():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     sets = checked_sets(positive, negative, fewest_negative=2)
     if len(sets[0]) < 2:
