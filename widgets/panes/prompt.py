@@ -107,10 +107,11 @@ class PromptPane(WorkingPane):
     def _stand(self, change: Any = None) -> None:
         """Is the answer what the model says itself?"""
         found: dict[str, Any] = {}
-        if self.answer and self.next_tokens and self._probabilities is not None and not self.problems.get("answer"):
+        known = self._probabilities  # the next keystroke takes them away, maybe meanwhile
+        if self.answer and self.next_tokens and known is not None and not self.problems.get("answer"):
             with suppress(ValueError):  # which _check explains
-                p = float(self._probabilities[answer_token(self.bench.model, self.answer)])
-                rank = int((self._probabilities > p).sum()) + 1
+                p = float(known[answer_token(self.bench.model, self.answer)])
+                rank = int((known > p).sum()) + 1
                 found = {"token": self.answer, "probability": p, "rank": rank, "first": self.next_tokens[0]}
         self.set_trait("standing", found)
 

@@ -26,9 +26,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def objection(way: str, error: Exception) -> str:
     """What a way of computing broke off with, in a line, which is also warned of: a slower, exact way takes its place, but whether this
-    model or something else is to blame, an error does not say. Out of memory says it: that is raised."""
+    model or something else is to blame, an error mostly does not say. Out of memory does: that is raised. So do our own assertions, a part
+    that is not there, and attention that transformers has not for this model: those are not warned of."""
     if is_out_of_memory(error):
         raise error
     text = f"{way}: {type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, AssertionError | AttributeError) or "attention does not support" in text:
+        return text
     warnings.warn(f"a slower way is taken, as exact, since a faster one broke off: {' '.join(text.split())[:300]}", stacklevel=3)
     return text
