@@ -116,12 +116,13 @@ class _Work:
         self.middle = _best_middle(self.nodes, self.n_layers, frozen.embeddings.shape[1])
 
     def done(self) -> DirectEffects:
-        below = []
+        carried = [self._carried(pos) for pos in range(self.n_pos)]
+        begins = np.concatenate([[0], np.cumsum([each.stop - each.start for each in carried])])
+        met = [self.writes.new_empty(int(begins[pos + 1]), self.writes.shape[1]) for pos in range(self.n_pos)]
         for pos in range(self.n_pos):
-            below.append(self._up(pos))
+            for changes, at in zip(self._up(pos), met[pos:], strict=True):
+                at[begins[pos] : begins[pos + 1]] = changes
             self.each(0.5 / self.n_pos)
-        met = [torch.cat([changes[pos - first] for first, changes in enumerate(below[: pos + 1])]) for pos in range(self.n_pos)]
-        del below
         for pos in range(self.n_pos):
             own = self.nodes.at(pos, self.middle, self.n_layers)
             self._down(pos, self.edges[pos][own.start - self.nodes.starts[pos, 0] :], own, met)
@@ -131,22 +132,24 @@ class _Work:
         known = self.logit_tokens, self.probabilities, self.to_logits, logit_constants
         return DirectEffects(self.nodes, self.edges, constants, *known)
 
+    def _carried(self, pos: int) -> slice:
+        """The lower nodes that are met as changes. Those just below the middle are not: they write where the gradients arrive."""
+        return self.nodes.at(pos, -1, self.middle - 1)
+
     def _up(self, pos: int) -> Rows:
         """The lower nodes of one position, from where they write to the middle; read by the lower features on the way."""
-        nodes, changes = self.nodes, self.frozen.embeddings.new_zeros(self.n_pos - pos, 0, self.frozen.embeddings.shape[1])
-        for layer in range(-1, self.middle):
-            if layer >= 0:
-                before, flow = changes, self.flows[layer]
-                middle = flow.middle(before, pos)
-                columns = slice(nodes.at(pos, -1).start, nodes.at(pos, layer).start)
-                for i, read in enumerate(middle):
-                    targets = nodes.at(pos + i, layer)
-                    rows = slice(targets.start - nodes.starts[pos + i, 0], targets.stop - nodes.starts[pos + i, 0])
-                    self.edges[pos + i][rows, columns] = torch.mm(self.reads[targets], read.T).cpu()
-                changes = flow.after(before, middle, pos)
-            new = self.writes[nodes.at(pos, layer)]
-            changes = torch.cat([changes, changes.new_zeros(len(changes), *new.shape)], dim=1)
-            changes[0, changes.shape[1] - len(new) :] = new
+        nodes, new = self.nodes, self.writes[self.nodes.at(pos, -1)]
+        changes = new.new_zeros(self.n_pos - pos, 0, new.shape[1])
+        for layer in range(self.middle):
+            flow = self.flows[layer]
+            old = [flow.middle(changes, pos)] if layer else []
+            changes = torch.cat([*old, flow.middle_from(pos, new)], dim=1)
+            columns = slice(nodes.at(pos, -1).start, nodes.at(pos, layer).start)
+            for i, read in enumerate(changes):
+                targets = nodes.at(pos + i, layer)
+                rows = slice(targets.start - nodes.starts[pos + i, 0], targets.stop - nodes.starts[pos + i, 0])
+                self.edges[pos + i][rows, columns] = torch.mm(self.reads[targets], read.T).cpu()
+            changes, new = flow.after(changes, changes, pos), self.writes[nodes.at(pos, layer)]
         return changes
 
     def _down(self, pos: int, edges: np.ndarray, own: slice, met: list[Tensor], top: Rows | None = None) -> None:
@@ -154,26 +157,30 @@ class _Work:
         nodes, n = self.nodes, 0 if top is None else top.shape[1]
         gradients = self.frozen.embeddings.new_zeros(pos + 1, 0, self.frozen.embeddings.shape[1]) if top is None else top
         for layer in reversed(range(self.middle, self.n_layers)):
-            first = len(edges) - n  # rows stand from the lowest layer up, so those that have come in so far are the last
-            for at, gradient in enumerate(gradients):
-                sources = nodes.at(at, layer)
-                edges[first:, sources] = torch.mm(self.writes[sources], gradient.T).T.cpu()
+            self._written_at(layer, gradients, edges[len(edges) - n :])  # rows stand from the lowest layer up: the last have come in so far
             new = nodes.at(pos, layer) if top is None else slice(0, 0)
             passed = self.flows[layer].back(gradients) if n else gradients
             gradients = torch.cat([self.flows[layer].back_from(pos, self.reads[new]), passed], dim=1) if new.stop > new.start else passed
             n += new.stop - new.start
+        self._written_at(self.middle - 1, gradients, edges)
         self._meet(edges, gradients, met)
+
+    def _written_at(self, layer: int, gradients: Rows, edges: np.ndarray) -> None:
+        """What a layer's nodes write, against gradients to the stream after it."""
+        for at, gradient in enumerate(gradients):
+            sources = self.nodes.at(at, layer)
+            edges[:, sources] = torch.mm(self.writes[sources], gradient.T).T.cpu()
 
     def _meet(self, edges: np.ndarray, gradients: Rows, met: list[Tensor]) -> None:
         """Σ over positions of gradient · change, for the lower nodes up to there."""
         pos = len(gradients) - 1
-        found = gradients.new_zeros(gradients.shape[1], len(met[pos]))
-        for gradient, change in zip(gradients, met, strict=False):
+        found = gradients[pos] @ met[pos].T
+        for gradient, change in zip(gradients[:pos], met, strict=False):
             found[:, : len(change)] += gradient @ change.T
         found = found.cpu().numpy()
         done = 0
         for at in range(pos + 1):
-            lower = self.nodes.at(at, -1, self.middle)
+            lower = self._carried(at)
             edges[:, lower] = found[:, done : (done := done + lower.stop - lower.start)]
 
     def _logits_down(self, met: list[Tensor]) -> None:
@@ -275,16 +282,17 @@ def _logits(frozen: FrozenModel, ids: Sequence[int] | None) -> tuple[np.ndarray,
 
 
 def _best_middle(nodes: Nodes, n_layers: int, d_model: int) -> int:
-    """The layer that costs the fewest multiply-adds: a row through a block takes 2 · d² at each position, a meeting d at each."""
+    """The layer that costs the fewest multiply-adds: a row through a block takes 2 · d² at each position, through its first block (which
+    it enters at one position) about as much in all; a meeting d at each position."""
     counts = np.diff(nodes.starts, axis=1)  # (pos, 1 + n_layers): the token, then the layers
-    n_pos = len(counts)
+    n_pos, total = len(counts), counts.sum(0)
     down = (counts[:, 1:] * np.arange(1, n_pos + 1)[:, None]).sum(0)  # by layer: row-positions of gradients
     up = (counts * np.arange(n_pos, 0, -1)[:, None]).sum(0)
     costs = []
     for middle in range(n_layers + 1):
-        passes = sum(down[layer] * (layer + 1 - middle) for layer in range(middle, n_layers))
-        passes += sum(up[layer] * (middle - layer) for layer in range(middle + 1))
-        above, below = counts[:, 1 + middle :].sum(1), counts[:, : 1 + middle].sum(1).cumsum()
+        passes = sum(total[1 + layer] + down[layer] * (layer - middle) for layer in range(middle, n_layers))
+        passes += sum(total[layer] + up[layer] * (middle - layer - 1) for layer in range(middle))  # of layer − 1, its block is `layer`
+        above, below = counts[:, 1 + middle :].sum(1), counts[:, :middle].sum(1).cumsum()
         meetings = sum(above[pos] * below[: pos + 1].sum() for pos in range(n_pos))
         costs.append(2 * d_model * passes + meetings)
     return int(np.argmin(costs))

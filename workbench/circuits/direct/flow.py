@@ -58,6 +58,13 @@ class Flow:
         """Changes of the stream before the block, at the positions from `first` on → of what the MLP reads."""
         return before if self.is_parallel else self.attention.forth(before, first).add_(before)
 
+    def middle_from(self, pos: int, before: Float[Tensor, "n d_model"]) -> Rows:
+        """The same for changes at pos alone."""
+        n_after = len(self.x) - pos
+        middle = before.new_zeros(n_after, *before.shape) if self.is_parallel else self.attention.forth_from(pos, before)
+        middle[0] += before
+        return middle
+
     def after(self, before: Rows, middle: Rows, first: int) -> Rows:
         """The same → of the stream after it, features left out."""
         skipped = self._skip(middle, first)
