@@ -118,23 +118,25 @@ class _Work:
     def done(self) -> DirectEffects:
         carried = [self._carried(pos) for pos in range(self.n_pos)]
         begins = np.concatenate([[0], np.cumsum([each.stop - each.start for each in carried])])
-        met = [self.writes.new_empty(int(begins[pos + 1]), self.writes.shape[1]) for pos in range(self.n_pos)]
-        for pos in range(self.n_pos):
+        met = [self.writes.new_empty(int(end), self.writes.shape[1]) for end in begins[1:]]
+        for pos in range(1, self.n_pos):
             for changes, at in zip(self._up(pos), met[pos:], strict=True):
                 at[begins[pos] : begins[pos + 1]] = changes
             self.each(0.5 / self.n_pos)
-        for pos in range(self.n_pos):
+        if self.n_pos > 1:
+            self._logits_down(met)
+        for pos in reversed(range(1, self.n_pos)):
             own = self.nodes.at(pos, self.middle, self.n_layers)
             self._down(pos, self.edges[pos][own.start - self.nodes.starts[pos, 0] :], own, met)
+            met.pop()  # no earlier position reads there: so the rows of edges take the memory of what they are made of
             self.each(0.5 / self.n_pos)
-        self._logits_down(met)
-        constants, logit_constants = self._constants()
+        constants, logit_constants = self._carried_through()
         known = self.logit_tokens, self.probabilities, self.to_logits, logit_constants
         return DirectEffects(self.nodes, self.edges, constants, *known)
 
     def _carried(self, pos: int) -> slice:
         """The lower nodes that are met as changes. Those just below the middle are not: they write where the gradients arrive."""
-        return self.nodes.at(pos, -1, self.middle - 1)
+        return self.nodes.at(pos, -1, self.middle - 1) if pos else slice(0, 0)
 
     def _up(self, pos: int) -> Rows:
         """The lower nodes of one position, from where they write to the middle; read by the lower features on the way."""
@@ -155,39 +157,40 @@ class _Work:
     def _down(self, pos: int, edges: np.ndarray, own: slice, met: list[Tensor], top: Rows | None = None) -> None:
         """Upper nodes of one position (or, with top, the logits), as gradients down to the middle; what they meet on the way and there."""
         nodes, n = self.nodes, 0 if top is None else top.shape[1]
-        gradients = self.frozen.embeddings.new_zeros(pos + 1, 0, self.frozen.embeddings.shape[1]) if top is None else top
+        gradients = self.frozen.embeddings.new_zeros(pos, 0, self.frozen.embeddings.shape[1]) if top is None else top
         for layer in reversed(range(self.middle, self.n_layers)):
             self._written_at(layer, gradients, edges[len(edges) - n :])  # rows stand from the lowest layer up: the last have come in so far
             new = nodes.at(pos, layer) if top is None else slice(0, 0)
-            passed = self.flows[layer].back(gradients) if n else gradients
-            gradients = torch.cat([self.flows[layer].back_from(pos, self.reads[new]), passed], dim=1) if new.stop > new.start else passed
+            passed = self.flows[layer].back(gradients, 1) if n else gradients
+            if new.stop > new.start:
+                passed = torch.cat([self.flows[layer].back_from(pos, self.reads[new], 1), passed], dim=1)
+            gradients = passed
             n += new.stop - new.start
         self._written_at(self.middle - 1, gradients, edges)
         self._meet(edges, gradients, met)
 
     def _written_at(self, layer: int, gradients: Rows, edges: np.ndarray) -> None:
         """What a layer's nodes write, against gradients to the stream after it."""
-        for at, gradient in enumerate(gradients):
+        for at, gradient in enumerate(gradients, 1):
             sources = self.nodes.at(at, layer)
             edges[:, sources] = torch.mm(self.writes[sources], gradient.T).T.cpu()
 
     def _meet(self, edges: np.ndarray, gradients: Rows, met: list[Tensor]) -> None:
         """Σ over positions of gradient · change, for the lower nodes up to there."""
-        pos = len(gradients) - 1
-        found = gradients[pos] @ met[pos].T
-        for gradient, change in zip(gradients[:pos], met, strict=False):
+        found = gradients[-1] @ met[len(gradients)].T
+        for gradient, change in zip(gradients[:-1], met[1:], strict=False):
             found[:, : len(change)] += gradient @ change.T
         found = found.cpu().numpy()
         done = 0
-        for at in range(pos + 1):
+        for at in range(1, len(gradients) + 1):
             lower = self._carried(at)
             edges[:, lower] = found[:, done : (done := done + lower.stop - lower.start)]
 
     def _logits_down(self, met: list[Tensor]) -> None:
         last = self.n_pos - 1
         vectors = self._logit_vectors()
-        top = vectors.new_zeros(self.n_pos, *vectors.shape)
-        top[last] = self.frozen.norm.back(vectors[None], last)[0]
+        top = vectors.new_zeros(last, *vectors.shape)
+        top[last - 1 :] = self.frozen.norm.back(vectors[None], last)
         self._down(last, self.to_logits, slice(0, 0), met, top)
 
     def _logit_vectors(self) -> Float[Tensor, "n_logits d_model"]:
@@ -195,24 +198,29 @@ class _Work:
         chosen = torch.as_tensor(self.logit_tokens, device=self.frozen.W_U.device)
         return (self.frozen.W_U[:, chosen] - self.frozen.W_U.mean(1, keepdim=True)).T
 
-    def _constants(self) -> tuple[np.ndarray, np.ndarray]:
-        """The streams that no node makes, carried through the frozen model and read by all features and logits."""
-        stream = self.frozen.added.new_zeros(self.n_pos, len(CONSTANTS), self.frozen.added.shape[1])
-        stream[:, 3] = self.frozen.added
+    def _carried_through(self) -> tuple[np.ndarray, np.ndarray]:
+        """The constants: streams that no node makes, carried through the frozen model and read by all features and logits. With them the
+        start position's token, which is all that is there: its edges are found here, and no gradient goes to that position."""
+        stream = self.frozen.added.new_zeros(self.n_pos, len(CONSTANTS) + 1, self.frozen.added.shape[1])
+        stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0]
         constants = self.own.clone()
         for layer, (flow, transcoder) in enumerate(zip(self.flows, self.transcoders, strict=True)):
             middle = flow.middle(stream, 0).clone()
             middle[:, 2] += 0 if flow.is_parallel else flow.attention.constant
             for pos, read in enumerate(middle):
-                constants[self.nodes.at(pos, layer)] += self.reads[self.nodes.at(pos, layer)] @ read.T
+                targets, start = self.nodes.at(pos, layer), self.nodes.starts[pos, 0]
+                found = self.reads[targets] @ read.T
+                constants[targets] += found[:, :-1]
+                self.edges[pos][targets.start - start : targets.stop - start, 0] = found[:, -1].cpu()
             stream = flow.after(stream, middle, 0)
             stream[:, 2] += flow.attention.constant if flow.is_parallel else 0
-            stream += _written_constants(flow, transcoder)
+            stream[:, :-1] += _written_constants(flow, transcoder)
         chosen, vectors = torch.as_tensor(self.logit_tokens, device=stream.device), self._logit_vectors()
         last = self.frozen.norm.forth(stream[-1:], self.n_pos - 1)[0]
         to_logits = vectors @ last.T
         to_logits[:, 2] += vectors @ self.frozen.norm.bias + self.frozen.b_U[chosen] - self.frozen.b_U.mean()
-        return constants.cpu().numpy(), to_logits.cpu().numpy()
+        self.to_logits[:, 0] = to_logits[:, -1].cpu()
+        return constants.cpu().numpy(), to_logits[:, :-1].cpu().numpy()
 
 
 def _written_constants(flow: Flow, transcoder: Transcoder) -> Rows:
@@ -286,7 +294,7 @@ def _best_middle(nodes: Nodes, n_layers: int, d_model: int) -> int:
     it enters at one position) about as much in all; a meeting d at each position."""
     counts = np.diff(nodes.starts, axis=1)  # (pos, 1 + n_layers): the token, then the layers
     n_pos, total = len(counts), counts.sum(0)
-    down = (counts[:, 1:] * np.arange(1, n_pos + 1)[:, None]).sum(0)  # by layer: row-positions of gradients
+    down = (counts[:, 1:] * np.arange(n_pos)[:, None]).sum(0)  # by layer: row-positions of gradients, none at the start
     up = (counts * np.arange(n_pos, 0, -1)[:, None]).sum(0)
     costs = []
     for middle in range(n_layers + 1):

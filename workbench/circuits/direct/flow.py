@@ -41,17 +41,20 @@ class Flow:
         x, y = block.mlp_in[ends[0]], block.mlp_out[ends[1]]
         return cls(block.attention, block.is_parallel, reads[ends[0]], write, transcoder.W_skip, x, y)
 
-    def back(self, after: Rows) -> Rows:
-        """Gradients to the stream after the block, at the first positions → before it."""
-        skipped = self._skip_back(after)
+    def back(self, after: Rows, first: int) -> Rows:
+        """Gradients to the stream after the block, at the positions from `first` on → before it, there."""
+        skipped = self._skip_back(after, first)
         middle = after if skipped is None or self.is_parallel else after + skipped
-        before = self.attention.back(middle).add_(middle)
+        before = self.attention.back(middle, first).add_(middle)
         return before if skipped is None or not self.is_parallel else before.add_(skipped)
 
-    def back_from(self, pos: int, middle: Float[Tensor, "n d_model"]) -> Rows:
-        """Gradients to what the MLP reads at pos → to the stream before the block, at the positions up to there."""
-        before = middle.new_zeros(pos + 1, *middle.shape) if self.is_parallel else self.attention.back_from(pos, middle)
-        before[pos] += middle
+    def back_from(self, pos: int, middle: Float[Tensor, "n d_model"], first: int) -> Rows:
+        """Gradients to what the MLP reads at pos → to the stream before the block, at the positions from `first` to there."""
+        if self.is_parallel:
+            before = middle.new_zeros(pos + 1 - first, *middle.shape)
+        else:
+            before = self.attention.back_from(pos, middle, first)
+        before[-1] += middle
         return before
 
     def middle(self, before: Rows, first: int) -> Rows:
@@ -77,11 +80,11 @@ class Flow:
         out = (self.read.forth(middle, first) if self.read else middle) @ self.W_skip
         return self.write.forth(out, first) if self.write else out
 
-    def _skip_back(self, after: Rows) -> Rows | None:
+    def _skip_back(self, after: Rows, first: int) -> Rows | None:
         if self.W_skip is None:
             return None
-        to_read = (self.write.back(after) if self.write else after) @ self.W_skip.T
-        return self.read.back(to_read) if self.read else to_read
+        to_read = (self.write.back(after, first) if self.write else after) @ self.W_skip.T
+        return self.read.back(to_read, first) if self.read else to_read
 
 
 def written(flow: Flow, pos: int, vectors: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:

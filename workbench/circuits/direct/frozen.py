@@ -90,18 +90,19 @@ class FrozenAttention:
         values = rearrange(changes @ self.W_V, "n (head e) -> head n e", e=self.d_head).repeat_interleave(self.n_shared, 0)
         return self._mixed(self.pattern[:, pos:, pos], torch.bmm(values, self.W_O.view(len(values), self.d_head, -1)))
 
-    def back(self, gradients: Rows) -> Rows:
-        """Gradients to the output at the first positions → gradients to the input there."""
+    def back(self, gradients: Rows, first: int = 0) -> Rows:
+        """Gradients to the output at the positions from `first` on → gradients to the input there."""
         n_pos, n, d_model = gradients.shape
         at_heads = rearrange(gradients.reshape(-1, d_model) @ self.W_O.T, "(q n) (head e) -> head q (n e)", n=n, e=self.d_head)
-        at_values = torch.bmm(self.pattern[:, :n_pos, :n_pos].mT, at_heads)
+        end = first + n_pos
+        at_values = torch.bmm(self.pattern[:, first:end, first:end].mT, at_heads)
         return self._from_values(rearrange(at_values, "head p (n e) -> p n head e", n=n))
 
-    def back_from(self, pos: int, gradients: Float[Tensor, "n d_model"]) -> Rows:
+    def back_from(self, pos: int, gradients: Float[Tensor, "n d_model"], first: int = 0) -> Rows:
         """The same for gradients at pos alone: two products instead of two at each position."""
         at_heads = rearrange(gradients @ self.W_O.T, "n (head e) -> head n e", e=self.d_head)
         W_V = rearrange(self.W_V, "d_model (head e) -> head e d_model", e=self.d_head).repeat_interleave(self.n_shared, 0)
-        return self._mixed(self.pattern[:, pos, : pos + 1], torch.bmm(at_heads, W_V))
+        return self._mixed(self.pattern[:, pos, first : pos + 1], torch.bmm(at_heads, W_V))
 
     def _mixed(self, parts: Float[Tensor, "n_heads pos"], by_head: Float[Tensor, "n_heads n d_model"]) -> Rows:
         """At each position its part of what each head gave."""
