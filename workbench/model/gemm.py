@@ -39,7 +39,6 @@ def onednn_is_faster() -> bool:
 
 
 class _OneDNN(TorchFunctionMode):
-
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         operands = None
         if func is F.linear:

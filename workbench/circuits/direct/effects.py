@@ -25,6 +25,7 @@ from torch import Tensor
 from workbench.circuits.direct.flow import Flow, read_by, written
 from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
 from workbench.model.gemm import machine_rate
+from workbench.sae.architectures import select
 from workbench.sae.transcoder import Transcoder
 from workbench.shapes import Tokens
 
@@ -273,7 +274,8 @@ def _nodes(
 
 def _explained(flow: Flow, transcoder: Transcoder) -> tuple[Tensor, Tensor, Tensor]:
     """feature_acts and pre_acts (pos, d_sae), errors (pos, d_out); features and errors are 0 at the start position."""
-    feature_acts, pre_acts = transcoder.encode(flow.x), transcoder.pre_acts(flow.x)
+    pre_acts = transcoder.pre_acts(flow.x)  # once: at few tokens the encoders' reading from memory is what this takes
+    feature_acts = select(transcoder.cfg.architecture, pre_acts, k=transcoder.cfg.k, threshold=transcoder.threshold)
     error = flow.y - transcoder.decode(feature_acts, flow.x)
     feature_acts[0], error[0] = 0, 0
     return feature_acts, pre_acts, error

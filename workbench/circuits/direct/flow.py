@@ -50,10 +50,7 @@ class Flow:
 
     def back_from(self, pos: int, middle: Float[Tensor, "n d_model"], first: int) -> Rows:
         """Gradients to what the MLP reads at pos → to the stream before the block, at the positions from `first` to there."""
-        if self.is_parallel:
-            before = middle.new_zeros(pos + 1 - first, *middle.shape)
-        else:
-            before = self.attention.back_from(pos, middle, first)
+        before = middle.new_zeros(pos + 1 - first, *middle.shape) if self.is_parallel else self.attention.back_from(pos, middle, first)
         before[-1] += middle
         return before
 

@@ -87,7 +87,7 @@ class FrozenAttention:
 
     def forth_from(self, pos: int, changes: Float[Tensor, "n d_model"]) -> Rows:
         """The same for changes at pos alone: what each head makes of them, and that in its parts at the positions that look there."""
-        values = rearrange(changes @ self.W_V, "n (head e) -> head n e", e=self.d_head).repeat_interleave(self.n_shared, 0)
+        values = self._for_all_heads(rearrange(changes @ self.W_V, "n (head e) -> head n e", e=self.d_head))
         return self._mixed(self.pattern[:, pos:, pos], torch.bmm(values, self.W_O.view(len(values), self.d_head, -1)))
 
     def back(self, gradients: Rows, first: int = 0) -> Rows:
@@ -101,8 +101,11 @@ class FrozenAttention:
     def back_from(self, pos: int, gradients: Float[Tensor, "n d_model"], first: int = 0) -> Rows:
         """The same for gradients at pos alone: two products instead of two at each position."""
         at_heads = rearrange(gradients @ self.W_O.T, "n (head e) -> head n e", e=self.d_head)
-        W_V = rearrange(self.W_V, "d_model (head e) -> head e d_model", e=self.d_head).repeat_interleave(self.n_shared, 0)
+        W_V = self._for_all_heads(rearrange(self.W_V, "d_model (head e) -> head e d_model", e=self.d_head))
         return self._mixed(self.pattern[:, pos, first : pos + 1], torch.bmm(at_heads, W_V))
+
+    def _for_all_heads(self, of_values: Float[Tensor, "kv_heads _ _"]) -> Float[Tensor, "n_heads _ _"]:
+        return of_values.repeat_interleave(self.n_shared, 0) if self.n_shared > 1 else of_values
 
     def _mixed(self, parts: Float[Tensor, "n_heads pos"], by_head: Float[Tensor, "n_heads n d_model"]) -> Rows:
         """At each position its part of what each head gave."""
