@@ -1,6 +1,6 @@
 """Graphs of transcoders' features beside circuit-tracer's `attribute`, on the same files and in one run: time, memory, the same edges?
 
-    python benchmarks/circuit_peer.py [--peer PYTHON] [--tokens 8 16 32 128] [--batch 16 64 512]
+    python benchmarks/circuit_peer.py [--peer PYTHON] [--tokens 8 16 32 128] [--batch 8 16 32]
 
 A random model of GPT-2 small's shape with twelve ReLU transcoders of 4,096 features (mlp.hook_in → mlp.hook_out), 32 of them active at a
 token, written once; the peer reads them in a process of its own environment (peer_attribute.py), at every size of batch that is named; at
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer", help="the Python of an environment with circuit-tracer 0.5.0")
     parser.add_argument("--tokens", type=int, nargs="+", default=[8, 16, 32, 128])
-    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 512], help="of the peer; the fastest counts")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 16, 32], help="of the peer; the fastest counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.peer:
@@ -143,7 +143,8 @@ def write_files(folder: Path, n_tokens: int) -> torch.Tensor:
     names = [f"blocks.{layer}.mlp.hook_{end}" for layer in range(model.cfg.n_layers) for end in ("in", "out")]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=names)
-    planted = [plant(*names[i : i + 2], cache[names[i]][0, 1:], cache[names[i + 1]][0, 1:]) for i in range(0, len(names), 2)]
+    places = zip(names[::2], names[1::2], strict=True)
+    planted = [plant(reads, writes, cache[reads][0, 1:], cache[writes][0, 1:]) for reads, writes in places]
     write_set(dict(enumerate(planted)), folder / "transcoders")
     return tokens
 

@@ -112,6 +112,7 @@ class _Work:
         self.flows = [Flow.of(block, transcoder) for block, transcoder in zip(frozen.blocks, transcoders, strict=True)]
         self.nodes, self.writes, self.reads, self.own = _nodes(frozen, self.flows, transcoders)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
+        self.logit_vectors = self._logit_vectors()
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
         self.to_logits = np.zeros((len(self.logit_tokens), len(self.nodes.layer)), dtype=np.float32)
         self.middle = _best_middle(self.nodes, self.n_layers, frozen.embeddings.shape[1])
@@ -189,7 +190,7 @@ class _Work:
 
     def _logits_down(self, met: list[Tensor]) -> None:
         last = self.n_pos - 1
-        vectors = self._logit_vectors()
+        vectors = self.logit_vectors
         top = vectors.new_zeros(last, *vectors.shape)
         top[last - 1 :] = self.frozen.norm.back(vectors[None], last)
         self._down(last, self.to_logits, slice(0, 0), met, top)
@@ -216,7 +217,7 @@ class _Work:
             stream = flow.after(stream, middle, 0)
             stream[:, 2] += flow.attention.constant if flow.is_parallel else 0
             stream[:, :-1] += _written_constants(flow, transcoder)
-        chosen, vectors = torch.as_tensor(self.logit_tokens, device=stream.device), self._logit_vectors()
+        chosen, vectors = torch.as_tensor(self.logit_tokens, device=stream.device), self.logit_vectors
         last = self.frozen.norm.forth(stream[-1:], self.n_pos - 1)[0]
         to_logits = vectors @ last.T
         to_logits[:, 2] += vectors @ self.frozen.norm.bias + self.frozen.b_U[chosen] - self.frozen.b_U.mean()
@@ -242,34 +243,38 @@ def _nodes(
     frozen: FrozenModel, flows: Sequence[Flow], transcoders: Sequence[Transcoder]
 ) -> tuple[Nodes, Float[Tensor, "n d_model"], Float[Tensor, "n d_model"], Float[Tensor, "n 5"]]:
     """Nodes; what each writes into the stream; what each reads (0 for errors and tokens); the constants of reading: b_enc, norm biases."""
-    acts, pre_acts, errors = zip(*(_explained(flow, transcoder) for flow, transcoder in zip(flows, transcoders, strict=True)), strict=True)
-    about, writes, reads, own, starts, n = [], [], [], [], [], 0
-    d_model, nothing = frozen.embeddings.shape[1], frozen.embeddings.new_zeros
-    for pos, embedding in enumerate(frozen.embeddings):
-        about.append(np.array([[-1, pos, -1, 0, 0]]))
-        parts = [(embedding[None], nothing(1, d_model), nothing(1, len(CONSTANTS)))]
-        starts.append([n])
-        for layer, (flow, transcoder) in enumerate(zip(flows, transcoders, strict=True)):
-            starts[-1].append(n := n + len(about[-1]))
-            active = acts[layer][pos].nonzero()[:, 0]
-            W_enc, act = transcoder.W_enc.T[active], acts[layer][pos, active]
-            constant = nothing(len(active), len(CONSTANTS))
-            constant[:, 0], constant[:, 2] = transcoder.b_enc[active], W_enc @ flow.read.bias if flow.read else 0
-            parts.append((written(flow, pos, transcoder.W_dec[active] * act[:, None]), read_by(flow, pos, W_enc), constant))
-            known = (torch.full_like(act, layer), torch.full_like(act, pos), active, act, pre_acts[layer][pos, active])
-            rows = torch.stack([column.double() for column in known], 1).cpu().numpy()
-            if pos > 0:
-                parts.append((written(flow, pos, errors[layer][pos, None]), nothing(1, d_model), nothing(1, len(CONSTANTS))))
-                rows = np.concatenate([rows, [[layer, pos, -1, 0, 0]]])
-            about.append(rows)
-        starts[-1].append(n := n + len(about[-1]))
-        for kept, part in zip((writes, reads, own), zip(*parts, strict=True), strict=True):
-            kept += part
+    n_pos, d_model = frozen.embeddings.shape
+    every, nothing = torch.arange(n_pos, device=frozen.embeddings.device), frozen.embeddings.new_zeros
+    about, writes = [_rows(-1, every, every * 0 - 1, nothing(n_pos), nothing(n_pos))], [frozen.embeddings]
+    reads, own = [nothing(n_pos, d_model)], [nothing(n_pos, len(CONSTANTS))]
+    for layer, (flow, transcoder) in enumerate(zip(flows, transcoders, strict=True)):
+        feature_acts, pre_acts, errors = _explained(flow, transcoder)
+        pos, active = feature_acts.nonzero().T
+        act, W_enc = feature_acts[pos, active], transcoder.W_enc.T[active]
+        constant = nothing(len(active), len(CONSTANTS))
+        constant[:, 0], constant[:, 2] = transcoder.b_enc[active], W_enc @ flow.read.bias if flow.read else 0
+        about.append(_rows(layer, pos, active, act, pre_acts[pos, active]))
+        about.append(_rows(layer, every[1:], every[1:] * 0 - 1, nothing(n_pos - 1), nothing(n_pos - 1)))
+        writes += [written(flow, pos, transcoder.W_dec[active] * act[:, None]), written(flow, every[1:], errors[1:])]
+        reads += [read_by(flow, pos, W_enc), nothing(n_pos - 1, d_model)]
+        own += [constant, nothing(n_pos - 1, len(CONSTANTS))]
     layer, pos, feature, act, pre_act = np.concatenate(about).T
+    order = np.lexsort((feature < 0, layer, pos))  # by position, layer, errors after features; those stand in their order already
+    counts = np.bincount((pos * (len(flows) + 1) + layer + 1).astype(int), minlength=n_pos * (len(flows) + 1)).reshape(n_pos, -1)
+    ends = counts.cumsum().reshape(counts.shape)
     nodes = Nodes(
-        layer.astype(int), pos.astype(int), feature.astype(int), act.astype(np.float32), pre_act.astype(np.float32), np.array(starts)
+        *(each[order].astype(int) for each in (layer, pos, feature)),
+        *(each[order].astype(np.float32) for each in (act, pre_act)),
+        starts=np.concatenate([ends[:, :1] - counts[:, :1], ends], axis=1),
     )
-    return nodes, torch.cat(writes), torch.cat(reads), torch.cat(own)
+    at = torch.as_tensor(order, device=frozen.embeddings.device)
+    return nodes, torch.cat(writes)[at], torch.cat(reads)[at], torch.cat(own)[at]
+
+
+def _rows(layer: int, pos: Tensor, feature: Tensor, act: Tensor, pre_act: Tensor) -> Float[np.ndarray, "n 5"]:
+    """layer, pos, feature, activation, pre-activation of some nodes."""
+    known = torch.full_like(act, layer), pos, feature, act, pre_act
+    return torch.stack([column.double() for column in known], 1).cpu().numpy()
 
 
 def _explained(flow: Flow, transcoder: Transcoder) -> tuple[Tensor, Tensor, Tensor]:

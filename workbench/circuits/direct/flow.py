@@ -7,7 +7,7 @@ In a parallel block (GPT-NeoX, GPT-J) attention and MLP read `before`, and middl
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.direct.frozen import FrozenAttention, FrozenBlock, FrozenNorm, Rows, Stream
@@ -84,11 +84,11 @@ class Flow:
         return self.read.back(to_read, first) if self.read else to_read
 
 
-def written(flow: Flow, pos: int, vectors: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:
-    """What is written at one position, as it enters the stream."""
-    return flow.write.forth(vectors[None], pos)[0] if flow.write else vectors
+def written(flow: Flow, pos: Int[Tensor, "n"], vectors: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:
+    """What is written at some positions, each row at its own, as it enters the stream."""
+    return flow.write.at(pos)(vectors) if flow.write else vectors
 
 
-def read_by(flow: Flow, pos: int, vectors: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_model"]:
-    """Vectors that read at one position, as gradients to the stream."""
-    return flow.read.back(vectors[None], pos)[0] if flow.read else vectors
+def read_by(flow: Flow, pos: Int[Tensor, "n"], vectors: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_model"]:
+    """Vectors that read at some positions, each at its own, as gradients to the stream."""
+    return flow.read.at(pos).back(vectors[:, None])[:, 0] if flow.read else vectors

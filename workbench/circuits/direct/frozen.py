@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.model.hooks import last_logits
@@ -57,6 +57,10 @@ class FrozenNorm:
         """Gradients to y at the positions from `first` on → gradients to x there."""
         x = gradients * (self.gain / self.scale[first : first + len(gradients), None, None])
         return x - x.mean(-1, keepdim=True) if self.is_centred else x
+
+    def at(self, pos: Int[Tensor, "n"]) -> "FrozenNorm":
+        """For rows that stand each at a position of its own."""
+        return FrozenNorm(self.gain, self.bias, self.scale[pos], self.is_centred)
 
     def without_gain(self) -> "FrozenNorm":
         """The norm before its gain and bias: (x − mean) / scale."""
