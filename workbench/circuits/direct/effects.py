@@ -6,7 +6,9 @@
 The definitions are circuit-tracer's ("Circuit Tracing", Ameisen et al. 2025; circuit-tracer 0.5), whose matrices these are to rounding.
 They meet half-way: targets above a middle layer are taken down to it as gradients, sources below it are carried up to it as changes, and
 what lies on one side of it is met on the way. That is half the blocks passed of taking every target down to the tokens, for one product
-of what meets; where the middle is best is reckoned from the numbers of features. No gradient or change is kept that no edge needs.
+of what meets; where the middle is best is reckoned from the numbers of features. A row enters its first block at one position: that block
+takes two products for it, every later one two at each position. At the start position only the token is a node: it goes all the way up
+with the constants, and no gradient comes down to it. No gradient or change is kept that no edge needs.
 
 The start position's features and errors are no nodes, as there. What its MLPs give, the biases and the position embeddings are kept as
 constants here (there they are dropped; on GPT-2 they are as large as the pre-activations), so that every row adds up.
@@ -14,48 +16,24 @@ constants here (there they are dropped; on GPT-2 they are as large as the pre-ac
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.circuits.direct.flow import Flow, read_by, written
+from workbench.circuits.direct.flow import Flow
 from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
+from workbench.circuits.direct.nodes import CONSTANTS, Nodes, vectors_of
 from workbench.model.gemm import machine_rate
-from workbench.sae.architectures import select
 from workbench.sae.transcoder import Transcoder
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-CONSTANTS = ("b_enc", "b_dec", "biases", "positions", "start")  # of the encoder, of the decoders, the model's, …, position 0's MLPs
 MOST_LOGITS, ENOUGH = 10, 0.95  # answers that are nodes: the likeliest until they hold this much, as circuit-tracer has it
-
-
-@dataclass(frozen=True, eq=False)
-class Nodes:
-    """All of a prompt, position by position and, at one, from the lowest layer up: its token, then each layer's features and its error."""
-
-    layer: Int[np.ndarray, "n"]  # a token's: −1
-    pos: Int[np.ndarray, "n"]
-    feature: Int[np.ndarray, "n"]  # −1: an error or a token
-    activation: Float[np.ndarray, "n"]  # 0 for errors and tokens
-    pre_act: Float[np.ndarray, "n"]
-    starts: Int[np.ndarray, "n_pos n_layers_and_2"]  # at each position: its token, where each layer begins, the end
-
-    @cached_property
-    def is_feature(self) -> Bool[np.ndarray, "n"]:
-        """Features, neither errors nor tokens."""
-        return self.feature >= 0
-
-    def at(self, pos: int, first_layer: int, end_layer: int | None = None) -> slice:
-        """A position's nodes from one layer (−1: the token) up to another, by default its own end."""
-        end = first_layer + 1 if end_layer is None else end_layer
-        return slice(int(self.starts[pos, first_layer + 1]), int(self.starts[pos, end + 1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +88,7 @@ class _Work:
         self.frozen, self.transcoders, self.each = frozen, transcoders, each
         self.n_pos, self.n_layers = len(frozen.embeddings), len(transcoders)
         self.flows = [Flow.of(block, transcoder) for block, transcoder in zip(frozen.blocks, transcoders, strict=True)]
-        self.nodes, self.writes, self.reads, self.own = _nodes(frozen, self.flows, transcoders)
+        self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, self.flows, transcoders)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
         self.logit_vectors = self._logit_vectors()
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
@@ -237,53 +215,6 @@ def _written_constants(flow: Flow, transcoder: Transcoder) -> Rows:
         constants = flow.write.forth(constants, 0)
         constants[:, 2] += flow.write.bias
     return constants
-
-
-def _nodes(
-    frozen: FrozenModel, flows: Sequence[Flow], transcoders: Sequence[Transcoder]
-) -> tuple[Nodes, Float[Tensor, "n d_model"], Float[Tensor, "n d_model"], Float[Tensor, "n 5"]]:
-    """Nodes; what each writes into the stream; what each reads (0 for errors and tokens); the constants of reading: b_enc, norm biases."""
-    n_pos, d_model = frozen.embeddings.shape
-    every, nothing = torch.arange(n_pos, device=frozen.embeddings.device), frozen.embeddings.new_zeros
-    about, writes = [_rows(-1, every, every * 0 - 1, nothing(n_pos), nothing(n_pos))], [frozen.embeddings]
-    reads, own = [nothing(n_pos, d_model)], [nothing(n_pos, len(CONSTANTS))]
-    for layer, (flow, transcoder) in enumerate(zip(flows, transcoders, strict=True)):
-        feature_acts, pre_acts, errors = _explained(flow, transcoder)
-        pos, active = feature_acts.nonzero().T
-        act, W_enc = feature_acts[pos, active], transcoder.W_enc.T[active]
-        constant = nothing(len(active), len(CONSTANTS))
-        constant[:, 0], constant[:, 2] = transcoder.b_enc[active], W_enc @ flow.read.bias if flow.read else 0
-        about.append(_rows(layer, pos, active, act, pre_acts[pos, active]))
-        about.append(_rows(layer, every[1:], every[1:] * 0 - 1, nothing(n_pos - 1), nothing(n_pos - 1)))
-        writes += [written(flow, pos, transcoder.W_dec[active] * act[:, None]), written(flow, every[1:], errors[1:])]
-        reads += [read_by(flow, pos, W_enc), nothing(n_pos - 1, d_model)]
-        own += [constant, nothing(n_pos - 1, len(CONSTANTS))]
-    layer, pos, feature, act, pre_act = np.concatenate(about).T
-    order = np.lexsort((feature < 0, layer, pos))  # by position, layer, errors after features; those stand in their order already
-    counts = np.bincount((pos * (len(flows) + 1) + layer + 1).astype(int), minlength=n_pos * (len(flows) + 1)).reshape(n_pos, -1)
-    ends = counts.cumsum().reshape(counts.shape)
-    nodes = Nodes(
-        *(each[order].astype(int) for each in (layer, pos, feature)),
-        *(each[order].astype(np.float32) for each in (act, pre_act)),
-        starts=np.concatenate([ends[:, :1] - counts[:, :1], ends], axis=1),
-    )
-    at = torch.as_tensor(order, device=frozen.embeddings.device)
-    return nodes, torch.cat(writes)[at], torch.cat(reads)[at], torch.cat(own)[at]
-
-
-def _rows(layer: int, pos: Tensor, feature: Tensor, act: Tensor, pre_act: Tensor) -> Float[np.ndarray, "n 5"]:
-    """layer, pos, feature, activation, pre-activation of some nodes."""
-    known = torch.full_like(act, layer), pos, feature, act, pre_act
-    return torch.stack([column.double() for column in known], 1).cpu().numpy()
-
-
-def _explained(flow: Flow, transcoder: Transcoder) -> tuple[Tensor, Tensor, Tensor]:
-    """feature_acts and pre_acts (pos, d_sae), errors (pos, d_out); features and errors are 0 at the start position."""
-    pre_acts = transcoder.pre_acts(flow.x)  # once: at few tokens the encoders' reading from memory is what this takes
-    feature_acts = select(transcoder.cfg.architecture, pre_acts, k=transcoder.cfg.k, threshold=transcoder.threshold)
-    error = flow.y - transcoder.decode(feature_acts, flow.x)
-    feature_acts[0], error[0] = 0, 0
-    return feature_acts, pre_acts, error
 
 
 def _logits(frozen: FrozenModel, ids: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
