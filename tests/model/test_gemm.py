@@ -28,6 +28,7 @@ def n_products(monkeypatch) -> list[int]:
         return product(*operands)
 
     monkeypatch.setattr(gemm, "_product", counted)
+    monkeypatch.setattr(gemm, "onednn_is_faster", lambda: True)
     return count
 
 
@@ -59,7 +60,7 @@ def test_gradients_are_the_same(way, n_products):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-1)
 
 
-def test_strided_activations_are_the_same():
+def test_strided_activations_are_the_same(n_products):
     wide = torch.randn(20, 3, 512)[..., ::2].transpose(0, 1)
     with machine_rate():
         found = F.linear(wide, WEIGHT, BIAS)
@@ -83,6 +84,14 @@ def test_other_products_are_left_alone(x, weight, n_products):
         found = F.linear(x, weight)
     assert n_products == [0]
     assert torch.equal(found, F.linear(x, weight))
+
+
+def test_a_cpu_with_avx2_only_keeps_mkl(n_products, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with machine_rate():
+        assert torch.equal(F.linear(X, WEIGHT), X @ WEIGHT.T)
+    assert n_products == [0]
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [((1.0, 6.0), torch.float32), ((4.0, 1.0), torch.bfloat16)])

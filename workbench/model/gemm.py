@@ -1,9 +1,9 @@
 """Matrix products at the machine's rate.
 
-On a CPU torch hands fp32 products to MKL, which on AMD machines reaches half of what oneDNN, also inside torch, does: 91 against
-190 GFLOP/s on one Zen-5 core, at every size that matters here; bf16 products with GPT-2's layout of weights gain 10 %. Inside
+On a CPU torch hands fp32 products to MKL, which on AMD machines with AVX-512 reaches half of what oneDNN, also inside torch, does: 91
+against 190 GFLOP/s on one Zen-5 core, at every size that matters here; bf16 products with GPT-2's layout of weights gain 10 %. Inside
 `with machine_rate():` the linear layers of any model go to oneDNN. Elsewhere (GPUs, other dtypes, weights that want gradients, builds
-without oneDNN) nothing changes. Sums are rounded in another order, no more.
+without oneDNN, CPUs with AVX2 only) nothing changes. Sums are rounded in another order, no more.
 
 Which type a kind of device multiplies fastest is measured once, never guessed: a CPU without bf16 hardware emulates it, at a sixth of
 float32's rate on Zen 3 (one training step under autocast: 136 s instead of 2.8), and torch says of such CPUs that they support it.
@@ -12,7 +12,7 @@ float32's rate on Zen 3 (one training step under autocast: 136 s instead of 2.8)
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -27,10 +27,18 @@ FEWEST_ROWS = 8  # of x: with fewer the product only waits for the weights
 MATMULS = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
-class machine_rate(TorchFunctionMode):
-    """Inside `with machine_rate():` products of frozen weights, large enough to gain by it, are oneDNN's. Same shapes, dtypes and
-    gradients to x; only the order of sums differs."""
+def machine_rate() -> AbstractContextManager:
+    """Inside `with machine_rate():` products of frozen weights, large enough to gain by it, are the faster library's. Same shapes, dtypes
+    and gradients to x; only the order of sums differs."""
+    return _OneDNN() if onednn_is_faster() else nullcontext()  # the mode costs 15 µs at every call of torch
 
+
+def onednn_is_faster() -> bool:
+    """Both libraries use AVX2 on any CPU that has no more: there MKL is 1.1 to 1.5 times as fast (Zen 3; 80 against 50 to 65 GFLOP/s)."""
+    return torch.backends.cpu.get_cpu_capability() != "AVX2"
+
+
+class _OneDNN(TorchFunctionMode):
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         operands = None
         if func is F.linear:

@@ -57,11 +57,14 @@ class CrossLayerTranscoder(nn.Module):
 
     def encode_layer(self, x: Float[Tensor, "*batch d_in"], layer: int) -> Float[Tensor, "*batch d_sae"]:
         """One layer's features from the activation at its own hook_name_in."""
+        return self.select(self.pre_acts(x, layer), layer)
+
+    def select(self, pre_acts: Float[Tensor, "*batch d_sae"], layer: int) -> Float[Tensor, "*batch d_sae"]:
+        """Which of a layer's features are active. Raises ValueError for batchtopk, which asks all layers together."""
         if self.cfg.k is not None:
             raise ValueError(
                 "batchtopk selects among the features of all layers: encode(x), or train it to its end, which makes it jumprelu"
             )
-        pre_acts = self.pre_acts(x, layer)
         return relu(pre_acts) if self.threshold is None else jumprelu(pre_acts, self.threshold[layer])
 
     def pre_acts(self, x: Float[Tensor, "*batch d_in"], layer: int) -> Float[Tensor, "*batch d_sae"]:

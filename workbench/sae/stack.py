@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.sae.architectures import select
 from workbench.sae.config import CFG_FILE
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats import circuit_tracer
@@ -31,13 +32,17 @@ class Layer:
 
     hook_name_in: str
     hook_name_out: str
-    encode: Callable[[Activations], FeatureActs]
     pre_acts: Callable[[Activations], FeatureActs]
+    select: Callable[[FeatureActs], FeatureActs]  # pre-activations → feature activations
     W_enc: Float[Tensor, "d_in d_sae"]
     b_enc: Float[Tensor, "d_sae"]
     W_decs: Mapping[int, Float[Tensor, "d_sae d_out"]]
     b_dec: Float[Tensor, "d_out"]  # of what is predicted at this layer
     W_skip: Float[Tensor, "d_in d_out"] | None
+
+    def encode(self, x: Activations) -> FeatureActs:
+        """What is read → feature activations."""
+        return self.select(self.pre_acts(x))
 
     @property
     def W_dec(self) -> Float[Tensor, "d_sae writes"]:
@@ -90,13 +95,13 @@ def predicted(
 
 def _own(transcoder: Transcoder, layer: int) -> Layer:
     it, cfg = transcoder, transcoder.cfg
-    W_decs = {layer: it.W_dec}
-    return Layer(cfg.hook_name_in, cfg.hook_name_out, it.encode, it.pre_acts, it.W_enc, it.b_enc, W_decs, it.b_dec, it.W_skip)
+    reads = it.pre_acts, (lambda pre_acts: select(cfg.architecture, pre_acts, k=cfg.k, threshold=it.threshold))
+    return Layer(cfg.hook_name_in, cfg.hook_name_out, *reads, it.W_enc, it.b_enc, {layer: it.W_dec}, it.b_dec, it.W_skip)
 
 
 def _crossing(clt: CrossLayerTranscoder, layer: int) -> Layer:
     places = clt.cfg.hook_names_in[layer], clt.cfg.hook_names_out[layer]
     W_decs = {layer + above: clt.W_dec[layer][:, above] for above in range(clt.cfg.n_layers - layer)}
     skip = None if clt.W_skip is None else clt.W_skip[layer]
-    reads = (lambda x: clt.encode_layer(x, layer)), (lambda x: clt.pre_acts(x, layer))
+    reads = (lambda x: clt.pre_acts(x, layer)), (lambda pre_acts: clt.select(pre_acts, layer))
     return Layer(*places, *reads, clt.W_enc[layer], clt.b_enc[layer], W_decs, clt.b_dec[layer], skip)

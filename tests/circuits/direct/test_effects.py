@@ -32,6 +32,14 @@ def test_every_row_adds_up_to_the_pre_activation(model_of, tokens, family, place
     assert not matrix[:n][~rows].any() and not np.triu(found.nodes.pos[None] > found.nodes.pos[:, None] * 1)[matrix[:n, :n] != 0].any()
 
 
+def test_a_start_token_alone_writes_into_the_logits_all_that_no_constant_does(model_of, tokens):
+    found = direct_effects(model_of("gpt2"), made_set("mlp.hook_in", "mlp.hook_out", False), tokens[:, :1])
+    logits = model_of("gpt2")(tokens[:, :1])[0, -1].detach().numpy()
+    assert len(found.nodes.layer) == 1
+    sums = found.to_logits.sum(1) + found.logit_constants.sum(1)
+    np.testing.assert_allclose(sums, logits[found.logit_tokens] - logits.mean(), atol=1e-4)
+
+
 def test_a_place_that_the_graph_does_not_know_is_refused(model_of, tokens):
     with pytest.raises(ValueError, match="has no place in the graph of direct effects"):
         direct_effects(model_of("gpt2"), made_set("hook_resid_pre", "mlp.hook_out", False), tokens)

@@ -7,7 +7,7 @@ In a parallel block (GPT-NeoX, GPT-J) attention and MLP read `before`, and middl
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.direct.frozen import FrozenAttention, FrozenBlock, FrozenNorm, Rows, Stream
@@ -41,22 +41,29 @@ class Flow:
         x, y = block.mlp_in[ends[0]], block.mlp_out[ends[1]]
         return cls(block.attention, block.is_parallel, reads[ends[0]], write, layer.W_skip, x, y)
 
-    def back(self, after: Rows) -> Rows:
-        """Gradients to the stream after the block, at the first positions → before it."""
-        skipped = self._skip_back(after)
+    def back(self, after: Rows, first: int) -> Rows:
+        """Gradients to the stream after the block, at the positions from `first` on → before it, there."""
+        skipped = self._skip_back(after, first)
         middle = after if skipped is None or self.is_parallel else after + skipped
-        before = self.attention.back(middle).add_(middle)
+        before = self.attention.back(middle, first).add_(middle)
         return before if skipped is None or not self.is_parallel else before.add_(skipped)
 
-    def back_from(self, pos: int, middle: Float[Tensor, "n d_model"]) -> Rows:
-        """Gradients to what the MLP reads at pos → to the stream before the block, at the positions up to there."""
-        before = middle.new_zeros(pos + 1, *middle.shape) if self.is_parallel else self.attention.back_from(pos, middle)
-        before[pos] += middle
+    def back_from(self, pos: int, middle: Float[Tensor, "n d_model"], first: int) -> Rows:
+        """Gradients to what the MLP reads at pos → to the stream before the block, at the positions from `first` to there."""
+        before = middle.new_zeros(pos + 1 - first, *middle.shape) if self.is_parallel else self.attention.back_from(pos, middle, first)
+        before[-1] += middle
         return before
 
     def middle(self, before: Rows, first: int) -> Rows:
         """Changes of the stream before the block, at the positions from `first` on → of what the MLP reads."""
         return before if self.is_parallel else self.attention.forth(before, first).add_(before)
+
+    def middle_from(self, pos: int, before: Float[Tensor, "n d_model"]) -> Rows:
+        """The same for changes at pos alone."""
+        n_after = len(self.x) - pos
+        middle = before.new_zeros(n_after, *before.shape) if self.is_parallel else self.attention.forth_from(pos, before)
+        middle[0] += before
+        return middle
 
     def after(self, before: Rows, middle: Rows, first: int) -> Rows:
         """The same → of the stream after it, features left out."""
@@ -70,18 +77,18 @@ class Flow:
         out = (self.read.forth(middle, first) if self.read else middle) @ self.W_skip
         return self.write.forth(out, first) if self.write else out
 
-    def _skip_back(self, after: Rows) -> Rows | None:
+    def _skip_back(self, after: Rows, first: int) -> Rows | None:
         if self.W_skip is None:
             return None
-        to_read = (self.write.back(after) if self.write else after) @ self.W_skip.T
-        return self.read.back(to_read) if self.read else to_read
+        to_read = (self.write.back(after, first) if self.write else after) @ self.W_skip.T
+        return self.read.back(to_read, first) if self.read else to_read
 
 
-def written(flow: Flow, pos: int, vectors: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:
-    """What is written at one position, as it enters the stream."""
-    return flow.write.forth(vectors[None], pos)[0] if flow.write else vectors
+def written(flow: Flow, pos: Int[Tensor, "n"], vectors: Float[Tensor, "n d_out"]) -> Float[Tensor, "n d_model"]:
+    """What is written at some positions, each row at its own, as it enters the stream."""
+    return flow.write.at(pos)(vectors) if flow.write else vectors
 
 
-def read_by(flow: Flow, pos: int, vectors: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_model"]:
-    """Vectors that read at one position, as gradients to the stream."""
-    return flow.read.back(vectors[None], pos)[0] if flow.read else vectors
+def read_by(flow: Flow, pos: Int[Tensor, "n"], vectors: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_model"]:
+    """Vectors that read at some positions, each at its own, as gradients to the stream."""
+    return flow.read.at(pos).back(vectors[:, None])[:, 0] if flow.read else vectors

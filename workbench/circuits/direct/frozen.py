@@ -8,18 +8,18 @@ Methods for graph construction). A LayerNorm's mean is not frozen: taking it awa
 own activations and held against them: a model whose blocks are put together in another way is refused, not approximated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import einsum, rearrange
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.model.callers import alone
-from workbench.model.hooks import seen
+from workbench.model.hooks import last_logits, seen
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class FrozenNorm:
         x = gradients * (self.gain / self.scale[first : first + len(gradients), None, None])
         return x - x.mean(-1, keepdim=True) if self.is_centred else x
 
+    def at(self, pos: Int[Tensor, "n"]) -> "FrozenNorm":
+        """For rows that stand each at a position of its own."""
+        return FrozenNorm(self.gain, self.bias, self.scale[pos], self.is_centred)
+
     def without_gain(self) -> "FrozenNorm":
         """The norm before its gain and bias: (x − mean) / scale."""
         return FrozenNorm(torch.ones_like(self.gain), torch.zeros_like(self.bias), self.scale, self.is_centred)
@@ -87,22 +91,30 @@ class FrozenAttention:
         return (rearrange(mixed, "head q (n e) -> (q n) (head e)", n=n) @ self.W_O).view(n_pos, n, d_model)
 
     def forth_from(self, pos: int, changes: Float[Tensor, "n d_model"]) -> Rows:
-        """The same for changes at pos alone."""
-        values = (changes @ self.W_V).view(len(changes), -1, self.d_head).repeat_interleave(self.n_shared, 1)
-        mixed = einsum(self.pattern[:, pos:, pos], values, "head q, n head e -> q n head e")
-        return (mixed.reshape(-1, len(self.W_O)) @ self.W_O).view(*mixed.shape[:2], -1)
+        """The same for changes at pos alone: what each head makes of them, and that in its parts at the positions that look there."""
+        values = self._for_all_heads(rearrange(changes @ self.W_V, "n (head e) -> head n e", e=self.d_head))
+        return self._mixed(self.pattern[:, pos:, pos], torch.bmm(values, self.W_O.view(len(values), self.d_head, -1)))
 
-    def back(self, gradients: Rows) -> Rows:
-        """Gradients to the output at the first positions → gradients to the input there."""
+    def back(self, gradients: Rows, first: int = 0) -> Rows:
+        """Gradients to the output at the positions from `first` on → gradients to the input there."""
         n_pos, n, d_model = gradients.shape
         at_heads = rearrange(gradients.reshape(-1, d_model) @ self.W_O.T, "(q n) (head e) -> head q (n e)", n=n, e=self.d_head)
-        at_values = torch.bmm(self.pattern[:, :n_pos, :n_pos].mT, at_heads)
+        end = first + n_pos
+        at_values = torch.bmm(self.pattern[:, first:end, first:end].mT, at_heads)
         return self._from_values(rearrange(at_values, "head p (n e) -> p n head e", n=n))
 
-    def back_from(self, pos: int, gradients: Float[Tensor, "n d_model"]) -> Rows:
-        """The same for gradients at pos alone: one product instead of one a position."""
-        at_heads = rearrange(gradients @ self.W_O.T, "n (head e) -> n head e", e=self.d_head)
-        return self._from_values(einsum(self.pattern[:, pos, : pos + 1], at_heads, "head p, n head e -> p n head e"))
+    def back_from(self, pos: int, gradients: Float[Tensor, "n d_model"], first: int = 0) -> Rows:
+        """The same for gradients at pos alone: two products instead of two at each position."""
+        at_heads = rearrange(gradients @ self.W_O.T, "n (head e) -> head n e", e=self.d_head)
+        W_V = self._for_all_heads(rearrange(self.W_V, "d_model (head e) -> head e d_model", e=self.d_head))
+        return self._mixed(self.pattern[:, pos, first : pos + 1], torch.bmm(at_heads, W_V))
+
+    def _for_all_heads(self, of_values: Float[Tensor, "kv_heads _ _"]) -> Float[Tensor, "n_heads _ _"]:
+        return of_values.repeat_interleave(self.n_shared, 0) if self.n_shared > 1 else of_values
+
+    def _mixed(self, parts: Float[Tensor, "n_heads pos"], by_head: Float[Tensor, "n_heads n d_model"]) -> Rows:
+        """At each position its part of what each head gave."""
+        return (parts.T @ by_head.flatten(1)).view(parts.shape[1], *by_head.shape[1:])
 
     def _from_values(self, at_values: Float[Tensor, "pos n n_heads d_head"]) -> Rows:
         n_pos, n = at_values.shape[:2]  # where several heads share their values, their gradients add up
@@ -164,9 +176,21 @@ def _read(model: "TransformerBridge", tokens: Tokens) -> tuple[dict[str, Tensor]
     ends = "hook_in", "attn.hook_in", "attn.hook_pattern", "attn.hook_out", "hook_attn_out", "ln2.hook_in", "ln2.hook_out", "mlp.hook_in"
     ends += "mlp.hook_out", "hook_mlp_out", "hook_out"
     wanted = [f"blocks.{layer}.{end}" for layer in range(model.cfg.n_layers) for end in ends] + ["ln_final.hook_in", "ln_final.hook_out"]
+    found, logits = _noted(model, [*wanted, "embed.hook_out"], lambda: last_logits(model, tokens)[0])
+    for name in ("attn.hook_pattern", "attn.hook_out", "mlp.hook_out"):
+        missing = [layer for layer in range(model.cfg.n_layers) if f"blocks.{layer}.{name}" not in found]
+        if missing:
+            raise FrozenError(
+                f"{name} of block {missing[0]} did not come up: this model's blocks are not attention and an MLP beside a stream"
+            )
+    return found, logits
+
+
+def _noted(model: "TransformerBridge", wanted: Sequence[str], run: Callable[[], Any]) -> tuple[dict[str, Tensor], Any]:
+    """What stands at hook points while the model runs, as far as they come up, and what the run gives."""
     found: dict[str, Tensor] = {}
     known = model.hook_dict  # put together anew at each access
-    points = {name: known[name].name or name for name in [*wanted, "embed.hook_out"] if name in known}
+    points = {name: known[name].name or name for name in wanted if name in known}
 
     def keep(x: Any, name: str) -> None:
         found[name] = (x[0] if isinstance(x, tuple) else x).detach()[0]
@@ -175,14 +199,8 @@ def _read(model: "TransformerBridge", tokens: Tokens) -> tuple[dict[str, Tensor]
         stack.enter_context(alone(model))
         for name, point in points.items():
             stack.enter_context(seen(model, point, lambda x, name=name: keep(x, name)))
-        logits = model(tokens)[0, -1]
-    for name in ("attn.hook_pattern", "attn.hook_out", "mlp.hook_out"):
-        missing = [layer for layer in range(model.cfg.n_layers) if f"blocks.{layer}.{name}" not in found]
-        if missing:
-            raise FrozenError(
-                f"{name} of block {missing[0]} did not come up: this model's blocks are not attention and an MLP beside a stream"
-            )
-    return found, logits
+        result = run()
+    return found, result
 
 
 def _freeze_block(model: "TransformerBridge", layer: int, found: Mapping[str, Tensor]) -> FrozenBlock:
@@ -249,9 +267,10 @@ def _beginning(model: "TransformerBridge", tokens: Tokens, found: Mapping[str, T
     factor = (stream * embedded).sum() / embedded.square().sum()
     if _is_close(factor * embedded, stream):  # no positions; Gemma's factor √d_model
         return stream, torch.zeros_like(stream)
-    others, _ = _read(model, tokens.flip(-1))
+    ends = "blocks.0.hook_in", "embed.hook_out"
+    others, _ = _noted(model, ends, lambda: model.forward(tokens.flip(-1), return_type=None, stop_at_layer=1))
     added = stream - embedded
-    _check("what is added to the embeddings", others["blocks.0.hook_in"] - others["embed.hook_out"], added, stream)
+    _check("what is added to the embeddings", others[ends[0]] - others[ends[1]], added, stream)
     return embedded, added
 
 

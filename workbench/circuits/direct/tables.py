@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from workbench.circuits.direct.effects import CONSTANTS, DirectEffects
+from workbench.circuits.direct.effects import DirectEffects
+from workbench.circuits.direct.nodes import CONSTANTS
 from workbench.circuits.graph.nodes import EDGE_COLUMNS, NODE_COLUMNS
 from workbench.circuits.graph.pruning import SMALLEST_SUM
 
