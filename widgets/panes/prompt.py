@@ -79,16 +79,18 @@ class PromptPane(WorkingPane):
     @traitlets.observe("prompt")
     def _read(self, change: Any = None) -> None:
         """The prompt's tokens, or what is wrong with it; then, in a job, what the model would say next."""
+        if self._asking is not None:
+            self._asking.replace()
         try:
             tokens = to_tokens(self.bench.model, self.prompt)
         except ValueError as error:
-            self._show_tokens([], 0)
-            self._say("prompt", str(error) if self.prompt else "")
+            with SETTING:  # a cell may have set the prompt while the job of the one before says what it found
+                self._show_tokens([], 0)
+                self._say("prompt", str(error) if self.prompt else "")
             return
-        self._show_tokens(to_str_tokens(self.bench.model, tokens[:, :N_CHIPS]), tokens.shape[1])
-        self._say("prompt", "")
-        if self._asking is not None:
-            self._asking.replace()
+        with SETTING:
+            self._show_tokens(to_str_tokens(self.bench.model, tokens[:, :N_CHIPS]), tokens.shape[1])
+            self._say("prompt", "")
         self._asking = Job(lambda job: self._ask(job, tokens), self.bench.model, lambda progress: None)
 
     @torch.no_grad()
@@ -107,12 +109,12 @@ class PromptPane(WorkingPane):
     def _stand(self, change: Any = None) -> None:
         """Is the answer what the model says itself?"""
         found: dict[str, Any] = {}
-        known = self._probabilities  # the next keystroke takes them away, maybe meanwhile
-        if self.answer and self.next_tokens and known is not None and not self.problems.get("answer"):
+        known, offered = self._probabilities, self.next_tokens  # a cell that sets the prompt takes them away, maybe meanwhile
+        if self.answer and offered and known is not None and not self.problems.get("answer"):
             with suppress(ValueError):  # which _check explains
                 p = float(known[answer_token(self.bench.model, self.answer)])
                 rank = int((known > p).sum()) + 1
-                found = {"token": self.answer, "probability": p, "rank": rank, "first": self.next_tokens[0]}
+                found = {"token": self.answer, "probability": p, "rank": rank, "first": offered[0]}
         self.set_trait("standing", found)
 
     @traitlets.observe("answer", "baseline")
