@@ -88,7 +88,7 @@ class Workbench:
     examples: Callable[[int], list] | None = None  # feature → its top examples, each with str_tokens and activations
     saes: Mapping[str, Dictionary] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
     layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
-    layer_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # hook point → feature → what it means there
+    layer_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # hook point → feature → what it means there, in `layers`
     transcoders: Transcoders = field(default_factory=dict)  # layer → what reads the MLP's input there (load_transcoders); a cross-layer one
 
     def __post_init__(self):
@@ -149,9 +149,10 @@ class Workbench:
         over="transcoders": of `transcoders` instead, with direct effects; without a metric on the likeliest answers (direct/circuit.py).
         edges: "measured" (each source switched off, every later feature read), "attributed" (first order) or "both". saes: an SAE at each
         of two hook points or more; by default `layers`. limit: only so many features, of largest |attribution|. labels: hook name →
-        feature → label; by default `layer_labels`. cancel: once set, what is left is not measured. on_rows: hears (rows done, rows in all).
+        feature → label; by default `layer_labels`, for the SAEs of `layers`. cancel: once set, what is left is not measured. on_rows: hears
+        (rows done, rows in all).
         """
-        known = self.layer_labels if labels is None else labels
+        known = self._labels_of(over, saes) if labels is None else labels
         asked: dict[str, Any] = dict(limit=limit, labels=known, cancel=cancel, progress=progress)
         if over not in ("saes", "transcoders"):
             raise ValueError(f'over={over!r}: expected "saes" or "transcoders"')
@@ -163,6 +164,16 @@ class Workbench:
             raise ValueError("which answer? Give a metric, such as wb.logit_diff(answer, baseline)")
         asked |= {"edges": edges, "on_rows": on_rows}
         return build_circuit(self, self.layers if saes is None else saes, prompt, metric, **asked)
+
+    def _labels_of(self, over: str, saes: SAEs | None) -> Mapping[str, Mapping[int, str]]:
+        """Hook point → labels, of the dictionaries that a circuit is drawn of: what one's features mean says nothing of another's."""
+        if over == "transcoders":
+            return {**self.layer_labels, **getattr(self.transcoders, "labels", {})}
+        if saes is None:
+            return self.layer_labels
+        own = [each for each in (saes.values() if isinstance(saes, Mapping) else saes) if isinstance(each, Dictionary)]
+        named = [each.reads for each in own if each.reads in self.layers and self.layers[each.reads] is each]
+        return {name: labels for name, labels in self.layer_labels.items() if name in named}
 
     def swap(  # noqa: PLR0913 a notebook's call
         self,
@@ -335,7 +346,7 @@ class Workbench:
             there = ", ".join(map(str, self.transcoders)) or "none: load(…, transcoders=folder)"
             raise ValueError(f"there is no transcoder of layer {layer!r}; there are those of layers {there}")
         transcoder = self.transcoders[layer]
-        return self._through(transcoder, self._example_texts, self.layer_labels.get(transcoder.reads, {}), saes={})
+        return self._through(transcoder, self._example_texts, self._labels_of("transcoders", None).get(transcoder.reads, {}), saes={})
 
     def _through(self, sae: Dictionary, texts: Sequence[str], labels: Mapping[int, str] | None = None, **changed: Any) -> "Workbench":
         """Seen through another dictionary: with the index where it is of this one too, else with examples from texts and these labels."""

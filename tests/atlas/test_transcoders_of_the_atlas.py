@@ -1,5 +1,7 @@
 """The bundled transcoders: one a layer, each says what its MLP makes; their features have labels, are ranked, and make a graph."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,8 +10,10 @@ from workbench import atlas
 from workbench.activations.stream import harvest_many, padded
 from workbench.atlas import build as recipe
 from workbench.atlas.layers import transcoder_labels
+from workbench.benches import load
 from workbench.circuits.graph.groups import concept
 from workbench.circuits.metrics import logit_diff
+from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig
 from workbench.sae.transcoder import Transcoder
 
@@ -51,8 +55,26 @@ def test_a_layer_is_looked_through_and_a_label_is_what_the_key_says(bench):
     assert ranking.hook_name == f"blocks.{layer}.hook_mlp_out" and ranking.agreement().attribution_rank_correlation > 0.5
     labels = transcoder_labels()
     assert set(labels) == {each.reads for each in bench.transcoders.values()} and all(labels.values())
-    assert labels.items() <= bench.layer_labels.items()
+    assert bench.transcoders.labels == labels and not labels.keys() & bench.layer_labels.keys()
     assert set(ranking.table["label"]) - {""} <= set(labels[seen.sae.reads].values())
+
+
+def test_labels_say_nothing_of_other_transcoders_at_the_same_places(bench):
+    others = {layer: Transcoder(each.cfg) for layer, each in bench.transcoders.items()}
+    for layer, each in others.items():
+        each.load_state_dict(bench.transcoders[layer].state_dict())
+        each.requires_grad_(False)
+    loaded = load("atlas", transcoders=others)
+    for changed in (loaded, replace(bench, transcoders=others)):
+        graph = changed.circuit(KOBE, METRIC, over="transcoders", limit=20, progress=False)
+        assert set(graph.nodes.loc[graph.nodes["kind"] == "feature", "label"]) == {""}
+        assert not any(changed.with_transcoder(3).labels.values())
+    sae = SAE(bench.layers["blocks.1.hook_resid_pre"].cfg)
+    sae.load_state_dict(bench.layers["blocks.1.hook_resid_pre"].state_dict())
+    mixed = [sae.requires_grad_(False), bench.layers["blocks.3.hook_resid_pre"]]
+    nodes = bench.circuit(KOBE, METRIC, "attributed", saes=mixed, limit=40, progress=False).nodes
+    labeled = set(nodes.loc[(nodes["kind"] == "feature") & (nodes["label"] != ""), "hook_name"])
+    assert labeled == {"blocks.3.hook_resid_pre"}
 
 
 def test_the_recipe_writes_a_transcoder_in_16_bits_for_each_layer(bench, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from workbench.atlas.corpus import texts
-from workbench.atlas.layers import WEIGHTS, features_of, layer_labels, read_layers, read_transcoders, transcoder_labels
+from workbench.atlas.layers import WEIGHTS, features_of, layer_labels, read_layers, read_transcoders
 from workbench.atlas.questions import Example, Question, examples, questions
 from workbench.atlas.text import Text
 from workbench.bench import Workbench
@@ -64,7 +64,7 @@ def load(sae: str | None = None, device: str | torch.device = "cpu", start_token
         examples=index.examples,
         saes=saes,
         layers=read_layers(device, {saes["2k"].cfg.hook_name: saes["2k"]}),
-        layer_labels=layer_labels() | transcoder_labels(),
+        layer_labels=layer_labels(),
         transcoders=read_transcoders(device),
     )
 

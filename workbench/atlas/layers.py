@@ -27,7 +27,10 @@ TRANSCODERS = {place(folder.name + ".mlp.hook_in")[0]: folder for folder in (WEI
 
 
 class Read(Mapping[Key, Found], Generic[Key, Found]):
-    """key → a dictionary, in order; each is read when it is first asked for. what: of which kind they are, and the word before a key."""
+    """key → a dictionary, in order; each is read when it is first asked for. what: of which kind they are, and the word before a key.
+    labels: hook point → feature → what it means, of these dictionaries and no others."""
+
+    labels: Mapping[str, Mapping[int, str]] = {}
 
     def __init__(self, what: str, folders: Mapping[Key, Path], read: Callable[[Path], Found], known: Mapping[Key, Found] | None = None):
         self.what, self._folders, self._read, self._known = what, folders, read, dict(known or {})
@@ -55,8 +58,10 @@ def read_layers(device: str | torch.device, known: Mapping[str, SAE]) -> Read[st
 
 
 def read_transcoders(device: str | torch.device) -> Read[int, Transcoder]:
-    """layer → transcoder, of one width at all of them."""
-    return Read("transcoder of layer", dict(sorted(TRANSCODERS.items())), lambda folder: Transcoder.load(folder, device))
+    """layer → transcoder, of one width at all of them; with labels by the answer key."""
+    found = Read("transcoder of layer", dict(sorted(TRANSCODERS.items())), lambda folder: Transcoder.load(folder, device))
+    found.labels = transcoder_labels()
+    return found
 
 
 def layer_labels() -> dict[str, dict[int, str]]:
