@@ -5,7 +5,6 @@ link means then follows from what such a file is: nothing leads into an error; a
 target's links stand in the order of their sources' nodes, features before errors. Where that leaves both, the file is refused.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ import pandas as pd
 
 from workbench.circuits.graph.exchange import cantor, clean_text
 from workbench.circuits.graph.nodes import EDGE_COLUMNS, NODE_COLUMNS
+from workbench.files import parse_json, read_text
 from workbench.model.tokens import without_surrogates
 
 MOST_BYTES = 1 << 30
@@ -65,11 +65,9 @@ def _content(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no file: expected the JSON of an attribution graph")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} holds {path.stat().st_size / 1e9:.1f} GB: expected a pruned graph, up to {MOST_BYTES / 1e9:.0f} GB")
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = _whole(json.loads(text)) if HALVES.search(text) else json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+    text = read_text(path)
+    content = parse_json(text, str(path))
+    content = _whole(content) if HALVES.search(text) else content
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no attribution graph: it holds a {type(content).__name__}, not an object of metadata, nodes and links")
     missing = [name for name in ("metadata", "nodes", "links") if name not in content]

@@ -7,7 +7,6 @@ What is not such a file is said by what it looks like: a pointer of git-lfs, a w
 A path that exists never touches the network; of a hub repository only the few files of one SAE are fetched.
 """
 
-import json
 import pickle
 import re
 import zipfile
@@ -21,6 +20,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
+from workbench import files
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, SAEError
 
 # In this order: where a folder holds several, the first one is the SAE (Gemma Scope 2 has examples.safetensors beside its weights).
@@ -170,10 +170,7 @@ def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a JSON file. Raises SAEError, naming the file, for anything else."""
-    try:
-        raw = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SAEError(f"{path} is not JSON ({error})") from None
+    raw = files.read_json(path, SAEError)
     if not isinstance(raw, dict):
         raise SAEError(f"{path} holds a JSON {type(raw).__name__}, expected an object")
     return raw

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.files import alone, made_folder
 from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
@@ -84,8 +85,8 @@ def train_many(
 ) -> list[Any]:
     """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name).
     With `predict`, a hook point for each config, transcoders."""
-    with recording():
-        sources = sources_of(stream, configs, predict)
+    sources = sources_of(stream, configs, predict)
+    with recording(), alone(made_folder(folder)) if folder else nullcontext():
         return _train_many(stream, configs, sources, progress, folder, checkpoint_every, on_metrics)
 
 
