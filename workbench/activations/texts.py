@@ -70,7 +70,9 @@ def _files(path: Path) -> list[Path]:
         raise TextError(
             f"{path} is several data sets; name the folder of one: {', '.join(sorted(d.name for d in path.iterdir() if d.is_dir()))}"
         )
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS and not file.name.startswith((".", "_")) and file.is_file())
+    found = sorted(
+        file for file in path.rglob("*") if file.suffix.lower() in READERS and not file.name.startswith((".", "_")) and file.is_file()
+    )
     if not found:
         others = sorted({file.suffix or file.name for file in path.rglob("*") if file.is_file()})[:8]
         raise TextError(f"{path} holds no text: expected files {', '.join(READERS)}; found {', '.join(others) or 'nothing'}")

@@ -88,7 +88,7 @@ def _build(out: Path, device: str) -> None:
         write_labels(model, folder)
     write_index(model, out)
     for checkpoints in out.glob("training_*"):
-        shutil.rmtree(checkpoints)
+        shutil.rmtree(checkpoints)  # the model's and each width's; of the others where a process was killed over it
 
 
 def save_halved(dictionary: Any, folder: Path) -> None:
@@ -122,6 +122,7 @@ def build_layers(model: Any, out: Path, checkpoints: Path) -> None:
     saes = train_many(activations, [replace(LAYER_SAE, hook_name=name) for name in LAYERS], folder=checkpoints)
     for name, sae in zip(LAYERS, saes, strict=True):
         save_halved(sae, out / name)
+    shutil.rmtree(checkpoints)
 
 
 def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) -> None:
@@ -132,6 +133,7 @@ def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) ->
     configs = [replace(TRANSCODER, hook_name=name) for name in reads]
     for folder, transcoder in zip(folders, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True):
         save_halved(transcoder, folder)
+    shutil.rmtree(checkpoints)
 
 
 def write_labels(model: Any, folder: Path) -> None:

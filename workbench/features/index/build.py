@@ -36,7 +36,7 @@ def build(
         _build(model, saes, texts, folder, n_chars, workers, progress)
 
 
-def _build(  # noqa: PLR0913 what `build` takes
+def _build(
     model: "TransformerBridge",
     saes: Mapping[str, Dictionary],
     texts: str | Path | Iterable[str],

@@ -8,6 +8,7 @@ The folder is named after the module: layers.3 or h.3 is a block, layers.3.mlp i
 Versions 1.3.3 and the repository's history since May 2024.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any

@@ -66,7 +66,7 @@ def train_sharded(
         _train_sharded(stream, cfg, source, folder, progress, checkpoint_every, on_metrics)
 
 
-def _train_sharded(  # noqa: PLR0913 one step of `train_sharded`
+def _train_sharded(
     stream: Stream | Streams | None,
     cfg: TrainConfig,
     source: Source,

@@ -114,9 +114,8 @@ def export(folder: str | Path) -> Any:
         raise TrainingError(f"{path} is of a run that did {header.n_done:,} of {cfg.n_steps:,} steps; train it to its end first")
     learner = Learner(source, cfg, new_sae(source, cfg, torch.device("cpu")))
     state = learner.state()
-    with warnings.catch_warnings(action="ignore"):  # one says that this is a single process, which is meant
-        with damaged(path):
-            load(_by_rows(state), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+    with warnings.catch_warnings(action="ignore"), damaged(path):  # one warns that this is a single process, which is meant
+        load(_by_rows(state), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
     check_state(state, {"": learner}, header.n_done, path)
     learner.restore(state)
     return finish(learner, learner.sae)

@@ -1,0 +1,242 @@
+"""A full disk, a process that is killed, two at once, a place that must not be written to: every writer leaves the whole or nothing."""
+
+import itertools
+import os
+import random
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from made_index import TEXTS, made_saes
+from made_models import random_sae
+from made_process import in_process, in_processes
+from made_stream import Planted
+from made_transcoders import random_transcoder
+from made_writers import CONFIG, ROW, made_writers, without_clock
+
+from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.index.own_labels import OwnLabels
+from workbench.features.index.parts import Label
+from workbench.files import Busy, alone, whole_folder, write_together, write_whole
+from workbench.model.model import load_model
+from workbench.sae.convert import convert
+from workbench.sae.sae import SAE
+from workbench.sae.scaling.sweep import add_rows, read_rows
+from workbench.sae.training.train import train
+
+WRITERS = list(made_writers(None))
+GOES_ON = ("index", "train", "shards", "pages")  # what is done stays, and the same call goes on
+
+
+def partials(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_sentence_and_the_same_call_then_does_it(name: str, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The disk is full at the first flush, then at the second, …, until there are no more."""
+    ready, write = made_writers(model)[name]
+    ready(tmp_path / "at" if (tmp_path / "at").mkdir() is None else tmp_path)
+    before, fsync = without_clock(tmp_path / "at"), os.fsync
+    folders = {path for path in (tmp_path / "at").rglob("*")}
+    for n in itertools.count():
+        calls = itertools.count()
+
+        def full(handle: int, n: int = n, calls=calls) -> None:
+            if next(calls) == n:
+                raise OSError(28, "No space left on device")
+            fsync(handle)
+
+        monkeypatch.setattr(os, "fsync", full)
+        try:
+            write(tmp_path / "at")
+            break
+        except OSError as error:
+            assert "No space left" in str(error) and len(str(error).splitlines()) == 1 and str(tmp_path) in str(error)
+        assert not partials(tmp_path)
+        if name not in GOES_ON:
+            assert without_clock(tmp_path / "at") == before and set((tmp_path / "at").rglob("*")) == folders
+    assert n > 0, "it flushes nothing to the disk"
+    monkeypatch.undo()
+    (tmp_path / "fresh").mkdir()
+    ready(tmp_path / "fresh")
+    write(tmp_path / "fresh")
+    assert without_clock(tmp_path / "at") == without_clock(tmp_path / "fresh")
+
+
+CALLS = ("fsync", "replace", "rename", "rmdir", "unlink", "mkdir", "chmod", "close")
+
+
+def write_and_die(name: str, model_folder: Path, folder: Path, at_call: int) -> int:
+    """The process kills itself at one of its calls that change files. Returns their number, where it lives."""
+    n_calls = 0
+    model = load_model(model_folder) if name == "index" else None
+
+    def deadly(call):
+        def counted(*args, **options):
+            nonlocal n_calls
+            n_calls += 1
+            if n_calls == at_call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **options)
+
+        return counted
+
+    with pytest.MonkeyPatch.context() as patched:
+        for call in CALLS:
+            patched.setattr(os, call, deadly(getattr(os, call)))
+        made_writers(model)[name][1](folder)
+    return n_calls
+
+
+@pytest.mark.parametrize("name", ["an SAE over another", "convert a set", "index", "train", "runs"])
+def test_what_a_killed_process_left_is_taken_away_and_the_same_call_ends_as_an_unbroken_one(
+    name: str, model, folder_of, tmp_path: Path, seed: int = 0
+):
+    ready, write = made_writers(model)[name]
+    rng = random.Random(f"{name} {seed}")
+    (tmp_path / "whole").mkdir()
+    ready(tmp_path / "whole")
+    most = write_and_die(name, folder_of("gpt2"), tmp_path / "whole", 0)
+    (tmp_path / "killed").mkdir()
+    ready(tmp_path / "killed")
+    n_killed = 0
+    for at_call in [rng.randint(1, most) for _ in range(int(os.environ.get("FAULTS", 0)) // 100 or 3)]:
+        n_killed += in_process(write_and_die, name, folder_of("gpt2"), tmp_path / "killed", at_call) == -signal.SIGKILL
+        if name == "an SAE over another":
+            try:
+                read = SAE.load(tmp_path / "killed" / "sae")
+            except ValueError as error:
+                assert "cfg.json is missing" in str(error)
+            else:
+                assert read.fingerprint() in (made_saes()["narrow"].fold_decoder_norms().fingerprint(), saved_and_read(tmp_path))
+        if name == "convert a set" and (tmp_path / "killed" / "folders").exists():
+            break
+    assert n_killed
+    if name != "convert a set" or not (tmp_path / "killed" / "folders").exists():
+        write(tmp_path / "killed")
+    assert without_clock(tmp_path / "killed") == without_clock(tmp_path / "whole")
+    assert not partials(tmp_path)
+
+
+def saved_and_read(folder: Path) -> str:
+    return SAE.load(folder / "whole" / "sae").fingerprint()
+
+
+# two at once ------------------------------------------------------------------------------------------------------------------------
+
+
+def build_beside(model_folder: Path, folder: Path, said: Path) -> None:
+    try:
+        build_index(load_model(model_folder), made_saes(), TEXTS[:20], folder, shard=100, progress=False)
+        said.write_text("built")
+    except Busy as error:
+        said.write_text(str(error))
+
+
+def test_of_two_builds_in_one_folder_one_is_refused_and_the_other_is_right(folder_of, tmp_path: Path, model):
+    ended = in_processes(build_beside, [(folder_of("gpt2"), tmp_path / "index", tmp_path / name) for name in "ab"])
+    assert ended == [0, 0]
+    texts = sorted((tmp_path / name).read_text() for name in "ab")
+    assert texts[1] == "built" and (texts[0] == "built" or "is being written by another process: wait until" in texts[0])
+    build_index(model, made_saes(), TEXTS[:20], tmp_path / "one", shard=100, progress=False)
+    assert without_clock(tmp_path / "index") == without_clock(tmp_path / "one")
+
+
+def test_a_folder_that_is_being_written_is_refused_by_every_long_writer(model, tmp_path: Path):
+    calls = [
+        lambda: build_index(model, made_saes(), TEXTS[:3], tmp_path, progress=False),
+        lambda: train(Planted(), CONFIG, progress=False, folder=tmp_path),
+    ]
+    with alone(tmp_path):
+        for call in calls:
+            with pytest.raises(ValueError, match="is being written by another process: wait until that is done, or name another folder"):
+                call()
+    assert not list(tmp_path.iterdir())
+
+
+def put_labels(path: Path, runs: Path, first: int) -> None:
+    for feature in range(first, first + 20):
+        OwnLabels(path).put("abc", {feature: Label(f"thing {feature}")})
+        add_rows([ROW | {"seed": feature}], runs)
+
+
+def test_labels_and_runs_of_two_processes_are_all_kept(tmp_path: Path):
+    assert in_processes(put_labels, [(tmp_path / "mine.json", tmp_path / "runs.jsonl", first) for first in (0, 20)]) == [0, 0]
+    assert sorted(OwnLabels(tmp_path / "mine.json").of("abc")) == list(range(40))
+    assert sorted(row["seed"] for row in read_rows(tmp_path / "runs.jsonl")) == list(range(40))
+
+
+def test_half_a_file_of_a_living_process_is_left_alone(tmp_path: Path):
+    def write(partial: Path) -> None:
+        write_whole(tmp_path / "a.txt", lambda other: other.write_text("inner"))
+        assert partial.exists()
+        partial.write_text("outer")
+
+    (tmp_path / "a.txtabcd_123.partial").touch()  # a dead one's
+    write_whole(tmp_path / "a.txt", write)
+    assert (tmp_path / "a.txt").read_text() == "outer" and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+# places that must not be written to ---------------------------------------------------------------------------------------------------
+
+
+def test_a_place_under_a_file_is_one_sentence_from_python_too(model, tmp_path: Path):
+    file = tmp_path / "notes.txt"
+    file.touch()
+    random_sae().save(tmp_path / "sae")
+    calls = [
+        lambda: random_sae().save(file / "sae"),
+        lambda: random_transcoder().save(file),
+        lambda: convert(tmp_path / "sae", file / "a"),
+        lambda: build_index(model, made_saes(), TEXTS[:3], file / "index", progress=False),
+        lambda: train(Planted(), CONFIG, progress=False, folder=file),
+        lambda: FeatureIndex.open(file),
+        lambda: OwnLabels(file / "mine.json").put("abc", {1: Label("x")}),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"notes\.txt") as caught:
+            call()
+        assert len(str(caught.value).splitlines()) == 1
+    assert file.read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_place_that_must_not_be_written_to_is_one_sentence(name: str, model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ready, write = made_writers(model)[name]
+    ready(tmp_path)
+
+    def refused(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    before = without_clock(tmp_path)
+    monkeypatch.setattr(tempfile, "mkstemp", refused)
+    monkeypatch.setattr(os, "mkdir", refused)
+    with pytest.raises(OSError, match=r"could not be written: Permission denied$"):
+        write(tmp_path)
+    assert without_clock(tmp_path) == before
+
+
+def test_a_write_that_fails_for_another_reason_leaves_nothing_either(tmp_path: Path):
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("torch says so")
+
+    for write in (
+        lambda: write_whole(tmp_path / "a", fail),
+        lambda: write_together(tmp_path / "b" / "c", {"one": lambda path: path.touch(), "two": fail}),
+    ):
+        with pytest.raises(RuntimeError):
+            write()
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "d" / "e") as folder:
+        fail(folder / "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensors_that_cannot_be_written_are_an_oserror(tmp_path: Path):
+    from workbench.files import write_tensors
+
+    with pytest.raises(OSError):
+        write_tensors(tmp_path / "nowhere" / "x.safetensors", {"x": torch.zeros(2)})
