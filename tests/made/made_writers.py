@@ -86,5 +86,5 @@ def without_clock(folder: Path) -> dict[str, Any]:
             rows = [json.loads(line) for line in found[name].splitlines()]
             found[name] = [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
         if name.endswith("mine.json"):
-            found[name] = [each["text"] for said in json.loads(found[name])["saes"]["abc"].values() for each in said]
+            found[name] = {i: said[-1]["text"] for i, said in json.loads(found[name])["saes"]["abc"].items()}
     return found

@@ -25,7 +25,7 @@ from workbench.features.index.collect import PEAK_TOKENS
 from workbench.features.index.logits import ENOUGH, SMALL, is_in_stream, predicted_tokens, token_logits
 from workbench.features.index.shards import MANIFEST, TABLES, Summaries, ranges, reading, sha256, shard_facts, write_table
 from workbench.features.index.windows import Summary, drawn, interval_of, merge, rank_within
-from workbench.files import write_json
+from workbench.files import PARTIAL, write_json
 from workbench.model.tokens import to_str_tokens
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import NEIGHBOR, neighbors
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def finish(model: "TransformerBridge", saes: Mapping[str, Dictionary], folder: Path, facts: Mapping[str, Any], progress: bool) -> None:
     """Write the index's files from its shards', the manifest last, with `facts`: what it is of."""
-    shards = sorted(path for path in (folder / "shards").iterdir() if path.suffix != ".partial")
+    shards = sorted(path for path in (folder / "shards").glob("*") if path.suffix != PARTIAL)  # there is none of no texts
     counts = [shard_facts(shard) for shard in shards]
     sizes, unknown = [count["n_tokens"] for count in counts], {"n_unknown": sum(count["n_unknown"] for count in counts)}
     n_tokens, read = sum(sizes), [shard for shard, size in zip(shards, sizes, strict=True) if size]
