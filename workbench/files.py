@@ -143,6 +143,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(outer, ignore_errors=True)
 
 
+def clear_partial_folder(path: Path) -> None:
+    """Takes away what a process left that was killed after the folder had got its name."""
+    outer = path.with_name(path.name + PARTIAL)
+    if outer.is_dir():
+        with suppress(Busy), alone(outer):
+            shutil.rmtree(outer, ignore_errors=True)
+
+
 @contextmanager
 def alone(path: Path, seconds: float = 0.0) -> Iterator[None]:
     """Inside, no other process is inside of this with the same folder. Waits so many seconds for one that is, then raises ValueError."""

@@ -32,7 +32,7 @@ class Kinds(dict[str, tuple[Kind, Any]]):
 def kinds(tmp_path_factory: pytest.TempPathFactory, model_of) -> Iterator[Kinds]:
     made = made_kinds(tmp_path_factory.mktemp("kinds"), model_of("gpt2"))
     yield Kinds({name: (kind, kind.read(kind.folder)) for name, kind in made.items()})
-    print("\n" + report())
+    print("\n" + report(), flush=True)
 
 
 def report() -> str:

@@ -172,7 +172,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _shards_of(about: dict[str, Any], folder: Path) -> list[Shard]:
     """Those that a manifest names. Raises ShardError where it does not name them so."""
     kinds = {field.name: field.type for field in fields(Shard)}
-    listed = about["shards"] if isinstance(about["shards"], list) else [None]
+    listed: list[Any] = about["shards"] if isinstance(about["shards"], list) else [None]
     for each in listed:
         if not isinstance(each, dict) or {name: type(value) for name, value in each.items()} != kinds or each["n_tokens"] < 1:
             raise ShardError(f"{folder / MANIFEST} lists {str(each)[:80]} as a shard; expected {', '.join(kinds)}")

@@ -30,7 +30,7 @@ from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.features.index.index import build_index
 from workbench.features.index.parts import Label
 from workbench.features.survey.mapping import feature_map
-from workbench.files import alone, made_folder, whole_folder, write_tensors, write_text, write_whole
+from workbench.files import PARTIAL, alone, made_folder, whole_folder, write_tensors, write_text, write_whole
 from workbench.model.model import load_model
 from workbench.sae.config import WEIGHTS_FILE
 from workbench.sae.sae import SAE
@@ -87,6 +87,8 @@ def _build(out: Path, device: str) -> None:
     for folder in folders:
         write_labels(model, folder)
     write_index(model, out)
+    for left in out.rglob(f"*{PARTIAL}"):
+        shutil.rmtree(left)
     for checkpoints in out.glob("training_*"):
         shutil.rmtree(checkpoints)  # the model's and each width's; of the others where a process was killed over it
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.files import checked_folder, whole_folder
+from workbench.files import checked_folder, clear_partial_folder, whole_folder
 from workbench.sae.config import SAEError
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats import circuit_tracer
@@ -29,6 +29,7 @@ def convert(source: str | Path, out: Path, layout: str | None = None, **given: A
     Raises SAEError, before anything is written, and for a folder that already holds something."""
     out = checked_folder(out)
     if out.is_dir() and any(out.iterdir()):
+        clear_partial_folder(out)
         raise SAEError(f"{out} already holds something: name another folder")
     if layout not in (None, *LAYOUTS):
         raise SAEError(f"layout {layout!r} is unknown; there is {', '.join(LAYOUTS)}")

@@ -142,7 +142,7 @@ def _parsed(text: str, name: str) -> Said:
     return saes
 
 
-def _entry(each: Mapping[str, Any]) -> dict[str, str]:
+def _entry(each: Any) -> dict[str, str]:
     return {"text": str(each["text"]), "origin": str(each.get("origin", A_PERSON)), "when": str(each.get("when", ""))}
 
 

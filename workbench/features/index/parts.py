@@ -2,7 +2,7 @@
 index, labels or ratings shares them."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def parsed_labels(saved: Any, path: Path) -> dict[str, dict[int, Label]]:
         return {sae: {int(i): _label(each) for i, each in labels.items()} for sae, labels in saved.items()}
 
 
-def _label(each: Mapping[str, Any]) -> Label:
+def _label(each: Any) -> Label:
     label = Label(**each)
     if not isinstance(label.text, str) or not isinstance(label.origin, str) or not _is_number(label.score, or_none=True):
         raise TypeError(f"{str(each)[:60]} is no label")

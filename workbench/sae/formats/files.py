@@ -29,6 +29,7 @@ CFG_FILES = (CFG_FILE, "config.json", "hyperparams.json")
 SCALER_FILE, WHITENING_FILE = "activation_scaler.json", "activation_whitening.safetensors"
 CIRCUIT_TRACER_FILE = "config.yaml"
 BESIDE = (SCALER_FILE, WHITENING_FILE, CIRCUIT_TRACER_FILE)
+NAMES = {"model_name", "lm_name", "hook_name", "hook_name_out", "hook_point", "hook_point_in", "hook_point_out", "architecture", "act_name"}
 NESTED = "checkpoints"  # where Llama Scope puts its weights
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"  # how they begin; torch's files and npz are zip archives
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
@@ -56,7 +57,16 @@ def locate(source: str | Path) -> SAEFiles:
     cfg = own if own.is_file() else next((folder / name for folder in folders for name in CFG_FILES if (folder / name).is_file()), None)
     scaler = weights.parent / SCALER_FILE
     place = place or named_place(weights)
-    return SAEFiles(weights, read_json(cfg) if cfg else {}, read_json(scaler) if scaler.is_file() else {}, place)
+    return SAEFiles(weights, _named(read_json(cfg), cfg) if cfg else {}, read_json(scaler) if scaler.is_file() else {}, place)
+
+
+def _named(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The same. Raises SAEError where something else stands for a name."""
+    for said in (cfg, cfg.get("metadata"), cfg.get("trainer")):
+        for name in NAMES & set(said if isinstance(said, dict) else ()):
+            if not isinstance(said[name], str | None):  # pyright: ignore[reportOptionalSubscript]
+                raise SAEError(f"{path} says {name} {str(said[name])[:60]!r}; expected a name")  # pyright: ignore[reportOptionalSubscript]
+    return cfg
 
 
 def hub_id(source: str | Path) -> tuple[str, str | None] | None:

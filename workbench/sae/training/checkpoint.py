@@ -112,7 +112,7 @@ def crc32(tensors: Mapping[str, Tensor], header: str) -> str:
     check = zlib.crc32(header.encode())
     for name, value in sorted(tensors.items()):
         check = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), check)
-        check = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy(), check)
+        check = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy().data, check)
     return f"{check:08x}"
 
 

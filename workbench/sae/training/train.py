@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.files import alone, made_folder
+from workbench.files import alone, clear_partials, made_folder
 from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.sae import SAE
 from workbench.sae.training.budget import budget, product_rate
-from workbench.sae.training.checkpoint import Checkpoint, check_same_run
+from workbench.sae.training.checkpoint import CHECKPOINT_FILE, Checkpoint, check_same_run
 from workbench.sae.training.learner import Learner, Metrics, finish, new_sae
 from workbench.sae.training.monitor import Monitor
 from workbench.sae.training.recipe import TrainConfig
@@ -103,6 +103,8 @@ def _train_many(
     home = Path(folder) if folder else None
     homes = ([home] if len(configs) == 1 else [home / str(n) for n in range(len(configs))]) if home else []
     if saes := finished(homes, run):
+        if home:
+            clear(home)
         return saes
     checkpoint = Checkpoint(home, run, stream, checkpoint_every) if home else None
     n_done = checkpoint.seek() if checkpoint else 0
@@ -123,6 +125,12 @@ def _train_many(
             sae.save(place)
         checkpoint.remove()
     return saes
+
+
+def clear(home: Path) -> None:
+    """Takes away what a run that is done has left where it was killed at its very end."""
+    (home / CHECKPOINT_FILE).unlink(missing_ok=True)
+    clear_partials(home)
 
 
 @contextmanager
