@@ -87,8 +87,8 @@ def _build(out: Path, device: str) -> None:
     for folder in folders:
         write_labels(model, folder)
     write_index(model, out)
-    for left in out.rglob(f"*{PARTIAL}"):
-        shutil.rmtree(left)
+    for left in list(out.rglob(f"*{PARTIAL}")):  # of a process that was killed after a folder had got its name
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     for checkpoints in out.glob("training_*"):
         shutil.rmtree(checkpoints)  # the model's and each width's; of the others where a process was killed over it
 

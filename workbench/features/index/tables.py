@@ -46,9 +46,10 @@ class Tables:
                 self._check(self.files[name])
         try:
             return self.connection.cursor().execute(query, parameters).df()  # its own cursor: threads do not take each other's results
-        except (duckdb.ProgrammingError, duckdb.NotSupportedError):
-            raise  # a query that is wrong
         except duckdb.Error as error:
+            is_query = isinstance(error, duckdb.ProgrammingError | duckdb.NotSupportedError) and "parquet" not in str(error).lower()
+            if is_query:  # which is wrong; DuckDB has damaged Parquet among its programming errors
+                raise
             raise DamagedIndex(f"{self._damaged()} is damaged ({str(error).splitlines()[0][:120]}): copy the index again") from None
 
     def _check(self, files: Iterable[str]) -> None:
