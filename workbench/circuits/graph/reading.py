@@ -265,4 +265,4 @@ def _check_acyclic(nodes: pd.DataFrame, edges: pd.DataFrame, path: Any) -> None:
 
 def _number(value: Any, otherwise: float | int = float("nan")) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else otherwise
+    return float(value) if is_number else float(otherwise)

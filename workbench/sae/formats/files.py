@@ -30,6 +30,7 @@ SCALER_FILE, WHITENING_FILE = "activation_scaler.json", "activation_whitening.sa
 CIRCUIT_TRACER_FILE = "config.yaml"
 BESIDE = (SCALER_FILE, WHITENING_FILE, CIRCUIT_TRACER_FILE)
 NAMES = {"model_name", "lm_name", "hook_name", "hook_name_out", "hook_point", "hook_point_in", "hook_point_out", "architecture", "act_name"}
+OBJECTS = ("metadata", "meta", "trainer")
 NESTED = "checkpoints"  # where Llama Scope puts its weights
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"  # how they begin; torch's files and npz are zip archives
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
@@ -61,11 +62,14 @@ def locate(source: str | Path) -> SAEFiles:
 
 
 def _named(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The same. Raises SAEError where something else stands for a name."""
-    for said in (cfg, cfg.get("metadata"), cfg.get("trainer")):
-        for name in NAMES & set(said if isinstance(said, dict) else ()):
-            if not isinstance(said[name], str | None):  # pyright: ignore[reportOptionalSubscript]
-                raise SAEError(f"{path} says {name} {str(said[name])[:60]!r}; expected a name")  # pyright: ignore[reportOptionalSubscript]
+    """The same. Raises SAEError where something else stands for a name or for an object."""
+    parts = [cfg, *(cfg.get(name) or {} for name in OBJECTS)]
+    for said in parts:
+        if not isinstance(said, dict) or not isinstance(said.get("model_from_pretrained_kwargs") or {}, dict):
+            raise SAEError(f"{path} holds {str(said)[:60]!r} where an object is expected: {', '.join(OBJECTS)}")
+        for name in NAMES & set(said):
+            if not isinstance(said[name], str | None):
+                raise SAEError(f"{path} says {name} {str(said[name])[:60]!r}; expected a name")
     return cfg
 
 
