@@ -100,6 +100,7 @@ ROWS = {
     "says lr -0.001; expected a number above 0": ROW | {"lr": -1e-3},
     "says n_features 0; expected a whole number above 0": ROW | {"n_features": 0},
     "says n_steps 2.5; expected": ROW | {"n_steps": 2.5},
+    "says l1 1000000000000000000000000000000; expected a number below": ROW | {"l1": 10**30},
     "says d_in True; expected": ROW | {"d_in": True},
     "says fvu inf; expected": ROW | {"fvu": float("inf")},
     "says hook_name None; expected a name": ROW | {"hook_name": None},

@@ -214,7 +214,27 @@ def _atlas_labels(at: Path) -> Any:
 
 # What can happen to a file ----------------------------------------------------------------------------------------------------------
 
-ODD: list[Any] = [None, [], {}, "", "x", -1, 0, 1.5, 1e300, 10**30, True, [None], {"a": 1}, math.nan, math.inf, [[]], "\ud800", "1"]
+ODD: list[Any] = [
+    None,
+    [],
+    {},
+    "",
+    "x",
+    -1,
+    0,
+    1.5,
+    1e300,
+    10**30,
+    10**400,
+    True,
+    [None],
+    {"a": 1},
+    math.nan,
+    math.inf,
+    [[]],
+    "\ud800",
+    "1",
+]
 WHOLE = {
     "nothing": b"",
     "a web page": b"<!DOCTYPE html><title>404</title>",

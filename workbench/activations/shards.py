@@ -9,7 +9,6 @@ Rounding to bfloat16 moves each number by at most 0.4 %.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -162,7 +161,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} is not of this format ({FORMAT}): {'it lacks ' + ', '.join(sorted(missing)) if missing else about['format']}"
         )
     d_in, scale = about["d_in"], about["scale"]
-    if type(d_in) is not int or d_in < 1 or not isinstance(scale, int | float) or not (scale > 0 and math.isfinite(scale)):
+    if type(d_in) is not int or d_in < 1 or not isinstance(scale, int | float) or not 0 < scale < 1e308:
         raise ShardError(f"{path} says d_in {d_in!r} and scale {scale!r}; expected numbers above 0")
     if not isinstance(about["position"], dict):
         raise ShardError(f"{path} says position {about['position']!r}; expected an object")

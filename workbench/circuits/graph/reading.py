@@ -5,7 +5,6 @@ link means then follows from what such a file is: nothing leads into an error; a
 target's links stand in the order of their sources' nodes, features before errors. Where that leaves both, the file is refused.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from workbench.files import parse_json, read_text
 from workbench.model.tokens import without_surrogates
 
 MOST_BYTES = 1 << 30
+MOST = 1e308  # of a number: JSON writes whole ones of any length, which are no floats
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin")
 HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, as JSON spells them
 KIND_OF = {"embedding": "token", "logit": "logit", "bias": "error"}
@@ -214,7 +214,7 @@ def _link(link: Any, number: int, name_of: dict[str, list[str]], path: Any) -> t
         if not isinstance(link.get(end), str) or link[end] not in name_of:
             raise ValueError(f"{path}: link {number} has the {end} {link.get(end)!r}, which is none of the file's {len(name_of):,} nodes")
     weight = link.get("weight")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < MOST:
         raise ValueError(f"{path}: the link from {link['source']!r} to {link['target']!r} weighs {weight!r}, expected a finite number")
     return (
         link["source"],
@@ -264,5 +264,5 @@ def _check_acyclic(nodes: pd.DataFrame, edges: pd.DataFrame, path: Any) -> None:
 
 
 def _number(value: Any, otherwise: float | int = float("nan")) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
     return float(value) if is_number else float(otherwise)

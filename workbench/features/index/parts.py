@@ -98,7 +98,7 @@ def parsed_neurons(saved: Any, path: Path) -> dict[int, list[Correlate]]:
 
 
 def _is_number(value: Any, or_none: bool = False) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     return is_number or (or_none and value is None)
 
 

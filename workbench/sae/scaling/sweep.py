@@ -32,6 +32,7 @@ LAWS = ("loss", "n_features", "n_steps", "lr")
 RUN = ("n_features", "n_steps", "lr", "seed")  # what tells the runs of a file apart
 SOURCE = ("model_name", "hook_name", "d_in", "batch", "l1")  # what they have in common
 MEASURED = ("loss", "fvu", "l0", "dead")
+MOST = 2**53  # from here on a float64 is no whole number's own
 BENT = 0.02  # twice the scatter of the atlas's losses around their law: a bend worth a word
 
 
@@ -115,6 +116,8 @@ def _expected(name: str, value: Any) -> str:
     """What should stand there instead; nothing where that is what it is. Logarithms are taken of most of these."""
     if name in ("model_name", "hook_name"):
         return "" if isinstance(value, str) else "a name"
+    if isinstance(value, int) and abs(value) >= MOST:
+        return f"a number below {MOST:,}"
     if name in ("n_features", "n_steps", "d_in", "batch", "seed"):
         return "" if type(value) is int and value >= (name != "seed") else "a whole number above 0" if name != "seed" else "a whole number"
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -159,11 +159,16 @@ def read_rows(path: Path) -> list[Metrics]:
     for number, line in enumerate(read_text(path).splitlines(keepends=True), start=1):
         if line.endswith("\n"):
             row = parse_json(line, f"{path}, line {number},")
-            lacking = [name for name in MEASURES if not isinstance(row, dict) or not isinstance(row.get(name), int | float)]
+            lacking = [name for name in MEASURES if not isinstance(row, dict) or not _is_measure(row.get(name))]
             if lacking:
                 raise ValueError(f"{path}, line {number}, is no line of a training run: it lacks {', '.join(lacking)}")
             rows.append(row)
     return rows
+
+
+def _is_measure(value: Any) -> bool:
+    """A number that a table can hold: JSON knows whole ones of any length."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**53)
 
 
 def in_words(metrics: Any) -> str:
