@@ -165,6 +165,7 @@ def _read_npz(path: Path, head: bytes) -> dict[str, torch.Tensor]:
 def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
+        changed = _changed_parts(path) if head.startswith(ZIP) else []
     except pickle.UnpicklingError as error:
         name = re.search(r"[Uu]nsupported (?:global: )?GLOBAL ([\w.]+)", str(error))
         if name or head.startswith(PICKLE):
@@ -176,7 +177,7 @@ def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[
     except Exception as error:  # of as many kinds
         why = looks_like(head) or " ".join(str(error).split())[:200] or type(error).__name__
         raise SAEError(f"{path} is truncated or not a torch file ({why})") from None
-    if head.startswith(ZIP) and (changed := _changed_parts(path)):
+    if changed:
         raise SAEError(f"{path} is damaged: the CRC-32 of {', '.join(changed[:3])} in it is another")
     named = found if isinstance(found, dict) and all(isinstance(name, str) for name in found) else {}
     tensors = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
@@ -194,7 +195,7 @@ def _changed_parts(path: Path) -> list[str]:
                 with archive.open(name) as part:
                     while part.read(1 << 20):
                         pass
-            except zipfile.BadZipFile:
+            except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError):
                 changed.append(name)
         return changed if len(changed) < len(archive.namelist()) else []
 
