@@ -5,6 +5,7 @@
 # make bench   the performance claims, each against a baseline measured in the same run
 # make notebooks   execute the notebooks anew, in place
 # make test-newest, make test-oldest   the fast tests with the newest of all packages, and with the oldest that pyproject.toml allows
+# make faults  files damaged in FAULTS=2000 ways, writers killed and starved; prints what became of them
 # make screenshots   the pictures of the explorer, from JupyterLab in Chromium
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ FAST := "not slow and not browser and not notebook"
 TORCH ?= torch
 KOBE := "Fact: The capital of the state where Kobe Bryant played basketball is"
 
-.PHONY: demo test test-newest test-oldest check lint lab bench notebooks screenshots clean
+.PHONY: demo test test-newest test-oldest check lint lab faults bench notebooks screenshots clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -41,6 +42,10 @@ lab: .venv/.installed
 
 screenshots: .venv/.installed-test
 	$(BIN)/python -m notebooks.screenshots
+
+FAULTS ?= 2000
+faults: .venv/.installed-test
+	FAULTS=$(FAULTS) $(PYTEST) -s tests/faults
 
 bench: .venv/.installed
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from workbench.activations import shards
 from workbench.activations.shards import MANIFEST, ActivationShards, ShardError, write_shards
@@ -81,15 +82,13 @@ def test_a_writer_that_was_stopped_goes_on_to_the_same_files(stream, folder, tmp
 
 
 def test_a_full_disk_leaves_the_shards_that_are_whole(stream, tmp_path, monkeypatch):
-    save = shards.save_file
-
-    def full(tensors, path):
-        save(tensors, path)
+    def full(tensors, path, metadata):
+        save_file(tensors, path, metadata)
         if (tmp_path / "00000.safetensors").exists():
             path.write_bytes(path.read_bytes()[:100])
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         write_shards(stream(), tmp_path, n_tokens=320, shard_tokens=100)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.safetensors", MANIFEST]

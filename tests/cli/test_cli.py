@@ -98,7 +98,9 @@ def test_a_command_half_typed_is_one_line_and_exit_2(args: list[str], capsys: py
     assert captured.out == "" and len(captured.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("args", "last"), [(["frobnicate"], "label, lab, atlas"), (["atlas"], "build"), (["atlas", "nonsense"], "build")])
+@pytest.mark.parametrize(
+    ("args", "last"), [(["frobnicate"], "label, lab, doctor, atlas"), (["atlas"], "build"), (["atlas", "nonsense"], "build")]
+)
 def test_a_command_that_is_none_lists_those_that_there_are(args: list[str], last: str, capsys: pytest.CaptureFixture[str]):
     assert cli.main(args) == 2
     assert capsys.readouterr().err.endswith(f"{last}.\n")

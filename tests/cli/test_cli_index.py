@@ -57,7 +57,7 @@ def test_pages_are_written_to_a_folder(folder: Path, tmp_path: Path, capsys):
 
 
 def test_ranges_of_features_are_read():
-    assert numbers(["7", "3-5", "4"]) == [7, 3, 4, 5]
+    assert numbers(["7", "3-5", "4"], 8) == [7, 3, 4, 5]
 
 
 WRONG = {

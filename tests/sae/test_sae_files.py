@@ -8,7 +8,6 @@ import torch
 from made_sae import HOOK, every_architecture, random_sae
 from safetensors.torch import load_file, save_file
 
-from workbench.sae import sae as sae_module
 from workbench.sae.config import SAEError
 from workbench.sae.sae import SAE
 
@@ -135,11 +134,11 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     sae.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fail_halfway(weights, path):
+    def fail_halfway(weights, path, metadata):
         Path(path).write_bytes(b"half a file")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(sae_module, "save_file", fail_halfway)
+    monkeypatch.setattr("safetensors.torch.save_file", fail_halfway)
     sae.b_dec += 1
     with pytest.raises(OSError, match="No space left"):
         sae.save(tmp_path)

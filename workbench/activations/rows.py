@@ -101,6 +101,8 @@ class Rows:
             self._count(text)
         if self.at.check != position.check:
             raise ValueError(f"the first {position.n_texts:,} texts are not those that were read before: these are other texts")
+        if position.n_tokens and not ((self._ahead or self._read()) and position.n_tokens < len(self._ahead[0][1])):
+            raise ValueError(f"text {position.n_texts:,} has no token {position.n_tokens:,}, where reading stopped: these are other texts")
         self.at = position
 
     def _document(self) -> Row:

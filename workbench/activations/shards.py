@@ -10,16 +10,16 @@ Rounding to bfloat16 moves each number by at most 0.4 %.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from tqdm.auto import tqdm
 
 from workbench.activations.stream import ActivationStream
-from workbench.files import write_whole
+from workbench.files import alone, made_folder, read_json, write_tensors, write_whole
 from workbench.shapes import Activations
 
 MANIFEST, FORMAT = "activations.json", 1
@@ -42,8 +42,12 @@ class Shard:
 def write_shards(stream: ActivationStream, folder: str | Path, n_tokens: int, shard_tokens: int = 2**17) -> "ActivationShards":
     """Keep the next n_tokens of a stream (or all that there are), in shards of about shard_tokens. Called again after a stop, with a
     fresh stream over the same texts, it goes on after the last whole shard."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(folder)
+    with alone(folder):
+        return _write_shards(stream, folder, n_tokens, shard_tokens)
+
+
+def _write_shards(stream: ActivationStream, folder: Path, n_tokens: int, shard_tokens: int) -> "ActivationShards":
     about = {"format": FORMAT, "model_name": stream.model_name, "hook_name": stream.hook_name, "d_in": stream.d_in, "scale": stream.scale}
     shards: list[Shard] = []
     if (folder / MANIFEST).exists():
@@ -51,7 +55,7 @@ def write_shards(stream: ActivationStream, folder: str | Path, n_tokens: int, sh
         others = [f"{name} {before[name]!r} there, {mine!r} here" for name, mine in about.items() if before[name] != mine]
         if others:
             raise ShardError(f"{folder} holds other activations: {', '.join(others)}; name another folder")
-        shards = [Shard(**shard) for shard in before["shards"]]
+        shards = _shards_of(before, folder)
         stream.seek(before["position"])
     n_written, batches = sum(shard.n_tokens for shard in shards), iter(stream)
     with tqdm(total=n_tokens, initial=n_written, desc="writing activations", unit="token", unit_scale=True, delay=2) as bar:
@@ -73,7 +77,7 @@ def _next_shard(batches: Iterator[Activations], n_tokens: int) -> Activations | 
 
 
 def _write_shard(path: Path, x: Activations) -> Shard:
-    write_whole(path, lambda partial: save_file({"activations": x}, partial))
+    write_whole(path, lambda partial: write_tensors(partial, {"activations": x}))
     return Shard(path.name, len(x), path.stat().st_size, _sha256(path.read_bytes()))
 
 
@@ -92,7 +96,7 @@ class ActivationShards:
         about = _read_manifest(self.folder)
         self.model_name, self.hook_name = str(about["model_name"]), str(about["hook_name"])
         self.d_in, self.scale = int(about["d_in"]), float(about["scale"])
-        self.shards = [Shard(**shard) for shard in about["shards"]]
+        self.shards = _shards_of(about, self.folder)
         self.n_tokens, self._n_dealt = sum(shard.n_tokens for shard in self.shards), 0
         for shard in self.shards:
             _check_there(self.folder / shard.file, shard)
@@ -126,7 +130,10 @@ class ActivationShards:
         ]
         if others:
             raise ValueError(f"this position is of another stream: {', '.join(others)}")
-        self._n_dealt = position["n_dealt"]
+        n_dealt, most = position.get("n_dealt"), self.n_tokens // self.batch
+        if type(n_dealt) is not int or not 0 <= n_dealt <= most:
+            raise ValueError(f"this is no position of these shards: n_dealt {n_dealt!r}, expected 0 to {most:,}")
+        self._n_dealt = n_dealt
 
     def _read(self, shard: Shard) -> Activations:
         path = self.folder / shard.file
@@ -134,8 +141,9 @@ class ActivationShards:
         content = path.read_bytes()
         if _sha256(content) != shard.sha256:
             raise ShardError(f"{path} is not the file that was written: its SHA-256 is another; write the shards anew")
-        x = load(content)["activations"]
-        assert x.shape == (shard.n_tokens, self.d_in) and x.dtype == torch.bfloat16, f"{path} holds {x.dtype} {tuple(x.shape)}"
+        x = load(content).get("activations", torch.empty(0))
+        if x.shape != (shard.n_tokens, self.d_in) or x.dtype != torch.bfloat16:
+            raise ShardError(f"{path} holds {x.dtype} {tuple(x.shape)}, {MANIFEST} says bfloat16 {(shard.n_tokens, self.d_in)}")
         return x
 
 
@@ -144,16 +152,30 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         there = ", ".join(sorted(other.name for other in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise ShardError(f"{folder} holds no activations: {MANIFEST} is missing (found: {there or 'an empty folder'})")
-    try:
-        about = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ShardError(f"{path} is not JSON ({error})") from None
+    about = read_json(path, ShardError)
+    if not isinstance(about, dict):
+        raise ShardError(f"{path} holds a JSON {type(about).__name__}, expected an object")
     missing = {"format", "model_name", "hook_name", "d_in", "scale", "shards", "position"} - set(about)
     if missing or about["format"] != FORMAT:
         raise ShardError(
             f"{path} is not of this format ({FORMAT}): {'it lacks ' + ', '.join(sorted(missing)) if missing else about['format']}"
         )
+    d_in, scale = about["d_in"], about["scale"]
+    if type(d_in) is not int or d_in < 1 or not isinstance(scale, int | float) or not 0 < scale < 1e308:
+        raise ShardError(f"{path} says d_in {d_in!r} and scale {scale!r}; expected numbers above 0")
+    if not isinstance(about["position"], dict):
+        raise ShardError(f"{path} says position {about['position']!r}; expected an object")
     return about
+
+
+def _shards_of(about: dict[str, Any], folder: Path) -> list[Shard]:
+    """Those that a manifest names. Raises ShardError where it does not name them so."""
+    kinds = {field.name: field.type for field in fields(Shard)}
+    listed: list[Any] = about["shards"] if isinstance(about["shards"], list) else [None]
+    for each in listed:
+        if not isinstance(each, dict) or {name: type(value) for name, value in each.items()} != kinds or each["n_tokens"] < 1:
+            raise ShardError(f"{folder / MANIFEST} lists {str(each)[:80]} as a shard; expected {', '.join(kinds)}")
+    return [Shard(**each) for each in listed]
 
 
 def _check_there(path: Path, shard: Shard) -> None:

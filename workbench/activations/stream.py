@@ -102,13 +102,28 @@ class ActivationStreams:
         ]
         if others:
             raise ValueError(f"this position is of another stream: {', '.join(others)}")
-        began = Position(*(position[name] for name in Position._fields))
+        began = self._checked(position)
         if began != self._began:
-            if began[:2] < self._rows.at[:2]:
-                raise ValueError("this stream is past that position: seek on a fresh stream over the same texts")
             self._rows.skip_to(began)
             self._fill()
+        if position["n_dealt"] * self.batch > self._n_held:
+            raise ValueError(f"a buffer here deals {self._n_held // self.batch:,} batches, that position is after {position['n_dealt']:,}")
         self._n_buffers, self._n_dealt = position["n_buffers"], position["n_dealt"]
+
+    def _checked(self, position: Mapping[str, int]) -> Position:
+        """Where its buffer began. Raises ValueError for what no stream gave, before any text is read."""
+        numbers = {name: position.get(name) for name in ("n_buffers", "n_dealt", *Position._fields)}
+        if bad := [f"{name} {value!r}" for name, value in numbers.items() if type(value) is not int or value < 0]:
+            raise ValueError(f"this is no position of a stream: {', '.join(bad)}; expected whole numbers")
+        began, n_buffers = Position(*(position[name] for name in Position._fields)), position["n_buffers"]
+        most = 2 * n_buffers * (self.n_buffer + self._rows.length)  # a text has a token; doubled for those few that have none
+        if began.n_texts > most or (n_buffers == 0) != (began == Position(0, 0, 0)):
+            raise ValueError(
+                f"this is no position of a stream: {n_buffers:,} buffers of {self.n_buffer:,} tokens do not hold {began.n_texts:,} texts"
+            )
+        if began != self._began and began[:2] < self._rows.at[:2]:
+            raise ValueError("this stream is past that position: seek on a fresh stream over the same texts")
+        return began
 
     def _settings(self) -> dict[str, int]:
         """What decides which tokens are in which batch, beside the texts."""

@@ -9,6 +9,7 @@ Nothing is held but the text at hand (of Parquet: a few hundred rows). A text is
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -19,6 +20,7 @@ LONGEST = 2**20  # characters; a longer text comes in pieces of this length, so 
 N_SAMPLE = 2**20  # bytes of a plain file that tell what it is
 MOST_UNREADABLE = 0.01  # share of characters that are no UTF-8; more, and the file is in another encoding
 HUB = "hub:"
+FASTA = re.compile(r"\s*>[^\n]*\n[A-Za-z*.-]{8,}\s*(\n|$)")  # a name, then a line of letters without a space
 
 Source = str | Path | Iterable[Any]  # of strings, or of rows with one in a column
 
@@ -34,6 +36,8 @@ def read_texts(source: Source, column: str = "text") -> Iterator[str]:
     to a blank line; in one without blank lines it is a line. Bytes that are no UTF-8 become �. Raises TextError, a missing file at once.
     """
     if isinstance(source, str) and source.startswith(HUB):
+        if not source.removeprefix(HUB).partition(":")[0].strip():
+            raise TextError(f"{source!r} names no data set: expected one of the hub, such as {HUB}roneneldan/TinyStories")
         texts = _rows(_from_hub(source.removeprefix(HUB)), column, source)
     elif isinstance(source, str | Path):
         texts = chain.from_iterable(map(partial(_read_file, column=column), _files(Path(source).expanduser())))
@@ -58,13 +62,17 @@ def _files(path: Path) -> list[Path]:
         raise TextError(f"no such file or folder: {str(path)[:200]} ({there}). In Python a text itself goes in a list: [text]")
     if path.is_file():
         return [path]
+    if not path.is_dir():
+        raise TextError(f"{path} is a pipe or a device, which can be read but once: write it to a file first")
     if (path / "dataset_info.json").is_file() and (path / "state.json").is_file():
         return [path]  # what `Dataset.save_to_disk` wrote
     if (path / "dataset_dict.json").is_file():
         raise TextError(
             f"{path} is several data sets; name the folder of one: {', '.join(sorted(d.name for d in path.iterdir() if d.is_dir()))}"
         )
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS and not file.name.startswith((".", "_")))
+    found = sorted(
+        file for file in path.rglob("*") if file.suffix.lower() in READERS and not file.name.startswith((".", "_")) and file.is_file()
+    )
     if not found:
         others = sorted({file.suffix or file.name for file in path.rglob("*") if file.is_file()})[:8]
         raise TextError(f"{path} holds no text: expected files {', '.join(READERS)}; found {', '.join(others) or 'nothing'}")
@@ -101,6 +109,8 @@ def _look(path: Path, sample: bytes) -> tuple[str, bool]:
     """(encoding, are there blank lines?) by the first bytes of a file. Raises TextError for what is no text."""
     encoding = "utf-16" if sample.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     text = sample.decode(encoding, errors="replace")
+    if FASTA.match(text):
+        raise TextError(f"{path} is FASTA: names and line breaks would be read as text; write one sequence a line, without the names")
     if "\0" in text:
         raise TextError(f"{path} is not text: it holds zero bytes (it starts with {sample[:8]!r})")
     n_bad = text.count("\ufffd")
@@ -114,14 +124,17 @@ def _look(path: Path, sample: bytes) -> tuple[str, bool]:
 
 def _json_lines(path: Path, column: str) -> Iterator[str]:
     def rows() -> Iterator[Any]:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
+        with open(path, "rb") as file:
+            encoding, _ = _look(path, file.read(N_SAMPLE))
+        with open(path, encoding=encoding, errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 try:
                     yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise TextError(f"{path}, line {number}: not JSON ({error.msg}); expected one object a line") from None
+                except (ValueError, RecursionError) as error:
+                    why = error.msg if isinstance(error, json.JSONDecodeError) else str(error) or "nested too deep"
+                    raise TextError(f"{path}, line {number}: not JSON ({why}); expected one object a line") from None
 
     return _rows(rows(), column, str(path))
 
@@ -131,13 +144,20 @@ def _parquet(path: Path, column: str) -> Iterator[str]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise TextError(f"{path} is truncated or not a Parquet file ({str(error).splitlines()[0]})") from None
     with file:
         _check_column(file.schema_arrow.names, column, str(path))
-        for batch in file.iter_batches(batch_size=256, columns=[column]):
-            yield from _rows(batch.to_pylist(), column, str(path))
+        batches = file.iter_batches(batch_size=256, columns=[column])
+        while True:
+            try:
+                rows = batch.to_pylist() if (batch := next(batches, None)) is not None else None
+            except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
+                raise TextError(f"{path} is damaged ({str(error).splitlines()[0][:120]})") from None
+            if rows is None:
+                return
+            yield from _rows(rows, column, str(path))
 
 
 READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
@@ -171,10 +191,17 @@ def _from_hub(name: str) -> Iterable[Any]:
     from datasets import load_dataset
 
     name, _, split = name.partition(":")
-    return load_dataset(name, split=split or "train", streaming=True)
+    try:
+        return load_dataset(name, split=split or "train", streaming=True)
+    except (OSError, ValueError, RuntimeError, LookupError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise TextError(f"{HUB}{name} cannot be read: {type(error).__name__}: {why}") from None
 
 
 def _from_disk(path: Path) -> Iterable[Any]:
     from datasets import load_from_disk
 
-    return load_from_disk(str(path))
+    try:
+        return load_from_disk(str(path))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # pyarrow's are of these
+        raise TextError(f"{path} is a data set that cannot be read: {' '.join(str(error).split())[:200]}") from None

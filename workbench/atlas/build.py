@@ -6,6 +6,9 @@ out/sae_1k     an SAELens folder a width; with labels.json: feature → its conc
 out/index      what every feature of all widths is active on
 out/layers     the same at the other layers, one a hook point, all of one width: a computation can be followed through depth
 out/transcoders   a transcoder of each layer's MLP, blocks.0 to blocks.5, in the same form
+out/training_…    checkpoints, while it is built
+
+Every folder and file of these comes by one rename, when it is done: what is there is as it will stay.
 """
 
 import json
@@ -16,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from workbench.activations.stream import ActivationStream, ActivationStreams
 from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
+from workbench.atlas.layers import read_labels
 from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.features.index.index import build_index
 from workbench.features.index.parts import Label
 from workbench.features.survey.mapping import feature_map
-from workbench.files import checked_folder
+from workbench.files import PARTIAL, alone, made_folder, whole_folder, write_tensors, write_text, write_whole
 from workbench.model.model import load_model
 from workbench.sae.config import WEIGHTS_FILE
 from workbench.sae.sae import SAE
@@ -54,32 +58,47 @@ TRANSCODER_BUFFER = 2**16  # tokens of twelve hook points: 0.5 GB
 
 def build(out: str | Path, device: str = "cpu") -> None:
     """Write the whole atlas to `out`."""
-    out = checked_folder(out)
-    model_folder = out / "model"
-    model_folder.mkdir(parents=True, exist_ok=True)
-    recipe = ModelRecipe()
-    if not (model_folder / "model.safetensors").exists():
-        build_model(model_folder, build_tokenizer(model_folder, recipe), recipe, device)
-        halve(model_folder / "model.safetensors")
+    out = made_folder(out)
+    with alone(out):
+        _build(out, device)
+
+
+def _build(out: Path, device: str) -> None:
+    model_folder, recipe = out / "model", ModelRecipe()
+    if not model_folder.exists():
+        with whole_folder(model_folder) as folder:
+            build_model(folder, build_tokenizer(folder, recipe), recipe, device, checkpoints=made_folder(out / "training_model"))
+            halve(folder / "model.safetensors")
     assert AutoTokenizer.from_pretrained(model_folder).vocab_size == recipe.d_vocab
     model = load_model(model_folder, device=device)
     model.cfg.model_name = "atlas"  # not the folder that it happens to be built in
     for name in SAES:
         folder = out / f"sae_{name}"
-        if not (folder / WEIGHTS_FILE).exists():
-            build_sae(model, name, out / f"training_{name}").save(folder)
-            halve(folder / WEIGHTS_FILE)
+        if not folder.exists():
+            save_halved(build_sae(model, name, out / f"training_{name}"), folder)
         write_labels(model, folder)
-    if not all((out / "layers" / name / WEIGHTS_FILE).exists() for name in LAYERS):
+    if not all((out / "layers" / name).exists() for name in LAYERS):
         build_layers(model, out / "layers", out / "training_layers")
     for name in LAYERS:
         write_labels(model, out / "layers" / name)
     folders = [out / "transcoders" / f"blocks.{k}" for k in range(model.cfg.n_layers)]
-    if not all((folder / WEIGHTS_FILE).exists() for folder in folders):
+    if not all(folder.exists() for folder in folders):
         build_transcoders(model, folders, out / "training_transcoders")
     for folder in folders:
         write_labels(model, folder)
     write_index(model, out)
+    for left in list(out.rglob(f"*{PARTIAL}")):  # of a process that was killed after a folder had got its name
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    for checkpoints in out.glob("training_*"):
+        shutil.rmtree(checkpoints)  # the model's and each width's; of the others where a process was killed over it
+
+
+def save_halved(dictionary: Any, folder: Path) -> None:
+    """An SAE or a transcoder in its last form, in 16 bits, unless it is there."""
+    if not folder.exists():
+        with whole_folder(folder) as inside:
+            dictionary.save(inside)
+            halve(inside / WEIGHTS_FILE)
 
 
 def write_index(model: Any, out: Path) -> None:
@@ -95,9 +114,7 @@ def build_sae(model: Any, name: str, checkpoints: Path) -> SAE:
     """One SAE on texts of its own; a killed training goes on from its last checkpoint."""
     activations = ActivationStream(model, stream(SAE_SEED), HOOK_NAME)
     activations.model_name = "atlas"  # not the folder that it happens to be built in
-    sae = train(activations, SAES[name], folder=checkpoints)
-    shutil.rmtree(checkpoints)
-    return sae
+    return train(activations, SAES[name], folder=checkpoints)
 
 
 def build_layers(model: Any, out: Path, checkpoints: Path) -> None:
@@ -106,8 +123,7 @@ def build_layers(model: Any, out: Path, checkpoints: Path) -> None:
     activations.model_name = "atlas"
     saes = train_many(activations, [replace(LAYER_SAE, hook_name=name) for name in LAYERS], folder=checkpoints)
     for name, sae in zip(LAYERS, saes, strict=True):
-        sae.save(out / name)
-        halve(out / name / WEIGHTS_FILE)
+        save_halved(sae, out / name)
     shutil.rmtree(checkpoints)
 
 
@@ -118,8 +134,7 @@ def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) ->
     activations.model_name = "atlas"
     configs = [replace(TRANSCODER, hook_name=name) for name in reads]
     for folder, transcoder in zip(folders, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True):
-        transcoder.save(folder)
-        halve(folder / WEIGHTS_FILE)
+        save_halved(transcoder, folder)
     shutil.rmtree(checkpoints)
 
 
@@ -127,7 +142,8 @@ def write_labels(model: Any, folder: Path) -> None:
     """labels.json beside an SAE or a transcoder, unless it is there."""
     if not (folder / "labels.json").exists():
         sae = load_dictionary(folder, model.cfg.device)
-        (folder / "labels.json").write_text(json.dumps(label(AnswerKey.read(model, sae, texts(seed=1, n=N_LABEL_TEXTS))), indent=0) + "\n")
+        named = label(AnswerKey.read(model, sae, texts(seed=1, n=N_LABEL_TEXTS)))
+        write_text(folder / "labels.json", json.dumps(named, indent=0) + "\n")
 
 
 def label(key: AnswerKey) -> dict[int, str]:
@@ -139,11 +155,11 @@ def label(key: AnswerKey) -> dict[int, str]:
 
 def known_labels(file: Path) -> dict[int, Label]:
     """labels.json as an index keeps labels."""
-    named = {int(feature): label.rpartition(" ") for feature, label in json.loads(file.read_text()).items()}
+    named = {feature: label.rpartition(" ") for feature, label in read_labels(file).items()}
     return {feature: Label(concept, float(f1), "the answer key") for feature, (concept, _, f1) in named.items()}
 
 
 def halve(path: Path) -> None:
     """Store weights in 16 bits: what is committed is half as large, and the rounded weights are what everything is measured on."""
     weights = {name: weight.to(torch.float16) if weight.is_floating_point() else weight for name, weight in load_file(path).items()}
-    save_file(weights, path, metadata={"format": "pt"})
+    write_whole(path, lambda partial: write_tensors(partial, weights, {"format": "pt"}))

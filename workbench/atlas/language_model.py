@@ -6,6 +6,7 @@ The constants were chosen by trials; docs/log.md has what was tried and measured
 """
 
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -21,6 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from workbench.atlas.corpus import stream
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.world import world
+from workbench.files import write_whole
 from workbench.model.gemm import product_dtype, product_sentence
 from workbench.process import put_back
 
@@ -108,15 +110,17 @@ def accuracy(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, asked: 
     return right / len(asked)
 
 
-def build_model(folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: ModelRecipe, device: str = "cpu") -> GPT2LMHeadModel:
-    """Train the model and write it as a Hugging Face folder. A killed run goes on from its last checkpoint, `folder`/checkpoint.pt."""
+def build_model(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: ModelRecipe, device: str = "cpu", *, checkpoints: Path
+) -> GPT2LMHeadModel:
+    """Train the model and write it as a Hugging Face folder. A killed run goes on from its last checkpoint, `checkpoints`/checkpoint.pt."""
     with put_back():
         torch.manual_seed(recipe.seed)
         model = GPT2LMHeadModel._from_config(_config(recipe), attn_implementation="eager")  # on a CPU its backward is twice as fast
     model.to(device).train()  # pyright: ignore
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     n_steps = recipe.n_tokens // (recipe.batch * recipe.n_ctx)
-    first = _resume(folder, model, optimizer, recipe)
+    first = _resume(checkpoints, model, optimizer, recipe)
     source = rows(documents(recipe.seed + 1, tokenizer), recipe.n_ctx)
     next(islice(source, first * recipe.batch, first * recipe.batch), None)  # the rows that the killed run has seen
     tqdm.write(f"The atlas's model: {n_steps - first:,} steps, {product_sentence(torch.device(device).type)}")
@@ -128,9 +132,8 @@ def build_model(folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: ModelR
         if step % 500 == 0 or step == n_steps - 1:
             right = {"held_out": accuracy(model, tokenizer, held_out), "trained": accuracy(model, tokenizer, trained)}
             bar.write(f"step {step} loss {loss:.3f} " + " ".join(f"{name} {share:.3f}" for name, share in right.items()))
-            _checkpoint(folder, model, optimizer, recipe, step + 1)
+            _checkpoint(checkpoints, model, optimizer, recipe, step + 1)
     model.eval().save_pretrained(folder)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
     return model
 
 
@@ -166,15 +169,17 @@ def _config(recipe: ModelRecipe) -> GPT2Config:
 
 def _checkpoint(folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, recipe: ModelRecipe, step: int) -> None:
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "recipe": asdict(recipe), "step": step}
-    torch.save(state, partial := folder / f"{CHECKPOINT}.partial")
-    partial.replace(folder / CHECKPOINT)
+    write_whole(folder / CHECKPOINT, lambda partial: torch.save(state, partial))
 
 
 def _resume(folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, recipe: ModelRecipe) -> int:
     """Load the folder's checkpoint if it is of this recipe; the step to go on from."""
     if not (folder / CHECKPOINT).exists():
         return 0
-    state = torch.load(folder / CHECKPOINT, weights_only=True)
+    try:
+        state = torch.load(folder / CHECKPOINT, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{folder / CHECKPOINT} is damaged ({str(error).splitlines()[0]}); delete it to start anew") from None
     if state["recipe"] != asdict(recipe):
         raise ValueError(f"{folder / CHECKPOINT} is of another recipe: {json.dumps(state['recipe'])}; delete it or build elsewhere")
     model.load_state_dict(state["model"])

@@ -7,13 +7,14 @@ transcoder_labels()                the same of transcoders, by the hook points t
 features_of(question.steps)        concept → hook point → its features: the steps that `trace_steps` follows
 """
 
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 
+from workbench.files import read_json
 from workbench.model.points import place
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder
@@ -75,7 +76,15 @@ def transcoder_labels() -> dict[str, dict[int, str]]:
 
 
 def _labels(folder: Path) -> dict[int, str]:
-    return {int(feature): label for feature, label in json.loads((folder / "labels.json").read_text()).items()}
+    return read_labels(folder / "labels.json")
+
+
+def read_labels(file: Path) -> dict[int, str]:
+    """Feature → "state:California 0.54". Raises ValueError where the file holds something else."""
+    said = read_json(file)
+    if not isinstance(said, dict) or not all(re.fullmatch(r"\d+", i) and isinstance(label, str) for i, label in said.items()):
+        raise ValueError(f"{file} is damaged: expected features with their labels; build or copy the atlas again")
+    return {int(feature): label for feature, label in said.items()}
 
 
 def features_of(concepts: Sequence[str]) -> dict[str, dict[str, list[int]]]:

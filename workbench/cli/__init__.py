@@ -17,6 +17,7 @@ from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
 from workbench.cli.check import check
 from workbench.cli.circuit import circuit
+from workbench.cli.doctor import doctor
 from workbench.cli.lab import lab
 from workbench.cli.label import label
 from workbench.cli.learn import plan, scaling, train
@@ -39,6 +40,7 @@ app.command()(find)
 app.command()(page)
 app.command()(label)
 app.command()(lab)
+app.command()(doctor)
 app.add_typer(atlas_app, name="atlas")
 
 

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import typer
 
+from workbench.files import write_text
+
 EXPLORER = Path("explore.ipynb")
 SCOPE = "workbench-lab"
 WORDS = """# Explore
@@ -62,7 +64,7 @@ def lab(
         raise ValueError(f"{notebook} does not exist")
     is_new = notebook is None and not EXPLORER.exists()
     if is_new:
-        EXPLORER.write_text(explorer_notebook(model, sae), encoding="utf-8")
+        write_text(EXPLORER, explorer_notebook(model, sae))
     with tempfile.TemporaryDirectory(prefix="workbench-lab-") as folder:
         options = [] if port is None else [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
         options += [] if browser else ["--no-browser"]

@@ -49,7 +49,7 @@ def label(
     from workbench.features.labels.token_labels import TokenLabeller
 
     index = FeatureIndex.open(folder, sae)
-    chosen = numbers(features) if features else index.table["feature"][index.table["n_active"] > 0].tolist()
+    chosen = numbers(features, index.d_sae) if features else index.table["feature"][index.table["n_active"] > 0].tolist()
     labeller: Labeller = TokenLabeller()
     if by == By.llm:
         if not model:

@@ -68,7 +68,7 @@ def train(
     if skip and not predict:
         raise ValueError("--skip is a transcoder's: say what it predicts, --predict blocks.6.hook_mlp_out")
     reads = hook_name or (mlp_input(predict) if predict else None)
-    nested = tuple(int(n) for n in numbers(widths, "--widths")) if widths else ()
+    nested = tuple(counts(widths, "--widths")) if widths else ()
     how: Any = dict(architecture=architecture, k=k, precision=precision, hook_name=reads or "", has_skip=skip, widths=nested)
     cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, **how)  # refuses nonsense at once
     try:
@@ -153,8 +153,8 @@ def scaling(
     if not n_features:
         print(ScalingLaws.read(runs))
         return
-    counts = {"--n-features": n_features, "--feature-steps": feature_steps, "--n-steps": n_steps}
-    widths, products, steps = ([int(n) for n in numbers(text, name)] for name, text in counts.items())
+    lists = {"--n-features": n_features, "--feature-steps": feature_steps, "--n-steps": n_steps}
+    widths, products, steps = (counts(text, name) for name, text in lists.items())
     grid = Grid(widths, products, numbers(lrs, "--lrs"), n_steps=(min(steps), max(steps)))
     grid.configs()  # raises before anything is loaded
     print(sweep(stream_opener(model, texts, hook_name, batch, device), grid, runs))
@@ -176,7 +176,7 @@ def plan(
     found = re.fullmatch(r"([\d.]+)\s*(s|min|h|d)", budget)
     if found and len(names) != 1:
         raise ValueError(f"--budget {budget} is a time: on which device? Name one --device")
-    flops = float(found[1]) * SECONDS[found[2]] * find_device(names[0]).rate if found else numbers(budget, "--budget")[0]
+    flops = numbers(found[1], "--budget")[0] * SECONDS[found[2]] * find_device(names[0]).rate if found else numbers(budget, "--budget")[0]
     print(plan_for(d_in, flops, batch=batch, laws=ScalingLaws.read(runs) if runs else None, devices=names))
 
 
@@ -186,6 +186,14 @@ def numbers(text: str, option: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} {text!r}: expected numbers with commas between them, such as 64,128 or 1e-3") from None
+
+
+def counts(text: str, option: str) -> list[int]:
+    """The same of whole numbers above 0."""
+    found = numbers(text, option)
+    if not all(number.is_integer() and 0 < number < 2**53 for number in found):
+        raise ValueError(f"{option} {text!r}: expected whole numbers above 0, such as 64,128")
+    return [int(number) for number in found]
 
 
 class Reading(NamedTuple):

@@ -123,7 +123,7 @@ def page(
 
     known = FeatureIndex.open(folder, sae)
     table = known.table
-    chosen = numbers(features) if features else table["feature"][table["n_active"] > 0].tolist()
+    chosen = numbers(features, known.d_sae) if features else table["feature"][table["n_active"] > 0].tolist()
     if html is None:
         print("\n\n".join(map(repr, known.features(chosen))))
     else:
@@ -158,12 +158,15 @@ def atlas_labels(name: str) -> "dict[int, Label]":
     return known_labels(file) if file.is_file() else {}
 
 
-def numbers(features: list[str]) -> list[int]:
-    """["3", "100-102"] → [3, 100, 101, 102]"""
+def numbers(features: list[str], d_sae: int) -> list[int]:
+    """["3", "100-102"] → [3, 100, 101, 102]. Raises ValueError for what is no feature of an SAE of so many."""
+    from workbench.sae.sae import checked_feature
+
     found: list[int] = []
     for text in features:
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        match = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", text)
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise ValueError(f"{text!r} is no feature: expected a number such as 3, or a range such as 100-199")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = (checked_feature(int(number), d_sae) for number in (match[1], match[2] or match[1]))
+        found += range(first, last + 1)
     return list(dict.fromkeys(found))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.files import read_json
+
 if TYPE_CHECKING:
     from workbench.bench import Workbench
 
@@ -44,9 +46,9 @@ def prompt_or_chat(prompt: str | None, chat: Path | None) -> Any:
     if chat is None:
         return prompt
     try:
-        messages = json.loads(chat.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f'--chat {chat} is not JSON ({error}); expected messages, [{{"role": "user", "content": …}}]') from None
+        messages = read_json(chat)
+    except ValueError as error:
+        raise ValueError(f'--chat {error}; expected messages, [{{"role": "user", "content": …}}]') from None
     if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
         raise ValueError(f"--chat {chat} holds {json.dumps(messages)[:40]}; expected a list of messages, each with role and content")
     return messages

@@ -111,8 +111,6 @@ def convert(
     """Write an SAE or transcoders of any library as SAELens' folder, transcoders also as sparsify's or circuit-tracer's."""
     from workbench.sae.convert import convert as write
 
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out} already holds something: name another folder")
     places = dict(hook_name=hook_name, hook_name_in=hook_name_in, hook_name_out=hook_name_out)
     written = write(source, out, to, **places, model_name=model_name, scale=scale, centers_input=centers_input)
     found = written.values() if isinstance(written, dict) else [written]

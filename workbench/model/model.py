@@ -4,7 +4,6 @@ A `model` is a TransformerBridge of TransformerLens 4: any Hugging Face decoder 
 mode, so gradients flow to activations only, and its weights are the checkpoint's own (no folding: an SAE belongs to one basis).
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from workbench.files import read_json
 from workbench.model.cache import kv_cache
 from workbench.model.causal import check_causal, check_config
 from workbench.model.shared import share
@@ -110,7 +110,10 @@ def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dty
         there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise ValueError(f"{folder} is not a Hugging Face model: config.json is missing (found: {there or 'an empty folder'})")
     if looks_local:
-        check_config(json.loads((folder / "config.json").read_text()))
+        said = read_json(folder / "config.json")
+        if not isinstance(said, dict):
+            raise ValueError(f"{folder / 'config.json'} holds a JSON {type(said).__name__}, expected an object: it is no model's")
+        check_config(said)
     else:
         _check_hub(name)
     with put_back(), _bars_only_where_it_takes_long(), _text_only(), _said_in_a_line(name):

@@ -54,7 +54,7 @@ def evaluate_layers(
     _check(model, transcoders)
     stack = stack_of(transcoders)
     sums, head = _Sums(stack), Head(model, sorted({name for it in stack for name in (it.hook_name_in, it.hook_name_out)}))
-    losses = {name: dict.fromkeys(LOSSES, 0.0) for name in [*range(len(stack)), ALL]}
+    losses: dict[Any, dict[str, float]] = {name: dict.fromkeys(LOSSES, 0.0) for name in [*range(len(stack)), ALL]}
     n_tokens, n_scored = min(N_TOKENS, max(256, N_LOGITS // model.cfg.d_vocab)), 0
     with tqdm(desc="evaluating", unit="token", unit_scale=True, disable=not progress, delay=2) as bar, machine_rate():
         for batches in in_groups(model, Rows(model, read_texts(texts), context), n_tokens):

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from workbench.files import write_whole
+from workbench.files import write_tensors, write_together
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, SAEConfig
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.formats.read import read
@@ -58,12 +57,10 @@ class SAE(Dictionary):
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the SAELens v6 folder; each file is complete or absent."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write the SAELens v6 folder, whole or not at all. Raises OSError, in one sentence, where the disk does not take it."""
         weights = {name: weight.detach().contiguous().cpu() for name, weight in self.state_dict().items()}
-        write_whole(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
-        write_whole(folder / CFG_FILE, lambda path: path.write_text(json.dumps(_to_saelens(self.cfg), indent=2) + "\n"))
+        text = json.dumps(_to_saelens(self.cfg), indent=2) + "\n"
+        write_together(folder, {WEIGHTS_FILE: lambda path: write_tensors(path, weights), CFG_FILE: lambda path: path.write_text(text)})
 
     @classmethod
     def load(

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from workbench.files import write_whole
+from workbench.files import write_tensors, write_together
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, TranscoderConfig
 from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.formats.files import locate
@@ -76,15 +75,13 @@ class Transcoder(Dictionary):
         return self
 
     def save(self, folder: str | Path) -> None:
-        """Write the folder of SAELens' transcoders, each file complete or absent: SAELens opens ReLU and JumpReLU, with and without a skip,
+        """Write the folder of SAELens' transcoders, whole or not at all: SAELens opens ReLU and JumpReLU, with and without a skip,
         and says of TopK and BatchTopK that it does not know them."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         weights = {name: weight.detach().contiguous().cpu() for name, weight in self.state_dict().items()}
         if "W_skip" in weights:
             weights["W_skip"] = weights["W_skip"].T.contiguous()  # on disk (d_out, d_in)
-        write_whole(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
-        write_whole(folder / CFG_FILE, lambda path: path.write_text(json.dumps(_to_saelens(self.cfg), indent=2) + "\n"))
+        text = json.dumps(_to_saelens(self.cfg), indent=2) + "\n"
+        write_together(folder, {WEIGHTS_FILE: lambda path: write_tensors(path, weights), CFG_FILE: lambda path: path.write_text(text)})
 
     @classmethod
     def load(

@@ -94,7 +94,7 @@ def changed(**parts) -> dict:
     ("content", "says"),
     [
         ("[1, 2]", "holds a list"),
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ({"nodes": []}, "lacks metadata, links"),
         (changed(nodes=[]), "holds no node"),
         (changed(nodes=5), "as lists"),

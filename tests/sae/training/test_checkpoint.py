@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch
             raise OSError(28, "No space left on device")
         save_file(tensors, path, metadata)
 
-    monkeypatch.setattr("workbench.sae.training.checkpoint.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match=r"could be written at step 14 .*No space left.*the one of step 7 stays"):
         run(Planted(), tmp_path, CONFIGS[:1])
     monkeypatch.undo()

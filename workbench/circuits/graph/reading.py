@@ -5,8 +5,6 @@ link means then follows from what such a file is: nothing leads into an error; a
 target's links stand in the order of their sources' nodes, features before errors. Where that leaves both, the file is refused.
 """
 
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -17,9 +15,11 @@ import pandas as pd
 
 from workbench.circuits.graph.exchange import cantor, clean_text
 from workbench.circuits.graph.nodes import EDGE_COLUMNS, NODE_COLUMNS
+from workbench.files import parse_json, read_text
 from workbench.model.tokens import without_surrogates
 
 MOST_BYTES = 1 << 30
+MOST = 1e308  # of a number: JSON writes whole ones of any length, which are no floats
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin")
 HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of a character, as JSON spells them
 KIND_OF = {"embedding": "token", "logit": "logit", "bias": "error"}
@@ -65,11 +65,9 @@ def _content(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no file: expected the JSON of an attribution graph")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} holds {path.stat().st_size / 1e9:.1f} GB: expected a pruned graph, up to {MOST_BYTES / 1e9:.0f} GB")
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = _whole(json.loads(text)) if HALVES.search(text) else json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from None
+    text = read_text(path)
+    content = parse_json(text, str(path))
+    content = _whole(content) if HALVES.search(text) else content
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no attribution graph: it holds a {type(content).__name__}, not an object of metadata, nodes and links")
     missing = [name for name in ("metadata", "nodes", "links") if name not in content]
@@ -216,7 +214,7 @@ def _link(link: Any, number: int, name_of: dict[str, list[str]], path: Any) -> t
         if not isinstance(link.get(end), str) or link[end] not in name_of:
             raise ValueError(f"{path}: link {number} has the {end} {link.get(end)!r}, which is none of the file's {len(name_of):,} nodes")
     weight = link.get("weight")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < MOST:
         raise ValueError(f"{path}: the link from {link['source']!r} to {link['target']!r} weighs {weight!r}, expected a finite number")
     return (
         link["source"],
@@ -266,5 +264,5 @@ def _check_acyclic(nodes: pd.DataFrame, edges: pd.DataFrame, path: Any) -> None:
 
 
 def _number(value: Any, otherwise: float | int = float("nan")) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else otherwise
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+    return float(value) if is_number else float(otherwise)

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
+from workbench.files import read_text
 
 LEVEL = 0.95
 SUMS = ("activation", "attribution", "effect")
@@ -67,7 +68,7 @@ def rank_many(
 
     Raises ValueError, naming the prompt, for one that cannot be ranked, and where there are not as many metrics as prompts.
     """
-    texts = [line for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()] if isinstance(prompts, Path) else prompts
+    texts = [line for line in read_text(prompts).splitlines() if line.strip()] if isinstance(prompts, Path) else prompts
     if isinstance(texts, str):
         raise ValueError(f"{texts!r} is one prompt: expected a list of prompts, or pathlib.Path of a file with one a line")
     texts = list(texts)

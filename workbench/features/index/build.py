@@ -1,6 +1,5 @@
 """Building an index: shards of texts are read, one after the other or side by side, then finished. What is done is not done again."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,8 @@ from tqdm.auto import tqdm
 from workbench.activations.texts import read_texts
 from workbench.features.index.collect import collect
 from workbench.features.index.finish import finish
-from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity
-from workbench.files import write_json
+from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity, read_manifest, shard_facts
+from workbench.files import alone, clear_partials, made_folder, read_json, write_json
 from workbench.model.head import Head
 from workbench.model.hooks import check_dictionary
 from workbench.sae.dictionary import Dictionary
@@ -33,6 +32,19 @@ def build(
 ) -> None:
     """Write the index of `texts` to `folder`, or what is missing of it."""
     _check(model, saes, n_chars)
+    with alone(made_folder(folder)):
+        _build(model, saes, texts, folder, n_chars, workers, progress)
+
+
+def _build(
+    model: "TransformerBridge",
+    saes: Mapping[str, Dictionary],
+    texts: str | Path | Iterable[str],
+    folder: Path,
+    n_chars: int,
+    workers: int,
+    progress: bool,
+) -> None:
     built_of = identity(model, saes, n_chars)
     known = _claim(folder, built_of)
     corpus, shards = Corpus(read_texts(texts) if isinstance(texts, str | Path) else texts, n_chars), folder / "shards"
@@ -52,8 +64,8 @@ def build(
     if not known:
         finish(model, saes, folder, {**built_of, "corpus": corpus.facts}, progress)
     shutil.rmtree(shards, ignore_errors=True)
-    for path in [folder / UNFINISHED, *folder.glob("*.partial")]:  # of a build that was killed while it wrote
-        path.unlink(missing_ok=True)
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    clear_partials(folder)  # of a build that was killed while it wrote
 
 
 def _check(model: "TransformerBridge", saes: Mapping[str, Dictionary], n_chars: int) -> None:
@@ -69,14 +81,15 @@ def _check(model: "TransformerBridge", saes: Mapping[str, Dictionary], n_chars: 
 
 def _claim(folder: Path, built_of: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest of an index that is finished, else {}. Raises ValueError for a folder of something else."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, UNFINISHED):
         if (folder / name).is_file():
-            known = json.loads((folder / name).read_text(encoding="utf-8"))
+            known = read_json(folder / name)
+            if not isinstance(known, dict):
+                raise ValueError(f"{folder / name} is damaged: delete {folder}, and build the index anew")
             different = differences(built_of, {key: known.get(key) for key in built_of})
             if different:
                 raise _taken(folder, different)
-            return known if name == MANIFEST else {}
+            return read_manifest(folder) if name == MANIFEST else {}
     others = [path.name for path in folder.iterdir() if path.suffix != ".partial"]
     if others:
         raise ValueError(f"{folder} is not empty and no index (found: {', '.join(sorted(others)[:5])}); give a new folder")
@@ -85,10 +98,9 @@ def _claim(folder: Path, built_of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_done(shards: Path, shard: Shard) -> bool:
-    file = shards / shard.name / "shard.json"
-    if not file.is_file():
+    if not (shards / shard.name / "shard.json").is_file():
         return False
-    known = json.loads(file.read_text())["fingerprint"]
+    known = shard_facts(shards / shard.name)["fingerprint"]
     if known != shard.fingerprint:
         raise _taken(shards.parent, [f"shard {shard.number} texts are {shard.fingerprint}, there {known}"])
     return True

@@ -19,9 +19,9 @@ import torch
 from scipy import sparse
 
 from workbench.activations.rows import LONGEST_ROW, as_batch, batches, led
-from workbench.features.index.shards import Shard, Summaries, ranges, whole_folder, write_table
+from workbench.features.index.shards import Shard, Summaries, ranges, write_table
 from workbench.features.index.windows import PART_BITS, Run, drawn, merge, summarize
-from workbench.files import write_json
+from workbench.files import whole_folder, write_json
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.start import start_token

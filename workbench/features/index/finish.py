@@ -9,7 +9,6 @@
 A file that is there is not made again.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +23,9 @@ from tqdm.auto import tqdm
 from workbench.activations.rows import Row, led
 from workbench.features.index.collect import PEAK_TOKENS
 from workbench.features.index.logits import ENOUGH, SMALL, is_in_stream, predicted_tokens, token_logits
-from workbench.features.index.shards import Summaries, ranges, write_table
+from workbench.features.index.shards import MANIFEST, TABLES, Summaries, ranges, reading, sha256, shard_facts, write_table
 from workbench.features.index.windows import Summary, drawn, interval_of, merge, rank_within
-from workbench.files import write_json
+from workbench.files import PARTIAL, write_json
 from workbench.model.tokens import to_str_tokens
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import NEIGHBOR, neighbors
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
 
 def finish(model: "TransformerBridge", saes: Mapping[str, Dictionary], folder: Path, facts: Mapping[str, Any], progress: bool) -> None:
     """Write the index's files from its shards', the manifest last, with `facts`: what it is of."""
-    shards = sorted(path for path in (folder / "shards").iterdir() if path.suffix != ".partial")
-    counts = [json.loads((shard / "shard.json").read_text()) for shard in shards]
-    sizes, unknown = [count["n_tokens"] for count in counts], {"n_unknown": sum(count.get("n_unknown", 0) for count in counts)}
+    shards = sorted(path for path in (folder / "shards").glob("*") if path.suffix != PARTIAL)  # there is none of no texts
+    counts = [shard_facts(shard) for shard in shards]
+    sizes, unknown = [count["n_tokens"] for count in counts], {"n_unknown": sum(count["n_unknown"] for count in counts)}
     n_tokens, read = sum(sizes), [shard for shard, size in zip(shards, sizes, strict=True) if size]
     if not n_tokens:
         raise ValueError(f"the {facts['corpus']['n_texts']:,} texts hold no tokens but start tokens: there is nothing to read")
@@ -58,22 +57,29 @@ def finish(model: "TransformerBridge", saes: Mapping[str, Dictionary], folder: P
     bar.close()
     _write_texts(folder, read)
     _write_vocabulary(model, folder / "vocabulary.parquet")
-    files = {path.name: path.stat().st_size for path in sorted(folder.glob("*.parquet"))}
-    write_json(folder / "manifest.json", {**facts, "n_tokens": n_tokens, **unknown, "n_rows_with_peaks": len(rows), "files": files})
+    paths = [path for path in sorted(folder.glob("*.parquet")) if path.name.startswith(TABLES)]  # a map may be beside them
+    files, sums = {path.name: path.stat().st_size for path in paths}, {path.name: sha256(path) for path in paths}
+    counts = {"n_tokens": n_tokens, **unknown, "n_rows_with_peaks": len(rows)}
+    write_json(folder / MANIFEST, {**facts, **counts, "files": files, "sha256": sums})
 
 
 def rows_with_peaks(shards: Iterable[Path]) -> np.ndarray:
     """Their numbers, ascending. Every shard drew of its own rows as if it were all there is."""
-    table = pa.concat_tables([pq.read_table(shard / "drawn.parquet") for shard in shards])
+    table = pa.concat_tables([_read(shard / "drawn.parquet") for shard in shards])
     rows, lengths = table["row"].to_numpy(), table["n_tokens"].to_numpy()
     return np.sort(rows[drawn(rows, lengths, PEAK_TOKENS)])
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    with reading(path):
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
 def _some_rows(model: "TransformerBridge", shards: Iterable[Path]) -> list[Row]:
     """The first rows of the texts, as many as show what a model of a small vocabulary predicts."""
     found, n = [], 0
     for shard in shards if model.cfg.d_vocab <= SMALL else ():
-        for ids in pq.read_table(shard / "texts.parquet")["tokens"].to_pylist():
+        for ids in _read(shard / "texts.parquet")["tokens"].to_pylist():
             if ids and n <= 2 * ENOUGH * SMALL:
                 found.append(led(model, ids))
                 n += len(ids)
@@ -123,11 +129,11 @@ def peaks_table(name: str, summary: Summary, rows: np.ndarray) -> pa.Table:
 def _write_texts(folder: Path, shards: Iterable[Path]) -> None:
     """Of every shard the rows that some window shows."""
     examples = folder.glob("examples-*.parquet")
-    shown = np.unique(np.concatenate([pq.read_table(path, columns=["row"])["row"].unique() for path in examples]))
+    shown = np.unique(np.concatenate([_read(path, ["row"])["row"].unique() for path in examples]))
     for shard in shards:
         file = folder / f"texts-{shard.name}.parquet"
         if not file.exists():
-            texts = pq.read_table(shard / "texts.parquet")
+            texts = _read(shard / "texts.parquet")
             write_table(file, texts.filter(pc.is_in(texts["row"], pa.array(shown))))
 
 

@@ -6,7 +6,6 @@
 A build that was cut off goes on where it stopped and gives the same files, byte for byte.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,11 +17,11 @@ from tqdm.auto import tqdm
 
 from workbench.features.index.own_labels import OwnLabels, stamp
 from workbench.features.index.page import FeaturePage, FeaturePages
-from workbench.features.index.parts import Correlate, Example, Label, Neighbor
-from workbench.features.index.shards import FORMAT, MANIFEST, UNFINISHED, model_fingerprint
+from workbench.features.index.parts import Correlate, Example, Label, Neighbor, parsed_labels, parsed_neurons
+from workbench.features.index.shards import MANIFEST, UNFINISHED, model_fingerprint, read_manifest, reading
 from workbench.features.index.tables import Tables, intervals
 from workbench.features.index.windows import TOP, bin_width
-from workbench.files import checked_folder, write_json, write_text
+from workbench.files import PATIENCE, alone, made_folder, read_json, write_json, write_text
 from workbench.model.start import other_note
 from workbench.model.tokens import unknown_note
 from workbench.sae.dictionary import Dictionary
@@ -79,23 +78,15 @@ class FeatureIndex:
 
     @classmethod
     def open(cls, folder: str | Path, sae: str | None = None) -> "FeatureIndex":
-        """Raises ValueError for a folder that is no index, is unfinished, or lacks a file of it."""
+        """Raises ValueError for a folder that is no index, is unfinished, lacks a file of it or has one of another size. What is in
+        the files is compared with the manifest's SHA-256 when each is first read."""
         folder = Path(folder)
         if not (folder / MANIFEST).is_file():
             there = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
             if (folder / UNFINISHED).is_file():
                 raise ValueError(f"{folder} is an unfinished index: build_index with the same model, SAEs and texts goes on with it")
             raise ValueError(f"{folder} is not an index: {MANIFEST} is missing (found: {there or 'an empty folder'})")
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"{folder} is an index of format {manifest['format']}, this version reads {FORMAT}: build it anew")
-        missing = [name for name in manifest["files"] if not (folder / name).is_file()]
-        if missing:
-            raise ValueError(f"{folder} lacks {', '.join(missing)}: copy it again, or delete the folder and build the index anew")
-        wrong = {name: size for name, size in manifest["files"].items() if (folder / name).stat().st_size != size}
-        if wrong:
-            name, size = next(iter(wrong.items()))
-            raise ValueError(f"{folder / name} is damaged: it has {(folder / name).stat().st_size:,} bytes, the manifest says {size:,}")
+        manifest = read_manifest(folder)
         return cls(folder, manifest, next(iter(manifest["saes"]))).with_sae(sae)
 
     def with_sae(self, name: str | None) -> "FeatureIndex":
@@ -124,6 +115,11 @@ class FeatureIndex:
     def _names(self) -> dict[str, str]:
         return {facts["fingerprint"]: name for name, facts in self.manifest["saes"].items()}
 
+    @property
+    def d_sae(self) -> int:
+        """How many features the SAE has that is looked through."""
+        return self.manifest["saes"][self.sae_name]["d_sae"]
+
     def sql(self, query: str, *parameters: Any) -> pd.DataFrame:
         """DuckDB on the tables features, examples, peaks, texts and vocabulary; those of all SAEs, told apart by their column sae."""
         return self._tables.sql(query, *parameters)
@@ -149,7 +145,12 @@ class FeatureIndex:
     def feature(self, feature: int) -> FeaturePage:
         """The feature's page."""
         row = self._tables.row(self.sae_name, self._checked(feature))
-        windows, width = self._tables.windows(self.sae_name, int(feature)), bin_width(row["max_act"])
+        windows = self._tables.windows(self.sae_name, int(feature))
+        with reading(self.folder / f"features-{self.sae_name}"):
+            return self._page(int(feature), row, windows)
+
+    def _page(self, feature: int, row: Mapping[str, Any], windows: Mapping[int, list[Example]]) -> FeaturePage:
+        width = bin_width(row["max_act"])
         return FeaturePage(
             feature=int(feature),
             sae_name=self.sae_name,
@@ -186,8 +187,7 @@ class FeatureIndex:
         """Write a folder of pages that needs nothing else; its first page, with a search box, is returned."""
         from widgets.html.pages import feature_page, search_page, search_row
 
-        features, folder, rows = [self._checked(feature) for feature in features], checked_folder(folder), []
-        folder.mkdir(parents=True, exist_ok=True)
+        features, folder, rows = [self._checked(feature) for feature in features], made_folder(folder), []
         known = set(features)
         for i, feature in enumerate(tqdm(features, desc="pages", unit="page", disable=not progress)):
             page = self.feature(feature)
@@ -214,17 +214,21 @@ class FeatureIndex:
         labels = {self._checked(i): label for i, label in labels.items()}
         if own := {i: label for i, label in labels.items() if label.is_human}:
             OwnLabels().put(self.manifest["saes"][self.sae_name]["fingerprint"], own)
-        if others := {i: label for i, label in labels.items() if not label.is_human}:
+        if not (others := {i: label for i, label in labels.items() if not label.is_human}):
+            return
+        with alone(self.folder, PATIENCE):
+            self._forget_labels()  # another process may have added some
             merged = {**self._labels.get(self.sae_name, {}), **others}
             saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
             write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
-            for name in ("_labels", "_laid_over"):
-                self.__dict__.pop(name, None)
+            self._forget_labels()
 
     def save_neurons(self, neurons: Mapping[int, Sequence[Correlate]]) -> None:
         """Add the neurons that are most like features of this SAE: their pages show them."""
-        kept = {**self._neurons, **{self._checked(i): list(some) for i, some in neurons.items()}}
-        write_json(self._neuron_file, {str(i): some for i, some in kept.items()})
+        added = {self._checked(i): list(some) for i, some in neurons.items()}
+        with alone(self.folder, PATIENCE):
+            self.__dict__.pop("_neurons", None)
+            write_json(self._neuron_file, {str(i): some for i, some in {**self._neurons, **added}.items()})
         self.__dict__.pop("_neurons", None)
 
     def facts(self) -> dict[str, str]:
@@ -254,8 +258,11 @@ class FeatureIndex:
     @cached_property
     def _labels(self) -> dict[str, dict[int, Label]]:
         file = self.folder / LABELS
-        saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return {sae: {int(i): Label(**label) for i, label in labels.items()} for sae, labels in saved.items()}
+        return parsed_labels(read_json(file), file) if file.exists() else {}
+
+    def _forget_labels(self) -> None:
+        for name in ("_labels", "_laid_over"):
+            self.__dict__.pop(name, None)
 
     @property
     def _neuron_file(self) -> Path:
@@ -263,12 +270,11 @@ class FeatureIndex:
 
     @cached_property
     def _neurons(self) -> dict[int, list[Correlate]]:
-        saved = json.loads(self._neuron_file.read_text(encoding="utf-8")) if self._neuron_file.is_file() else {}
-        return {int(i): [Correlate(*each) for each in some] for i, some in saved.items()}
+        return parsed_neurons(read_json(self._neuron_file), self._neuron_file) if self._neuron_file.exists() else {}
 
     @cached_property
     def _tables(self) -> Tables:
-        return Tables(self.folder, list(self.manifest["files"]))
+        return Tables(self.folder, list(self.manifest["files"]), self.manifest.get("sha256", {}))
 
     def _neighbors(self, neighbors: Iterable[Mapping[str, Any]]) -> dict[str, list[Neighbor]]:
         found: dict[str, list[Neighbor]] = {}
@@ -278,7 +284,7 @@ class FeatureIndex:
         return found
 
     def _checked(self, feature: int) -> int:
-        return checked_feature(feature, self.manifest["saes"][self.sae_name]["d_sae"], self.sae_name)
+        return checked_feature(feature, self.d_sae, self.sae_name)
 
 
 def _start_words(start: str | None) -> str:

@@ -10,6 +10,7 @@ Of each feature all its labels are kept, the last one counts; an empty one gives
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from weakref import WeakMethod
 from platformdirs import user_data_path
 
 from workbench.features.index.parts import Label
-from workbench.files import checked_file, write_json
+from workbench.files import PATIENCE, alone, checked_file, made_folder, read_text, write_json
 
 A_PERSON = "a person"
 FORMAT = 1
@@ -60,37 +61,38 @@ class OwnLabels:
 
     def put(self, sae: str, labels: Mapping[int, Label]) -> None:
         """From now on these count; an empty one gives back what the index says."""
-        known = self._read()
+        with self._changed() as known:
+            self._put(known, sae, labels)
+
+    def _put(self, known: Said, sae: str, labels: Mapping[int, Label]) -> None:
         for feature, label in labels.items():
             said = known.setdefault(sae, {}).setdefault(str(int(feature)), [])
             if said or label.text:  # nothing is taken away where nothing was
                 when = datetime.now(UTC).isoformat(timespec="seconds")
                 said.append({"text": label.text, "origin": label.origin or A_PERSON, "when": when})
-        self._write(known)
 
     def undo(self, sae: str, feature: int) -> None:
         """Takes back the last thing that was said of the feature. Raises ValueError where there is none."""
-        known = self._read()
-        said = known.get(sae, {}).get(str(int(feature)), [])
-        if not said:
-            raise ValueError(f"nothing to take back: feature {feature} has no label of yours")
-        said.pop()
-        self._write(known)
+        with self._changed() as known:
+            said = known.get(sae, {}).get(str(int(feature)), [])
+            if not said:
+                raise ValueError(f"nothing to take back: feature {feature} has no label of yours")
+            said.pop()
 
     def add(self, path: str | Path) -> int:
         """Lays the labels of another such file over these; returns how many changed something."""
-        return self.add_text(Path(path).read_text(encoding="utf-8"), str(path))
+        return self.add_text(read_text(Path(path)), str(path))
 
     def add_text(self, text: str, name: str = "the text") -> int:
         """The same from what such a file holds."""
-        theirs, known, n_new = _parsed(text, name), self._read(), 0
-        for sae, features in theirs.items():
-            for feature, said in features.items():
-                here = known.setdefault(sae, {}).setdefault(feature, [])
-                if not here or here[-1]["text"] != said[-1]["text"]:
-                    here.append(said[-1])
-                    n_new += 1
-        self._write(known)
+        theirs, n_new = _parsed(text, name), 0
+        with self._changed() as known:
+            for sae, features in theirs.items():
+                for feature, said in features.items():
+                    here = known.setdefault(sae, {}).setdefault(feature, [])
+                    if not here or here[-1]["text"] != said[-1]["text"]:
+                        here.append(said[-1])
+                        n_new += 1
         return n_new
 
     def write(self, path: str | Path) -> Path:
@@ -104,18 +106,29 @@ class OwnLabels:
         return json.dumps({"format": FORMAT, "saes": self._read()}, indent=1, ensure_ascii=False)
 
     def _read(self) -> Said:
-        return _parsed(self.path.read_text(encoding="utf-8"), str(self.path)) if self.path.is_file() else {}
+        return _parsed(read_text(self.path), str(self.path)) if self.path.exists() else {}
+
+    @contextmanager
+    def _changed(self) -> Iterator[Said]:
+        """What was said so far, written again at the end: another process's labels are not lost."""
+        with alone(made_folder(self.path.parent), PATIENCE):
+            known = self._read()
+            yield known
+            self._write(known)
+        _tell()
 
     def _write(self, known: Mapping[str, Any]) -> None:
         global _n_changes
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = {sae: {i: said for i, said in of.items() if said} for sae, of in known.items()}
         write_json(self.path, {"format": FORMAT, "saes": kept})
         _n_changes += 1
-        _watchers[:] = [each for each in _watchers if each() is not None]
-        for seen in [each() for each in _watchers]:
-            if seen is not None:
-                seen()
+
+
+def _tell() -> None:
+    _watchers[:] = [each for each in _watchers if each() is not None]
+    for seen in [each() for each in _watchers]:
+        if seen is not None:
+            seen()
 
 
 def _parsed(text: str, name: str) -> Said:
@@ -129,7 +142,7 @@ def _parsed(text: str, name: str) -> Said:
     return saes
 
 
-def _entry(each: Mapping[str, Any]) -> dict[str, str]:
+def _entry(each: Any) -> dict[str, str]:
     return {"text": str(each["text"]), "origin": str(each.get("origin", A_PERSON)), "when": str(each.get("when", ""))}
 
 

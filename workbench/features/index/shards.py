@@ -2,12 +2,10 @@
 
 folder/building.json             what the index is of: a build that was cut off goes on only for the same model, SAEs and texts
 folder/shards/00003/             while it is built: one folder for every shard of texts, gone when the index is done
-folder/manifest.json             written last, with the name and size of every file
+folder/manifest.json             written last, with the name, size and SHA-256 of every file
 """
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from workbench.features.index.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
-from workbench.files import write_whole
+from workbench.files import read_json, said, write_whole
 from workbench.model.start import start_token
 from workbench.sae.dictionary import Dictionary
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 MANIFEST, UNFINISHED = "manifest.json", "building.json"
+TABLES = ("features", "examples", "peaks", "texts", "vocabulary")  # a file belongs to the table that its name begins with
 N_SAMPLED = 1024  # numbers of each weight that a model's fingerprint is made of: any training step changes nearly all
 
 
@@ -49,6 +49,15 @@ class Shard:
     def fingerprint(self) -> str:
         """Twelve hex digits that change with any of its texts."""
         return _digest(self.texts).hexdigest()[:12]
+
+
+def shard_facts(folder: Path) -> dict[str, Any]:
+    """What a shard that is done says of itself. Raises ValueError where its file is damaged."""
+    said = read_json(folder / "shard.json")
+    counts = [said.get(name) for name in ("n_texts", "n_tokens", "n_unknown")] if isinstance(said, dict) else [None]
+    if any(type(count) is not int or count < 0 for count in counts) or not isinstance(said.get("fingerprint"), str):
+        raise DamagedIndex(f"{folder / 'shard.json'} is damaged: delete {folder}, and it is read again")
+    return said
 
 
 class Corpus:
@@ -137,19 +146,24 @@ class Summaries:
 
     def __init__(self, folder: Path, sae_name: str):
         self.folder, self.sae_name = folder, sae_name
-        self.files = [pq.ParquetFile(folder / f"{sae_name}-{kind}.parquet") for kind in ("stats", "windows", "peaks")]
+        paths = [folder / f"{sae_name}-{kind}.parquet" for kind in ("stats", "windows", "peaks")]
+        with reading(folder):
+            self.files = [pq.ParquetFile(path, page_checksum_verification=True) for path in paths]
 
     def read(self, n: int) -> Summary:
         """The n-th range's; see `ranges`."""
-        return Summary.of(*(file.read_row_group(n) for file in self.files))
+        with reading(self.folder):
+            return Summary.of(*(file.read_row_group(n) for file in self.files))
 
     @staticmethod
     def write(folder: Path, sae_name: str, summaries: Iterable[Summary]) -> None:
         """One row group a summary, in the order of `ranges`; read back one at a time."""
+        how: dict[str, Any] = dict(compression="zstd", write_page_checksum=True)
         with (
-            pq.ParquetWriter(folder / f"{sae_name}-stats.parquet", STATS, compression="zstd") as stats,
-            pq.ParquetWriter(folder / f"{sae_name}-windows.parquet", WINDOWS, compression="zstd") as windows,
-            pq.ParquetWriter(folder / f"{sae_name}-peaks.parquet", PEAKS, compression="zstd") as peaks,
+            said(folder),
+            pq.ParquetWriter(folder / f"{sae_name}-stats.parquet", STATS, **how) as stats,
+            pq.ParquetWriter(folder / f"{sae_name}-windows.parquet", WINDOWS, **how) as windows,
+            pq.ParquetWriter(folder / f"{sae_name}-peaks.parquet", PEAKS, **how) as peaks,
         ):
             for summary in summaries:
                 stats.write_table(summary.stats())
@@ -157,23 +171,82 @@ class Summaries:
                 peaks.write_table(summary.peaks, row_group_size=max(1, len(summary.peaks)))
 
 
-def ranges(d_sae: int) -> list[tuple[int, int]]:
-    """(first feature, number of features) of each range; a range is a row group."""
-    return [(first, min(RANGE, d_sae - first)) for first in range(0, d_sae, RANGE)]
+class DamagedIndex(ValueError):
+    """A file of an index that cannot be read, or is not as it was written."""
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Gives the name of a folder to write into; it appears under its own name when it is complete and on the disk, or never."""
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    yield partial
-    for written in [*partial.rglob("*"), partial]:
-        handle = os.open(written, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-    os.rename(partial, path)
+def reading(path: Path) -> Iterator[None]:
+    """What goes wrong with reading inside becomes one sentence that names `path`: Parquet that is damaged fails anywhere."""
+    try:
+        yield
+    except DamagedIndex:
+        raise
+    except (pa.ArrowException, duckdb.Error, OSError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise DamagedIndex(f"{path} is damaged ({why}): copy it again, or delete its index and build that anew") from None
+
+
+def sha256(path: Path) -> str:
+    """Of a file, a piece at a time: 1.3 GB/s."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What an index says of itself, its files there and of the right size. Raises ValueError, naming the file, where it is damaged."""
+    path = folder / MANIFEST
+    said = read_json(path)
+    if not isinstance(said, dict):
+        raise DamagedIndex(f"{path} is damaged: it holds a JSON {type(said).__name__}, expected an object; copy it again")
+    if said.get("format") != FORMAT:
+        raise ValueError(f"{folder} is an index of format {said.get('format')}, this version reads {FORMAT}: build it anew")
+    if problem := _problem(said):
+        raise DamagedIndex(f"{path} is damaged: {problem}; copy it again, or delete the folder and build the index anew")
+    if missing := [name for name in said["files"] if not (folder / name).is_file()]:
+        raise DamagedIndex(f"{folder} lacks {', '.join(missing)}: copy it again, or delete the folder and build the index anew")
+    for name, size in said["files"].items():
+        if (there := (folder / name).stat().st_size) != size:
+            raise DamagedIndex(f"{folder / name} is damaged: it has {there:,} bytes, the manifest says {size:,}")
+    return said
+
+
+def _problem(said: Mapping[str, Any]) -> str:
+    """What is wrong with a manifest; nothing, mostly."""
+    try:
+        for name, kind in {"model": dict, "saes": dict, "corpus": dict, "n_tokens": int, "n_rows_with_peaks": int, "files": dict}.items():
+            if type(said[name]) is not kind:
+                return f"its {name} is {str(said[name])[:40]!r}"
+        texts = [said["model"][name] for name in ("name", "fingerprint")] + [said["corpus"]["fingerprint"]]
+        texts += [facts[name] for facts in said["saes"].values() for name in ("fingerprint", "hook_name")]
+        counts = [said["corpus"]["n_texts"], said["n_tokens"], *said["files"].values()]
+        counts += [facts[name] for facts in said["saes"].values() for name in ("d_in", "d_sae")]
+        for wrong in [each for each in texts if type(each) is not str] + [each for each in counts if type(each) is not int or each < 1]:
+            return f"{str(wrong)[:40]!r} stands in it for a name or a count"
+        if not isinstance(said["model"].get("start_token"), str | None) or type(said.get("n_unknown", 0)) is not int:
+            return "its start_token or n_unknown is none"
+        if not isinstance(sums := said.get("sha256", {}), dict) or not set(map(type, sums.values())) <= {str}:
+            return "its sha256 are none"
+        wanted = {
+            f"{kind}-{name}-{n:05d}.parquet"
+            for name, facts in said["saes"].items()
+            for n in range(-(-facts["d_sae"] // RANGE))
+            for kind in ("features", "examples", "peaks")
+        }
+        if not said["saes"] or (lacking := sorted((wanted | {"vocabulary.parquet"}) - set(said["files"]))):
+            return f"it names no {lacking[0] if said['saes'] else 'SAE'}"
+        if not any(name.startswith("texts-") for name in said["files"]) or any(Path(name).name != name for name in said["files"]):
+            return "its files are not those of an index"
+    except KeyError as error:
+        return f"it lacks {error.args[0]}"
+    except (TypeError, AttributeError):
+        return "an object in it is none"
+    return ""
+
+
+def ranges(d_sae: int) -> list[tuple[int, int]]:
+    """(first feature, number of features) of each range; a range is a row group."""
+    return [(first, min(RANGE, d_sae - first)) for first in range(0, d_sae, RANGE)]
 
 
 def write_table(path: Path, table: pa.Table, ascending: str = "") -> None:
@@ -185,6 +258,7 @@ def write_table(path: Path, table: pa.Table, ascending: str = "") -> None:
     planes = [leaf[name] for name, kind in kinds.items() if pa.types.is_floating(kind)]
     plain = [path for name, path in leaf.items() if path not in planes and name != ascending]
     options: dict[str, Any] = dict(compression="zstd", use_byte_stream_split=planes or False, use_dictionary=plain)
+    options["write_page_checksum"] = True
     if ascending:
         options["column_encoding"] = {leaf[ascending]: "DELTA_BINARY_PACKED"}
     write_whole(path, lambda partial: pq.write_table(table, partial, **options))

@@ -20,6 +20,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
+from workbench.files import said
+
 Read = TypeVar("Read")
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 MOST_TOKENS = 2048  # of an answer
@@ -124,18 +126,18 @@ class Endpoint:
         """Kept answers by their question's hash. The last line of a run that was killed may be cut: it counts as not there."""
         found, path = {}, Path(self.store)
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     kept = json.loads(line)
-                    found[kept["question"]] = kept["answer"]
-                except (json.JSONDecodeError, KeyError, TypeError):
+                    found[str(kept["question"])] = str(kept["answer"])
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
         return found
 
     def _keep(self, name: str, answer: str) -> None:
         with self._lock:
             self._answers[name] = answer
-            with open(self.store, "a", encoding="utf-8") as file:
+            with said(Path(self.store)), open(self.store, "a", encoding="utf-8") as file:
                 file.write("\n" * (file.tell() > 0) + json.dumps({"question": name, "answer": answer}))
                 file.flush()
                 os.fsync(file.fileno())

@@ -45,8 +45,9 @@ class Reads:
 
     def at(self, texts: np.ndarray) -> "Reads":
         """Of some texts only, by number."""
-        parts = ({pool: x[texts] for pool, x in pools.items()} for pools in (self.activation, self.features, self.neurons))
-        return Reads(*parts, self.neurons_at, [self.tokens[i] for i in texts])
+        activation, neurons = ({pool: x[texts] for pool, x in pools.items()} for pools in (self.activation, self.neurons))
+        features = {pool: x[texts] for pool, x in self.features.items()}
+        return Reads(activation, features, neurons, self.neurons_at, [self.tokens[i] for i in texts])
 
 
 @torch.no_grad()

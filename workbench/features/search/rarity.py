@@ -14,6 +14,7 @@ from numpy import ndarray
 from scipy import sparse
 
 from workbench.features.index.index import FeatureIndex
+from workbench.features.index.shards import reading
 from workbench.features.index.windows import N_INTERVALS, interval_of
 from workbench.features.search.bit_sets import Bits, bits_of
 from workbench.features.search.codes import Peaks
@@ -32,9 +33,10 @@ class Rarity:
         """Read from an index, of the SAE that it is seen through."""
         features = index.sql("SELECT density, max_act FROM features WHERE sae = ? ORDER BY feature", index.sae_name)
         peaks = index.sql("SELECT texts, intervals FROM peaks WHERE sae = ? ORDER BY feature", index.sae_name)
-        ends = np.append(0, np.cumsum(peaks["texts"].map(len)))
-        texts, intervals = (np.concatenate(peaks[name].tolist()) for name in ("texts", "intervals"))
-        by_text = sparse.csc_array((intervals, texts, ends), shape=(index.manifest["n_rows_with_peaks"], len(features)))
+        with reading(index.folder / "peaks*"):
+            ends = np.append(0, np.cumsum(peaks["texts"].map(len)))
+            texts, intervals = (np.concatenate(peaks[name].tolist()) for name in ("texts", "intervals"))
+            by_text = sparse.csc_array((intervals, texts, ends), shape=(index.manifest["n_rows_with_peaks"], len(features)))
         return cls(features["density"].to_numpy(), features["max_act"].to_numpy(), by_text)
 
     @property

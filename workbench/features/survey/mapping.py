@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from workbench.features.index.shards import write_table
+from workbench.features.index.shards import reading, write_table
 from workbench.files import is_in_package
 from workbench.process import put_back, quiet
 from workbench.sae.dictionary import Dictionary
@@ -126,9 +126,15 @@ def _kept(file: Path, prints: Mapping[str, str]) -> tuple[pd.DataFrame, str] | N
     """The map that was drawn of these SAEs before."""
     if not file.is_file():
         return None
-    table = pq.read_table(file)
-    about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    return (table.to_pandas(), about["method"]) if about.get("saes") == json.dumps(prints) else None
+    with reading(file):
+        table = pq.read_table(file, page_checksum_verification=True)
+        about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if about.get("saes") != json.dumps(prints):
+            return None
+        places = table.to_pandas()[["sae", "feature", "x", "y", "cluster"]]
+        if not set(places["sae"]) <= set(prints) or not np.isfinite(places[["feature", "x", "y", "cluster"]].to_numpy(float)).all():
+            raise ValueError("a place or a name in it is none")
+        return places, about["method"]
 
 
 def _labeled(table: pd.DataFrame, method: str, index: "FeatureIndex | None") -> FeatureMapping:

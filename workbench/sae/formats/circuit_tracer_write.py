@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.files import write_text, write_whole
+from workbench.files import Write, write_tensors, write_together
 from workbench.sae.config import SAEError
 from workbench.sae.formats.circuit_tracer import CLT, CLT_WITH_SKIP, CONFIG, SET
 
@@ -29,28 +28,27 @@ def write_set(transcoders: Mapping[int, Any], folder: str | Path) -> None:
     if len(hooks) > 1 or len(widths) > 1:
         raise SAEError(f"circuit-tracer's folder holds one width and one pair of places; these have {sorted(widths)} and {sorted(hooks)}")
     ((hook_in, hook_out),) = hooks
-    folder.mkdir(parents=True, exist_ok=True)
-    for layer, transcoder in transcoders.items():
-        _write(folder / f"layer_{layer}.safetensors", _layer(transcoder))
-    _write_config(folder, SET, transcoders[0].cfg.model_name, hook_in, hook_out)
+    files = {f"layer_{layer}.safetensors": _tensors(_layer(transcoder)) for layer, transcoder in transcoders.items()}
+    write_together(folder, files | _config(folder.name, SET, transcoders[0].cfg.model_name, hook_in, hook_out))
 
 
 def write_cross_layer(clt: Any, folder: Path) -> None:
-    """A folder that circuit-tracer opens: an encoder and a decoder file for each layer, config.yaml last. Raises SAEError for batchtopk."""
+    """A folder that circuit-tracer opens: an encoder and a decoder file for each layer, and config.yaml. Raises SAEError for batchtopk."""
     if clt.cfg.architecture not in ("standard", "jumprelu"):
         raise SAEError(
             f"circuit-tracer's folder holds ReLU and JumpReLU transcoders, not {clt.cfg.architecture}: finish its training first"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Write] = {}
     for layer in range(clt.cfg.n_layers):
         encoder = {"W_enc": clt.W_enc[layer].T, "b_enc": clt.b_enc[layer], "b_dec": clt.b_dec[layer]}
         encoder |= {"threshold": clt.threshold[layer]} if clt.threshold is not None else {}
         encoder |= {"W_skip": clt.W_skip[layer]} if clt.W_skip is not None else {}
-        _write(folder / f"W_enc_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in encoder.items()})
-        _write(folder / f"W_dec_{layer}.safetensors", {f"W_dec_{layer}": clt.W_dec[layer]})
+        files[f"W_enc_{layer}.safetensors"] = _tensors({f"{name}_{layer}": tensor for name, tensor in encoder.items()})
+        files[f"W_dec_{layer}.safetensors"] = _tensors({f"W_dec_{layer}": clt.W_dec[layer]})
     cfg = clt.cfg
     metadata = {name: value for name, value in cfg.metadata.items() if name not in ("scan", "assumed")}
-    _write_config(folder, CLT_WITH_SKIP if cfg.has_skip else CLT, cfg.model_name, cfg.hook_in, cfg.hook_out, metadata)
+    kind = CLT_WITH_SKIP if cfg.has_skip else CLT
+    write_together(folder, files | _config(folder.name, kind, cfg.model_name, cfg.hook_in, cfg.hook_out, metadata))
 
 
 def _layer(transcoder: Any) -> dict[str, Tensor]:
@@ -72,12 +70,15 @@ def _inside(transcoder: Any, layer: int) -> tuple[str, str]:
     return cfg.hook_name_in.removeprefix(block), cfg.hook_name_out.removeprefix(block)
 
 
-def _write(path: Path, weights: dict[str, Tensor]) -> None:
-    whole = {name: weight.detach().contiguous().cpu() for name, weight in weights.items()}
-    write_whole(path, lambda partial: save_file(whole, partial))
+def _tensors(weights: dict[str, Tensor]) -> Write:
+    """One file: its tensors are copied when it is written."""
+    return lambda path: write_tensors(path, {name: weight.detach().contiguous().cpu() for name, weight in weights.items()})
 
 
-def _write_config(folder: Path, kind: str, model_name: str, hook_in: str, hook_out: str, metadata: Mapping[str, Any] | None = None) -> None:
+def _config(
+    scan: str, kind: str, model_name: str, hook_in: str, hook_out: str, metadata: Mapping[str, Any] | None = None
+) -> dict[str, Write]:
+    """config.yaml, the last file of a folder. metadata: ours; circuit-tracer reads over it."""
     said: dict[str, Any] = {"model_name": model_name, "model_kind": kind, "feature_input_hook": hook_in, "feature_output_hook": hook_out}
-    said |= {"scan": folder.name} | ({"metadata": dict(metadata)} if metadata else {})
-    write_text(folder / CONFIG, yaml.safe_dump(said, sort_keys=False))
+    text = yaml.safe_dump(said | {"scan": scan} | ({"metadata": dict(metadata)} if metadata else {}), sort_keys=False)
+    return {CONFIG: lambda path: path.write_text(text, encoding="utf-8")}

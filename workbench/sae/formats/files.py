@@ -7,7 +7,6 @@ What is not such a file is said by what it looks like: a pointer of git-lfs, a w
 A path that exists never touches the network; of a hub repository only the few files of one SAE are fetched.
 """
 
-import json
 import pickle
 import re
 import zipfile
@@ -21,6 +20,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
+from workbench import files
 from workbench.sae.config import CFG_FILE, WEIGHTS_FILE, SAEError
 
 # In this order: where a folder holds several, the first one is the SAE (Gemma Scope 2 has examples.safetensors beside its weights).
@@ -29,6 +29,8 @@ CFG_FILES = (CFG_FILE, "config.json", "hyperparams.json")
 SCALER_FILE, WHITENING_FILE = "activation_scaler.json", "activation_whitening.safetensors"
 CIRCUIT_TRACER_FILE = "config.yaml"
 BESIDE = (SCALER_FILE, WHITENING_FILE, CIRCUIT_TRACER_FILE)
+NAMES = {"model_name", "lm_name", "hook_name", "hook_name_out", "hook_point", "hook_point_in", "hook_point_out", "architecture", "act_name"}
+OBJECTS = ("metadata", "meta", "trainer")
 NESTED = "checkpoints"  # where Llama Scope puts its weights
 PICKLE, ZIP = b"\x80", b"PK\x03\x04"  # how they begin; torch's files and npz are zip archives
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin")
@@ -56,7 +58,19 @@ def locate(source: str | Path) -> SAEFiles:
     cfg = own if own.is_file() else next((folder / name for folder in folders for name in CFG_FILES if (folder / name).is_file()), None)
     scaler = weights.parent / SCALER_FILE
     place = place or named_place(weights)
-    return SAEFiles(weights, read_json(cfg) if cfg else {}, read_json(scaler) if scaler.is_file() else {}, place)
+    return SAEFiles(weights, _named(read_json(cfg), cfg) if cfg else {}, read_json(scaler) if scaler.is_file() else {}, place)
+
+
+def _named(cfg: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The same. Raises SAEError where something else stands for a name or for an object."""
+    parts = [cfg, *(cfg.get(name) or {} for name in OBJECTS)]
+    for said in parts:
+        if not isinstance(said, dict) or not isinstance(said.get("model_from_pretrained_kwargs") or {}, dict):
+            raise SAEError(f"{path} holds {str(said)[:60]!r} where an object is expected: {', '.join(OBJECTS)}")
+        for name in NAMES & set(said):
+            if not isinstance(said[name], str | None):
+                raise SAEError(f"{path} says {name} {str(said[name])[:60]!r}; expected a name")
+    return cfg
 
 
 def hub_id(source: str | Path) -> tuple[str, str | None] | None:
@@ -142,7 +156,7 @@ def _read_npz(path: Path, head: bytes) -> dict[str, torch.Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # what a flipped byte makes numpy, zipfile and zlib raise is of a dozen kinds, tokenize's among them
         if "allow_pickle" in str(error):
             raise SAEError(f"{path} holds Python objects, not only numbers: refused, reading them could execute code") from None
         raise SAEError(f"{path} is truncated or damaged ({looks_like(head)})") from None
@@ -151,6 +165,7 @@ def _read_npz(path: Path, head: bytes) -> dict[str, torch.Tensor]:
 def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
+        changed = _changed_parts(path) if head.startswith(ZIP) else []
     except pickle.UnpicklingError as error:
         name = re.search(r"[Uu]nsupported (?:global: )?GLOBAL ([\w.]+)", str(error))
         if name or head.startswith(PICKLE):
@@ -159,8 +174,11 @@ def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[
                 f"{path} is a pickle that would execute code{what}: refused; ask for tensors only, best as safetensors"
             ) from None
         raise SAEError(f"{path} is not a torch file ({looks_like(head) or 'unknown content'})") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise SAEError(f"{path} is truncated or not a torch file ({looks_like(head) or str(error).splitlines()[0]})") from None
+    except Exception as error:  # of as many kinds
+        why = looks_like(head) or " ".join(str(error).split())[:200] or type(error).__name__
+        raise SAEError(f"{path} is truncated or not a torch file ({why})") from None
+    if changed:
+        raise SAEError(f"{path} is damaged: the CRC-32 of {', '.join(changed[:3])} in it is another")
     named = found if isinstance(found, dict) and all(isinstance(name, str) for name in found) else {}
     tensors = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
     if not tensors:
@@ -168,12 +186,23 @@ def _read_torch(path: Path, head: bytes) -> tuple[dict[str, torch.Tensor], dict[
     return tensors, {name: value for name, value in named.items() if name not in tensors}
 
 
+def _changed_parts(path: Path) -> list[str]:
+    """Those of a zip archive whose CRC-32 is another; torch does not look. Nothing where it is of all: torch can write files without."""
+    changed = []
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            try:
+                with archive.open(name) as part:
+                    while part.read(1 << 20):
+                        pass
+            except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError):
+                changed.append(name)
+        return changed if len(changed) < len(archive.namelist()) else []
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a JSON file. Raises SAEError, naming the file, for anything else."""
-    try:
-        raw = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SAEError(f"{path} is not JSON ({error})") from None
+    raw = files.read_json(path, SAEError)
     if not isinstance(raw, dict):
         raise SAEError(f"{path} holds a JSON {type(raw).__name__}, expected an object")
     return raw

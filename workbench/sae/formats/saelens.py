@@ -83,7 +83,7 @@ def _architecture(cfg: JSON, path: Path) -> str:
     return architecture
 
 
-def _normalized(foreign: Foreign, how: str | bool, files: SAEFiles) -> Foreign:
+def _normalized(foreign: Foreign, how: Any, files: SAEFiles) -> Foreign:
     """The same with what its training did to activations first."""
     if how in (True, "expected_average_only_in"):
         return replace(foreign, scale=number(files.scaler, "scaling_factor", files.weights))

@@ -8,11 +8,12 @@ The folder is named after the module: layers.3 or h.3 is a block, layers.3.mlp i
 Versions 1.3.3 and the repository's history since May 2024.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-from workbench.files import write_json, write_whole
+from workbench.files import write_tensors, write_together
 from workbench.sae.config import SAEError
 from workbench.sae.formats.files import read_json
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, flag, whole
@@ -65,8 +66,6 @@ def _places(module: re.Match | None, is_transcoder: bool) -> tuple[str | None, s
 
 def write_sparsify(transcoder: Any, folder: Path) -> None:
     """A TopK transcoder as sparsify writes it. Raises SAEError for what its folder cannot hold: ReLU, d_out other than d_in."""
-    from safetensors.torch import save_file
-
     cfg = transcoder.cfg
     if cfg.architecture != "topk" or cfg.d_in != cfg.d_out:
         raise SAEError(f"sparsify's transcoders are topk and as wide at both ends; this is {cfg.architecture}, {cfg.d_in} → {cfg.d_out}")
@@ -75,6 +74,5 @@ def write_sparsify(transcoder: Any, folder: Path) -> None:
     whole_weights = {name: weight.detach().contiguous().cpu() for name, weight in weights.items()}
     said = {"activation": "topk", "expansion_factor": max(1, cfg.d_sae // cfg.d_in), "normalize_decoder": False, "num_latents": cfg.d_sae}
     said |= {"k": cfg.k, "multi_topk": False, "skip_connection": cfg.has_skip, "transcode": True, "d_in": cfg.d_in}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, lambda path: save_file(whole_weights, path))
-    write_json(folder / CFG, said)
+    text = json.dumps(said, indent=1) + "\n"
+    write_together(folder, {WEIGHTS: lambda path: write_tensors(path, whole_weights), CFG: lambda path: path.write_text(text)})

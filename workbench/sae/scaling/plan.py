@@ -6,6 +6,7 @@ The sizes come from the scaling laws of a sweep, by default the atlas's. What is
 same n_features · n_tokens, and the loss per dimension. That is a guess where no sweep was run; the plan says how far it reaches.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,8 @@ def plan(d_in: int, flops: float, *, batch: int = BATCH, laws: ScalingLaws | Non
 
     Raises ValueError for devices that are not known, and for a budget that buys less than one step.
     """
-    if d_in < 1 or flops <= 0 or batch < 1:
-        raise ValueError(f"d_in {d_in}, a budget of {flops:g} FLOPs and batches of {batch} tokens: all must be positive")
+    if d_in < 1 or not (flops > 0 and math.isfinite(flops)) or batch < 1:
+        raise ValueError(f"d_in {d_in}, a budget of {flops:g} FLOPs and batches of {batch} tokens: all must be positive and finite")
     chosen = tuple(find_device(name) for name in devices)
     laws = laws or ScalingLaws.read(ATLAS_RUNS)
     per_width = d_in / int(laws.runs["d_in"].iloc[0])

@@ -9,6 +9,7 @@ last one tried on a side, the floor lies beyond the grid: such an optimum is mar
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.files import write_whole
+from workbench.files import PATIENCE, alone, checked_file, parse_json, read_text, write_text
 from workbench.sae.scaling.optima import best_runs, find_optima
 from workbench.sae.scaling.power_law import FEWEST, PowerLaw
 from workbench.sae.training.recipe import TrainConfig
@@ -31,6 +32,7 @@ LAWS = ("loss", "n_features", "n_steps", "lr")
 RUN = ("n_features", "n_steps", "lr", "seed")  # what tells the runs of a file apart
 SOURCE = ("model_name", "hook_name", "d_in", "batch", "l1")  # what they have in common
 MEASURED = ("loss", "fvu", "l0", "dead")
+MOST = 2**53  # from here on a float64 is no whole number's own
 BENT = 0.02  # twice the scatter of the atlas's losses around their law: a bend worth a word
 
 
@@ -61,18 +63,26 @@ def sweep(new_stream: Callable[[], Stream], grid: Grid, file: str | Path, *, at_
     new_stream    gives the activations from their beginning: every run learns from the same ones in the same order
     at_once       runs that share one pass over the activations; a stop loses no more than these
     """
-    file, stream = Path(file), new_stream()
+    file = checked_file(file)
     rows = read_rows(file) if file.exists() else []
+    stream = new_stream()
     done = {tuple(row[name] for name in RUN) for row in rows}
     missing = [cfg for cfg in grid.configs() if (cfg.d_sae, cfg.n_steps, cfg.lr, cfg.seed) not in done]
     groups = [missing[first : first + at_once] for first in range(0, len(missing), at_once)]
     for group in tqdm(groups, desc="sweep", unit="pass", disable=not progress):
         saes = train_many(new_stream(), group, progress=False)
-        rows += [run_row(sae.cfg.metadata, stream) for sae in saes]
-        check_source(rows, file)
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_whole(file, lambda path, lines=lines: path.write_text(lines))
+        add_rows([run_row(sae.cfg.metadata, stream) for sae in saes], file)
     return ScalingLaws.read(file)
+
+
+def add_rows(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    """Behind those that are in the file by now: another process may be sweeping into it."""
+    with alone(file.absolute().parent, PATIENCE):
+        known = read_rows(file) if file.exists() else []
+        done = {tuple(row[name] for name in RUN) for row in known}
+        known += [row for row in rows if tuple(row[name] for name in RUN) not in done]
+        check_source(known, file)
+        write_text(file, "".join(json.dumps(row) + "\n" for row in known))
 
 
 def run_row(metadata: dict[str, Any], stream: Stream) -> dict[str, Any]:
@@ -88,18 +98,31 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise ValueError(f"{file} is no file: expected the JSON lines of a sweep (workbench scaling)")
     rows = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file}, line {number}, is not JSON ({error})") from None
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        row = parse_json(line, f"{file}, line {number},")
         if not isinstance(row, dict) or (lacking := [name for name in (*RUN, *SOURCE, *MEASURED) if name not in row]):
             raise ValueError(
                 f"{file}, line {number}, is no run of a sweep" + (f": it lacks {', '.join(lacking)}" if isinstance(row, dict) else "")
             )
+        for name in (*RUN, *SOURCE, *MEASURED):
+            if expected := _expected(name, row[name]):
+                raise ValueError(f"{file}, line {number}, says {name} {row[name]!r}; expected {expected}")
         rows.append(row)
     check_source(rows, file)
     return rows
+
+
+def _expected(name: str, value: Any) -> str:
+    """What should stand there instead; nothing where that is what it is. Logarithms are taken of most of these."""
+    if name in ("model_name", "hook_name"):
+        return "" if isinstance(value, str) else "a name"
+    if isinstance(value, int) and abs(value) >= MOST:
+        return f"a number below {MOST:,}"
+    if name in ("n_features", "n_steps", "d_in", "batch", "seed"):
+        return "" if type(value) is int and value >= (name != "seed") else "a whole number above 0" if name != "seed" else "a whole number"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_above = name in ("loss", "lr")
+    return "" if is_number and (value > 0 if is_above else value >= 0) else f"a number {'above 0' if is_above else 'of 0 or more'}"
 
 
 def check_source(rows: Sequence[dict[str, Any]], file: Path) -> None:
@@ -124,7 +147,10 @@ class ScalingLaws:
     @classmethod
     def read(cls, file: str | Path) -> "ScalingLaws":
         """From a sweep's file."""
-        return cls(pd.DataFrame(read_rows(Path(file))))
+        rows = read_rows(Path(file))
+        if not rows:
+            raise ValueError(f"{file} holds no runs: expected the JSON lines of a sweep (workbench scaling)")
+        return cls(pd.DataFrame(rows))
 
     @cached_property
     def optima(self) -> pd.DataFrame:

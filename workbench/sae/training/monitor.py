@@ -6,6 +6,7 @@ TrainingHistory.read("folder")     the metrics as a table and a figure, during t
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.files import write_whole
+from workbench.files import parse_json, read_text, said, write_whole
 from workbench.sae.training.learner import Learner, Metrics
 
 METRICS_FILE = "metrics.jsonl"
 EVERY = 10  # steps
+MEASURES = ("sae", "step", "tokens", "loss", "squared_error", "l0", "fvu", "dead", "lr", "l1", "grad_norm", "tokens_per_second")
 DRAW_AFTER, DRAW_SHARE = 5.0, 0.05  # seconds between drawings; of the time passed, so that a long run sends no more than a short one
 
 
@@ -74,7 +76,7 @@ class Monitor:
             self.rows = [row for row in read_rows(path) if row["step"] <= n_done] if path.exists() else []
             text = "".join(json.dumps(row) + "\n" for row in self.rows)
             write_whole(path, lambda partial: partial.write_text(text))
-            self.file = path.open("a")
+            self.path, self.file = path, path.open("a")
         widths = ", ".join(f"{learner.cfg.d_sae:,}" for learner in learners)
         source = learners[0].source
         kind = "SAE" if not source.predict else "transcoder" if source.n_layers == 1 else f"cross-layer transcoder, {source.n_layers} ×"
@@ -97,7 +99,8 @@ class Monitor:
             self.figure.show(TrainingHistory(pd.DataFrame(self.rows)))
         self.bar.close()
         if self.file:
-            self.file.close()
+            with suppress(OSError):  # a full disk was said when the lines were written
+                self.file.close()
 
     def after_step(self) -> None:
         """Once for every batch."""
@@ -115,8 +118,9 @@ class Monitor:
         self.rows += new
         self.bar.set_postfix_str(f"{in_words(new[0])}, {new[0]['tokens_per_second']:,.0f} tokens/s", refresh=False)
         if self.file:
-            self.file.writelines(json.dumps(row) + "\n" for row in new)
-            self.file.flush()
+            with said(self.path):
+                self.file.writelines(json.dumps(row) + "\n" for row in new)
+                self.file.flush()
         if self.on_metrics:
             for row in new:
                 self.on_metrics(row)
@@ -158,8 +162,21 @@ def is_notebook() -> bool:
 
 
 def read_rows(path: Path) -> list[Metrics]:
-    """The whole lines of a metrics file; a process that is killed may leave half of one."""
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    """The whole lines of a metrics file; a process that is killed may leave half of one. Raises ValueError for other lines."""
+    rows = []
+    for number, line in enumerate(read_text(path).splitlines(keepends=True), start=1):
+        if line.endswith("\n"):
+            row = parse_json(line, f"{path}, line {number},")
+            lacking = [name for name in MEASURES if not isinstance(row, dict) or not _is_measure(row.get(name))]
+            if lacking:
+                raise ValueError(f"{path}, line {number}, is no line of a training run: it lacks {', '.join(lacking)}")
+            rows.append(row)
+    return rows
+
+
+def _is_measure(value: Any) -> bool:
+    """A number that a table can hold: JSON knows whole ones of any length."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**53)
 
 
 def in_words(metrics: Any) -> str:

@@ -14,6 +14,7 @@ appendix A.2), else a feature's norm would decide whether it is selected; JumpRe
 """
 
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import torch
 from torch import Tensor
@@ -53,8 +54,11 @@ class TrainConfig:
     def __post_init__(self):
         SAEConfig(1, self.d_sae, self.hook_name, architecture=self.architecture, k=self.k)  # raises if these do not fit together
         for name in ("d_sae", "n_steps", "lr", "clip"):
-            if getattr(self, name) <= 0:
+            if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
+        for name, most in (("l1", inf), ("l1_warmup", 1.0), ("lr_decay", 1.0)):
+            if not (0 <= getattr(self, name) <= most and isfinite(getattr(self, name))):
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number from 0 {'on' if most == inf else 'to 1'}")
         if self.widths and self.architecture != "batchtopk":
             raise ValueError(f"widths={self.widths} are of nested batchtopk dictionaries, this one is {self.architecture}")
         if list(self.widths) != sorted({*self.widths}) or any(not 0 < n < self.d_sae for n in self.widths):

@@ -12,6 +12,7 @@ the batches; so the stream's position, and with it a checkpoint, does not depend
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -22,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from workbench.files import alone, made_folder
 from workbench.model.gemm import product_dtype
 from workbench.sae.architectures import select
 from workbench.sae.dictionary import Dictionary
@@ -56,13 +58,26 @@ def train_sharded(
     """
     if cfg.widths:
         raise TrainingError("nested widths are trained in one process, by train")
-    rank, device = join()
+    rank, _ = join()
     source, folder = shared(source_of(stream, cfg, predict) if stream is not None else None), Path(folder)
-    run = [describe(source, cfg)]
-    if finished([folder], run):
+    if finished([folder], [describe(source, cfg)]):
         return
+    with alone(made_folder(folder)) if rank == 0 else nullcontext():
+        _train_sharded(stream, cfg, source, folder, progress, checkpoint_every, on_metrics)
+
+
+def _train_sharded(
+    stream: Stream | Streams | None,
+    cfg: TrainConfig,
+    source: Source,
+    folder: Path,
+    progress: bool,
+    checkpoint_every: int,
+    on_metrics: Callable[[Metrics], None] | None,
+) -> None:
+    rank, device = join()
     learner = Learner(source, cfg, new_shard(source, cfg, device), engine(cfg))
-    checkpoint = ShardedCheckpoint(folder, run, stream, checkpoint_every)
+    checkpoint = ShardedCheckpoint(folder, [describe(source, cfg)], stream, checkpoint_every)
     if n_done := checkpoint.seek():
         checkpoint.restore([learner])
     with interruptible(is_on=True) as interrupted:

@@ -7,11 +7,13 @@ checkpoint-1000/header.json             which run this is and where the stream s
 import json
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -22,8 +24,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-from workbench.files import write_whole
-from workbench.sae.training.checkpoint import Header, check_same_run
+from workbench.files import made_folder, read_text, write_whole
+from workbench.sae.training.checkpoint import Header, check_same_run, check_state, go_on
 from workbench.sae.training.learner import REPLICATED, Learner, finish, new_sae
 from workbench.sae.training.recipe import TrainConfig
 from workbench.sae.training.source import Source, TrainingError
@@ -36,7 +38,7 @@ class ShardedCheckpoint:
     """The same words as `Checkpoint`, called by every rank together. Only rank 0 has the stream."""
 
     def __init__(self, folder: Path, run: list[dict[str, Any]], stream: Any, every: int):
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         self.folder, self.run, self.stream, self.every, self.rank = folder, run, stream, every, dist.get_rank()
         device_type = "cuda" if torch.cuda.is_available() else "cpu"
         self.mesh = init_device_mesh(device_type, (dist.get_world_size(),))
@@ -49,14 +51,17 @@ class ShardedCheckpoint:
         header = read_header(path)
         check_same_run(path, header.run, self.run)
         if self.stream is not None:
-            self.stream.seek(header.position)
+            go_on(self.stream, header, path)
         return header.n_done
 
     def restore(self, learners: Sequence[Learner]) -> None:
         """Put the newest saved state into the learner: each rank reads its own shard."""
         (learner,), path = learners, newest(self.folder)
+        assert path is not None, f"{self.folder} had a checkpoint"
         state = learner.state()
-        load(self._sharded(state), storage_reader=HuggingFaceStorageReader(str(path)))
+        with damaged(path):
+            load(self._sharded(state), storage_reader=HuggingFaceStorageReader(str(path)))
+        check_state(state, {"": learner}, read_header(path).n_done, path)
         learner.restore(state)
 
     def save(self, learners: Sequence[Learner], n_done: int) -> None:
@@ -109,24 +114,35 @@ def export(folder: str | Path) -> Any:
         raise TrainingError(f"{path} is of a run that did {header.n_done:,} of {cfg.n_steps:,} steps; train it to its end first")
     learner = Learner(source, cfg, new_sae(source, cfg, torch.device("cpu")))
     state = learner.state()
-    with warnings.catch_warnings(action="ignore"):  # one says that this is a single process, which is meant
+    with warnings.catch_warnings(action="ignore"), damaged(path):  # one warns that this is a single process, which is meant
         load(_by_rows(state), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=True)
+    check_state(state, {"": learner}, header.n_done, path)
     learner.restore(state)
     return finish(learner, learner.sae)
 
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint that came farthest, of those that are whole."""
-    whole = [path.parent for path in folder.glob(f"checkpoint-*/{HEADER_FILE}")]
+    whole = [path.parent for path in folder.glob(f"checkpoint-*/{HEADER_FILE}") if path.parent.name.split("-")[1].isdigit()]
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def read_header(path: Path) -> Header:
     """What a checkpoint says of itself. Raises TrainingError for a file that is none."""
     try:
-        return Header(**json.loads((path / HEADER_FILE).read_text()))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError):
+        return Header.parsed(read_text(path / HEADER_FILE), str(path / HEADER_FILE))
+    except ValueError:
         raise TrainingError(f"{path / HEADER_FILE} is not the header of a checkpoint; delete {path} to start anew") from None
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """What torch says of shards that are none becomes one sentence."""
+    try:
+        yield
+    except (CheckpointException, safetensors.SafetensorError, OSError, RuntimeError, LookupError, ValueError) as error:
+        why = next((str(failure[0]) for failure in getattr(error, "failures", {}).values()), str(error)).splitlines()[:1]
+        raise TrainingError(f"{path} is damaged: {''.join(why)[:200]}. Delete it to start anew") from None
 
 
 def _by_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.files import alone, clear_partials, made_folder
 from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
@@ -30,7 +31,7 @@ from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats.files import CIRCUIT_TRACER_FILE
 from workbench.sae.sae import SAE
 from workbench.sae.training.budget import Budget, budget, product_rate
-from workbench.sae.training.checkpoint import Checkpoint, check_same_run
+from workbench.sae.training.checkpoint import CHECKPOINT_FILE, Checkpoint, check_same_run
 from workbench.sae.training.learner import Learner, Metrics, finish, new_sae
 from workbench.sae.training.monitor import Monitor
 from workbench.sae.training.recipe import TrainConfig
@@ -104,8 +105,8 @@ def train(
     Raises TrainingError, a ValueError, if the stream lacks a hook point or ends early, if activations are not finite, if the folder is of
     another run. After Ctrl-C it writes a checkpoint, then raises KeyboardInterrupt.
     """
-    with recording():
-        source = source_of(stream, cfg, predict)
+    source = source_of(stream, cfg, predict)
+    with recording(), _alone_in(folder):
         return _train_many(stream, [cfg], [source], progress, folder, checkpoint_every, on_metrics)[0]
 
 
@@ -143,8 +144,8 @@ def train_many(
 ) -> list[SAE] | list[Transcoder]:
     """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name).
     With `predict`, a hook point for each config, transcoders."""
-    with recording():
-        sources = sources_of(stream, configs, predict)
+    sources = sources_of(stream, configs, predict)
+    with recording(), _alone_in(folder):
         return _train_many(stream, configs, sources, progress, folder, checkpoint_every, on_metrics)
 
 
@@ -164,9 +165,14 @@ def train_cross_layer(  # noqa: PLR0913 a notebook's call
 
     For models of the atlas's size: dense steps in one process. Otherwise as `train`; the folder is circuit-tracer's.
     """
-    with recording():
-        sources = [cross_layer_source(stream, cfg, hook_in, hook_out)]
+    sources = [cross_layer_source(stream, cfg, hook_in, hook_out)]
+    with recording(), _alone_in(folder):
         return _train_many(stream, [cfg], sources, progress, folder, checkpoint_every, on_metrics)[0]
+
+
+def _alone_in(folder: str | Path | None) -> AbstractContextManager:
+    """No other process trains into the same folder meanwhile."""
+    return alone(made_folder(folder)) if folder else nullcontext()
 
 
 def _train_many(
@@ -182,6 +188,8 @@ def _train_many(
     home = Path(folder) if folder else None
     homes = ([home] if len(configs) == 1 else [home / str(n) for n in range(len(configs))]) if home else []
     if saes := finished(homes, run):
+        if home:
+            clear(home)
         return saes
     checkpoint = Checkpoint(home, run, stream, checkpoint_every) if home else None
     n_done = checkpoint.seek() if checkpoint else 0
@@ -202,6 +210,12 @@ def _train_many(
             sae.save(place)
         checkpoint.remove()
     return saes
+
+
+def clear(home: Path) -> None:
+    """Takes away what a run that is done has left where it was killed at its very end."""
+    (home / CHECKPOINT_FILE).unlink(missing_ok=True)
+    clear_partials(home)
 
 
 @contextmanager
