@@ -1,6 +1,6 @@
 """Is the circuit of an answer true? The atlas's held-out questions against their answer key, and swapping one state for another.
 
-    python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100] [--over saes|transcoders]
+    python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100] [--over saes|transcoders [--transcoders FOLDER]]
 
 Printed: steps, links and strangers (atlas/chains.py) of the strongest 30 features, with the interval of the mean over questions, for
 measured edges, for attributed ones and for random graphs of equal size (or for direct effects between transcoders' features, with the
@@ -12,6 +12,7 @@ import argparse
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 
 import numpy as np
@@ -25,6 +26,10 @@ from workbench.atlas.truth import AnswerKey, kind_of
 from workbench.bench import Workbench
 from workbench.circuits.graph.groups import concept
 from workbench.circuits.metrics import logit_diff
+from workbench.sae.config import TranscoderConfig
+from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.stack import Transcoders, load_stack
+from workbench.sae.transcoder import Transcoder
 
 N_RESAMPLES = 2_000
 
@@ -34,14 +39,17 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=512, help="questions")
     parser.add_argument("--features", type=int, default=30, help="kept in each graph")
     parser.add_argument("--over", choices=("saes", "transcoders"), default="saes", help="whose features the graphs have")
+    parser.add_argument("--transcoders", help="a set or a cross-layer one for the atlas, in place of its own")
     parser.add_argument("--pairs", type=int, default=100, help="of questions to swap between")
     parser.add_argument("--texts", type=int, default=8_000, help="that the answer key is read from")
     options = parser.parse_args()
     torch.set_num_threads(1)
     bench, asked = atlas.load(), atlas.questions()
+    if options.transcoders:
+        bench = replace(bench, transcoders=load_stack(options.transcoders))
     if options.n:
         texts = atlas.texts(seed=3, n=options.texts)
-        known = bench.layers.values() if options.over == "saes" else bench.transcoders.values()
+        known = bench.layers.values() if options.over == "saes" else readers(bench.transcoders)
         chains = Chains({each.reads: AnswerKey.read(bench.model, each, texts) for each in known})
         some = asked[:: max(1, len(asked) // options.n)][: options.n]
         found = (truths if options.over == "saes" else transcoder_truths)(bench, chains, some, options.features)
@@ -77,6 +85,21 @@ def transcoder_truths(bench: Workbench, chains: Chains, asked: Sequence[atlas.Qu
         found["random"].append(chains.truth(random_graph(whole, kept, number), question))
     for name in ("replacement", "completeness"):
         print(f"{name} score {interval(np.array([getattr(each, name) for each in scores]))}")
+    return found
+
+
+def readers(transcoders: Transcoders) -> list[Transcoder]:
+    """What reads at each layer; of a cross-layer one with what it writes into its own, which the answer key does not ask for."""
+    if not isinstance(transcoders, CrossLayerTranscoder):
+        return list(transcoders.values())
+    cfg, found = transcoders.cfg, []
+    for layer, places in enumerate(zip(cfg.hook_names_in, cfg.hook_names_out, strict=True)):
+        each = Transcoder(TranscoderConfig(cfg.d_in, cfg.d_out, cfg.d_sae, *places, cfg.model_name, cfg.architecture))
+        weights = {"W_enc": transcoders.W_enc[layer], "b_enc": transcoders.b_enc[layer], "W_dec": transcoders.W_dec[layer][:, 0]}
+        weights |= {"b_dec": transcoders.b_dec[layer]}
+        weights |= {} if transcoders.threshold is None else {"threshold": transcoders.threshold[layer]}
+        each.load_state_dict(weights)
+        found.append(each.requires_grad_(False))
     return found
 
 

@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.index.index import FeatureIndex, build_index
+    from workbench.features.probes.probe import probe
     from workbench.sae.config import SAEConfig, TranscoderConfig
     from workbench.sae.cross_layer import CrossLayerTranscoder
     from workbench.sae.evaluate import decoder_cosine, evaluate
+    from workbench.sae.evaluate_layers import evaluate_layers
     from workbench.sae.sae import SAE
     from workbench.sae.scaling.plan import plan
     from workbench.sae.scaling.sweep import ScalingLaws
     from workbench.sae.training.monitor import TrainingHistory
-    from workbench.sae.training.train import TrainConfig, train, train_many
+    from workbench.sae.training.train import TrainConfig, train, train_cross_layer, train_many
     from workbench.sae.transcoder import Transcoder, load_transcoders
 
 _HOMES = {
@@ -45,6 +47,7 @@ _HOMES = {
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
+    "probe": "workbench.features.probes.probe",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
     "Transcoder": "workbench.sae.transcoder",
@@ -53,8 +56,10 @@ _HOMES = {
     "load_transcoders": "workbench.sae.transcoder",
     "decoder_cosine": "workbench.sae.evaluate",
     "evaluate": "workbench.sae.evaluate",
+    "evaluate_layers": "workbench.sae.evaluate_layers",
     "TrainConfig": "workbench.sae.training.train",
     "train": "workbench.sae.training.train",
+    "train_cross_layer": "workbench.sae.training.train",
     "train_many": "workbench.sae.training.train",
     "TrainingHistory": "workbench.sae.training.monitor",
     "ScalingLaws": "workbench.sae.scaling.sweep",
@@ -80,12 +85,15 @@ __all__ = [
     "clamp",
     "decoder_cosine",
     "evaluate",
+    "evaluate_layers",
     "load",
     "load_transcoders",
     "logit_diff",
     "plan",
+    "probe",
     "rank",
     "train",
+    "train_cross_layer",
     "train_many",
 ]
 

@@ -41,12 +41,13 @@ from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
 from workbench.model.chat import Chat, written
-from workbench.model.hooks import check_dictionary, check_transcoder
+from workbench.model.hooks import check_cross_layer, check_dictionary, check_transcoder
 from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
+from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.sae import SAE, checked_feature
-from workbench.sae.transcoder import Transcoder
+from workbench.sae.stack import Transcoders
 
 PARTS = (
     ("model", TransformerBridge, 'workbench.model.model.load_model("gpt2"), or load("gpt2", sae=…) for the whole'),
@@ -88,7 +89,7 @@ class Workbench:
     saes: Mapping[str, Dictionary] = field(default_factory=dict)  # several widths of one hook point, `sae` among them
     layers: Mapping[str, SAE] = field(default_factory=dict)  # hook point → an SAE there, for what goes through several layers
     layer_labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # hook point → feature → what it means there
-    transcoders: Mapping[int, Transcoder] = field(default_factory=dict)  # layer → what reads the MLP's input there: load_transcoders(…)
+    transcoders: Transcoders = field(default_factory=dict)  # layer → what reads the MLP's input there (load_transcoders); a cross-layer one
 
     def __post_init__(self):
         for name, kind, maker in PARTS:
@@ -96,7 +97,9 @@ class Workbench:
             is_missing = part is NO_SAE and not self.transcoders
             if is_missing or (not isinstance(part, kind) and (name, part) != ("index", None)):
                 raise ValueError(f"{name}={None if is_missing else part!r} is no {CALLED.get(name, kind.__name__)}: make one by {maker}")
-        if isinstance(self.transcoders, dict):  # the atlas's own are read when they are asked for
+        if isinstance(self.transcoders, CrossLayerTranscoder):
+            check_cross_layer(self.model, self.transcoders)
+        elif isinstance(self.transcoders, dict):  # the atlas's own are read when they are asked for
             for transcoder in self.transcoders.values():
                 check_transcoder(self.model, transcoder)
         if self.sae is NO_SAE:
@@ -323,6 +326,11 @@ class Workbench:
     def with_transcoder(self, layer: int) -> "Workbench":
         """The same model seen through the transcoder of a layer: its features are ranked, found, indexed, clamped and steered by, an effect
         being that of what a feature adds to the MLP's output."""
+        if isinstance(self.transcoders, CrossLayerTranscoder):
+            raise ValueError(
+                "a feature of a cross-layer transcoder writes into several layers, which is no one place to rank or steer at: "
+                'bench.circuit(prompt, metric, over="transcoders") has its features, and circuit.effect_of measures them'
+            )
         if layer not in self.transcoders:
             there = ", ".join(map(str, self.transcoders)) or "none: load(…, transcoders=folder)"
             raise ValueError(f"there is no transcoder of layer {layer!r}; there are those of layers {there}")
@@ -356,7 +364,11 @@ class Workbench:
             "model": f"{self.name or model.model_name}: {model.n_layers} layers, d_model {model.d_model}, vocabulary {model.d_vocab:,}",
             "start": str(start_token(self.model)),
         }
-        if self.transcoders:
+        if isinstance(self.transcoders, CrossLayerTranscoder):
+            cfg = self.transcoders.cfg
+            places = f"{cfg.hook_in} → {cfg.hook_out} of this and every later layer"
+            about["transcoders"] = f"cross-layer, {cfg.n_layers} layers, {cfg.d_sae:,} features each, {places}"
+        elif self.transcoders:
             first = self.transcoders[min(self.transcoders)].cfg
             reads, writes = (name.split(".", 2)[-1] for name in (first.hook_name_in, first.hook_name_out))
             about["transcoders"] = f"{len(self.transcoders)} layers, {first.d_sae:,} features, {reads} → {writes}"

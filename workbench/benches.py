@@ -2,7 +2,8 @@
 
 bench = load("atlas")                                   the bundled world
 bench = load("gpt2", sae="path/to/folder")              any model TransformerBridge boots: a hub name or a local folder
-bench = load("gpt2", transcoders="path/to/folder")      with a transcoder at each layer, for circuits; an SAE may stand beside
+bench = load("gpt2", transcoders="path/to/folder")      with a transcoder at each layer, or a cross-layer one, for circuits; an SAE may
+                                                        stand beside
 """
 
 import difflib
@@ -19,7 +20,8 @@ from workbench import atlas
 from workbench.bench import NO_SAE, Workbench
 from workbench.model.model import load_model
 from workbench.sae.dictionary import Dictionary
-from workbench.sae.transcoder import Transcoder, load_dictionary, load_transcoders
+from workbench.sae.stack import Transcoders, load_stack
+from workbench.sae.transcoder import load_dictionary
 
 BENCHES: Mapping[str, Callable[[str | None, str | torch.device, str | None | EllipsisType], Workbench]] = {
     "atlas": atlas.load
@@ -30,20 +32,20 @@ def load(
     model: Any = "atlas",
     sae: Dictionary | str | Path | None = None,
     *,
-    transcoders: Mapping[int, Transcoder] | str | Path | None = None,
+    transcoders: Transcoders | str | Path | None = None,
     device: str | torch.device = "cpu",
     start_token: str | None | EllipsisType = ...,
 ) -> Workbench:
     """A Workbench from names: load("atlas"), load("atlas", sae="16k") or load(a hub name or folder, sae=an SAE's folder).
 
     model: also a TransformerBridge or a Hugging Face model object. sae: also an SAE object, or a transcoder, its folder or itself; none is
-    needed beside transcoders (the folder of a set, or layer → Transcoder). start_token: leads every text that the model reads; left out,
-    what the model's files say (model/start.py); None for none.
+    needed beside transcoders (the folder of a set or of a cross-layer one, layer → Transcoder, a CrossLayerTranscoder). start_token: leads
+    every text that the model reads; left out, what the model's files say (model/start.py); None for none.
     Raises ValueError or OSError, in one sentence, before anything is computed.
     """
     _check_device(device)
     if transcoders is not None:
-        known = transcoders if isinstance(transcoders, Mapping) else load_transcoders(transcoders, device)
+        known = load_stack(transcoders, device) if isinstance(transcoders, str | Path) else transcoders
         if isinstance(model, str) and model in BENCHES:
             return replace(load(model, sae, device=device, start_token=start_token), transcoders=known)
         bridge = load_model(model, device=device, start_token=start_token)

@@ -290,8 +290,8 @@ def test_ctrl_c_leaves_no_hook_and_the_start_token_as_it_was(model, monkeypatch:
         raise KeyboardInterrupt
 
     before, n = start_token(model), n_hooks(model)
-    right = effects.as_hook
-    monkeypatch.setattr(effects, "as_hook", lambda name, replace: right(name, stopped))
+    right = effects.seen
+    monkeypatch.setattr(effects, "seen", lambda model, name, replace: right(model, name, stopped))
     with pytest.raises(KeyboardInterrupt):
         looked(model)
     assert n_hooks(model) == n and start_token(model) == before

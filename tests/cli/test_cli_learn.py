@@ -12,6 +12,7 @@ from made_models import TEXT
 from workbench.activations.texts import read_texts
 from workbench.cli import main
 from workbench.model.model import load_model
+from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.evaluate import evaluate
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder
@@ -125,9 +126,26 @@ def test_train_with_predict_writes_a_transcoder_and_evaluate_judges_it(command: 
     assert "median cosine 1.00, over 0.9 for 100.0%" in capsys.readouterr().out
 
 
+def test_train_across_layers_writes_what_evaluate_and_circuits_take(command: list[str], texts: Path, tmp_path: Path, capsys):
+    place = command.index("--hook-name")
+    start = [*command[:place], *command[place + 2 :], "--cross-layer", "--architecture", "batchtopk", "--k", "4"]
+    assert main(start) == 0
+    line = capsys.readouterr().out.strip()
+    assert "16 features at mlp.hook_in → hook_mlp_out of each of 4 blocks; loss " in line
+    clt = CrossLayerTranscoder.load(tmp_path / "out")
+    assert clt.cfg.architecture == "jumprelu" and clt.cfg.metadata["start_token"] == "<|start|>"
+    judged = ["evaluate", str(tmp_path / "out"), "--model", command[3], "--texts", str(texts), "--n-texts", "5"]
+    assert main([*judged, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["layer"] for row in rows] == [0, 1, 2, 3, "all"] and rows[-1]["n_tokens"] > 50
+    assert main(judged) == 0 and "every MLP replaced at once" in capsys.readouterr().out
+    assert main(["circuit", "the capital", "--model", command[3], "--transcoders", str(tmp_path / "out")]) == 0
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
+        (["--cross-layer"], "--cross-layer reads every block: name places inside of one"),
         (["--predict", "blocks.1.hook_mlp_outt"], "Did you mean 'blocks.1.hook_mlp_out'?"),
         (["--predict", HOOK_NAME], "the place that is read"),
         (["--skip"], "--skip is a transcoder's"),

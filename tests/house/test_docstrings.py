@@ -12,7 +12,7 @@ Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 def public(tree: ast.Module | ast.ClassDef, owner: str = "") -> Iterator[tuple[str, Node, bool]]:
     """(dotted name, its definition, is it a method of a class with a base?) of all that has no underscore in front."""
     for node in tree.body:
-        if isinstance(node, Node) and not node.name.startswith("_"):
+        if isinstance(node, Node) and not node.name.startswith("_") and "overload" not in map(ast.unparse, node.decorator_list):
             yield owner + node.name, node, isinstance(tree, ast.ClassDef) and bool(tree.bases)
             if isinstance(node, ast.ClassDef):
                 yield from public(node, f"{owner}{node.name}.")

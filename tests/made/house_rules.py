@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-LAYERS = "shapes files versions model replay activations sae features circuits bench atlas benches checks cli __main__".split()
+LAYERS = "shapes files versions process model replay activations sae features circuits bench atlas benches checks cli __main__".split()
 VIEWS = ["marks", "rows", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,
     "workbench/sae": (
-        "architectures config dictionary formats sae transcoder cross_layer convert neighborhoods evaluation evaluate".split()
-        + ["kernels", "training", "scaling"]
+        "architectures config dictionary formats sae transcoder cross_layer stack convert".split()
+        + "neighborhoods evaluation evaluate evaluate_layers kernels training scaling".split()
     ),
-    "workbench/features": ["index", "search", "labels", "survey"],
+    "workbench/features": ["index", "search", "labels", "survey", "probes"],
     "workbench/circuits": ["metrics", "acts", "intervene", "ranking", "evidence", "steering", "depth", "graph", "direct"],
     "widgets": VIEWS,
 }

@@ -1,6 +1,7 @@
 """Tiny random models of five families, saved as Hugging Face folders and loaded by load_model, and an SAE that many features fire in."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from transformers import PreTrainedTokenizerFast
 from workbench.bench import Workbench
 from workbench.benches import load
 from workbench.model.model import load_model
-from workbench.model.points import alone
 from workbench.sae.sae import SAE
 
 
@@ -99,8 +99,10 @@ def no_hook_is_left():
     """Around every test, whatever it is about."""
     yield
     for family, model in LOADED.items():
-        with alone(model):  # a pane's thread may be in the middle of a pass: its hooks are there while it holds the model
-            assert n_hooks(model) == model.n_hooks_at_rest, f"a hook was left in the {family} model"
+        until = time.monotonic() + 20  # a pane's thread may still be at work, with hooks of its own
+        while n_hooks(model) != model.n_hooks_at_rest and time.monotonic() < until:
+            time.sleep(0.01)
+        assert n_hooks(model) == model.n_hooks_at_rest, f"a hook was left in the {family} model"
 
 
 @pytest.fixture(scope="session")

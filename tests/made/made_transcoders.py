@@ -68,3 +68,12 @@ def made_set(reads: str, writes: str, has_skip: bool) -> dict[int, Transcoder]:
             weight.data = 0.1 * torch.randn_like(weight)
         made[layer].requires_grad_(False)
     return made
+
+
+def made_cross_layer(reads: str, writes: str, has_skip: bool) -> CrossLayerTranscoder:
+    """The same across layers."""
+    torch.manual_seed(3)
+    clt = CrossLayerTranscoder(CrossLayerConfig(N_LAYERS, D_MODEL, D_MODEL, D_SAE, reads, writes, has_skip=has_skip))
+    for weight in clt.parameters():
+        weight.data = 0.1 * torch.randn_like(weight)
+    return clt.requires_grad_(False)

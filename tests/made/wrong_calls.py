@@ -57,6 +57,7 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "an SAE by its name": (lambda bench: Workbench(bench.model, "2k"), "sae='2k' is no SAE: make one by SAE.load(folder)"),
     "a model by its name": (lambda bench: Workbench("gpt2", bench.sae), "model='gpt2' is no TransformerBridge"),
     "explore a name": (lambda bench: explore("atlas"), "'atlas' is no Workbench: expected what wb.load gives"),
+    "explore by a number": (lambda bench: explore(bench, PROMPT, 17), "answer=17: expected one token as text, such as ' Sacramento'"),
     "explore no feature": (lambda bench: explore(bench, feature=99_999), "feature 99999 is out of range: this SAE has features 0 to 2,047"),
     "check on texts that are none": (lambda bench: wb.check(bench, texts="/nope.txt"), "no such file or folder: /nope.txt"),
     "train on a number": (lambda bench: wb.train(5, wb.TrainConfig(8)), "5 is no stream of activations: expected ActivationStream("),

@@ -1,15 +1,22 @@
 """Which way is taken: one that gives other numbers, or that does not apply, is not; where to start, and on which arguments."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from made_replay import COLUMNS, one_at_a_time, perturbed
 
+from workbench.model.head import Head, PlainBlocks
 from workbench.model.points import place
 from workbench.replay import arguments, tail
 from workbench.replay.arguments import from_position
+from workbench.replay.between import Between
+from workbench.replay.reading import Reading
 from workbench.replay.replay import Replay
 
 pytestmark = pytest.mark.usefixtures("onednn_for_every_product")
+RESID = "blocks.1.hook_resid_pre"
 
 
 def test_a_hook_outside_of_the_blocks_goes_through_whole_forward_passes(model, tokens):
@@ -42,6 +49,44 @@ def test_a_way_that_gives_other_numbers_is_measured_and_not_taken(model, tokens,
         monkeypatch.setattr(tail.Tail, way, lambda self, rows: 1.1 * self.residual[-1:].expand(rows.n_rows, -1))
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
     assert made.way == right and "logits differ by" in made.why_not
+
+
+def broken(error: BaseException) -> Callable:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return fail
+
+
+WAYS = {  # what computes a faster way, and what asks for it
+    "prefix": ((tail.Tail, "after_prefix"), lambda model, tokens: Replay(model, RESID, tokens).why_not),
+    "columns": ((Reading, "_linear"), lambda model, tokens: Replay(model, RESID, tokens)._read.is_own and "logits by columns"),
+    "between": ((Between, "_block"), lambda model, tokens: Between(model, [RESID, "blocks.2.hook_resid_pre"], tokens).why_not),
+    "sdpa": ((PlainBlocks, "run"), lambda model, tokens: head_of(model, tokens).why_not),
+}
+
+
+def head_of(model: Any, tokens: torch.Tensor) -> Head:
+    head = Head(model, [RESID])
+    head(tokens)
+    return head
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_that_breaks_off_is_said_with_its_error_and_the_slower_one_taken(model, tokens, monkeypatch, way: str):
+    (owner, name), why_not = WAYS[way]
+    monkeypatch.setattr(owner, name, broken(RuntimeError("the kernel\nis gone")))
+    with pytest.warns(UserWarning, match="a slower way is taken, .*: RuntimeError: the kernel is gone"):
+        assert why_not(model, tokens)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("can't allocate memory"), KeyboardInterrupt()])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_property_of_a_model_is_raised(model, tokens, monkeypatch, way: str, error: BaseException):
+    (owner, name), why_not = WAYS[way]
+    monkeypatch.setattr(owner, name, broken(error))
+    with pytest.raises(type(error)):
+        why_not(model, tokens)
 
 
 def test_installed_hooks_are_kept_in_force(model, tokens):

@@ -123,6 +123,51 @@ def plot_correlations(values: Mapping[str, np.ndarray], bound: float) -> StillFi
     return figure
 
 
+def plot_probes(table: pd.DataFrame) -> StillFigure:
+    """AUROC of each classifier (columns reads, auroc, low, high; maybe shifted, shifted_low, shifted_high) with its interval."""
+    figure, names = empty_figure(go.Figure(), "Which classifier tells them apart"), table["reads"].tolist()
+    kinds = [("auroc", "low", "high", "texts like those learned from", ORANGE)]
+    kinds += [("shifted", "shifted_low", "shifted_high", "shifted texts", PURPLE)] if "shifted" in table else []
+    for column, low, high, name, color in kinds:
+        error = dict(type="data", symmetric=False, array=table[high] - table[column], arrayminus=table[column] - table[low])
+        marker = dict(color=f"rgb({color})", symbol="circle" if color == ORANGE else "square", size=9)
+        figure.add_trace(go.Scatter(x=table[column], y=names, error_x=error, mode="markers", marker=marker, name=name))
+    figure.update_yaxes(autorange="reversed").update_xaxes(title_text="AUROC").update_layout(showlegend=True)
+    legend = _boxes_html({name: color for *_, name, color in kinds})
+    figure._still = f"<div>{_intervals_svg(table, kinds)}{legend if len(kinds) > 1 else ''}</div>"
+    return figure
+
+
+def _intervals_svg(table: pd.DataFrame, kinds: Sequence[tuple[str, str, str, str, str]]) -> str:
+    """A row a classifier: a point and its interval for each kind of texts; the axis begins at chance or below what is lowest."""
+    left, right, step = 104, 470, 26
+    first = min(0.5, np.floor(10 * min(table[low].min() for _, low, *_ in kinds)) / 10)
+    bottom = 8 + step * len(table)
+
+    def at(value: float) -> float:
+        return left + (value - first) / (1 - first) * (right - left)
+
+    body = []
+    for tick in np.linspace(first, 1, 6):
+        x = at(tick)
+        body.append(f'<line x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{bottom}" stroke="{INK}" stroke-opacity="0.3"/>')
+        body.append(_text(x, bottom + 14, f"{tick:.2g}", "middle"))
+    for i, row in enumerate(table.to_dict("records")):
+        body.append(_text(left - 8, 8 + step * (i + 0.5) + 4, row["reads"], "end"))
+        for n, (column, low, high, _, color) in enumerate(kinds):
+            y = 8 + step * (i + 0.5) + (n - (len(kinds) - 1) / 2) * 9
+            line = f'x1="{at(row[low]):.1f}" y1="{y:.1f}" x2="{at(row[high]):.1f}" y2="{y:.1f}"'
+            body.append(f'<line {line} stroke="rgb({color})" stroke-width="3" stroke-opacity="0.6"/>')
+            x = at(row[column])
+            is_round = color == ORANGE
+            shape = (
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5"' if is_round else f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
+            )
+            body.append(f'{shape} fill="rgb({color})"><title>{row[column]:.3f}</title></{"circle" if is_round else "rect"}>')
+    body.append(_text(right, bottom + 30, "AUROC", "end"))
+    return svg_img("".join(body), right + 20, bottom + 36, "AUROC of each classifier with its interval")
+
+
 def _curves_svg(lines: Sequence[Line], dots: Sequence[tuple[np.ndarray, np.ndarray, str]], x_name: str, y_name: str) -> str:
     """Curves and points between 0 and 1 over whole powers of ten."""
     every = np.concatenate([line.x for line in lines])

@@ -82,3 +82,34 @@ def _prompts(found: Any) -> str:
         summary = f'<summary style="padding:3px 0">{row["feature"]:,} <span style="{SMALL}">{name}</span></summary>'
         parts.append(f"<details{' open' * (at == 0)}>{summary}{table_html(rows)}</details>")
     return heading_html("On the prompts", "+ positive, − negative; the largest activation, the tokens shaded by it") + "".join(parts)
+
+
+def probes_html(probes: Any) -> str:
+    """Probes as a block: the verdict, the picture, every classifier, the features that were chosen, what to beware of."""
+    about = f"{probes.n_positive:,} texts against {probes.n_negative:,}, judged on texts that they did not see; 95 % intervals"
+    parts = [heading_html("Which classifier tells them apart", escape(about)), f"<div><b>{escape(probes.verdict)}</b></div>"]
+    parts += [f'<div style="{SMALL}">{escape(note)}</div>' for note in probes.notes]
+    parts.append(f'<div style="margin-top:8px">{probes.plot()._still}</div>')
+    rows = []
+    for row in probes.table.to_dict("records"):
+        cells = [cell_html(escape(row["reads"])), cell_html(f"{row['n_inputs']:,}", RIGHT)]
+        for name, low, high in (("auroc", "low", "high"), ("shifted", "shifted_low", "shifted_high")):
+            if name in row:
+                cells.append(cell_html(f"<b>{row[name]:.3f}</b> {row[low]:.3f}–{row[high]:.3f}", RIGHT))
+        rows.append(cells)
+    names = ["reads", "inputs", "AUROC", *(["AUROC, shifted texts"] if "shifted" in probes.table else [])]
+    head = [cell_html(name, f"font-weight:600;{RIGHT if i else 'text-align:left'}", "th") for i, name in enumerate(names)]
+    parts.append(f'<div style="overflow-x:auto;margin-top:8px">{table_html(rows, head)}</div>')
+    chosen = [
+        [
+            cell_html(f"{row['feature']:,}", RIGHT),
+            cell_html(label_html(str(row["label"])), "min-width:120px"),
+            cell_html(f"{row['share_of_parts']:.0%}", RIGHT),
+            cell_html(number(row["weight"]), RIGHT),
+        ]
+        for row in probes.features.to_dict("records")
+    ]
+    names = ("feature", "label", "chosen in", "weight")
+    head = [cell_html(name, f"font-weight:600;{'text-align:left' if name == 'label' else RIGHT}", "th") for name in names]
+    parts.append(f'<div style="overflow-x:auto;margin-top:8px">{table_html(chosen, head)}</div>')
+    return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(parts)}</div>'

@@ -32,6 +32,7 @@ from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane
 from widgets.panes.ranking import RankingTable
 from widgets.panes.steering import SteeringPane
+from workbench.circuits.metrics import Metric
 from workbench.features.index.own_labels import unwatch, watch
 from workbench.model.start import start_token
 from workbench.sae.sae import checked_feature
@@ -52,8 +53,8 @@ TITLES = {
 SHARED = ("prompt", "ranking", "circuit", "map")  # panes that all SAEs have together
 
 
-def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
-    """The workbench as one widget. No baseline: the answer against the mean logit; no answer: the model's first."""
+def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
+    """The workbench as one widget. answer: one token as text, or a metric of two; none: the model's first. No baseline: the mean logit."""
     from workbench.bench import Workbench
 
     if not isinstance(bench, Workbench):
@@ -67,6 +68,19 @@ def explore(bench: Any, prompt: str = "", answer: str = "", baseline: str = "", 
         job.wait(PATIENCE)
     explorer.feature = feature if feature is not None else explorer.first_feature()
     return explorer
+
+
+def _as_texts(bench: Any, answer: str | Metric, baseline: str) -> tuple[str, str]:
+    """Answer and baseline as they are typed; a metric says both. Raises ValueError for what is neither text nor metric."""
+    if isinstance(answer, Metric):
+        if baseline:
+            raise ValueError(f"the metric says what its answer is compared with: leave baseline={baseline!r} out")
+        names = answer.resolve(bench.model).names(bench.model)
+        return names[0], "" if answer.baseline is None else names[1]
+    for name, text in (("answer", answer), ("baseline", baseline)):
+        if not isinstance(text, str):
+            raise ValueError(f"{name}={text!r}: expected one token as text, such as ' Sacramento', or a metric for both")
+    return answer, baseline
 
 
 class Explorer(Pane):
@@ -86,7 +100,8 @@ class Explorer(Pane):
     kept = ("feature", "tab")
     actions = ("save", "back", "forward", "follow", "leave", "steer")
 
-    def __init__(self, bench: Any, prompt: str = "", answer: str = "", baseline: str = ""):
+    def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
+        answer, baseline = _as_texts(bench, answer, baseline)
         self.bench, self.pane, self._drawing = bench, {}, None
         self._rooms: dict[str, dict[str, Any]] = {}  # SAE → its own panes and the feature that was selected among them
         self._links: dict[str, Any] = {}

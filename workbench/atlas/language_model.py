@@ -22,6 +22,7 @@ from workbench.atlas.corpus import stream
 from workbench.atlas.questions import Question, questions
 from workbench.atlas.world import world
 from workbench.model.gemm import product_dtype, product_sentence
+from workbench.process import put_back
 
 START = "<|endoftext|>"  # begins every document, as GPT-2 has it
 START_ID = 0  # special tokens come first
@@ -109,8 +110,9 @@ def accuracy(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, asked: 
 
 def build_model(folder: Path, tokenizer: PreTrainedTokenizerFast, recipe: ModelRecipe, device: str = "cpu") -> GPT2LMHeadModel:
     """Train the model and write it as a Hugging Face folder. A killed run goes on from its last checkpoint, `folder`/checkpoint.pt."""
-    torch.manual_seed(recipe.seed)
-    model = GPT2LMHeadModel._from_config(_config(recipe), attn_implementation="eager")  # on a CPU its backward is twice as fast
+    with put_back():
+        torch.manual_seed(recipe.seed)
+        model = GPT2LMHeadModel._from_config(_config(recipe), attn_implementation="eager")  # on a CPU its backward is twice as fast
     model.to(device).train()  # pyright: ignore
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     n_steps = recipe.n_tokens // (recipe.batch * recipe.n_ctx)

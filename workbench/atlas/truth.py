@@ -23,6 +23,7 @@ from workbench.atlas.text import Text
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
 from workbench.features.survey.completeness import best_f1, f1_by_threshold, texts_by_peak
+from workbench.model.callers import alone
 from workbench.sae.dictionary import Dictionary
 
 FOUND = 0.5  # F1 from which a feature counts as the concept's
@@ -36,7 +37,8 @@ def accuracy(model: Any, asked: Sequence[Question]) -> pd.DataFrame:
     for first in range(0, len(asked), 64):
         some = asked[first : first + 64]
         tokens, is_text = padded(model, [each.prompt for each in some])
-        predicted = model.forward(tokens)[torch.arange(len(some)), is_text.sum(1)].argmax(-1)
+        with alone(model):
+            predicted = model.forward(tokens)[torch.arange(len(some)), is_text.sum(1)].argmax(-1)
         rows += [
             (str(each.prompt), each.answer, word, word == each.answer, len(each.steps))
             for each, word in zip(some, model.tokenizer.batch_decode(predicted[:, None]), strict=True)

@@ -21,8 +21,8 @@ from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
 from workbench.model.head import through_bridge
-from workbench.model.hooks import last_logits
-from workbench.model.points import as_hook, check_obeyed, hook_name_of, unwatched
+from workbench.model.hooks import last_logits, seen
+from workbench.model.points import check_obeyed, unwatched
 from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token
 from workbench.replay.precision import InFloat32
@@ -93,7 +93,7 @@ def by_definition(model: "TransformerBridge", sae: Dictionary, prompt: Prompt, p
     check_obeyed(model, sae.writes)
 
     def passed(replace: Callable[[Tensor], Tensor | None], at: str = sae.writes) -> Tensor:
-        with model.hooks(fwd_hooks=[(hook_name_of(model, at), as_hook(at, replace))]):
+        with seen(model, at, replace):
             return model(prompt.tokens)[0, -1].double()
 
     def note(x: Tensor, at: str) -> None:

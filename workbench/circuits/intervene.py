@@ -6,17 +6,17 @@ Scaling Monosemanticity, "Influence on behavior". Only the difference is added, 
 nothing changes nothing. `edited` is any function of the feature activations; clamping to a value is the common one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from workbench.circuits.acts import reading
 from workbench.model.cache import is_cache
-from workbench.model.hooks import check_dictionary, hooked
+from workbench.model.callers import put
+from workbench.model.hooks import check_dictionary
+from workbench.model.points import check_obeyed, placed
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.sae import checked_feature
 from workbench.shapes import FeatureActs
@@ -27,51 +27,74 @@ if TYPE_CHECKING:
 Edit = Callable[[FeatureActs], FeatureActs]
 
 
-@contextmanager
-def editing(
-    model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[int, float], pos: int | list[int] | None = None
-) -> Iterator["TransformerBridge"]:
-    """Every call of the model inside sees the edit; the hook is gone afterwards, whatever happened.
+def editing(model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[int, float], pos: int | list[int] | None = None) -> "Editing":
+    """Inside, every call of the model by this caller sees the edit; other threads and tasks see the model as it is. The hook is gone
+    afterwards, whatever happened.
 
     edit: {feature: value} clamps, or a function from feature_acts (batch, pos, d_sae) to edited ones. pos: the position or positions to
     edit, counted from 0 (the start token) along the whole text, also while generating with a KV cache; None: every position, generated
     ones included. Raises ValueError for a feature or position that cannot be, RuntimeError if the model never came to the hook.
+
+    One edit inside another is applied to what the outer one left, where both stand at one place: feature_acts are those of x' there. So the
+    inner value holds for a feature that both clamp, and {a: 1} around {b: 2} is {a: 1, b: 2} where b's encoder does not read a's direction.
     """
     check_dictionary(model, sae)
     if not isinstance(edit, Mapping) and not callable(edit):
         raise ValueError(f"{edit!r} is no edit: expected {{feature: value}}, such as {{574: 0.0}}")
     edit = _clamping(sae, edit) if isinstance(edit, Mapping) else edit
-    positions = _checked_positions(model, pos)
-    n_past, is_elsewhere = _CachedPositions(), sae.reads != sae.writes
-    seen: set[int] = set()
-    caught: list[Tensor] = []  # what a transcoder reads, before it writes
+    check_obeyed(model, sae.writes)
+    return Editing(model, sae, edit, _checked_positions(model, pos))
 
-    def edited(y: Tensor) -> Tensor:
-        first, flat = n_past.count, y.flatten(2).to(sae.W_dec.dtype)
-        x = caught.pop().flatten(2).to(flat) if is_elsewhere else flat
-        chosen = [p - first for p in positions if first <= p < first + y.shape[1]] if positions is not None else list(range(y.shape[1]))
-        seen.update(p + first for p in chosen)
+
+class Editing(put):
+    """What `editing` gives: `with` it the model is edited."""
+
+    def __init__(self, model: "TransformerBridge", sae: Dictionary, edit: Edit, positions: list[int] | None):
+        self._edited = edited = _Edited(sae, edit, positions)
+        begin = model.original_model.register_forward_pre_hook, edited.note_past, {"with_kwargs": True}
+        read = [placed(model, sae.reads, edited.read.append)] if edited.is_elsewhere else []
+        super().__init__(begin, *read, placed(model, sae.writes, edited), gives=model)
+
+    def _check(self) -> None:
+        positions, seen = self._edited.positions or [], self._edited.seen
+        missed = sorted(set(positions) - seen)
+        if not seen or missed:
+            where = f"positions {missed}" if missed else "the hook point"
+            raise RuntimeError(
+                f"the edit at {self._edited.sae.writes} never happened: the model was not run here, or never came to {where}"
+            )
+
+
+class _Edited:
+    """y → y', where the dictionary writes."""
+
+    def __init__(self, sae: Dictionary, edit: Edit, positions: list[int] | None):
+        self.sae, self.edit, self.positions, self.is_elsewhere = sae, edit, positions, sae.reads != sae.writes
+        self.n_past, self.seen = 0, set[int]()  # positions that the KV cache holds already; those that were edited
+        self.read: list[Tensor] = []  # what a transcoder reads, before it writes
+
+    def note_past(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        """A cached step shows its hooks the new positions only."""
+        self.n_past = next((int(value.get_seq_length()) for value in kwargs.values() if is_cache(value)), 0)
+        self.read.clear()
+
+    def __call__(self, y: Tensor) -> Tensor:
+        sae, first, flat = self.sae, self.n_past, y.flatten(2).to(self.sae.W_dec.dtype)
+        x = self.read.pop().flatten(2).to(flat) if self.is_elsewhere else flat
+        here = range(first, first + y.shape[1])
+        chosen = [p - first for p in (here if self.positions is None else self.positions) if p in here]
+        self.seen.update(p + first for p in chosen)
         if not chosen:
             return y
         feature_acts = sae.encode(x[:, chosen])
         change = torch.zeros_like(flat)
-        change[:, chosen] = (edit(feature_acts) - feature_acts) @ sae.W_dec
+        change[:, chosen] = (self.edit(feature_acts) - feature_acts) @ sae.W_dec
         return y + change.view_as(y).to(y.dtype)
 
-    handle = model.original_model.register_forward_pre_hook(n_past.note, with_kwargs=True)
-    try:
-        with reading(model, sae, caught, is_needed=is_elsewhere), hooked(model, sae.writes, edited):
-            yield model
-    finally:
-        handle.remove()
-    missed = sorted(set(positions or []) - seen)
-    if not seen or missed:
-        where = f"positions {missed}" if missed else "the hook point"
-        raise RuntimeError(f"the edit at {sae.writes} never happened: the model was not run, or never came to {where}")
 
-
-def clamp(bench: Any, values: Mapping[int, float], pos: int | list[int] | None = None):
-    """Clamp features of a workbench's SAE: `with clamp(bench, {1234: 0.0}, pos=5): bench.model(tokens)`. See `editing`."""
+def clamp(bench: Any, values: Mapping[int, float], pos: int | list[int] | None = None) -> Editing:
+    """Clamp features of a workbench's SAE: `with clamp(bench, {1234: 0.0}, pos=5): bench.model(tokens)`. A clamp inside a clamp is applied
+    to what the outer one left. See `editing`."""
     return editing(bench.model, bench.sae, values, pos)
 
 
@@ -104,12 +127,3 @@ def _checked_positions(model: "TransformerBridge", pos: int | list[int] | None) 
         if not 0 <= position < model.cfg.n_ctx:
             raise ValueError(f"position {position} is not one of this model's, 0 to {model.cfg.n_ctx - 1}; count from the start token")
     return positions
-
-
-class _CachedPositions:
-    """How many positions the model's KV cache holds already: a cached step shows its hooks the new positions only."""
-
-    count = 0
-
-    def note(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.count = next((int(value.get_seq_length()) for value in kwargs.values() if is_cache(value)), 0)

@@ -31,6 +31,13 @@ def train(
         str | None, typer.Option(help="Train a transcoder that writes here, such as blocks.6.hook_mlp_out; it reads --hook-name.")
     ] = None,
     skip: Annotated[bool, typer.Option("--skip", help="A transcoder's: its output includes x @ W_skip.")] = False,
+    cross_layer: Annotated[
+        bool,
+        typer.Option(
+            "--cross-layer",
+            help="One transcoder across all blocks; hook points are named inside of a block. [default: mlp.hook_in → hook_mlp_out]",
+        ),
+    ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Read the texts so many times, where they are fewer than the run needs.")] = 1,
     start_token: StartToken = None,
     n_steps: Annotated[int, typer.Option(min=1, help="Batches to learn from.")] = 6000,
@@ -47,10 +54,17 @@ def train(
 ) -> None:
     """Train an SAE, with --predict a transcoder, by the paper's recipe and write it to a folder. Under torchrun its features are dealt
     out among the processes."""
+    from workbench.sae.cross_layer import CrossLayerTranscoder
     from workbench.sae.sae import SAE
     from workbench.sae.training.train import TrainConfig, TrainingError
     from workbench.sae.transcoder import Transcoder
 
+    if cross_layer:
+        hook_name, predict = hook_name or "mlp.hook_in", predict or "hook_mlp_out"
+        if any(name.startswith("blocks.") for name in (hook_name, predict)):
+            raise ValueError(f"--cross-layer reads every block: name places inside of one, mlp.hook_in, not {hook_name} → {predict}")
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            raise ValueError("a cross-layer transcoder is trained in one process: leave torchrun out")
     if skip and not predict:
         raise ValueError("--skip is a transcoder's: say what it predicts, --predict blocks.6.hook_mlp_out")
     reads = hook_name or (mlp_input(predict) if predict else None)
@@ -58,9 +72,15 @@ def train(
     how: Any = dict(architecture=architecture, k=k, precision=precision, hook_name=reads or "", has_skip=skip, widths=nested)
     cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, **how)  # refuses nonsense at once
     try:
-        reading = Reading(epochs, start_of(start_token))
+        reading = Reading(epochs, start_of(start_token), cross_layer)
         train_by(
-            lambda place: stream_opener(model, texts, reads, batch, place, reading, predict)(), cfg, out, checkpoint_every, device, predict
+            lambda place: stream_opener(model, texts, reads, batch, place, reading, predict)(),
+            cfg,
+            out,
+            checkpoint_every,
+            device,
+            predict,
+            is_across=cross_layer,
         )
     except TrainingError as error:
         more = f"; --epochs {epochs + 1} into a new folder reads them again" if texts and "the stream ended" in str(error) else ""
@@ -70,9 +90,10 @@ def train(
         raise
     if int(os.environ.get("RANK", 0)):
         return
-    cfg = (Transcoder if predict else SAE).load(out).cfg
+    cfg = (CrossLayerTranscoder if cross_layer else Transcoder if predict else SAE).load(out).cfg
     loss, l0, fvu, dead = (cfg.metadata[name] for name in ("loss", "l0", "fvu", "dead"))
     place = f"{reads} → {predict}" if predict else cfg.metadata["training"]["hook_name"]
+    place += f" of each of {cfg.n_layers} blocks" if cross_layer else ""
     print(f"{out}: {d_sae:,} features at {place}; loss {loss:.2f}, l0 {l0:.1f}, fvu {fvu:.3f}, dead {dead:.1%}")
 
 
@@ -91,11 +112,18 @@ def train_by(
     checkpoint_every: int,
     device: str,
     predict: str | None = None,
+    *,
+    is_across: bool = False,
 ) -> None:
     """In this process; or, where torchrun started it, as one rank of several: rank 0 reads the stream, on its own device."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         from workbench.sae.training.train import train as train_here
+        from workbench.sae.training.train import train_cross_layer
 
+        if is_across:
+            places: Any = dict(hook_in=cfg.hook_name, hook_out=predict)
+            train_cross_layer(open_stream(device), cfg, **places, folder=out, checkpoint_every=checkpoint_every)
+            return
         train_here(open_stream(device), cfg, predict=predict, folder=out, checkpoint_every=checkpoint_every)
         return
     from workbench.sae.training.sharded import join, leave, train_sharded
@@ -165,6 +193,7 @@ class Reading(NamedTuple):
 
     n_epochs: int = 1  # times
     start_token: str | None | EllipsisType = ...
+    is_across: bool = False  # hook points are named inside of a block, and read in every one
 
 
 ONCE = Reading()
@@ -190,6 +219,8 @@ def stream_opener(
     bridge = load_model(atlas.WEIGHTS / "model" if model == "atlas" else model, device=device, start_token=reading.start_token)
     place = hook_name or HOOK_NAME
     places = [place, predict] if predict else [place]
+    if reading.is_across:
+        places = [f"blocks.{layer}.{end}" for layer in range(bridge.cfg.n_layers) for end in places]
     for name in places:
         check_hook_name(bridge, name)
 

@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,9 @@ N_ATLAS_TEXTS = 20_000
 def evaluate(
     sae: Annotated[
         str | None,
-        typer.Argument(help="The SAE or transcoder: a folder, a hub id; one of the atlas's SAEs. [default: the atlas's own]"),
+        typer.Argument(
+            help="The SAE or transcoder: a folder, a hub id; one of the atlas's SAEs; transcoders of all layers. [default: the atlas's own]"
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="A hub name, a local folder, or the bundled atlas.")] = "atlas",
     texts: Annotated[str | None, typer.Option(help="A file or folder of text, or hub:NAME; the atlas has its own.")] = None,
@@ -41,9 +43,16 @@ def evaluate(
     from workbench.benches import load
     from workbench.sae.evaluate import decoder_cosine
     from workbench.sae.evaluate import evaluate as measure
+    from workbench.sae.formats.transcoders import is_cross_layer
+    from workbench.sae.stack import is_set
     from workbench.sae.transcoder import load_dictionary
 
     source = read_texts(texts) if texts else None  # before the model: cheaper, and as often what is wrong
+    if sae and Path(sae).is_dir() and (is_set(sae) or is_cross_layer(sae)):
+        if other:
+            raise ValueError(f"{sae} holds transcoders of all layers: --other compares one with one")
+        _evaluate_layers(load(model, transcoders=sae, device=device, start_token=start_of(start_token)), source, n_texts, as_json)
+        return
     bench, truth, cosine = load(model, sae, device=device, start_token=start_of(start_token)), None, None
     if other:
         theirs = load("atlas", other, device=device).sae if model == "atlas" else load_dictionary(other, device)
@@ -60,6 +69,19 @@ def evaluate(
     print(evaluation)
     if cosine is not None:
         print(f"  nearest feature in {other}: median cosine {cosine.median():.2f}, over 0.9 for {(cosine > 0.9).mean():.1%}")
+
+
+def _evaluate_layers(bench: "Workbench", texts: Any, n_texts: int | None, as_json: bool) -> None:
+    from workbench import atlas
+    from workbench.sae.evaluate_layers import evaluate_layers
+
+    some = islice(texts, n_texts) if texts is not None else atlas.texts(seed=1, n=n_texts or N_ATLAS_TEXTS)
+    table = evaluate_layers(bench.model, bench.transcoders, some)
+    if as_json:
+        print(table.to_json(orient="records", indent=1))
+        return
+    print(table.drop(columns="n_tokens").to_string(index=False, float_format="{:.3f}".format))
+    print(f"over {table['n_tokens'].iloc[0]:,} tokens; all: every MLP replaced at once, l0 summed")
 
 
 def atlas_truth(bench: "Workbench", n_texts: int) -> "tuple[list[Text], pd.DataFrame]":

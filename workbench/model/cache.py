@@ -11,7 +11,7 @@ does fill it, if there is one, from then on; and then the equation is measured.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from workbench.model.callers import alone, put
 from workbench.model.hooks import accepted, unembedding_last
+from workbench.model.memory import is_out_of_memory
 from workbench.model.points import probe_tokens, unwatched
 from workbench.shapes import LastLogits, Tokens
 
@@ -56,7 +58,7 @@ def is_cache(value: Any) -> bool:
 
 def cached_step(model: "TransformerBridge", tokens: Tokens, cache: Any) -> tuple[LastLogits, Any]:
     """(last logits, cache): a pass over `tokens`, which follow those that `cache` holds (None: nothing yet)."""
-    with unembedding_last(model):
+    with alone(model), unembedding_last(model):
         logits, cache = model(tokens, return_type="logits_and_cache", past_key_values=cache, **accepted(model, use_cache=True))
     return logits[:, -1], cache
 
@@ -77,6 +79,8 @@ def _measured(model: "TransformerBridge") -> KVCache:
                 _, cache = cached_step(model, two[:, :1], None)
             return KVCache(names, _difference(model, two, cache))
         except Exception as error:  # whatever an unknown architecture objects to: the plain way is right for it
+            if is_out_of_memory(error):
+                raise
             return KVCache(names, f"{type(error).__name__}: {error}")
 
 
@@ -109,8 +113,11 @@ def _mend(model: "TransformerBridge", tokens: Tokens, empty: Sequence[_Handed]) 
         waiting = {id(each.module): each for each in empty if not each.is_filled and each.name != spelling}
         handles = {key: _renaming(each, spelling) for key, each in waiting.items()}
         filled: set[int] = set()
-        with suppress(Exception):  # a module that knows no such argument says so in its own way
+        try:
             filled = {id(each.module) for each in _watched(model, tokens)[0] if each.is_filled}
+        except Exception as error:  # a module that knows no such argument says so in its own way
+            if is_out_of_memory(error):
+                raise
         for key, each in waiting.items():
             each.is_filled = key in filled
             if not each.is_filled:
@@ -129,15 +136,11 @@ def _renamed(old: str, new: str, module: nn.Module, args: tuple, kwargs: dict[st
 def _watched(model: "TransformerBridge", tokens: Tokens) -> tuple[list[_Handed], Any]:
     """One pass with a new cache: (every module inside the blocks that was handed it, in the order of the calls, the cache)."""
     watch = _Watch()
-    modules = {id(module): module for block in model.blocks for module in block.modules()}.values()
-    handles = [module.register_forward_pre_hook(watch.enter, with_kwargs=True) for module in modules]
-    handles += [module.register_forward_hook(watch.leave, with_kwargs=True) for module in modules]
-    try:
-        with watch.counters:
-            _, cache = cached_step(model, tokens, None)
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = list({id(module): module for block in model.blocks for module in block.modules()}.values())
+    with_kwargs = {"with_kwargs": True}
+    entering = [(module.register_forward_pre_hook, watch.enter, with_kwargs) for module in modules]
+    with put(*entering, *((module.register_forward_hook, watch.leave, with_kwargs) for module in modules)), watch.counters:
+        _, cache = cached_step(model, tokens, None)
     return watch.handed, cache
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.model.head import unbridged
+from workbench.model.memory import is_out_of_memory
 from workbench.model.points import probe_tokens, unwatched
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def _check_direction(model: "TransformerBridge", kind: str, tokens: Tensor, logi
 def _check_bridge(model: "TransformerBridge", kind: str, tokens: Tensor, logits: Tensor) -> None:
     try:
         plain = unbridged(model)(tokens).logits
-    except Exception:  # the modules do not run without the bridge: there is nothing to compare with
+    except Exception as error:  # the modules do not run without the bridge: there is nothing to compare with
+        if is_out_of_memory(error):
+            raise
         return
     difference = _difference(logits, plain)
     if difference > _noticeable(logits):

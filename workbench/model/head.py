@@ -13,15 +13,17 @@ Which of them gives this model's activations is measured on the first tokens, no
 
 import copy
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.model.callers import alone, put
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import accepted, check_hook_name, seen
+from workbench.model.memory import objection
 from workbench.model.points import check_point, installed, place_of
 from workbench.shapes import Tokens
 
@@ -56,7 +58,8 @@ class Head:
             self._find_way(tokens[:2])
         if self._blocks is None or self._is_watched():
             return through_bridge(self.model, tokens, self.hook_names)
-        return self._blocks.run(tokens)
+        with alone(self.model):  # the copy shares the weights, which a pass in float32 takes out meanwhile
+            return self._blocks.run(tokens)
 
     def _is_watched(self) -> bool:
         return bool(installed(self.model))
@@ -66,10 +69,12 @@ class Head:
         self._is_known = True
         for way in WAYS[WAYS.index(self.way) : -1]:
             try:
-                blocks = PlainBlocks(self.model, self.hook_names, way)
-                why_not = _difference(blocks.run(tokens), expected, self.model.cfg.n_layers)
+                with alone(self.model):
+                    blocks = PlainBlocks(self.model, self.hook_names, way)
+                    why_not = _difference(blocks.run(tokens), expected, self.model.cfg.n_layers)
             except Exception as error:  # whatever an unknown architecture objects to: the bridge is right for it
-                why_not = f"{type(error).__name__}: {error}"
+                self.why_not = objection(way, error)
+                continue
             if not why_not:
                 self.way, self._blocks = way, blocks
                 return
@@ -121,22 +126,17 @@ class PlainBlocks:
         assert len(caught) == len(self.points), f"{', '.join(set(self.points) - set(caught))} never came up"
         return caught
 
-    @contextmanager
-    def _catching(self, caught: dict[str, Tensor], name: str, module: nn.Module, end: str):
+    def _catching(self, caught: dict[str, Tensor], name: str, module: nn.Module, end: str) -> put:
         def catch(value: Any) -> None:
             value = value[0] if isinstance(value, tuple) else value
             caught[name] = value.flatten(2)
             if len(caught) == len(self.points):
                 raise _AllCaught
 
-        if end == "hook_in":
-            handle = module.register_forward_pre_hook(lambda _, args, kwargs: catch(args or next(iter(kwargs.values()))), with_kwargs=True)
-        else:
-            handle = module.register_forward_hook(lambda _, args, output: catch(output))
-        try:
-            yield
-        finally:
-            handle.remove()
+        if end == "hook_out":
+            return put((module.register_forward_hook, lambda _, args, output: catch(output), {}))
+        first = lambda _, args, kwargs: catch(args or next(iter(kwargs.values())))  # noqa: E731
+        return put((module.register_forward_pre_hook, first, {"with_kwargs": True}))
 
 
 def unbridged(model: "TransformerBridge") -> nn.Module:

@@ -2,15 +2,16 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from workbench.model.points import alone, as_hook, check_obeyed, check_point, hook_name_of, is_watched, point
+from workbench.model.callers import alone, put
+from workbench.model.points import check_obeyed, check_point, is_watched, placed, point
 from workbench.shapes import LastLogits, Tokens
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ def check_transcoder(model: "TransformerBridge", transcoder: Any) -> None:
     _check_weights(model, transcoder, "transcoder")
 
 
+def check_cross_layer(model: "TransformerBridge", clt: Any) -> None:
+    """`check_transcoder` of a cross-layer transcoder, which has places in every block of the model."""
+    cfg = clt.cfg
+    if cfg.n_layers != model.cfg.n_layers:
+        raise ValueError(f"this cross-layer transcoder has {cfg.n_layers} layers, the model {model.cfg.n_layers}: one for another model?")
+    for hook_names, width, does in ((cfg.hook_names_in, cfg.d_in, "reads"), (cfg.hook_names_out, cfg.d_out, "writes")):
+        for hook_name in hook_names:
+            _check_place(model, hook_name, width, f"transcoder {does}")
+    _check_weights(model, clt, "transcoder")
+
+
 def _check_place(model: "TransformerBridge", hook_name: str, width: int, who: str) -> None:
     check_hook_name(model, hook_name)
     check_point(model, hook_name)
@@ -76,23 +88,16 @@ def _check_weights(model: "TransformerBridge", sae: Any, what: str) -> None:
         raise ValueError(f"this {what} was trained on {sae.cfg.model_name!r}, the model is {model.cfg.model_name!r}")
 
 
-@contextmanager
-def unembedding_last(model: "TransformerBridge", n: int = 1) -> Iterator[None]:
-    """Inside, the model unembeds the last n positions only, unless somebody's hook stands at the unembedding.
+def unembedding_last(model: "TransformerBridge", n: int = 1) -> AbstractContextManager[None]:
+    """Inside, the model unembeds the last n positions only, unless a hook of this caller's stands at the unembedding.
 
     It is not asked for fewer logits (logits_to_keep): Gemma 4 then runs whole layers at those positions only, and a hook in them takes the
     last token for the first.
     """
     unembed = getattr(model, "unembed", None)
     if unembed is None or is_watched(unembed.hook_in) or is_watched(unembed.hook_out):
-        yield
-        return
-    with alone(model):
-        handle = unembed.register_forward_pre_hook(lambda _, args: (args[0][:, -n:], *args[1:]) if args else None)
-        try:
-            yield
-        finally:
-            handle.remove()
+        return nullcontext()
+    return put((unembed.register_forward_pre_hook, lambda _, args: (args[0][:, -n:], *args[1:]) if args else None, {}))
 
 
 def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:
@@ -107,20 +112,17 @@ def accepted(model: "TransformerBridge", **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in names}
 
 
-@contextmanager
-def hooked(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside, the model goes on with replace(x) wherever it comes to the hook point with x (None: with x itself). Raises HookPointError
-    for a hook point where this model ignores what is put."""
+def hooked(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> AbstractContextManager[None]:
+    """Inside, the model goes on with replace(x) wherever this caller comes to the hook point with x (None: with x itself); in other
+    threads and tasks it goes on as it is. Raises HookPointError for a hook point where this model ignores what is put."""
     check_obeyed(model, hook_name)
-    with seen(model, hook_name, replace):
-        yield
+    return put(placed(model, hook_name, replace))
 
 
-@contextmanager
-def seen(model: "TransformerBridge", hook_name: str, note: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Inside, note(x) sees every x that comes up at the hook point. What it returns, if anything, may be ignored: see `hooked`."""
-    with alone(model), model.hooks(fwd_hooks=[(hook_name_of(model, hook_name), as_hook(hook_name, note))]):
-        yield
+def seen(model: "TransformerBridge", hook_name: str, note: Callable[[Tensor], Tensor | None]) -> AbstractContextManager[None]:
+    """Inside, note(x) sees every x with which this caller comes to the hook point. What it returns, if anything, may be ignored: see
+    `hooked`."""
+    return put(placed(model, hook_name, note))
 
 
 def _family(name: str) -> str:

@@ -17,8 +17,10 @@ import torch
 
 from workbench.model.cache import kv_cache
 from workbench.model.causal import check_causal, check_config
+from workbench.model.shared import share
 from workbench.model.start import decide
 from workbench.model.start import start_token as decided
+from workbench.process import put_back
 from workbench.versions import warn_untested
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ def load_model(
 
 
 def _loaded(model: Any, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> "TransformerBridge":
-    from transformer_lens.model_bridge import TransformerBridge
+    with put_back():  # what an import of it sets of the environment
+        from transformer_lens.model_bridge import TransformerBridge
 
     is_made_here = not isinstance(model, TransformerBridge)
     if isinstance(model, TransformerBridge):
@@ -64,6 +67,7 @@ def _loaded(model: Any, device: str | torch.device | None, dtype: torch.dtype | 
     else:
         raise ValueError(f"a {type(model).__name__} is not a model: expected a name, a folder, a Hugging Face model or a TransformerBridge")
     _freeze(bridge)
+    share(bridge)
     check_causal(bridge.eval(), is_made_here)
     kv_cache(bridge)  # measured, and mended where a release of transformers has renamed it
     return bridge
@@ -93,7 +97,7 @@ def _wrap(hf_model: Any, tokenizer: Any) -> "TransformerBridge":
             tokenizer.save_pretrained(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         device, dtype = str(hf_model.device), hf_model.dtype
-        with _text_only():
+        with put_back(), _text_only():
             return TransformerBridge.boot_transformers(name, hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype)
 
 
@@ -109,7 +113,7 @@ def _boot_folder_or_name(name: str, device: str | torch.device, dtype: torch.dty
         check_config(json.loads((folder / "config.json").read_text()))
     else:
         _check_hub(name)
-    with _bars_only_where_it_takes_long(), _text_only(), _said_in_a_line(name):
+    with put_back(), _bars_only_where_it_takes_long(), _text_only(), _said_in_a_line(name):
         return TransformerBridge.boot_transformers(str(folder) if looks_local else name, device=str(device), dtype=dtype)
 
 

@@ -6,10 +6,8 @@ there. Whoever reads or intervenes asks here first; an edit that is not obeyed w
 """
 
 import re
-import threading
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -17,6 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from workbench.model.callers import HANDLES, NOBODY, Put, alone, calling, fires, is_of_the_bridge, put
+from workbench.process import quiet
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -43,13 +43,6 @@ class Point:
         return int(torch.Size(self.shape[2:]).numel()) if is_by_token else None
 
 
-def alone(model: "TransformerBridge") -> AbstractContextManager:
-    """`with alone(model):` no other thread has hooks in the model or runs it. A hook fires for whoever runs the model: what a notebook's
-    cell computes and what a view's thread computes would change each other."""
-    return _LOCKS.setdefault(model, threading.RLock())
-
-
-_LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _POINTS: WeakKeyDictionary[Any, dict[str, Point]] = WeakKeyDictionary()
 _OBEYED: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
@@ -59,33 +52,37 @@ def hook_name_of(model: "TransformerBridge", hook_name: str) -> str:
     return model.hook_dict[hook_name].name or hook_name
 
 
-def as_hook(hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> Callable[[Tensor, Any], Tensor | None]:
-    """What TransformerBridge calls at the hook point, so that the model goes on with replace(x) (None: with x itself).
+def placed(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> Put:
+    """`with put(placed(…)):` the model goes on with replace(x) (None: with x itself) wherever this caller comes to the hook point with x.
 
-    Its hook_resid_mid stands at the entrance of the MLP's norm: what a hook returns there reaches the MLP only. Written in place it is
-    the residual stream that changes, which is what the name says and what hook_resid_pre and _post do.
+    TransformerBridge's hook_resid_mid stands at the entrance of the MLP's norm: what a hook returns there reaches the MLP only. Written in
+    place it is the residual stream that changes, which is what the name says and what hook_resid_pre and _post do. Our hook is permanent in
+    TransformerLens's sense: a reset_hooks() of somebody else's leaves it.
     """
     is_beside_the_stream = hook_name.endswith("hook_resid_mid")
+    places = model.hook_dict  # put together anew at each access
+    name = places[hook_name].name or hook_name
+    where = places[name]
 
     def hook_fn(x: Tensor, hook: Any) -> Tensor | None:
         new = replace(x)
         return x.copy_(new) if is_beside_the_stream and new is not None else new
 
-    return hook_fn
+    model.check_hooks_to_add(where, name, hook_fn)
+    return where.add_hook, hook_fn, {"is_permanent": True}
 
 
 def installed(model: "TransformerBridge") -> list[str]:
-    """The hook points with hooks of somebody's. The bridge's own, by which OPT's MLP passes its activations on, are no reason to care."""
-    return sorted(name for name, place in model.hook_dict.items() if is_watched(place))
+    """The hook points with hooks that would fire in a pass of this caller. The bridge's own, by which OPT's MLP passes its activations on,
+    are no reason to care."""
+    with HANDLES:
+        return sorted(name for name, place in model.hook_dict.items() if is_watched(place))
 
 
 def is_watched(place: Any) -> bool:
-    """Has this HookPoint a hook of somebody's?"""
-    return not all(map(_is_of_the_bridge, (*place.fwd_hooks, *place.bwd_hooks)))
-
-
-def _is_of_the_bridge(handle: Any) -> bool:
-    return handle.is_permanent and str(getattr(handle.user_hook, "__module__", "")).startswith("transformer_lens.")
+    """Has this HookPoint a hook that would fire in a pass of this caller?"""
+    handles = (*place.fwd_hooks, *place.bwd_hooks)
+    return any(not is_of_the_bridge(handle.user_hook, handle.is_permanent) and fires(handle) for handle in handles)
 
 
 def point(model: "TransformerBridge", hook_name: str) -> Point:
@@ -121,11 +118,25 @@ def obeyed(model: "TransformerBridge", hook_name: str) -> bool:
     known = _OBEYED.setdefault(model, {})
     if name not in known:
         try:
-            logits = _pass(model, hook_name, lambda x: torch.full_like(x, torch.nan))
-            known[name] = bool(logits.isnan().any())
-        except (RuntimeError, ValueError, IndexError):  # something could not go on with it
-            known[name] = True
+            known[name] = _goes_on_with_nan(model, hook_name)
+        except (RuntimeError, ValueError, IndexError):
+            if not _breaks_off(model, hook_name, torch.nan) or _breaks_off(model, hook_name, None):
+                raise  # not for what was put there
+            known[name] = True  # something could not go on with it
     return known[name]
+
+
+def _goes_on_with_nan(model: "TransformerBridge", hook_name: str) -> bool:
+    return bool(_pass(model, hook_name, lambda x: torch.full_like(x, torch.nan)).isnan().any())
+
+
+def _breaks_off(model: "TransformerBridge", hook_name: str, value: float | None) -> bool:
+    """With this put there (None: nothing)?"""
+    try:
+        _pass(model, hook_name, lambda x: None if value is None else torch.full_like(x, value))
+    except (RuntimeError, ValueError, IndexError):
+        return True
+    return False
 
 
 def check_obeyed(model: "TransformerBridge", hook_name: str) -> None:
@@ -152,25 +163,15 @@ def probe_tokens(model: "TransformerBridge") -> Tokens:
 @torch.no_grad()
 def _pass(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> Tensor:
     """The logits of a pass that nobody sees."""
-    hook = hook_name_of(model, hook_name), as_hook(hook_name, replace)
-    with warnings.catch_warnings(action="ignore"), unwatched(model), model.hooks(fwd_hooks=[hook]):
+    with unwatched(model), quiet(), put(placed(model, hook_name, replace)):
         return model(probe_tokens(model))
 
 
 @contextmanager
 def unwatched(model: "TransformerBridge") -> Iterator[None]:
     """Inside, nobody's hooks fire but those that are put in anew: what is measured here is no pass of theirs."""
-    with alone(model):
-        places = {model.hook_dict[name] for name in installed(model)}
-        before = [(place, kind, getattr(place, kind)) for place in places for kind in ("_forward_hooks", "_backward_hooks")]
-        for place, kind, hooks in before:
-            own = {handle.hook.id for handle in (*place.fwd_hooks, *place.bwd_hooks) if _is_of_the_bridge(handle)}
-            setattr(place, kind, type(hooks)((key, fn) for key, fn in hooks.items() if key in own))
-        try:
-            yield
-        finally:
-            for place, kind, hooks in before:
-                setattr(place, kind, hooks)
+    with alone(model), calling(NOBODY):
+        yield
 
 
 INSTEAD = ("hook_resid_pre", "hook_resid_post", "hook_mlp_out", "hook_attn_out", "attn.hook_z")

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.model.callers import alone
 from workbench.model.start import n_embedded, start_token
 from workbench.shapes import TokenMask, Tokens
 
@@ -51,7 +52,8 @@ def text_ids(model: "TransformerBridge", texts: Sequence[str], longest: int | No
     start, n = list(start_token(model).ids), n_embedded(model)
     options: dict[str, Any] = {} if longest is None else dict(truncation=True, max_length=longest + len(start))
     whole = [without_surrogates(str(text)) for text in texts]
-    rows: list[list[int]] = model.tokenizer(whole, add_special_tokens=False, **options)["input_ids"]
+    with alone(model.tokenizer):
+        rows: list[list[int]] = model.tokenizer(whole, add_special_tokens=False, **options)["input_ids"]
     for text, row in zip(whole, rows, strict=True):
         if row and max(row) >= n:
             name = model.tokenizer.convert_ids_to_tokens(max(row))
@@ -158,7 +160,8 @@ def _named(model: "TransformerBridge", raw: str) -> int | None:
 
 
 def _encode(model: "TransformerBridge", text: str) -> list[int]:
-    return model.tokenizer(without_surrogates(text), add_special_tokens=False)["input_ids"]
+    with alone(model.tokenizer):  # else it might cut as another thread has just told it to
+        return model.tokenizer(without_surrogates(text), add_special_tokens=False)["input_ids"]
 
 
 def _instead(model: "TransformerBridge", text: str, parts: list[str]) -> str:

@@ -18,9 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
-from workbench.model.points import place, place_of
+from workbench.model.memory import objection
+from workbench.model.points import installed, place, place_of
 from workbench.replay.past import Continued
 from workbench.replay.replay import CPU_FLOATS, CPU_TOKENS, WAYS
 from workbench.replay.tail import Perturbed, Tail
@@ -57,11 +59,12 @@ class Between(Tail):
         self.clean_at = {name: caught[name][0] for name in hook_names}
         self._before = {place(name)[0]: caught[name][0] for name in starts}
         if not self.why_not and way != "forward":
-            self._find_way(WAYS[1 : WAYS.index(way) + 1])
+            with alone(model):
+                self._find_way(WAYS[1 : WAYS.index(way) + 1])
 
     def reach(self, first: str, then: str, rows: Perturbed) -> tuple[Float[Tensor, "n_rows pos d_in"], int]:
         """(the activation at `then` from a position on, that position): before it every row is the clean prompt."""
-        with torch.no_grad(), machine_rate():
+        with torch.no_grad(), alone(self.model), machine_rate():
             return self._reach(self.way, first, then, rows)
 
     def n_rows(self, start: int) -> int:
@@ -110,7 +113,7 @@ class Between(Tail):
     @staticmethod
     def _why_no_blocks(model: "TransformerBridge", hook_names: Sequence[str]) -> str:
         """Why the blocks cannot be run apart from the model: someone's hooks must see whole passes, or a hook point is outside them."""
-        others = sorted(name for name, point in model.hook_dict.items() if point.has_hooks())
+        others = installed(model)
         if others:
             return f"other hooks are installed at {', '.join(others)}"
         outside = [name for name in hook_names if not name.startswith("blocks.")]
@@ -133,8 +136,8 @@ class Between(Tail):
                     if not difference <= 1e-3 * (wanted - clean).abs().max() + rounding:
                         self.why_not = f"{way}: {stretch[1]} differs by {difference:.2g} of {wanted.abs().max():.2g}"
                         return
-            except (RuntimeError, MemoryError, TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:
-                self.why_not = f"{way}: {type(error).__name__}: {error}"  # what an unknown architecture objects to: the slower way is right
+            except Exception as error:  # what an unknown architecture objects to: the slower way is right
+                self.why_not = objection(way, error)
                 return
             self.way = way
 

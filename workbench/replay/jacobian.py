@@ -20,8 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import hooked, last_logits
+from workbench.model.memory import objection
 from workbench.replay.arguments import POS_AXIS
 from workbench.replay.between import Between
 from workbench.replay.past import Keys
@@ -48,11 +50,11 @@ class Jacobian:
         """All of them; positions are sorted. Float32 at least."""
         if self.first == self.then:
             return (tangents @ cotangents.T) * (pos_u[:, None] == pos_v)
-        if self.way == "cut" and not self._is_checked and len(pos_u) and len(pos_v):
-            self._check(pos_u, tangents, pos_v, cotangents)
-        if self.way == "whole":
-            return self._whole(pos_u, tangents, pos_v, cotangents)
-        return self._cut(pos_u, tangents, pos_v, cotangents)
+        with alone(self.between.model):
+            if self.way == "cut" and not self._is_checked and len(pos_u) and len(pos_v):
+                self._check(pos_u, tangents, pos_v, cotangents)
+            way = self._whole if self.way == "whole" else self._cut
+            return way(pos_u, tangents, pos_v, cotangents)
 
     def _check(self, pos_u: PosU, tangents: Tangents, pos_v: PosV, cotangents: Cotangents) -> None:
         """On a few of either side, the last ones (what they attend to is longest) among them."""
@@ -63,8 +65,8 @@ class Jacobian:
             difference = (self._cut(*few) - (expected := self._whole(*few))).abs().max()
             if not difference <= 1e-3 * expected.abs().max():
                 self.why_not = f"products differ by {difference:.2g} of {expected.abs().max():.2g}"
-        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, AssertionError, NotImplementedError) as error:
-            self.why_not = f"{type(error).__name__}: {error}"  # what an unknown architecture objects to: the plain way is right for it
+        except Exception as error:  # what an unknown architecture objects to: the plain way is right for it
+            self.why_not = objection("cut", error)
         if self.why_not:
             self.way = "whole"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from workbench.model.points import alone
+from workbench.model.callers import alone, put
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -48,9 +48,11 @@ class InFloat32:
 
     def __enter__(self) -> "InFloat32":
         if self._is_needed:
-            self._stack.enter_context(alone(self.model))
-            for unit in self._units:
-                _Widened(self, unit).enter(self._stack)
+            with ExitStack() as stack:
+                stack.enter_context(alone(self.model))
+                for unit in self._units:
+                    _Widened(self, unit).enter(stack)
+                self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,12 +80,10 @@ class _Widened:
         self.before: list[tuple[dict, str, Tensor]] = []
 
     def enter(self, stack: ExitStack) -> None:
-        for handle in (
-            self.unit.register_forward_pre_hook(lambda *_: self.widen(), prepend=True),
-            self.unit.register_forward_hook(lambda *_: self.narrow(), always_call=True),
-        ):
-            stack.callback(handle.remove)
         stack.callback(self.restore)
+        stack.callback(self.restore)  # an interrupt in the middle of the first leaves the second
+        before = self.unit.register_forward_pre_hook, lambda *_: self.widen(), {"prepend": True}
+        stack.enter_context(put(before, (self.unit.register_forward_hook, lambda *_: self.narrow(), {"always_call": True})))
 
     def widen(self) -> None:
         self.depth += 1
@@ -103,10 +103,9 @@ class _Widened:
             self.restore()
 
     def restore(self) -> None:
-        while self.before:
-            places, name, weight = self.before.pop()
+        for places, name, weight in self.before:
             places[name] = weight
-        self.depth = 0
+        self.before, self.depth = [], 0
 
 
 def _is_bridged(module: nn.Module) -> bool:

@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.model.callers import alone, put
 from workbench.model.hooks import last_logits
-from workbench.model.points import alone
+from workbench.model.memory import objection
 from workbench.shapes import LastLogits, Tokens
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Reading:
             self.scale = 1.0 if abs(scale - 1) < 1e-3 else scale
             found = _capped(self.scale * ours, cap)
             self.is_own = bool((found - expected).abs().max() > 1e-3 * expected.abs().max())
-        except (RuntimeError, AttributeError):  # no such parts, or of other widths
+        except (RuntimeError, AttributeError) as error:  # no such parts, or of other widths
+            objection("logits by columns", error)
             self.is_own = True
 
     def _by_columns(self, y: LastResidual, columns: Columns) -> Tensor:
@@ -114,13 +116,15 @@ class Reading:
 
             return forward
 
-        for block in blocks:
-            object.__setattr__(block, "forward", passing(block))
         try:
+            for block in blocks:
+                object.__setattr__(block, "forward", passing(block))
             yield
         finally:
-            for block in blocks:
-                object.__delattr__(block, "forward")
+            try:
+                _forget(blocks)
+            finally:  # an interrupt in the middle of the first
+                _forget(blocks)
 
     @cached_property
     def _wrap(self) -> dict[Any, tuple[type, int]]:
@@ -131,13 +135,14 @@ class Reading:
             if isinstance(output, tuple | list):
                 found[block] = type(output), len(output) - 1
 
-        handles = [block.register_forward_hook(note) for block in self.model.blocks]
-        try:
+        with put(*((block.register_forward_hook, note, {}) for block in self.model.blocks)):
             last_logits(self.model, self._tokens[:, -1:])
-        finally:
-            for handle in handles:
-                handle.remove()
         return found
+
+
+def _forget(blocks: list[Any]) -> None:
+    for block in blocks:
+        vars(block).pop("forward", None)
 
 
 def _capped(logits: Tensor, cap: float) -> Tensor:

@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
-from workbench.model.memory import free_memory
+from workbench.model.memory import free_memory, is_out_of_memory, objection
 from workbench.model.points import check_obeyed, check_point, installed
 from workbench.replay.precision import InFloat32
 from workbench.replay.reading import Columns, Reading
@@ -53,7 +54,7 @@ class Replay:
         self.model, self.hook_name, self.tokens, self.n_pos = model, hook_name, tokens, tokens.shape[1]
         self.way, self.why_not = "forward", self._why_no_tail()
         self._in_float32 = InFloat32(model)
-        with self._in_float32:
+        with alone(model), self._in_float32:
             self._tail = Tail(model, self.hook_name, tokens)
             self.clean, self.clean_logits = self._tail.clean, self._tail.clean_logits
             self._read = Reading(model, tokens, self.clean_logits)
@@ -71,10 +72,10 @@ class Replay:
         row = torch.arange(len(pos), device=pos.device) if row is None else row  # mostly: each row is changed at one position
         n_rows = int(row[-1]) + 1
         try:
-            with machine_rate(), self._in_float32:
+            with alone(self.model), machine_rate(), self._in_float32:
                 return self._finish(self.way, Perturbed(row, pos, x, n_rows), columns)
         except (RuntimeError, MemoryError) as error:
-            if n_rows == 1 or not _is_out_of_memory(error):
+            if n_rows == 1 or not is_out_of_memory(error):
                 raise
         half = n_rows // 2  # outside of the handler, whose traceback keeps the failed batch alive
         cut = int((row < half).sum())
@@ -139,9 +140,7 @@ class Replay:
                 self._read.measure(self._tail.note_past() if way == "prefix" else self._tail.whole(self._nothing_changed()))
                 difference = (self._finish(way, rows, columns) - expected).abs().max()
             except Exception as error:  # whatever an unknown architecture objects to: the slower way is right for it
-                if _is_out_of_memory(error):
-                    raise
-                self.why_not = f"{way}: {type(error).__name__}: {error}"
+                self.why_not = objection(way, error)
                 continue
             # An exact way differs by rounding alone, a wrong one by about what the perturbation does: a thousandth of it lies between.
             if difference <= 1e-3 * (expected - clean).abs().max() + rounding:
@@ -152,8 +151,3 @@ class Replay:
     def _nothing_changed(self) -> Perturbed:
         first = torch.zeros(1, dtype=torch.long, device=self.clean.device)
         return Perturbed(first, first, self.clean[:1], n_rows=1)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """The CPU's allocator raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

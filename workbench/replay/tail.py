@@ -9,8 +9,8 @@ measures whether it does.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.model.cache import kv_cache
+from workbench.model.callers import put
 from workbench.model.hooks import hooked, last_logits, seen
-from workbench.model.points import alone, place_of
+from workbench.model.points import place_of
 from workbench.replay.arguments import from_position, longer, repeated
 from workbench.replay.past import Carried, Continued, Keys, Noted, Past
 from workbench.replay.reading import LastResidual
@@ -143,10 +144,6 @@ class Tail:
 
     def _run_clean(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         """One forward pass that notes what the blocks need: (residual stream before first_block, activation at the hook, last logits)."""
-        with alone(self.model):
-            return self._noted(tokens)
-
-    def _noted(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         residuals: dict[int, Tensor] = {}
         found: list[Tensor] = []
 
@@ -167,8 +164,7 @@ class Tail:
         with self._watching_blocks(note):
             return run()
 
-    @contextmanager
-    def _watching_blocks(self, note: Callable[[int, dict[str, Any]], None]) -> Iterator[None]:
+    def _watching_blocks(self, note: Callable[[int, dict[str, Any]], None]) -> put:
         """note(k, what block k is given, by name) before each block from the first on; the residual stream is called RESIDUAL."""
 
         def see(k: int, block: Any, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -178,12 +174,7 @@ class Tail:
             note(k, {RESIDUAL: given.pop(names[0])} | given)
 
         blocks = range(max(0, self.first_block), self.n_layers)
-        handles = [self.model.blocks[k].register_forward_pre_hook(partial(see, k), with_kwargs=True) for k in blocks]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return put(*((self.model.blocks[k].register_forward_pre_hook, partial(see, k), {"with_kwargs": True}) for k in blocks))
 
 
 RESIDUAL = "the residual stream"

@@ -63,13 +63,15 @@ class CrossLayerConfig:
     hook_in: str  # inside of a block: "hook_resid_mid"
     hook_out: str
     model_name: str = ""
-    architecture: str = "standard"  # or "jumprelu"
+    architecture: str = "standard"  # or "jumprelu"; "batchtopk" while it is trained
     has_skip: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
+    k: int | None = None  # batchtopk: active features per token and layer, the layers' features competing with each other
 
     def __post_init__(self):
-        if self.architecture not in ("standard", "jumprelu"):
-            raise SAEError(f"a cross-layer transcoder is standard or jumprelu, not {self.architecture!r}")
+        if self.architecture not in ("standard", "jumprelu", "batchtopk"):
+            raise SAEError(f"a cross-layer transcoder is standard, jumprelu or batchtopk, not {self.architecture!r}")
+        check_k(self.architecture, self.k, self.d_sae, "cross-layer transcoder")
 
     @property
     def hook_names_in(self) -> list[str]:

@@ -6,17 +6,17 @@ a set, one transcoder a layer → circuit-tracer's folder, or a folder of SAELen
 a cross-layer transcoder      → circuit-tracer's folder
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from workbench.sae.config import SAEError
 from workbench.sae.cross_layer import CrossLayerTranscoder
-from workbench.sae.formats import circuit_tracer
 from workbench.sae.formats.circuit_tracer_write import write_set
-from workbench.sae.formats.files import SUFFIXES
 from workbench.sae.formats.sparsify import write_sparsify
+from workbench.sae.formats.transcoders import is_cross_layer
 from workbench.sae.sae import SAE
+from workbench.sae.stack import is_set
 from workbench.sae.transcoder import Transcoder, is_transcoder, load_transcoders
 
 LAYOUTS = ("saelens", "sparsify", "circuit-tracer")
@@ -30,13 +30,12 @@ def convert(source: str | Path, out: Path, layout: str | None = None, **given: A
         raise SAEError(f"layout {layout!r} is unknown; there is {', '.join(LAYOUTS)}")
     given = {name: value for name, value in given.items() if value is not None}
     folder = Path(source).expanduser()
-    is_clt = circuit_tracer.is_folder(folder) and circuit_tracer.read_config(folder).kind != circuit_tracer.SET
-    if is_clt or _has_layers(folder, circuit_tracer.GEMMA_LAYER.fullmatch):
+    if folder.exists() and is_cross_layer(folder):
         _only(layout, ("circuit-tracer",), "a cross-layer transcoder")
         clt = CrossLayerTranscoder.load(source, **_taken(given, ("model_name",)))
         clt.save(out)
         return clt
-    if circuit_tracer.is_folder(folder) or _holds_folders(folder):
+    if is_set(folder):
         return _convert_set(load_transcoders(source, **_taken(given, ("model_name",))), out, layout or "saelens")
     if is_transcoder(source) or "hook_name_out" in given:
         transcoder = Transcoder.load(source, **_taken(given, ("hook_name_in", "hook_name_out", "model_name")))
@@ -69,14 +68,3 @@ def _taken(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     if extra := sorted(set(given) - set(names)):
         raise SAEError(f"{', '.join(extra)} cannot be given for transcoders; {', '.join(names)} can")
     return dict(given)
-
-
-def _has_layers(folder: Path, is_layer: Callable[[str], Any]) -> bool:
-    return folder.is_dir() and any(is_layer(path.name) for path in folder.iterdir())
-
-
-def _holds_folders(folder: Path) -> bool:
-    """No weights of its own, several folders: a set."""
-    if not folder.is_dir() or any(path.suffix in SUFFIXES for path in folder.iterdir()):
-        return False
-    return sum((path / "cfg.json").is_file() for path in folder.iterdir()) > 1

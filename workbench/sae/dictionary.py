@@ -95,6 +95,11 @@ class Dictionary(nn.Module):
             self.threshold *= norms
         return self
 
+    @torch.no_grad()
+    def normalize_decoder(self) -> None:
+        """Make decoder rows unit vectors, and the output another."""
+        self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+
     def fingerprint(self) -> str:
         """Twelve hex digits that change with any weight: ties an index to its dictionary."""
         digest = hashlib.sha256()

@@ -68,7 +68,7 @@ def evaluate(
     head, mean = Head(model, [reads, writes]), None
     n_tokens = min(N_TOKENS, max(256, N_LOGITS // model.cfg.d_vocab))
     with tqdm(desc="evaluating", unit="token", unit_scale=True, disable=not progress, delay=2) as bar, machine_rate():
-        for batches in _in_groups(model, Rows(model, read_texts(texts), context), n_tokens):
+        for batches in in_groups(model, Rows(model, read_texts(texts), context), n_tokens):
             if mean is None:
                 mean = torch.cat([head(tokens)[writes][is_text].double() for tokens, is_text in batches]).mean(0)
             for tokens, is_text in batches:
@@ -108,7 +108,7 @@ def decoder_cosine(sae: Dictionary, other: Dictionary) -> pd.DataFrame:
     return pd.DataFrame({"feature": np.arange(len(cosine)), "nearest": nearest.astype(int), "cosine": cosine})
 
 
-def _in_groups(model: Any, rows: Iterable[Row], n_tokens: int) -> Iterator[list[tuple[Tokens, TokenMask]]]:
+def in_groups(model: Any, rows: Iterable[Row], n_tokens: int) -> Iterator[list[tuple[Tokens, TokenMask]]]:
     """Batches of rows of like length, in groups of N_ROWS rows."""
     rows = iter(rows)
     while group := list(islice(rows, N_ROWS)):
@@ -167,7 +167,7 @@ class _LossSums:
         }
         is_scored = is_text[:, :-1] & is_text[:, 1:]
         for name, new in replacements.items():
-            with hooked(self.model, self.hook_name, _put(new, is_text)):
+            with hooked(self.model, self.hook_name, put_at(new, is_text)):
                 logits = self.model.forward(tokens)
             loss = cross_entropy(logits[:, :-1][is_scored].float(), tokens[:, 1:][is_scored], reduction="none")
             self.sums[name] += loss.double().sum().item()
@@ -178,7 +178,7 @@ class _LossSums:
         return Losses(**{name: share(total, n) for name, total in self.sums.items()}, n_tokens=n)
 
 
-def _put(new: Callable[[Activations], Activations], where: TokenMask) -> Callable[[Tensor], Tensor]:
+def put_at(new: Callable[[Activations], Activations], where: TokenMask) -> Callable[[Tensor], Tensor]:
     """A function of what stands at a hook point: the same with new(x) at some of its tokens."""
 
     def replace(value: Tensor) -> Tensor:

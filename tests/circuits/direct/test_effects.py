@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from made_models import N_LAYERS
-from made_transcoders import made_set
+from made_transcoders import made_cross_layer, made_set
 
 from workbench.circuits.direct import effects
 from workbench.circuits.direct.effects import direct_effects
 
 
+@pytest.mark.parametrize("made", [made_set, made_cross_layer])
 @pytest.mark.parametrize("middle", [None, 0, N_LAYERS])
 @pytest.mark.parametrize(
     ("family", "places"),
@@ -19,10 +20,10 @@ from workbench.circuits.direct.effects import direct_effects
         ("gemma2", ("ln2.hook_normalized", "mlp.hook_out", False)),
     ],
 )
-def test_every_row_adds_up_to_the_pre_activation(model_of, tokens, family, places, middle, monkeypatch):
+def test_every_row_adds_up_to_the_pre_activation(model_of, tokens, family, places, middle, made, monkeypatch):
     if middle is not None:
         monkeypatch.setattr(effects, "_best_middle", lambda *_: middle)
-    found = direct_effects(model_of(family), made_set(*places), tokens)
+    found = direct_effects(model_of(family), made(*places), tokens)
     matrix, n = found.dense(), len(found.nodes.layer)
     rows = found.nodes.is_feature
     assert rows.sum() > 50

@@ -10,7 +10,7 @@ import pytest
 from workbench.circuits.direct.circuit import direct_circuit
 from workbench.circuits.graph.circuit import Circuit
 from workbench.model.model import load_model
-from workbench.sae.transcoder import load_transcoders
+from workbench.sae.stack import load_stack
 
 PEER = Path(__file__).parent / "peer"
 CASES = sorted(path.name for path in (PEER / "cases").iterdir())
@@ -25,7 +25,7 @@ def case(request) -> tuple[Circuit, list[str], dict[str, np.ndarray]]:
     model = load_model(PEER / "models" / transcoders.split("_")[0])
     ids = peer["input_tokens"].tolist()
     prompt = " ".join(model.tokenizer.convert_ids_to_tokens(ids)[1:])
-    circuit = direct_circuit(model, load_transcoders(PEER / "transcoders" / transcoders), prompt)
+    circuit = direct_circuit(model, load_stack(PEER / "transcoders" / transcoders), prompt)
     features = [f"{layer}_{feature}_{pos}" for layer, pos, feature in peer["active_features"].tolist()]
     errors = [f"error_{layer}_{pos}" for layer in range(4) for pos in range(len(ids))]
     tokens = [f"E_{token}_{pos}" for pos, token in enumerate(ids)]

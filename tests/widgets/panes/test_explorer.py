@@ -25,6 +25,14 @@ def test_what_is_streamed_ends_as_what_rank_gives(bench: Workbench, explorer: Ex
     assert found.table["effect"].to_numpy() == pytest.approx(expected.table["effect"].to_numpy(), abs=1e-5)
 
 
+def test_a_metric_says_answer_and_baseline(bench: Workbench):
+    asking = Explorer(bench, PROMPT, logit_diff(" mat", " dog")).pane["prompt"]
+    assert (asking.answer, asking.baseline) == (" mat", " dog")
+    assert Explorer(bench, PROMPT, logit_diff(" mat")).pane["prompt"].baseline == ""
+    with pytest.raises(ValueError, match="leave baseline=' dog' out"):
+        Explorer(bench, PROMPT, logit_diff(" mat"), " dog")
+
+
 def test_two_explorers_on_one_model_both_get_their_ranking(bench: Workbench):
     both = [explore(bench, prompt, " mat") for prompt in (PROMPT, "the dog ran to the")]
     jobs = [each.pane["prompt"].run() for each in both]

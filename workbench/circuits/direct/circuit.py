@@ -6,7 +6,7 @@ Weights are exact for the frozen model (frozen.py), which is not the model: what
 (`Circuit.effect_of`, `Circuit.faithfulness`; lens.py), and stands apart from what the graph says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ from workbench.model.chat import Chat, written
 from workbench.model.hooks import last_logits
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import to_str_tokens, to_tokens
+from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.stack import Transcoders, stack_of
 from workbench.sae.transcoder import Transcoder
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Cancelled(RuntimeError):
 
 def direct_circuit(  # noqa: PLR0913 a notebook's call
     model: "TransformerBridge",
-    transcoders: Mapping[int, Transcoder],
+    transcoders: Transcoders,
     prompt: str | Chat,
     metric: Metric | None = None,
     *,
@@ -67,7 +69,7 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
     asked = resolved or ResolvedMetric(int(effects.logit_tokens[0]), None)
     weights = effects.probabilities if resolved is None else np.full(len(effects.logit_tokens), 1 / len(effects.logit_tokens))
     str_tokens, logit_tokens = to_str_tokens(model, tokens[0]), to_str_tokens(model, torch.as_tensor(effects.logit_tokens))
-    nodes = _nodes(effects, asked, transcoders, str_tokens, tokens[0].tolist(), labels or {})
+    nodes = _nodes(effects, asked, [layer.hook_name_in for layer in stack_of(transcoders)], str_tokens, tokens[0].tolist(), labels or {})
     is_kept, notes = _limited(effects, weights, limit)
     logit_names = [f"logit_{token}" for token in effects.logit_tokens.tolist()]
     names = nodes["node"].to_numpy(dtype=object)
@@ -95,7 +97,13 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
     return offered_groups(circuit)
 
 
-def _check(model: "TransformerBridge", transcoders: Mapping[int, Transcoder], limit: int | None) -> None:
+def _check(model: "TransformerBridge", transcoders: Transcoders, limit: int | None) -> None:
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"limit={limit!r}: expected how many features to take, 1 or more, or None for all of them")
+    if isinstance(transcoders, CrossLayerTranscoder):
+        if transcoders.cfg.n_layers != model.cfg.n_layers:
+            raise ValueError(f"a cross-layer transcoder of {transcoders.cfg.n_layers} layers, the model has {model.cfg.n_layers}")
+        return
     if not transcoders:
         raise ValueError("there are no transcoders: load(model, transcoders=folder), or transcoders=load_transcoders(folder)")
     for layer, each in transcoders.items():
@@ -108,8 +116,6 @@ def _check(model: "TransformerBridge", transcoders: Mapping[int, Transcoder], li
         raise ValueError(
             f"a graph of direct effects needs a transcoder for each of the model's {model.cfg.n_layers} layers: there is {what}"
         )
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"limit={limit!r}: expected how many features to take, 1 or more, or None for all of them")
 
 
 def _go_on(bar: tqdm, share: float, cancel: Event | None) -> None:
@@ -121,7 +127,7 @@ def _go_on(bar: tqdm, share: float, cancel: Event | None) -> None:
 def _nodes(
     effects: DirectEffects,
     metric: ResolvedMetric,
-    transcoders: Mapping[int, Transcoder],
+    hook_names: Sequence[str],
     str_tokens: list[str],
     token_ids: list[int],
     labels: Mapping[str, Mapping[int, str]],
@@ -130,7 +136,6 @@ def _nodes(
     for signs in (_signs(effects, metric), np.eye(len(effects.logit_tokens))[0]):  # on the metric; on the answer against the mean
         found = tables.total_effects(effects, signs @ effects.to_logits)
         totals.append(np.concatenate([found, tables.constant_effects(effects, found, signs @ effects.logit_constants)]))
-    hook_names = [transcoders[layer].cfg.hook_name_in for layer in range(len(transcoders))]
     nodes = tables.node_table(effects, np.stack(totals, 1), hook_names, str_tokens, token_ids)
     for hook_name, known in labels.items():
         mine = nodes["hook_name"].eq(hook_name) & nodes["kind"].eq("feature")

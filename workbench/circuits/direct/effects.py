@@ -1,6 +1,7 @@
 """Direct effects between the features of transcoders: who writes what another one reads, everything in between frozen (frozen.py).
 
-    edge(s → t) = act_s · W_dec_s · J · W_enc_t      J: the frozen model from s's output to t's input, the skips of transcoders included
+    edge(s → t) = act_s · W_dec_s · J · W_enc_t      J: the frozen model from s's output to t's input, the skips of transcoders included;
+                                                     of a cross-layer transcoder summed over all layers that s writes into below t
     pre_act_t = Σ_s edge(s → t) + constants          s: features, errors and tokens; constants: what no node makes
 
 The definitions are circuit-tracer's ("Circuit Tracing", Ameisen et al. 2025; circuit-tracer 0.5), whose matrices these are to rounding.
@@ -14,7 +15,7 @@ The start position's features and errors are no nodes, as there. What its MLPs g
 constants here (there they are dropped; on GPT-2 they are as large as the pre-activations), so that every row adds up.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from workbench.circuits.direct.flow import Flow
 from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
 from workbench.circuits.direct.nodes import CONSTANTS, Nodes, vectors_of
 from workbench.model.gemm import machine_rate
-from workbench.sae.transcoder import Transcoder
+from workbench.sae.stack import Layer, Transcoders, stack_of, writers
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -64,31 +65,30 @@ class DirectEffects:
 @torch.no_grad()
 def direct_effects(
     model: "TransformerBridge",
-    transcoders: Mapping[int, Transcoder],
+    transcoders: Transcoders,
     tokens: Tokens,
     logit_tokens: Sequence[int] | None = None,
     each: Callable[[float], None] = lambda share: None,
 ) -> DirectEffects:
     """All direct effects between the active features, errors and tokens of one prompt (1, pos), and on the logits.
 
-    transcoders: by layer, one for every layer. logit_tokens: the likeliest by default. each: told which share of the work is newly done.
+    transcoders: by layer, one for every layer, or a cross-layer one. logit_tokens: the likeliest by default. each: told which share of the
+    work is newly done.
     Raises ValueError where the set does not fit the model, FrozenError where the model cannot be frozen.
     """
     with machine_rate():
         frozen = freeze(model, tokens)
-        return _Work(frozen, [transcoders[layer] for layer in range(len(frozen.blocks))], logit_tokens, each).done()
+        return _Work(frozen, stack_of(transcoders), logit_tokens, each).done()
 
 
 class _Work:
     """The vectors of all nodes, and what is found of their edges so far."""
 
-    def __init__(
-        self, frozen: FrozenModel, transcoders: Sequence[Transcoder], logit_tokens: Sequence[int] | None, each: Callable[[float], None]
-    ):
-        self.frozen, self.transcoders, self.each = frozen, transcoders, each
-        self.n_pos, self.n_layers = len(frozen.embeddings), len(transcoders)
-        self.flows = [Flow.of(block, transcoder) for block, transcoder in zip(frozen.blocks, transcoders, strict=True)]
-        self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, self.flows, transcoders)
+    def __init__(self, frozen: FrozenModel, stack: Sequence[Layer], logit_tokens: Sequence[int] | None, each: Callable[[float], None]):
+        self.frozen, self.stack, self.each = frozen, stack, each
+        self.n_pos, self.n_layers = len(frozen.embeddings), len(stack)
+        self.flows = [Flow.of(block, layer) for block, layer in zip(frozen.blocks, stack, strict=True)]
+        self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, self.flows, stack)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
         self.logit_vectors = self._logit_vectors()
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
@@ -98,7 +98,7 @@ class _Work:
     def done(self) -> DirectEffects:
         carried = [self._carried(pos) for pos in range(self.n_pos)]
         begins = np.concatenate([[0], np.cumsum([each.stop - each.start for each in carried])])
-        met = [self.writes.new_empty(int(end), self.writes.shape[1]) for end in begins[1:]]
+        met = [self.reads.new_empty(int(end), self.reads.shape[1]) for end in begins[1:]]
         for pos in range(1, self.n_pos):
             for changes, at in zip(self._up(pos), met[pos:], strict=True):
                 at[begins[pos] : begins[pos + 1]] = changes
@@ -120,7 +120,7 @@ class _Work:
 
     def _up(self, pos: int) -> Rows:
         """The lower nodes of one position, from where they write to the middle; read by the lower features on the way."""
-        nodes, new = self.nodes, self.writes[self.nodes.at(pos, -1)]
+        nodes, new = self.nodes, self.writes[pos][0]
         changes = new.new_zeros(self.n_pos - pos, 0, new.shape[1])
         for layer in range(self.middle):
             flow = self.flows[layer]
@@ -131,8 +131,17 @@ class _Work:
                 targets = nodes.at(pos + i, layer)
                 rows = slice(targets.start - nodes.starts[pos + i, 0], targets.stop - nodes.starts[pos + i, 0])
                 self.edges[pos + i][rows, columns] = torch.mm(self.reads[targets], read.T).cpu()
-            changes, new = flow.after(changes, changes, pos), self.writes[nodes.at(pos, layer)]
+            changes = flow.after(changes, changes, pos)
+            if layer < self.middle - 1:  # what is written just below the middle meets the gradients there
+                here = nodes.at(pos, layer)
+                n_older = len(self.writes[pos][layer + 1]) - (here.stop - here.start)
+                older, new = self.writes[pos][layer + 1][:n_older], self.writes[pos][layer + 1][n_older:]
+                changes[0, changes.shape[1] - n_older :] += older
         return changes
+
+    def _sources(self, pos: int, layer: int) -> slice:
+        """The nodes of a position that write into the stream at a layer (−1: the token), as they stand in `writes`."""
+        return self.nodes.at(pos, writers(self.stack, layer).start if layer >= 0 else -1, layer + 1)
 
     def _down(self, pos: int, edges: np.ndarray, own: slice, met: list[Tensor], top: Rows | None = None) -> None:
         """Upper nodes of one position (or, with top, the logits), as gradients down to the middle; what they meet on the way and there."""
@@ -152,8 +161,7 @@ class _Work:
     def _written_at(self, layer: int, gradients: Rows, edges: np.ndarray) -> None:
         """What a layer's nodes write, against gradients to the stream after it."""
         for at, gradient in enumerate(gradients, 1):
-            sources = self.nodes.at(at, layer)
-            edges[:, sources] = torch.mm(self.writes[sources], gradient.T).T.cpu()
+            edges[:, self._sources(at, layer)] += torch.mm(self.writes[at][layer + 1], gradient.T).T.cpu().numpy()
 
     def _meet(self, edges: np.ndarray, gradients: Rows, met: list[Tensor]) -> None:
         """Σ over positions of gradient · change, for the lower nodes up to there."""
@@ -164,7 +172,7 @@ class _Work:
         done = 0
         for at in range(1, len(gradients) + 1):
             lower = self._carried(at)
-            edges[:, lower] = found[:, done : (done := done + lower.stop - lower.start)]
+            edges[:, lower] += found[:, done : (done := done + lower.stop - lower.start)]
 
     def _logits_down(self, met: list[Tensor]) -> None:
         last = self.n_pos - 1
@@ -182,9 +190,9 @@ class _Work:
         """The constants: streams that no node makes, carried through the frozen model and read by all features and logits. With them the
         start position's token, which is all that is there: its edges are found here, and no gradient goes to that position."""
         stream = self.frozen.added.new_zeros(self.n_pos, len(CONSTANTS) + 1, self.frozen.added.shape[1])
-        stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0]
+        stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0][0][0]
         constants = self.own.clone()
-        for layer, (flow, transcoder) in enumerate(zip(self.flows, self.transcoders, strict=True)):
+        for layer, flow in enumerate(self.flows):
             middle = flow.middle(stream, 0).clone()
             middle[:, 2] += 0 if flow.is_parallel else flow.attention.constant
             for pos, read in enumerate(middle):
@@ -194,7 +202,7 @@ class _Work:
                 self.edges[pos][targets.start - start : targets.stop - start, 0] = found[:, -1].cpu()
             stream = flow.after(stream, middle, 0)
             stream[:, 2] += flow.attention.constant if flow.is_parallel else 0
-            stream[:, :-1] += _written_constants(flow, transcoder)
+            stream[:, :-1] += _written_constants(flow, self.stack[layer].b_dec)
         chosen, vectors = torch.as_tensor(self.logit_tokens, device=stream.device), self.logit_vectors
         last = self.frozen.norm.forth(stream[-1:], self.n_pos - 1)[0]
         to_logits = vectors @ last.T
@@ -203,10 +211,10 @@ class _Work:
         return constants.cpu().numpy(), to_logits[:, :-1].cpu().numpy()
 
 
-def _written_constants(flow: Flow, transcoder: Transcoder) -> Rows:
+def _written_constants(flow: Flow, b_dec: Tensor) -> Rows:
     """What a block adds to the stream that no node makes: b_dec, biases around it, the start position's MLP but for its skip."""
     constants = flow.y.new_zeros(len(flow.y), len(CONSTANTS), flow.y.shape[1])
-    constants[1:, 1] = transcoder.b_dec
+    constants[1:, 1] = b_dec
     constants[0, 4] = flow.y[0]
     if flow.W_skip is not None:
         constants[0, 4] -= flow.x[0] @ flow.W_skip

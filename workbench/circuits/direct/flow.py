@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.direct.frozen import FrozenAttention, FrozenBlock, FrozenNorm, Rows, Stream
-from workbench.sae.transcoder import Transcoder
+from workbench.sae.stack import Layer
 
 READS = ("hook_resid_mid", "ln2.hook_normalized", "mlp.hook_in")
 WRITES = ("mlp.hook_out", "hook_mlp_out")
@@ -30,16 +30,16 @@ class Flow:
     y: Stream  # what it is to predict
 
     @classmethod
-    def of(cls, block: FrozenBlock, transcoder: Transcoder) -> "Flow":
+    def of(cls, block: FrozenBlock, layer: Layer) -> "Flow":
         """Raises ValueError for a transcoder whose places the graph does not know."""
-        ends = [name.split(".", 2)[-1] for name in (transcoder.cfg.hook_name_in, transcoder.cfg.hook_name_out)]
+        ends = [name.split(".", 2)[-1] for name in (layer.hook_name_in, layer.hook_name_out)]
         for end, known in zip(ends, (READS, WRITES), strict=True):
             if end not in known:
                 raise ValueError(f"a transcoder at {end} has no place in the graph of direct effects; expected one of {', '.join(known)}")
         reads = {"hook_resid_mid": None, "mlp.hook_in": block.norm, "ln2.hook_normalized": block.norm and block.norm.without_gain()}
         write = block.after if ends[1] == "mlp.hook_out" else None
         x, y = block.mlp_in[ends[0]], block.mlp_out[ends[1]]
-        return cls(block.attention, block.is_parallel, reads[ends[0]], write, transcoder.W_skip, x, y)
+        return cls(block.attention, block.is_parallel, reads[ends[0]], write, layer.W_skip, x, y)
 
     def back(self, after: Rows, first: int) -> Rows:
         """Gradients to the stream after the block, at the positions from `first` on → before it, there."""

@@ -9,6 +9,7 @@ own activations and held against them: a model whose blocks are put together in 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.model.hooks import last_logits
-from workbench.model.points import alone
+from workbench.model.callers import alone
+from workbench.model.hooks import last_logits, seen
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -191,12 +192,14 @@ def _noted(model: "TransformerBridge", wanted: Sequence[str], run: Callable[[], 
     known = model.hook_dict  # put together anew at each access
     points = {name: known[name].name or name for name in wanted if name in known}
 
-    def keep(x: Any, hook: Any, name: str) -> None:
+    def keep(x: Any, name: str) -> None:
         found[name] = (x[0] if isinstance(x, tuple) else x).detach()[0]
 
-    with alone(model), model.hooks(fwd_hooks=[(point, lambda x, hook, name=name: keep(x, hook, name)) for name, point in points.items()]):
-        result = run()
-    return found, result
+    with ExitStack() as stack:
+        stack.enter_context(alone(model))
+        for name, point in points.items():
+            stack.enter_context(seen(model, point, lambda x, name=name: keep(x, name)))
+        return found, run()
 
 
 def _freeze_block(model: "TransformerBridge", layer: int, found: Mapping[str, Tensor]) -> FrozenBlock:

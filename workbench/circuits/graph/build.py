@@ -130,7 +130,10 @@ def _checked(bench: Any, saes: SAEs, edges: str, limit: int | None) -> dict[str,
     return layers
 
 
-NEEDS = "A circuit needs an SAE at two hook points or more: Workbench(…, layers={hook name: SAE}), or saes=[…]; the atlas brings six"
+NEEDS = (
+    "A circuit needs an SAE at two hook points or more: Workbench(…, layers={hook name: SAE}), or saes=[…]; the atlas brings six. "
+    'With transcoders: bench.circuit(prompt, metric, over="transcoders")'
+)
 
 
 def _limited(places: list[Place], limit: int | None, metric: ResolvedMetric) -> tuple[list[Place], list[str]]:

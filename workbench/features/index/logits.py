@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.activations.rows import Row, as_batch, like_length
+from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.shapes import Directions
 
@@ -93,7 +94,9 @@ def predicted_tokens(model: "TransformerBridge", rows: Sequence[Row]) -> Bool[Te
     for some in like_length(rows, SMALL):
         tokens, _ = as_batch(model, some)
         inside = torch.arange(tokens.shape[1]) < torch.tensor([len(row) for row in some])[:, None]
-        largest = torch.maximum(largest, model(tokens).float().softmax(-1).cpu()[inside].amax(0))
+        with alone(model):
+            logits = model(tokens)
+        largest = torch.maximum(largest, logits.float().softmax(-1).cpu()[inside].amax(0))
     return largest >= 1 / (RARELY * d_vocab)
 
 
@@ -103,7 +106,8 @@ def through_final_norm(model: "TransformerBridge", directions: Directions) -> Fl
     ones = torch.ones(d_model, device=like.device, dtype=like.dtype)
     turning = ones.clone()
     turning[1::2] = -1  # mean 0 and mean square 1: what any norm leaves as it is, times its gain
-    shift, constant, alternating = model.ln_final(torch.stack([0 * ones, ones, turning])[None])[0].float()
+    with alone(model):
+        shift, constant, alternating = model.ln_final(torch.stack([0 * ones, ones, turning])[None])[0].float()
     gain = (alternating - shift) * turning
     centers = (constant - shift).abs().max() < 0.5 * gain.abs().max()  # LayerNorm takes a constant away
     rows = directions.to(like.device).float()

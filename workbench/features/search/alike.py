@@ -19,6 +19,7 @@ from scipy import sparse
 
 from workbench.features.search.codes import Codes
 from workbench.features.search.rarity import Rarity
+from workbench.process import put_back
 
 SHARED = 5 / 8  # of the positive prompts that a feature has to be active on
 NEGATIVE = 0.1  # the weight of all negative prompts; that of the positive ones is 1, and that of the texts
@@ -34,7 +35,8 @@ def alike_f1(codes: Codes, n_positive: int, features: Int[ndarray, "n"], rarity:
 @lru_cache(maxsize=2)  # for the searches that follow, with other filters
 def alike(codes: Codes, n_positive: int, rarity: Rarity) -> Bool[ndarray, "n_texts"]:
     """Which texts are like the positive prompts, which come first in codes."""
-    from sklearn.linear_model import LogisticRegression
+    with put_back():
+        from sklearn.linear_model import LogisticRegression
 
     peaks, n_prompts = codes.peaks, len(codes.prompts)
     n_active = np.bincount(peaks.feature[peaks.prompt < n_positive], minlength=len(rarity.max_act))

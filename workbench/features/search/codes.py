@@ -97,7 +97,7 @@ def encode(
     """Raises ValueError for an empty or over-long prompt, saying which one it is. on_batch(how many prompts are read, of how many) is
     called between batches, and between parts of the dictionary once all are read; an error that it raises ends the reading."""
     check_dictionary(model, sae)
-    rows = [_tokens(model, prompt, i) for i, prompt in enumerate(prompts)]
+    rows = [tokens_of(model, prompt, i) for i, prompt in enumerate(prompts)]
     bounds = np.cumsum([0, *map(len, rows)])
     is_start = torch.cat([is_start_token(model, torch.tensor([row]))[0] for row in rows])
     x = _harvest(model, sae.reads, rows, on_batch)[~is_start.to(model.cfg.device)]
@@ -112,7 +112,19 @@ def encode(
     return Codes([str(prompt) for prompt in prompts], strings, acts, first=len(start_token(model).ids))
 
 
-def _tokens(model: "TransformerBridge", prompt: str, number: int) -> list[int]:
+@torch.no_grad()
+def mean_activations(model: "TransformerBridge", sae: Dictionary, prompts: Sequence[str]) -> Float[np.ndarray, "n_prompts d_in"]:
+    """What the dictionary reads, as it is: the mean over each prompt's tokens, the start token left out."""
+    rows = [tokens_of(model, prompt, i) for i, prompt in enumerate(prompts)]
+    found, means, end = _harvest(model, sae.reads, rows, lambda n_read, n_prompts: None).float().cpu(), [], 0
+    for row in rows:
+        begin, end = end, end + len(row)
+        means.append(found[begin:end][~is_start_token(model, torch.tensor([row]))[0]].mean(0))
+    return torch.stack(means).numpy()
+
+
+def tokens_of(model: "TransformerBridge", prompt: str, number: int) -> list[int]:
+    """A prompt's token ids. Raises ValueError that says which prompt it is, counted from 0, where it has none or too many."""
     try:
         return to_tokens(model, prompt)[0].tolist()
     except ValueError as error:

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from workbench.features.search.codes import Codes, encode
+from workbench.features.search.codes import Codes, encode, mean_activations
 from workbench.features.search.found import Found
 from workbench.features.search.search import Known, checked_sets
+from workbench.process import put_back
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import nearest
 from workbench.sae.sae import checked_feature
@@ -68,8 +69,9 @@ def classified(
 
     Its accuracy is measured on prompts that it did not see: every prompt is left out once, with as many others as make five parts.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    with put_back():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     sets = checked_sets(positive, negative, fewest_negative=2)
     if len(sets[0]) < 2:
@@ -87,9 +89,17 @@ def classified(
     weights = classifier.fit(x, y).coef_[0]
     best = np.argsort(-weights, kind="stable")[:top]
     columns = {"mean_positive": acts[y].mean(0)[best], "mean_negative": acts[~y].mean(0)[best]}
-    note = f"accuracy {accuracy:.0%} on prompts that the classifier did not see ({folds.get_n_splits()} parts; 50% is chance)"
+    beside = cross_val_score(classifier, _standardized(model, sae, codes), y, cv=folds, scoring="balanced_accuracy").mean()
+    note = f"accuracy {accuracy:.0%} on prompts that the classifier did not see ({folds.get_n_splits()} parts; 50% is chance); "
+    note += f"a probe on the activation itself {beside:.0%} (wb.probe says whether that is a difference)"
     wants = f"that tell {len(sets[0])} prompts from {len(sets[1])}"
     return Found(wants, table_of(features[best], weights[best], columns, known), codes=codes, n_positive=len(sets[0]), note=note)
+
+
+def _standardized(model: "TransformerBridge", sae: Dictionary, codes: Codes) -> np.ndarray:
+    """(n_prompts, d_in): the mean activation over each prompt's tokens, in units of its standard deviation over prompts."""
+    x = mean_activations(model, sae, codes.prompts)
+    return (x - x.mean(0)) / np.maximum(x.std(0), 1e-6 * np.abs(x).max())
 
 
 def near(sae: Dictionary, target: int | Float[torch.Tensor, "d_in"], known: Known, top: int = 20) -> Found:

@@ -7,7 +7,6 @@ beside the index, map.parquet: what was drawn once is only read.
 """
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch.nn.functional import normalize
 
 from workbench.features.index.shards import write_table
 from workbench.files import is_in_package
+from workbench.process import put_back, quiet
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import nearest
 
@@ -85,7 +85,8 @@ def feature_map(saes: Mapping[str, Dictionary], index: "FeatureIndex | None" = N
 
 def drawn(saes: Mapping[str, Dictionary], features: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, str]:
     """(sae, feature, x, y, cluster; the method)"""
-    from sklearn.cluster import HDBSCAN
+    with put_back():
+        from sklearn.cluster import HDBSCAN
 
     rows = [normalize(sae.W_dec.detach().float().cpu()[torch.tensor(features[name])], dim=1) for name, sae in saes.items()]
     places, method = place(torch.cat(rows))
@@ -101,16 +102,15 @@ def place(directions: Float[torch.Tensor, "n d_in"]) -> tuple[Float[np.ndarray, 
     if len(directions) <= N_NEAREST + 1:
         return flat, "PCA"
     try:
-        from umap import UMAP
+        with put_back():
+            from umap import UMAP
     except ImportError:
         return flat, "PCA"
     cosines, indices = nearest(directions, directions, N_NEAREST)
     known = indices.numpy().astype(np.int32), (1 - cosines).clamp_min(0).numpy(), None  # exact: no approximate search, no start of its own
     start = (10 * flat / np.abs(flat).max()).astype(np.float32)
     reducer = UMAP(n_neighbors=N_NEAREST, metric="cosine", random_state=SEED, n_jobs=1, init=start, precomputed_knn=known)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="precomputed_knn")  # new points cannot be placed on it: none come
-        warnings.filterwarnings("ignore", message="n_jobs value")
+    with put_back(), quiet("precomputed_knn", "n_jobs value"):  # new points cannot be placed on it: none come
         return reducer.fit_transform(directions.numpy()).astype(np.float32), "UMAP"
 
 

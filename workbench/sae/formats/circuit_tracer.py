@@ -14,7 +14,7 @@ A JumpReLU threshold below 0 lets negative activations pass there; nothing else 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Config:
     scan: Any = None
     files: tuple[str, ...] = ()  # hf:// addresses, one a layer, where the weights are another repository's
     assumed: str = ""  # what only a repository's name told
+    metadata: dict[str, Any] = field(default_factory=dict)  # ours: how it was trained; circuit-tracer reads over it
 
     def places(self, layer: int) -> tuple[str, str]:
         """(hook_name_in, hook_name_out) of one layer."""
@@ -71,7 +72,9 @@ def read_config(folder: Path) -> Config:
     if not (isinstance(reads, str) and reads and isinstance(writes, str) and writes):
         raise SAEError(f"{path} does not say where the transcoders read and write: feature_input_hook, feature_output_hook are missing")
     files = tuple(str(file) for file in said.get("transcoders") or ())
-    return Config(str(said.get("model_name") or ""), said["model_kind"], reads, writes, said.get("scan"), files)
+    known: Any = said.get("metadata")
+    metadata = known if isinstance(known, dict) else {}
+    return Config(str(said.get("model_name") or ""), said["model_kind"], reads, writes, said.get("scan"), files, metadata=metadata)
 
 
 def open_folder(source: str | Path, *kinds: str) -> tuple[Path, Config]:

@@ -36,7 +36,11 @@ def write_set(transcoders: Mapping[int, Any], folder: str | Path) -> None:
 
 
 def write_cross_layer(clt: Any, folder: Path) -> None:
-    """A folder that circuit-tracer opens: an encoder and a decoder file for each layer, config.yaml last."""
+    """A folder that circuit-tracer opens: an encoder and a decoder file for each layer, config.yaml last. Raises SAEError for batchtopk."""
+    if clt.cfg.architecture not in ("standard", "jumprelu"):
+        raise SAEError(
+            f"circuit-tracer's folder holds ReLU and JumpReLU transcoders, not {clt.cfg.architecture}: finish its training first"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for layer in range(clt.cfg.n_layers):
         encoder = {"W_enc": clt.W_enc[layer].T, "b_enc": clt.b_enc[layer], "b_dec": clt.b_dec[layer]}
@@ -45,7 +49,8 @@ def write_cross_layer(clt: Any, folder: Path) -> None:
         _write(folder / f"W_enc_{layer}.safetensors", {f"{name}_{layer}": tensor for name, tensor in encoder.items()})
         _write(folder / f"W_dec_{layer}.safetensors", {f"W_dec_{layer}": clt.W_dec[layer]})
     cfg = clt.cfg
-    _write_config(folder, CLT_WITH_SKIP if cfg.has_skip else CLT, cfg.model_name, cfg.hook_in, cfg.hook_out)
+    metadata = {name: value for name, value in cfg.metadata.items() if name not in ("scan", "assumed")}
+    _write_config(folder, CLT_WITH_SKIP if cfg.has_skip else CLT, cfg.model_name, cfg.hook_in, cfg.hook_out, metadata)
 
 
 def _layer(transcoder: Any) -> dict[str, Tensor]:
@@ -72,6 +77,7 @@ def _write(path: Path, weights: dict[str, Tensor]) -> None:
     write_whole(path, lambda partial: save_file(whole, partial))
 
 
-def _write_config(folder: Path, kind: str, model_name: str, hook_in: str, hook_out: str) -> None:
+def _write_config(folder: Path, kind: str, model_name: str, hook_in: str, hook_out: str, metadata: Mapping[str, Any] | None = None) -> None:
     said: dict[str, Any] = {"model_name": model_name, "model_kind": kind, "feature_input_hook": hook_in, "feature_output_hook": hook_out}
-    write_text(folder / CONFIG, yaml.safe_dump(said | {"scan": folder.name}, sort_keys=False))
+    said |= {"scan": folder.name} | ({"metadata": dict(metadata)} if metadata else {})
+    write_text(folder / CONFIG, yaml.safe_dump(said, sort_keys=False))

@@ -158,12 +158,24 @@ def read_cross_layer(
         check_finite({f"{name}_{layer}": tensor for layer, tensor in enumerate(tensors)}, folder)
     architecture = "jumprelu" if "threshold" in found else "standard"
     cfg = CrossLayerConfig(n, d_in, d_out, d_sae, config.hook_in, config.hook_out, model_name or config.model_name)
-    metadata = {name: value for name, value in (("scan", config.scan), ("assumed", config.assumed)) if value}
+    metadata = {name: value for name, value in (("scan", config.scan), ("assumed", config.assumed)) if value} | config.metadata
     clt = kind(replace(cfg, architecture=architecture, has_skip="W_skip" in found, metadata=metadata)).requires_grad_(False).eval()
     for name, tensors in found.items():
         for own, tensor in zip(getattr(clt, name), tensors, strict=True):
             own.copy_(tensor)
     return clt.to(device)
+
+
+def is_cross_layer(source: str | Path) -> bool:
+    """Does this folder or hub id hold a cross-layer transcoder (circuit-tracer's, Gemma Scope 2's)?"""
+    folder = Path(source).expanduser()
+    if not folder.exists() and (address := hub_id(source)):
+        if "gemma-scope-2" in address[0]:
+            return "clt" in (address[1] or "")
+        folder = fetch_all(*address, (circuit_tracer.CONFIG,))
+    if circuit_tracer.is_folder(folder):
+        return circuit_tracer.read_config(folder).kind != circuit_tracer.SET
+    return folder.is_dir() and any(circuit_tracer.GEMMA_LAYER.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _cross_layer_parts(source: str | Path) -> tuple[circuit_tracer.Config, dict[str, list[torch.Tensor]], Path]:

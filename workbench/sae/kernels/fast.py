@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from workbench.process import put_back
 from workbench.sae.kernels import entries
 
 
@@ -12,7 +13,8 @@ from workbench.sae.kernels import entries
 def fast(kind: str) -> ModuleType | Any:
     """The module whose dots, add_times and transposed_times are the fastest on a kind of device: "cpu", "cuda", …"""
     if kind == "cpu":
-        from workbench.sae.kernels import cpu  # and with it numba, which takes a second
+        with put_back():
+            from workbench.sae.kernels import cpu  # and with it numba, which takes a second
 
         return cpu
     if kind == "cuda" and find_spec("triton"):

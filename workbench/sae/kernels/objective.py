@@ -40,8 +40,8 @@ class Step:
     squared_error: Scalar  # E‖error‖²
     sparsity: Scalar  # what λ multiplies; 0 for topk and batchtopk
     n_active: Int[Tensor, ""]  # entries of feature_acts that are not 0, over the batch
-    fired: Bool[Tensor, "d_sae"]  # features active anywhere in the batch
-    error: Outputs  # x − x_hat, or y − y_hat
+    fired: Bool[Tensor, "*n_layers d_sae"]  # features active anywhere in the batch
+    error: Float[Tensor, "batch *n_layers d_out"]  # x − x_hat, or y − y_hat
 
 
 def itself(part: Tensor) -> Tensor:

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.sae.config import SAEConfig, TranscoderConfig
-from workbench.sae.dictionary import WIDTHS, Dictionary, Outputs
+from workbench.sae.config import CrossLayerConfig, SAEConfig, TranscoderConfig
+from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.dictionary import WIDTHS
 from workbench.sae.kernels.objective import Step
 from workbench.sae.sae import SAE
-from workbench.sae.training.engine import Engine, one_process
-from workbench.sae.training.recipe import TrainConfig, initialize
-from workbench.sae.training.source import Source, TrainingError, describe
+from workbench.sae.training.engine import Engine, across_layers, one_process
+from workbench.sae.training.recipe import TrainConfig, initialize, initialize_cross_layer
+from workbench.sae.training.source import CrossLayerSource, Source, TrainingError, describe
 from workbench.sae.transcoder import Transcoder
-from workbench.shapes import Activations
 
 DEAD_TOKENS = 10_000_000  # dead: fired on none of so many tokens; in a run of fewer than ten times as many, on none of a tenth of them
 MEASURED = 0.1  # share of the steps, the last ones, over which the SAE's own figures are taken
@@ -31,9 +31,12 @@ THRESHOLD_PACE = 10  # times lr: thresholds are about √d_in times larger than 
 Metrics = dict[str, int | float]
 
 
-def new_sae(source: Source, cfg: TrainConfig, device: torch.device, first: int = 0) -> Dictionary:
+def new_sae(source: Source | CrossLayerSource, cfg: TrainConfig, device: torch.device, first: int = 0) -> Any:
     """An SAE, or a transcoder, as training starts with it, from the recipe's seed: the same on every device. first: as for `initialize`."""
     how: Any = dict(architecture=cfg.architecture, k=cfg.k, metadata=_nested(cfg))
+    if isinstance(source, CrossLayerSource):
+        of_all = source.n_layers, source.d_in, source.d_out, cfg.d_sae, source.hook_name, source.predict, source.model_name
+        return initialize_cross_layer(CrossLayerTranscoder(CrossLayerConfig(*of_all, has_skip=cfg.has_skip, **how)), cfg.seed).to(device)
     if source.predict is None:
         return initialize(SAE(SAEConfig(source.d_in, cfg.d_sae, source.hook_name, source.model_name, **how)), cfg.seed, first).to(device)
     assert source.d_out is not None
@@ -56,8 +59,9 @@ class Learner:
     """An SAE or a transcoder, its optimizer and its counts. `sae` holds all of cfg.d_sae features or, with an engine for it, a shard
     of them."""
 
-    def __init__(self, source: Source, cfg: TrainConfig, sae: Dictionary, engine: Engine | None = None):
-        self.source, self.cfg, self.sae, self.engine = source, cfg, sae, engine or one_process(cfg)
+    def __init__(self, source: Source | CrossLayerSource, cfg: TrainConfig, sae: Any, engine: Engine | None = None):
+        self.source, self.cfg, self.sae = source, cfg, sae
+        self.engine = engine or (across_layers() if isinstance(source, CrossLayerSource) else one_process(cfg))
         self.rows = {name: nn.Parameter(in_memory_order(weight.detach(), weight)) for name, weight in sae.named_parameters()}
         groups = [{"params": [rows]} for rows in self.rows.values()]
         self.optimizer = torch.optim.Adam(groups, lr=cfg.lr, betas=(0.9, 0.999), fused=True)
@@ -67,8 +71,13 @@ class Learner:
         device = sae.b_dec.device
         self.n_done = self.n_tokens = 0
         self.density = 1.0  # share of active entries in the batch before
-        self.since_fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=device)  # tokens
+        self.since_fired = torch.zeros(sae.b_enc.shape, dtype=torch.int64, device=device)  # tokens
         self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
+
+    @property
+    def n_features(self) -> int:
+        """Of all shards; of a cross-layer transcoder, of all layers."""
+        return self.cfg.d_sae * self.source.n_layers
 
     @property
     def is_done(self) -> bool:
@@ -83,12 +92,12 @@ class Learner:
 
     @property
     def dead(self) -> Tensor:
-        """(d_sae) bool: features that no row activated for the last `dead_tokens` tokens."""
+        """(d_sae) bool, of a cross-layer transcoder (n_layers, d_sae): features that no row activated for the last `dead_tokens` tokens."""
         return self.since_fired >= self.dead_tokens
 
-    def step(self, batch: Activations, target: Outputs | None = None) -> None:
-        """Learn from one batch of raw activations; target: what a transcoder predicts of them. Raises TrainingError, the weights
-        unchanged, if these or the loss are not finite."""
+    def step(self, batch: Tensor, target: Tensor | None = None) -> None:
+        """Learn from one batch of raw activations (batch, d_in), across layers (batch, n_layers, d_in); target: what a transcoder predicts
+        of them. Raises TrainingError, the weights unchanged, if these or the loss are not finite."""
         x, y = self.source.scaled(batch, target)
         step = self.engine.step(self.sae, x, self.cfg.l1_at(self.n_done), self.density, y)
         loss, n_active = torch.stack([step.loss.double(), step.n_active.double()]).tolist()  # the only wait for the device
@@ -102,7 +111,7 @@ class Learner:
         self._update()
         self.since_fired += len(x)
         self.since_fired[step.fired] = 0
-        self.density = n_active / (len(x) * self.cfg.d_sae)
+        self.density = n_active / (len(x) * self.n_features)
         self.n_tokens += len(x)
         self.n_done += 1
         self.last = goal, step
@@ -134,7 +143,7 @@ class Learner:
             group["lr"] = cfg.lr_at(self.n_done) * (THRESHOLD_PACE if is_threshold else 1)
         self.optimizer.step()
         if cfg.k is not None:
-            sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
+            sae.normalize_decoder()
         if sae.threshold is not None:
             sae.threshold.clamp_(min=0)
 
@@ -147,9 +156,9 @@ class Learner:
             "tokens": self.n_tokens,
             "loss": step.loss.item(),
             "squared_error": squared_error,
-            "l0": step.n_active.item() / len(goal),
+            "l0": step.n_active.item() / len(goal) / self.source.n_layers,
             "fvu": squared_error / goal.var(0).sum().item(),
-            "dead": self.engine.total(self.dead.sum()).item() / self.cfg.d_sae,
+            "dead": self.engine.total(self.dead.sum()).item() / self.n_features,
             "lr": self.cfg.lr_at(self.n_done - 1),
             "l1": self.cfg.l1_at(self.n_done - 1),
             "grad_norm": self.grad_norm.item(),
@@ -184,8 +193,8 @@ class Learner:
             **({} if start is None else {"start_token": start, "prepend_bos": bool(start)}),  # the second is SAELens' word
             "loss": loss / n_batches,
             "fvu": squared_error / variance,
-            "l0": n_active / n_tokens,
-            "dead": self.engine.total(self.dead.sum()).item() / self.cfg.d_sae,
+            "l0": n_active / n_tokens / self.source.n_layers,
+            "dead": self.engine.total(self.dead.sum()).item() / self.n_features,
             "dead_tokens": self.dead_tokens,
             "n_tokens_measured": int(n_tokens),
             "n_tokens": self.n_tokens,

@@ -76,8 +76,16 @@ class Monitor:
             write_whole(path, lambda partial: partial.write_text(text))
             self.file = path.open("a")
         widths = ", ".join(f"{learner.cfg.d_sae:,}" for learner in learners)
-        kind = "transcoder" if learners[0].source.predict else "SAE"
-        self.bar = tqdm(total=n_steps, initial=n_done, desc=f"{kind}, {widths} features", unit="step", disable=not progress, mininterval=1)
+        source = learners[0].source
+        kind = "SAE" if not source.predict else "transcoder" if source.n_layers == 1 else f"cross-layer transcoder, {source.n_layers} ×"
+        self.bar = tqdm(
+            total=n_steps,
+            initial=n_done,
+            desc=f"{kind}, {widths} features".replace("×, ", "× "),
+            unit="step",
+            disable=not progress,
+            mininterval=1,
+        )
         self.figure = LiveFigure() if progress and is_notebook() else None
         self.since = time.perf_counter(), learners[0].n_tokens
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from workbench.sae.config import SAEConfig
+from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.transcoder import Transcoder
 
@@ -26,6 +27,7 @@ DECODER_NORM = 0.1
 THRESHOLD = 0.1
 ROWS_AT_ONCE = 4096  # random rows drawn together
 OTHER = 2**32  # added to the seed of a transcoder's encoder: other directions than any decoder's
+NEXT_LAYER = 2**33  # added to both for each layer of a cross-layer transcoder
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,18 @@ def initialize(sae: Dictionary, seed: int, first: int = 0) -> Dictionary:
     if sae.threshold is not None:
         sae.threshold.fill_(THRESHOLD)
     return sae
+
+
+@torch.no_grad()
+def initialize_cross_layer(clt: CrossLayerTranscoder, seed: int) -> CrossLayerTranscoder:
+    """As `initialize` does a transcoder, layer by layer; a decoder row is all that a feature writes."""
+    norm = 1.0 if clt.cfg.k else DECODER_NORM
+    for layer in range(clt.cfg.n_layers):
+        _fill(clt.W_dec[layer].view(clt.cfg.d_sae, -1), norm, seed + layer * NEXT_LAYER, 0)
+        _fill(clt.W_enc[layer].T, norm, seed + layer * NEXT_LAYER + OTHER, 0)
+    if clt.threshold is not None:
+        clt.threshold.fill_(THRESHOLD)
+    return clt
 
 
 def _fill(weights: Tensor, norm: float, seed: int, first: int) -> None:

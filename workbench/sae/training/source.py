@@ -2,13 +2,15 @@
 
 an SAE          x → x_hat                       one hook point
 a transcoder    x → y_hat, compared with y      the same tokens at two hook points, each with its own width and scale
+cross-layer     the same at two hook points of every block, stacked: x (batch, n_layers, d_in), y (batch, n_layers, d_out)
 """
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from workbench.sae.training.recipe import TrainConfig
@@ -59,6 +61,8 @@ class Source:
     d_out: int | None = None
     scale_out: float | None = None  # y = scale_out · activation: E‖y‖² = d_out
 
+    n_layers: ClassVar[int] = 1  # of features
+
     def of(self, batch: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """(x, y), raw, of one batch of the stream; y is None where nothing else is predicted."""
         if isinstance(batch, Tensor):
@@ -71,6 +75,58 @@ class Source:
             return x.float() * self.scale, None
         assert self.scale_out is not None
         return x.float() * self.scale, y.float() * self.scale_out
+
+
+@dataclass(frozen=True)
+class CrossLayerSource:
+    """The same of a cross-layer transcoder: of every block one place that is read and one that is predicted, each with its scale."""
+
+    hook_name: str  # inside of a block: "mlp.hook_in"
+    model_name: str
+    n_layers: int
+    d_in: int
+    d_out: int
+    scale: list[float]
+    scale_out: list[float]
+    predict: str  # inside of a block: "hook_mlp_out"
+    start_token: str | None = None
+
+    def of(self, batch: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(x, y), raw, of one batch of the stream."""
+        assert not isinstance(batch, Tensor)
+        read, written = ([batch[f"blocks.{n}.{end}"] for n in range(self.n_layers)] for end in (self.hook_name, self.predict))
+        return torch.stack(read, 1), torch.stack(written, 1)
+
+    def scaled(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same in float32, as training sees them."""
+        assert y is not None
+        scale, scale_out = (torch.tensor(of_layers, device=x.device)[:, None] for of_layers in (self.scale, self.scale_out))
+        return x.float() * scale, y.float() * scale_out
+
+
+def cross_layer_source(stream: Any, cfg: TrainConfig, hook_in: str, hook_out: str) -> CrossLayerSource:
+    """Both places in every block that the stream reads. Raises TrainingError where the stream lacks one, or the widths differ."""
+    if not isinstance(getattr(stream, "d_in", None), dict):
+        names = f"[f'blocks.{{n}}.{{end}}' for n in range(model.cfg.n_layers) for end in ({hook_in!r}, {hook_out!r})]"
+        raise TrainingError(f"a cross-layer transcoder reads every block: give it ActivationStreams(model, texts, {names})")
+    if cfg.architecture == "topk" or cfg.widths or cfg.precision != "float32":
+        raise TrainingError("a cross-layer transcoder is trained in float32 as standard, jumprelu or batchtopk, without nested widths")
+    if cfg.hook_name not in ("", hook_in):
+        raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}, but hook_in {hook_in!r}: leave the first out")
+    blocks = {
+        int(name.split(".")[1]) for name in stream.d_in if name.startswith("blocks.") and name.endswith((f".{hook_in}", f".{hook_out}"))
+    }
+    n_layers = getattr(getattr(getattr(stream, "model", None), "cfg", None), "n_layers", max(blocks, default=0) + 1)
+    places = [[f"blocks.{n}.{end}" for n in range(n_layers)] for end in (hook_in, hook_out)]
+    for name in (name for names in places for name in names):
+        if name not in stream.d_in:
+            raise TrainingError(f"the stream does not read {name}; a cross-layer transcoder needs {hook_in} and {hook_out} of every block")
+    widths = [{stream.d_in[name] for name in names} for names in places]
+    if max(map(len, widths)) > 1:
+        raise TrainingError(f"blocks of several widths, {sorted(widths[0])} → {sorted(widths[1])}: a cross-layer transcoder has one at all")
+    ((d_in,), (d_out,)), (scale, scale_out) = widths, ([stream.scale[name] for name in names] for names in places)
+    start = getattr(stream, "start_token", None)
+    return CrossLayerSource(hook_in, stream.model_name, n_layers, d_in, d_out, scale, scale_out, hook_out, start)
 
 
 def source_of(stream: Stream | Streams, cfg: TrainConfig, predict: str | None = None) -> Source:
@@ -115,7 +171,7 @@ def _pair(stream: Streams, hook_name: str, predict: str, start: str | None) -> S
     return Source(hook_name, stream.model_name, d_in[hook_name], scale[hook_name], start, predict, d_in[predict], scale[predict])
 
 
-def describe(source: Source, cfg: TrainConfig) -> dict[str, Any]:
+def describe(source: Source | CrossLayerSource, cfg: TrainConfig) -> dict[str, Any]:
     """What has to be equal for a run to go on, and what a dictionary says of its training."""
     run = asdict(cfg) | asdict(source)
     widths = run.pop("widths")

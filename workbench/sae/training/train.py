@@ -3,6 +3,7 @@
     sae  = train(stream, TrainConfig(d_sae=16_384), folder="out")              the paper's recipe (recipe.py) is the default
     saes = train_many(stream, [TrainConfig(d_sae=2048), TrainConfig(d_sae=8192)], folder="out")     one pass over the activations
     tc   = train(streams, TrainConfig(d_sae=16_384), predict="blocks.6.hook_mlp_out")     a transcoder, from a stream of both its places
+    clt  = train_cross_layer(streams, TrainConfig(d_sae=4096, architecture="batchtopk", k=16))    from a stream of both places of all blocks
 
 With a folder, a run that was killed or interrupted is started again by the same call, and ends with the same bits as an unbroken one. The
 folder then holds the SAE as `SAE.save` writes it (several: in 0, 1, …), metrics.jsonl and, until the end, checkpoint.safetensors.
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,15 +26,28 @@ from tqdm.auto import tqdm
 from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
-from workbench.sae.dictionary import Dictionary
+from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.formats.files import CIRCUIT_TRACER_FILE
 from workbench.sae.sae import SAE
-from workbench.sae.training.budget import budget, product_rate
+from workbench.sae.training.budget import Budget, budget, product_rate
 from workbench.sae.training.checkpoint import Checkpoint, check_same_run
 from workbench.sae.training.learner import Learner, Metrics, finish, new_sae
 from workbench.sae.training.monitor import Monitor
 from workbench.sae.training.recipe import TrainConfig
-from workbench.sae.training.source import Source, Stream, Streams, TrainingError, describe, sources_of
+from workbench.sae.training.source import (
+    CrossLayerSource,
+    Source,
+    Stream,
+    Streams,
+    TrainingError,
+    cross_layer_source,
+    describe,
+    source_of,
+    sources_of,
+)
 from workbench.sae.transcoder import Transcoder
+
+OnMetrics = Callable[[Metrics], None] | None
 
 
 @runtime_checkable
@@ -47,6 +61,28 @@ class KeptState(Protocol):
         ...
 
 
+@overload
+def train(
+    stream: Stream | Streams,
+    cfg: TrainConfig,
+    progress: bool = True,
+    *,
+    predict: None = None,
+    folder: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    on_metrics: OnMetrics = None,
+) -> SAE: ...
+@overload
+def train(
+    stream: Stream | Streams,
+    cfg: TrainConfig,
+    progress: bool = True,
+    *,
+    predict: str,
+    folder: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    on_metrics: OnMetrics = None,
+) -> Transcoder: ...
 def train(
     stream: Stream | Streams,
     cfg: TrainConfig,
@@ -55,8 +91,8 @@ def train(
     predict: str | None = None,
     folder: str | Path | None = None,
     checkpoint_every: int = 1000,
-    on_metrics: Callable[[Metrics], None] | None = None,
-) -> Any:
+    on_metrics: OnMetrics = None,
+) -> SAE | Transcoder:
     """A frozen SAE, with `predict` a Transcoder, on raw activations: scales and decoder norms folded in. `sae.cfg.metadata` holds the
     config and, over the last tenth of training, loss, fvu and l0; and the share of dead features.
 
@@ -68,10 +104,33 @@ def train(
     Raises TrainingError, a ValueError, if the stream lacks a hook point or ends early, if activations are not finite, if the folder is of
     another run. After Ctrl-C it writes a checkpoint, then raises KeyboardInterrupt.
     """
-    more: dict[str, Any] = dict(folder=folder, checkpoint_every=checkpoint_every, on_metrics=on_metrics)
-    return train_many(stream, [cfg], progress, predict=None if predict is None else [predict], **more)[0]
+    with recording():
+        source = source_of(stream, cfg, predict)
+        return _train_many(stream, [cfg], [source], progress, folder, checkpoint_every, on_metrics)[0]
 
 
+@overload
+def train_many(
+    stream: Stream | Streams,
+    configs: Sequence[TrainConfig],
+    progress: bool = True,
+    *,
+    predict: None = None,
+    folder: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    on_metrics: OnMetrics = None,
+) -> list[SAE]: ...
+@overload
+def train_many(
+    stream: Stream | Streams,
+    configs: Sequence[TrainConfig],
+    progress: bool = True,
+    *,
+    predict: Sequence[str],
+    folder: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    on_metrics: OnMetrics = None,
+) -> list[Transcoder]: ...
 def train_many(
     stream: Stream | Streams,
     configs: Sequence[TrainConfig],
@@ -80,8 +139,8 @@ def train_many(
     predict: Sequence[str] | None = None,
     folder: str | Path | None = None,
     checkpoint_every: int = 1000,
-    on_metrics: Callable[[Metrics], None] | None = None,
-) -> list[Any]:
+    on_metrics: OnMetrics = None,
+) -> list[SAE] | list[Transcoder]:
     """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name).
     With `predict`, a hook point for each config, transcoders."""
     with recording():
@@ -89,14 +148,35 @@ def train_many(
         return _train_many(stream, configs, sources, progress, folder, checkpoint_every, on_metrics)
 
 
+def train_cross_layer(  # noqa: PLR0913 a notebook's call
+    stream: Streams,
+    cfg: TrainConfig,
+    progress: bool = True,
+    *,
+    hook_in: str = "mlp.hook_in",
+    hook_out: str = "hook_mlp_out",
+    folder: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    on_metrics: OnMetrics = None,
+) -> CrossLayerTranscoder:
+    """A frozen CrossLayerTranscoder of all blocks, from a stream of both places of each: hook_in is read, hook_out predicted, named inside
+    of a block. cfg.d_sae counts one layer's features, k and the metadata's l0 the active ones of a token and layer; fvu is over all layers.
+
+    For models of the atlas's size: dense steps in one process. Otherwise as `train`; the folder is circuit-tracer's.
+    """
+    with recording():
+        sources = [cross_layer_source(stream, cfg, hook_in, hook_out)]
+        return _train_many(stream, [cfg], sources, progress, folder, checkpoint_every, on_metrics)[0]
+
+
 def _train_many(
     stream: Stream | Streams,
     configs: Sequence[TrainConfig],
-    sources: Sequence[Source],
+    sources: Sequence[Source | CrossLayerSource],
     progress: bool,
     folder: str | Path | None,
     checkpoint_every: int,
-    on_metrics: Callable[[Metrics], None] | None,
+    on_metrics: OnMetrics,
 ) -> list[Any]:
     run = [describe(source, cfg) for source, cfg in zip(sources, configs, strict=True)]
     home = Path(folder) if folder else None
@@ -174,18 +254,25 @@ def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
     return first if isinstance(first, Tensor) else next(iter(first.values())), chain([first], batches)
 
 
-def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[Dictionary]:
+def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[Any]:
     """What a run that is done has made; nothing where it is not. Raises TrainingError where it was another run."""
-    kinds = [Transcoder if "predict" in here else SAE for here in run]
-    there: list[Dictionary] = [kind.load(home) for kind, home in zip(kinds, homes, strict=False) if (home / CFG_FILE).exists()]
+    there = [saved for home, here in zip(homes, run, strict=False) if (saved := _saved(home, here)) is not None]
     for sae, home, here in zip(there, homes, run, strict=False):
         check_same_run(home, [sae.cfg.metadata.get("training", {})], [here])
     return there if len(there) == len(homes) else []
 
 
+def _saved(home: Path, run: dict[str, Any]) -> Any:
+    """What this run has left, known by the file that is written last; None where that is not there."""
+    if "n_layers" in run:
+        return CrossLayerTranscoder.load(home) if (home / CIRCUIT_TRACER_FILE).exists() else None
+    kind = Transcoder if "predict" in run else SAE
+    return kind.load(home) if (home / CFG_FILE).exists() else None
+
+
 def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None:
     """Print what training will take; raises TrainingError where the memory is not there."""
-    costs = [budget(it.source.d_in, it.sae.cfg.d_sae, it.cfg.n_steps, len(x), d_out=it.source.d_out) for it in learners]
+    costs = [_cost(it, len(x)) for it in learners]
     whole, free = sum(costs[1:], costs[0]), free_memory(x.device)
     if free is not None and whole.kept > free:
         raise TrainingError(
@@ -196,6 +283,12 @@ def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None
         minutes = whole.seconds(product_rate(x.shape[-1], sae.cfg.d_sae, len(x), x.device)) / 60
         dense = f"{minutes:.1f} min if every step is dense, beside harvesting"
         tqdm.write(f"Training will take {whole}: {dense}; {product_sentence(x.device.type)}", file=sys.stderr)
+
+
+def _cost(learner: Learner, n_rows: int) -> Budget:
+    n, source = learner.source.n_layers, learner.source
+    d_out = source.d_out if n == 1 else (source.d_out or 0) * (n + 1) / 2  # a cross-layer feature writes into so many on average
+    return budget(source.d_in, n * learner.sae.cfg.d_sae, learner.cfg.n_steps, n_rows, d_out=None if d_out is None else round(d_out))
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Does a feature tell it better than a probe?"""
