@@ -6,7 +6,7 @@ there. Whoever reads or intervenes asks here first; an edit that is not obeyed w
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,15 +52,18 @@ def hook_name_of(model: "TransformerBridge", hook_name: str) -> str:
     return model.hook_dict[hook_name].name or hook_name
 
 
-def placed(model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None]) -> Put:
+def placed(
+    model: "TransformerBridge", hook_name: str, replace: Callable[[Tensor], Tensor | None], places: Mapping[str, Any] | None = None
+) -> Put:
     """`with put(placed(…)):` the model goes on with replace(x) (None: with x itself) wherever this caller comes to the hook point with x.
 
     TransformerBridge's hook_resid_mid stands at the entrance of the MLP's norm: what a hook returns there reaches the MLP only. Written in
     place it is the residual stream that changes, which is what the name says and what hook_resid_pre and _post do. Our hook is permanent in
-    TransformerLens's sense: a reset_hooks() of somebody else's leaves it.
+    TransformerLens's sense: a reset_hooks() of somebody else's leaves it. places: model.hook_dict, for who puts many: it is put together
+    anew at each access.
     """
     is_beside_the_stream = hook_name.endswith("hook_resid_mid")
-    places = model.hook_dict  # put together anew at each access
+    places = model.hook_dict if places is None else places
     name = places[hook_name].name or hook_name
     where = places[name]
 

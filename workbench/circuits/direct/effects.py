@@ -28,7 +28,7 @@ from workbench.circuits.direct.flow import Flow
 from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
 from workbench.circuits.direct.nodes import CONSTANTS, Nodes, vectors_of, written_above
 from workbench.model.gemm import machine_rate
-from workbench.sae.stack import Layer, Transcoders, stack_of
+from workbench.sae.stack import Layer, Transcoders, stack_of, writers
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ class _Work:
         self.n_pos, self.n_layers = len(frozen.embeddings), len(stack)
         self.flows = [Flow.of(block, layer) for block, layer in zip(frozen.blocks, stack, strict=True)]
         self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, self.flows, stack)
-        self.above = written_above(self.flows, stack, self.nodes)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
         self.logit_vectors = self._logit_vectors()
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
@@ -99,7 +98,7 @@ class _Work:
     def done(self) -> DirectEffects:
         carried = [self._carried(pos) for pos in range(self.n_pos)]
         begins = np.concatenate([[0], np.cumsum([each.stop - each.start for each in carried])])
-        met = [self.writes.new_empty(int(end), self.writes.shape[1]) for end in begins[1:]]
+        met = [self.reads.new_empty(int(end), self.reads.shape[1]) for end in begins[1:]]
         for pos in range(1, self.n_pos):
             for changes, at in zip(self._up(pos), met[pos:], strict=True):
                 at[begins[pos] : begins[pos + 1]] = changes
@@ -121,7 +120,7 @@ class _Work:
 
     def _up(self, pos: int) -> Rows:
         """The lower nodes of one position, from where they write to the middle; read by the lower features on the way."""
-        nodes, new = self.nodes, self.writes[self.nodes.at(pos, -1)]
+        nodes, new = self.nodes, self.writes[pos][0]
         changes = new.new_zeros(self.n_pos - pos, 0, new.shape[1])
         for layer in range(self.middle):
             flow = self.flows[layer]
@@ -132,10 +131,17 @@ class _Work:
                 targets = nodes.at(pos + i, layer)
                 rows = slice(targets.start - nodes.starts[pos + i, 0], targets.stop - nodes.starts[pos + i, 0])
                 self.edges[pos + i][rows, columns] = torch.mm(self.reads[targets], read.T).cpu()
-            changes, new = flow.after(changes, changes, pos), self.writes[nodes.at(pos, layer)]
-            if self.above:
-                changes[0, 1:] += self.above[layer][pos]  # all that has come in but the token
+            changes = flow.after(changes, changes, pos)
+            if layer < self.middle - 1:  # what is written just below the middle meets the gradients there
+                here = nodes.at(pos, layer)
+                n_older = len(self.writes[pos][layer + 1]) - (here.stop - here.start)
+                older, new = self.writes[pos][layer + 1][:n_older], self.writes[pos][layer + 1][n_older:]
+                changes[0, changes.shape[1] - n_older :] += older
         return changes
+
+    def _sources(self, pos: int, layer: int) -> slice:
+        """The nodes of a position that write into the stream at a layer (−1: the token), as they stand in `writes`."""
+        return self.nodes.at(pos, writers(self.stack, layer).start if layer >= 0 else -1, layer + 1)
 
     def _down(self, pos: int, edges: np.ndarray, own: slice, met: list[Tensor], top: Rows | None = None) -> None:
         """Upper nodes of one position (or, with top, the logits), as gradients down to the middle; what they meet on the way and there."""
@@ -155,10 +161,7 @@ class _Work:
     def _written_at(self, layer: int, gradients: Rows, edges: np.ndarray) -> None:
         """What a layer's nodes write, against gradients to the stream after it."""
         for at, gradient in enumerate(gradients, 1):
-            sources = self.nodes.at(at, layer)
-            edges[:, sources] += torch.mm(self.writes[sources], gradient.T).T.cpu().numpy()
-            if self.above and layer >= self.middle:  # further down, changes have it
-                edges[:, self.nodes.at(at, 0, layer)] += torch.mm(self.above[layer][at], gradient.T).T.cpu().numpy()
+            edges[:, self._sources(at, layer)] += torch.mm(self.writes[at][layer + 1], gradient.T).T.cpu().numpy()
 
     def _meet(self, edges: np.ndarray, gradients: Rows, met: list[Tensor]) -> None:
         """Σ over positions of gradient · change, for the lower nodes up to there."""
@@ -187,7 +190,7 @@ class _Work:
         """The constants: streams that no node makes, carried through the frozen model and read by all features and logits. With them the
         start position's token, which is all that is there: its edges are found here, and no gradient goes to that position."""
         stream = self.frozen.added.new_zeros(self.n_pos, len(CONSTANTS) + 1, self.frozen.added.shape[1])
-        stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0]
+        stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0][0][0]
         constants = self.own.clone()
         for layer, flow in enumerate(self.flows):
             middle = flow.middle(stream, 0).clone()

@@ -9,7 +9,6 @@ own activations and held against them: a model whose blocks are put together in 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.model.callers import alone
-from workbench.model.hooks import last_logits, seen
+from workbench.model.callers import alone, put
+from workbench.model.hooks import last_logits
+from workbench.model.points import placed
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -190,17 +190,13 @@ def _noted(model: "TransformerBridge", wanted: Sequence[str], run: Callable[[], 
     """What stands at hook points while the model runs, as far as they come up, and what the run gives."""
     found: dict[str, Tensor] = {}
     known = model.hook_dict  # put together anew at each access
-    points = {name: known[name].name or name for name in wanted if name in known}
 
     def keep(x: Any, name: str) -> None:
         found[name] = (x[0] if isinstance(x, tuple) else x).detach()[0]
 
-    with ExitStack() as stack:
-        stack.enter_context(alone(model))
-        for name, point in points.items():
-            stack.enter_context(seen(model, point, lambda x, name=name: keep(x, name)))
-        result = run()
-    return found, result
+    kept = [placed(model, name, lambda x, name=name: keep(x, name), known) for name in wanted if name in known]
+    with alone(model), put(*kept):
+        return found, run()
 
 
 def _freeze_block(model: "TransformerBridge", layer: int, found: Mapping[str, Tensor]) -> FrozenBlock:

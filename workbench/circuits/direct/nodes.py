@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.circuits.direct.flow import Flow, read_by, written
 from workbench.circuits.direct.frozen import FrozenModel
-from workbench.sae.stack import Layer, predicted
+from workbench.sae.stack import Layer, predicted, writers
 
 CONSTANTS = ("b_enc", "b_dec", "biases", "positions", "start")  # of the encoder, of the decoders, the model's, …, position 0's MLPs
 
@@ -40,70 +40,62 @@ class Nodes:
 
 def vectors_of(
     frozen: FrozenModel, flows: Sequence[Flow], stack: Sequence[Layer]
-) -> tuple[Nodes, Float[Tensor, "n d_model"], Float[Tensor, "n d_model"], Float[Tensor, "n 5"]]:
-    """Nodes; what each writes into the stream at its own layer; what each reads (0 for errors and tokens); the constants of reading: b_enc,
-    norm biases."""
+) -> tuple[Nodes, list[list[Float[Tensor, "_ d_model"]]], Float[Tensor, "n d_model"], Float[Tensor, "n 5"]]:
+    """Nodes; by position and layer (the token's first) what is written into the stream there; what each node reads (0 for errors and
+    tokens); the constants of reading: b_enc, norm biases."""
+    acts, errors = _explained(flows, stack)
     n_pos, d_model = frozen.embeddings.shape
     every, nothing = torch.arange(n_pos, device=frozen.embeddings.device), frozen.embeddings.new_zeros
-    about, writes = [_rows(-1, every, every * 0 - 1, nothing(n_pos), nothing(n_pos))], [frozen.embeddings]
-    reads, own = [nothing(n_pos, d_model)], [nothing(n_pos, len(CONSTANTS))]
-    found: dict[int, Tensor] = {}
-    for layer, (flow, here) in enumerate(zip(flows, stack, strict=True)):
-        pre_acts, errors = _explained(flow, stack, layer, found)
-        pos, active = found[layer].nonzero().T
-        act, W_enc = found[layer][pos, active], here.W_enc.T[active]
+    about, where = [_about(-1, every)], [every]
+    reads, own, writes = [nothing(n_pos, d_model)], [nothing(n_pos, len(CONSTANTS))], [frozen.embeddings.split(1)]
+    for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
+        pos, active = acts[layer].nonzero().T
+        W_enc, b_enc = features.W_enc.T[active], features.b_enc[active]
         constant = nothing(len(active), len(CONSTANTS))
-        constant[:, 0], constant[:, 2] = here.b_enc[active], W_enc @ flow.read.bias if flow.read else 0
-        about.append(_rows(layer, pos, active, act, pre_acts[pos, active]))
-        about.append(_rows(layer, every[1:], every[1:] * 0 - 1, nothing(n_pos - 1), nothing(n_pos - 1)))
-        writes += [written(flow, pos, here.W_decs[layer][active] * act[:, None]), written(flow, every[1:], errors[1:])]
+        constant[:, 0], constant[:, 2] = b_enc, W_enc @ flow.read.bias if flow.read else 0
+        pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
+        about += [_about(layer, pos, active, acts[layer][pos, active], pre_acts), _about(layer, every[1:])]
+        where += [pos, every[1:]]
         reads += [read_by(flow, pos, W_enc), nothing(n_pos - 1, d_model)]
         own += [constant, nothing(n_pos - 1, len(CONSTANTS))]
-    layer, pos, feature, act, pre_act = np.concatenate(about).T
-    order = np.lexsort((feature < 0, layer, pos))  # by position, layer, errors after features; those stand in their order already
-    counts = np.bincount((pos * (len(flows) + 1) + layer + 1).astype(int), minlength=n_pos * (len(flows) + 1)).reshape(n_pos, -1)
-    ends = counts.cumsum().reshape(counts.shape)
-    nodes = Nodes(
-        *(each[order].astype(int) for each in (layer, pos, feature)),
-        *(each[order].astype(np.float32) for each in (act, pre_act)),
-        starts=np.concatenate([ends[:, :1] - counts[:, :1], ends], axis=1),
-    )
-    at = torch.as_tensor(order, device=frozen.embeddings.device)
-    return nodes, torch.cat(writes)[at], torch.cat(reads)[at], torch.cat(own)[at]
+        writes.append(_written_at(layer, flow, stack, acts, errors[layer]))
+    order = torch.cat(where).argsort(stable=True)  # within a position they stand in their order already
+    layers, positions, features, *values = np.concatenate(about)[order.cpu().numpy()].T
+    places = positions * len(writes) + layers + 1  # ascending
+    begins = np.searchsorted(places, np.arange(n_pos * len(writes))).reshape(n_pos, -1)
+    starts = np.concatenate([begins, np.append(begins[1:, :1], len(layers))[:, None]], axis=1)
+    nodes = Nodes(*(each.astype(int) for each in (layers, positions, features)), *(each.astype(np.float32) for each in values), starts)
+    return nodes, [list(at) for at in zip(*writes, strict=True)], torch.cat(reads)[order], torch.cat(own)[order]
 
 
-def _rows(layer: int, pos: Tensor, feature: Tensor, act: Tensor, pre_act: Tensor) -> Float[np.ndarray, "n 5"]:
-    """layer, pos, feature, activation, pre-activation of some nodes."""
-    known = torch.full_like(act, layer), pos, feature, act, pre_act
-    return torch.stack([column.double() for column in known], 1).cpu().numpy()
+def _about(layer: int, pos: Tensor, feature: Tensor | None = None, *values: Tensor) -> Float[np.ndarray, "n 5"]:
+    """layer, pos, feature, activation, pre-activation of some nodes; without features, of errors or tokens."""
+    known = pos.new_full(pos.shape, layer), pos, pos.new_full(pos.shape, -1) if feature is None else feature
+    columns = [*known, *(values or (torch.zeros_like(pos), torch.zeros_like(pos)))]
+    return torch.stack([column.double() for column in columns], 1).cpu().numpy()
 
 
-def _explained(flow: Flow, stack: Sequence[Layer], layer: int, found: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-    """pre_acts (pos, d_sae), errors (pos, d_out); found: takes feature_acts, has those of the layers below. Features and errors are 0 at
-    the start position."""
-    pre_acts = stack[layer].pre_acts(flow.x)  # once: at few tokens the encoders' reading from memory is what this takes
-    found[layer] = stack[layer].select(pre_acts)
-    found[layer][0] = 0
-    error = flow.y - predicted(stack, found, flow.x, layer)
-    error[0] = 0
-    return pre_acts, error
+def _written_at(
+    layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[Tensor], error: Float[Tensor, "pos d_out"]
+) -> tuple[Float[Tensor, "_ d_model"], ...]:
+    """By position: what each node of the layers that write into this one puts there: its features' decoder rows, its own error, none of
+    others'."""
+    rows, where = [], []
+    for below in writers(stack, layer):
+        pos, active = acts[below].nonzero().T
+        rows += [stack[below].W_decs[layer][active] * acts[below][pos, active, None], error[1:] if below == layer else 0 * error[1:]]
+        where += [pos, torch.arange(1, len(error), device=pos.device)]
+    at = torch.cat(where)
+    order = at.argsort(stable=True)
+    return written(flow, at[order], torch.cat(rows)[order]).split(at.bincount(minlength=len(error)).tolist())
 
 
-def written_above(flows: Sequence[Flow], stack: Sequence[Layer], nodes: Nodes) -> list[list[Float[Tensor, "_ d_model"]]] | None:
-    """[layer][pos]: what the features of lower layers write into the stream at a layer, a row for each node of these layers there (0 for
-    errors). None where features write at their own layer only."""
-    if all(len(each.W_decs) == 1 for each in stack):
-        return None
-    return [[_from_below(flow, stack, nodes, layer, pos) for pos in range(len(nodes.starts))] for layer, flow in enumerate(flows)]
-
-
-def _from_below(flow: Flow, stack: Sequence[Layer], nodes: Nodes, layer: int, pos: int) -> Float[Tensor, "_ d_model"]:
-    here, b_dec = nodes.at(pos, 0, layer), stack[layer].b_dec
-    rows = b_dec.new_zeros(here.stop - here.start, len(b_dec))
-    for below in range(layer):
-        these = nodes.at(pos, below)
-        features = torch.as_tensor(nodes.feature[these][nodes.is_feature[these]], device=b_dec.device)  # they stand before the error
-        acts = torch.as_tensor(nodes.activation[these][: len(features)], device=b_dec.device)
-        first = these.start - here.start
-        rows[first : first + len(features)] = stack[below].W_decs[layer][features] * acts[:, None]
-    return written(flow, torch.full((len(rows),), pos, device=b_dec.device), rows)
+def _explained(flows: Sequence[Flow], stack: Sequence[Layer]) -> tuple[list[Tensor], list[Tensor]]:
+    """By layer: feature_acts (pos, d_sae), errors (pos, d_out); both are 0 at the start position."""
+    acts = [layer.encode(flow.x) for flow, layer in zip(flows, stack, strict=True)]
+    for each in acts:
+        each[0] = 0
+    errors = [flow.y - predicted(stack, acts, flow.x, layer) for layer, flow in enumerate(flows)]
+    for error in errors:
+        error[0] = 0
+    return acts, errors
