@@ -26,7 +26,7 @@ from torch import Tensor
 
 from workbench.circuits.direct.flow import Flow
 from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
-from workbench.circuits.direct.nodes import CONSTANTS, Nodes, vectors_of, written_above
+from workbench.circuits.direct.nodes import CONSTANTS, Nodes, vectors_of
 from workbench.model.gemm import machine_rate
 from workbench.sae.stack import Layer, Transcoders, stack_of, writers
 from workbench.shapes import Tokens

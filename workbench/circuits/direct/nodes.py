@@ -60,11 +60,12 @@ def vectors_of(
         own += [constant, nothing(n_pos - 1, len(CONSTANTS))]
         writes.append(_written_at(layer, flow, stack, acts, errors[layer]))
     order = torch.cat(where).argsort(stable=True)  # within a position they stand in their order already
-    layers, positions, features, *values = np.concatenate(about)[order.cpu().numpy()].T
+    layers, positions, features, act, pre_act = np.concatenate(about)[order.cpu().numpy()].T
     places = positions * len(writes) + layers + 1  # ascending
     begins = np.searchsorted(places, np.arange(n_pos * len(writes))).reshape(n_pos, -1)
     starts = np.concatenate([begins, np.append(begins[1:, :1], len(layers))[:, None]], axis=1)
-    nodes = Nodes(*(each.astype(int) for each in (layers, positions, features)), *(each.astype(np.float32) for each in values), starts)
+    whole = layers.astype(int), positions.astype(int), features.astype(int)
+    nodes = Nodes(*whole, act.astype(np.float32), pre_act.astype(np.float32), starts)
     return nodes, [list(at) for at in zip(*writes, strict=True)], torch.cat(reads)[order], torch.cat(own)[order]
 
 

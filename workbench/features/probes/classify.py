@@ -60,7 +60,8 @@ def best_columns(x: Matrix, y: np.ndarray, n: int) -> np.ndarray:
     if n > 1:
         return np.sort(order[:n])
     some = order[:N_CANDIDATES]
-    columns = x[:, some].toarray() if isinstance(x, sparse.csr_array) else x[:, some]
+    columns: Any = x[:, some]
+    columns = columns.toarray() if sparse.issparse(columns) else columns
     worth = [abs(auroc(y, column) - 0.5) for column in columns.T]
     return some[[int(np.argmax(worth))]]
 
