@@ -11,6 +11,7 @@ atlas.features_of(concepts)               the features that mean a concept, at e
 """
 
 from types import EllipsisType
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Tokenizer
@@ -19,10 +20,10 @@ from workbench.atlas.corpus import texts
 from workbench.atlas.layers import WEIGHTS, features_of, layer_labels, read_layers, read_transcoders
 from workbench.atlas.questions import Example, Question, examples, questions
 from workbench.atlas.text import Text
-from workbench.bench import Workbench
-from workbench.features.index.index import FeatureIndex
-from workbench.model.model import load_model
 from workbench.sae.sae import SAE
+
+if TYPE_CHECKING:
+    from workbench.bench import Workbench
 
 __all__ = ["Example", "Question", "Text", "concepts", "examples", "features_of", "layer_labels", "load", "questions", "texts"]
 DEFAULT_SAE = "2k"
@@ -42,11 +43,15 @@ def concepts(text: str) -> list[frozenset[str]]:
     return text.concepts_at([end for _, end in encoding.offsets])
 
 
-def load(sae: str | None = None, device: str | torch.device = "cpu", start_token: str | None | EllipsisType = ...) -> Workbench:
+def load(sae: str | None = None, device: str | torch.device = "cpu", start_token: str | None | EllipsisType = ...) -> "Workbench":
     """The bundled model with its SAEs, the features' labels and their top examples: a Workbench, in seconds and offline.
 
     sae: the width that is looked through, one of `bench.saes`; by default the one whose features name the steps of questions best.
     """
+    from workbench.bench import Workbench  # seconds of imports, which who asks for texts only need not wait for
+    from workbench.features.index.index import FeatureIndex
+    from workbench.model.model import load_model
+
     names = sorted((path.name.removeprefix("sae_") for path in WEIGHTS.glob("sae_*")), key=_width)
     sae = sae or DEFAULT_SAE
     if sae not in names:
