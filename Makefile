@@ -6,6 +6,7 @@
 # make notebooks   execute the notebooks anew, in place
 # make test-newest, make test-oldest   the fast tests with the newest of all packages, and with the oldest that pyproject.toml allows
 # make faults  files damaged in FAULTS=2000 ways, writers killed and starved; prints what became of them
+# make licenses    docs/licenses.md anew: what an installation brings, and under which license
 # make screenshots   the pictures of the explorer, from JupyterLab in Chromium
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ FAST := "not slow and not browser and not notebook"
 TORCH ?= torch
 KOBE := "Fact: The capital of the state where Kobe Bryant played basketball is"
 
-.PHONY: demo test test-newest test-oldest check lint lab faults bench notebooks screenshots clean
+.PHONY: demo test test-newest test-oldest check lint lab faults bench notebooks screenshots licenses clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -49,6 +50,9 @@ faults: .venv/.installed-test
 
 bench: .venv/.installed
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+licenses: .venv/.installed-test
+	PYTHONPATH=tests/made $(BIN)/python -m licenses > docs/licenses.md
 
 notebooks: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m notebooks.execute notebooks/*.ipynb
