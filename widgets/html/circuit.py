@@ -73,6 +73,7 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
         circuit = circuit.only(circuit.nodes["node"], np.isin(np.arange(n_edges), order[:MOST_EDGES]))
         notes.append(f"here are the {MOST_EDGES:,} edges of largest |weight| of {n_edges:,}: shares and pruning are of these")
     nodes, rows = circuit.nodes, {node: i for i, node in enumerate(circuit.nodes["node"])}
+    found = nodes[nodes["kind"] != "logit"]  # logits are the metric itself: of what is direct, they alone have an effect
     names = list(dict.fromkeys(nodes["hook_name"]))
     texts = {name: [visible(str(text)) for text in nodes[name].fillna("")] for name in ("token", "label")}
     numbers = {name: [_plain(value) for value in nodes[name]] for name in ("activation", "effect", "attribution")}
@@ -89,7 +90,7 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
             metric=_plain(circuit.clean_metric),
             notes=notes,
             can_measure=circuit.lens is not None,
-            sized_by=next((name for name in ("effect", "attribution") if (nodes[name].fillna(0) != 0).any()), "influence"),
+            sized_by=next((name for name in ("effect", "attribution") if (found[name].fillna(0) != 0).any()), "influence"),
         ),
         tokens=[visible(token) for token in circuit.str_tokens],
         hook_names=[visible(name) for name in names],

@@ -1,5 +1,6 @@
 """A circuit shows itself without scripts; what labels and prompts hold is text."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from widgets.figures.circuit import circuit_svg, shown
-from widgets.html.circuit import circuit_html, circuit_page
+from widgets.html.circuit import circuit_data, circuit_html, circuit_page
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.nodes import EDGE_COLUMNS, NODE_COLUMNS
 
@@ -77,6 +78,15 @@ def test_of_a_large_graph_the_strongest_are_drawn_and_it_says_so():
     assert len(nodes) == 62 and set(edges["source"]) <= set(nodes["node"])
     assert nodes.query("kind == 'feature'")["effect"].abs().min() > 20
     assert "the strongest 62 of 83 nodes" in circuit_svg(circuit)
+
+
+def test_it_says_what_nodes_are_sized_by_where_only_logits_have_an_effect():
+    measured = made(["a", "b"])
+    direct = measured.nodes.assign(attribution=measured.nodes["effect"])
+    direct.loc[direct["kind"] != "logit", "effect"] = np.nan
+    unknown = direct.assign(attribution=0.0)
+    graphs = [replace(measured, nodes=nodes) for nodes in (measured.nodes, direct, unknown)]
+    assert [circuit_data(each)["about"]["sized_by"] for each in graphs] == ["effect", "attribution", "influence"]
 
 
 def test_an_empty_graph_is_a_picture_too():
