@@ -37,6 +37,9 @@ BAR = '<div style="width:37.5%" title="effect +0.43">team:Lakers</div><script>le
         (result(html=BAR), result(html=BAR.replace("+0.43", "+0.47"))),
         (result(html=BAR), result(html=BAR.replace("Lakers", "Rams"))),
         (result(html=svg("M1.0 2.0h0")), result(html=svg("M1.0 3.0h0"))),
+        (result(html=svg("M1.0 2.0h0")), result(html=svg("M1.0 2.0h0M1.0 2.0h0"))),
+        (result(html=svg("M1.0 2.0h0M5.0 2.0h0")), result(html=svg("M1.0 2.0h0M1.0 2.0h0"))),
+        (result(html=svg("M1.0 2.0L3.0 4.0")), result(html=svg("M1.0 2.0L3.0 5.0"))),
         (result(html="", plotly=picture([1.0, 2.0])), result(html="", plotly=picture([1.0, 2.1]))),
         (result(plain="a"), []),
         (result(plain="a"), result(plain="a", html="<b>a</b>")),
@@ -55,6 +58,7 @@ def test_what_a_reader_would_see_otherwise_is_a_difference(committed, executed):
         (result(plain="a     1.20\nb  0.30"), result(plain="a  1.20\nb    0.30")),
         (result(plain="18,900,000.4 fold"), result(plain="18,900,010.3 fold")),
         (result(html=BAR), result(html=BAR.replace("x = 1", "x = 2"))),
+        (result(html=svg("M1.0 2.0h0M5.0 2.0h0")), result(html=svg("M5.1 2.0h0M1.0 2.1h0"))),  # as large to rounding
         (result(html="a", plotly=picture([1.0, 2.0])), result(html="b", plotly=picture([1.0, 2.0000001]))),
         (result(plain="a"), [*result(plain="100%", widget={"model_id": "1"}), *result(plain="a")]),
     ],

@@ -26,6 +26,9 @@ TRAINED = {  # notebook → the number of the first code cell that shows what wa
 }
 NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+−]?\d+)?|(?<![\w.])[-+−]?\.\d+")
 SVG = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
+DOT = re.compile(r"M[-\d.]+ [-\d.]+h0")  # a point in a picture's path
+DOTS = "points of pictures"
+LAST_DIGIT = 0.15  # of a point's place in a picture, which has one digit
 CONTEXT = 40  # characters shown around a difference
 Output = dict[str, Any]
 
@@ -35,8 +38,12 @@ def differences(committed: Sequence[Output], executed: Sequence[Output], is_trai
     ours, theirs = list(_pieces(committed)), list(_pieces(executed))
     if [kind for kind, _ in ours] != [kind for kind, _ in theirs]:
         return [f"shows {', '.join(kind for kind, _ in ours) or 'nothing'}; executed {', '.join(kind for kind, _ in theirs) or 'nothing'}"]
-    compare = _unlike if is_trained else _first_difference
-    return [f"{kind}: {found}" for (kind, a), (_, b) in zip(ours, theirs, strict=True) if (found := compare(a, b))]
+    found = []
+    for (kind, a), (_, b) in zip(ours, theirs, strict=True):
+        compare = _points_apart if kind == DOTS else _first_difference
+        if said := (_unlike if is_trained else compare)(a, b):
+            found.append(f"{kind}: {said}")
+    return found
 
 
 def is_trained(notebook: str, number: int) -> bool:
@@ -56,7 +63,9 @@ def _pieces(outputs: Sequence[Output]) -> Iterator[tuple[str, str]]:
             if kind == PLOTLY:
                 yield kind, "\n".join(_leaves(data[kind]))
             elif kind == "text/html" and PLOTLY not in data:
-                yield kind, _seen(data[kind])
+                dots: list[str] = []
+                yield kind, _seen(data[kind], dots)
+                yield DOTS, "\n".join(dots)
             elif kind not in ("text/html", WIDGET):
                 yield kind, data[kind] if isinstance(data[kind], str) else json.dumps(data[kind])
 
@@ -81,10 +90,31 @@ def _number(value: Any) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def _seen(html: str) -> str:
+def _seen(html: str, dots: list[str]) -> str:
+    """dots: takes each picture's points, a line a picture: where two are as large to rounding, their order is the machine's."""
+
+    def decoded(found: re.Match[str]) -> str:
+        picture = base64.b64decode(found[1]).decode()
+        dots.append(" ".join(DOT.findall(picture)))
+        return DOT.sub("", picture).replace('"', " ")
+
     page = _Page()
-    page.feed(SVG.sub(lambda found: base64.b64decode(found[1]).decode().replace('"', " "), html))
+    page.feed(SVG.sub(decoded, html))
     return "\n".join(page.found)
+
+
+def _points_apart(committed: str, executed: str) -> str:
+    """Has every point of a picture one near it in the other, and are they as many? A point on the axis may be of either color."""
+    for a, b in zip_longest(committed.splitlines(), executed.splitlines(), fillvalue=""):
+        points, others = (np.array(re.findall(r"M([-\d.]+) ([-\d.]+)h0", line), dtype=float).reshape(-1, 2) for line in (a, b))
+        if len(points) != len(others):
+            return f"{len(points)} points; executed {len(others)}"
+        for some, rest in ((points, others), (others, points)):
+            apart = np.abs(some[:, None] - rest[None]).max(2).min(1, initial=np.inf) if len(some) else np.zeros(0)
+            if (apart > LAST_DIGIT).any():
+                x, y = some[apart.argmax()]
+                return f"a point at {x:g}, {y:g} has none near it in the other picture"
+    return ""
 
 
 class _Page(HTMLParser):
