@@ -59,6 +59,7 @@ def test_what_a_reader_would_see_otherwise_is_a_difference(committed, executed):
         (result(plain="18,900,000.4 fold"), result(plain="18,900,010.3 fold")),
         (result(html=BAR), result(html=BAR.replace("x = 1", "x = 2"))),
         (result(html=svg("M1.0 2.0h0M5.0 2.0h0")), result(html=svg("M5.1 2.0h0M1.0 2.1h0"))),  # as large to rounding
+        (result(html=svg("M1.0 2.0L3.0 4.0")), result(html=svg("M1.0 2.0L3.0 4.2"))),
         (result(html="a", plotly=picture([1.0, 2.0])), result(html="b", plotly=picture([1.0, 2.0000001]))),
         (result(plain="a"), [*result(plain="100%", widget={"model_id": "1"}), *result(plain="a")]),
     ],

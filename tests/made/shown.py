@@ -27,8 +27,9 @@ TRAINED = {  # notebook → the number of the first code cell that shows what wa
 NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+−]?\d+)?|(?<![\w.])[-+−]?\.\d+")
 SVG = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 DOT = re.compile(r"M[-\d.]+ [-\d.]+h0")  # a point in a picture's path
-DOTS = "points of pictures"
-LAST_DIGIT = 0.15  # of a point's place in a picture, which has one digit
+BEND = re.compile(r"(?<=[ML])([-\d.]+) ([-\d.]+)")  # of a line there
+DOTS, BENDS = "points of pictures", "lines of pictures"
+UNSEEN = 0.5  # pixels
 CONTEXT = 40  # characters shown around a difference
 Output = dict[str, Any]
 
@@ -40,7 +41,7 @@ def differences(committed: Sequence[Output], executed: Sequence[Output], is_trai
         return [f"shows {', '.join(kind for kind, _ in ours) or 'nothing'}; executed {', '.join(kind for kind, _ in theirs) or 'nothing'}"]
     found = []
     for (kind, a), (_, b) in zip(ours, theirs, strict=True):
-        compare = _points_apart if kind == DOTS else _first_difference
+        compare = {DOTS: _points_apart, BENDS: _bends_apart}.get(kind, _first_difference)
         if said := (_unlike if is_trained else compare)(a, b):
             found.append(f"{kind}: {said}")
     return found
@@ -64,8 +65,9 @@ def _pieces(outputs: Sequence[Output]) -> Iterator[tuple[str, str]]:
                 yield kind, "\n".join(_leaves(data[kind]))
             elif kind == "text/html" and PLOTLY not in data:
                 dots: list[str] = []
-                yield kind, _seen(data[kind], dots)
-                yield DOTS, "\n".join(dots)
+                bends: list[str] = []
+                yield kind, _seen(data[kind], dots, bends)
+                yield from ((DOTS, "\n".join(dots)), (BENDS, "\n".join(bends)))
             elif kind not in ("text/html", WIDGET):
                 yield kind, data[kind] if isinstance(data[kind], str) else json.dumps(data[kind])
 
@@ -90,13 +92,16 @@ def _number(value: Any) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def _seen(html: str, dots: list[str]) -> str:
-    """dots: takes each picture's points, a line a picture: where two are as large to rounding, their order is the machine's."""
+def _seen(html: str, dots: list[str], bends: list[str]) -> str:
+    """dots, bends: take the points and lines of each picture, which are compared by the pixel, a picture a line. Where two points are as
+    large to rounding, their order is the machine's."""
 
     def decoded(found: re.Match[str]) -> str:
         picture = base64.b64decode(found[1]).decode()
         dots.append(" ".join(DOT.findall(picture)))
-        return DOT.sub("", picture).replace('"', " ")
+        picture = DOT.sub("", picture)
+        bends.append(" ".join(" ".join(bend) for bend in BEND.findall(picture)))
+        return BEND.sub("", picture).replace('"', " ")
 
     page = _Page()
     page.feed(SVG.sub(decoded, html))
@@ -111,7 +116,7 @@ def _points_apart(committed: str, executed: str) -> str:
             return f"{len(points)} points; executed {len(others)}"
         for some, rest in ((points, others), (others, points)):
             apart = np.abs(some[:, None] - rest[None]).max(2).min(1, initial=np.inf) if len(some) else np.zeros(0)
-            if (apart > LAST_DIGIT).any():
+            if (apart > UNSEEN).any():
                 x, y = some[apart.argmax()]
                 return f"a point at {x:g}, {y:g} has none near it in the other picture"
     return ""
@@ -135,6 +140,16 @@ class _Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._is_code and data.strip():
             self.found.append(data)
+
+
+def _bends_apart(committed: str, executed: str) -> str:
+    for a, b in zip_longest(committed.splitlines(), executed.splitlines(), fillvalue=""):
+        ours, theirs = (np.array(line.split(), dtype=float) for line in (a, b))
+        if len(ours) != len(theirs):
+            return f"{len(ours) // 2} points of lines; executed {len(theirs) // 2}"
+        if len(ours) and (apart := np.abs(ours - theirs)).max() > UNSEEN:
+            return f"a line is {apart.max():.1f} pixels from where it was, at {ours[apart.argmax()]:g}"
+    return ""
 
 
 def _first_difference(committed: str, executed: str) -> str:
