@@ -46,7 +46,7 @@ def side_by_side(calls: Mapping[str, Callable[[], Any]], seconds: float, at_leas
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(seconds + 60)
+        thread.join(max(0.1, until + 60 - time.monotonic()))
         if thread.is_alive():
             seen.errors.append("a thread hangs")
     return seen

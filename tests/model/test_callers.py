@@ -165,6 +165,8 @@ def _broken_off(model: Any, tokens: torch.Tensor, sae: Any, n: int) -> bool:
         pass
     finally:
         sys.settrace(outer)
+        while callers.HANDLES._is_owned():  # a trace breaks off between a with block and its __exit__, where no signal can
+            callers.HANDLES.release()
     return n_met >= n
 
 
