@@ -116,8 +116,10 @@ def test_the_search_can_be_copied_as_python(page: Page, tmp_path: Path, model):
     open_live(page, pane, tmp_path)
     page.get_by_text("This search as Python").click()
     assert page.locator(".wbf-code").inner_text().strip() == pane.code
-    page.get_by_role("button", name="Copy").click()
-    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copy = page.get_by_role("button", name="Copy").element_handle()
+    copy.evaluate("(it) => new MutationObserver(() => (it.said = (it.said ?? '') + it.textContent)).observe(it, { childList: true })")
+    copy.click()
+    page.wait_for_function("(it) => it.said?.includes('Copied')", arg=copy)  # it is said for a moment only
 
 
 def test_all_that_can_be_focused_keeps_its_keys_from_jupyter_and_has_a_name(page: Page, tmp_path: Path, model):

@@ -101,12 +101,12 @@ class Explorer(Pane):
     actions = ("save", "back", "forward", "follow", "leave", "steer")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
-        answer, baseline = _as_texts(bench, answer, baseline)
         self.bench, self.pane, self._drawing = bench, {}, None
         self._rooms: dict[str, dict[str, Any]] = {}  # SAE → its own panes and the feature that was selected among them
         self._links: dict[str, Any] = {}
         self._map_state: Mapping[str, Any] = {}  # what a state says of a map that is not drawn yet
         self._history, self._is_going, self._chosen_for = History(), False, None
+        answer, baseline = _as_texts(bench, answer, baseline)
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
