@@ -2,7 +2,7 @@
 cannot be read or written.
 
 write_whole, write_together, whole_folder     written beside their place, flushed to disk, renamed; what a killed process left is taken away
-alone                                         one process at a time in a folder, by a lock of the operating system, which dies with it
+locked                                        one process at a time in a folder, by a lock of the operating system, which dies with it
 read_text, read_json                          of a file that is one
 """
 
@@ -65,7 +65,7 @@ def checked_folder(path: str | Path) -> Path:
 def made_folder(path: str | Path) -> Path:
     """The same, made where it is not there. Raises OSError in one sentence where it cannot be."""
     folder = checked_folder(path)
-    with said(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -92,7 +92,7 @@ def _made(folder: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def said(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """What goes wrong with writing inside becomes one sentence that names `path`; nothing of it is left."""
     try:
         yield
@@ -105,7 +105,7 @@ def said(path: Path) -> Iterator[None]:
 def write_whole(path: Path, write: Write) -> None:
     """Write beside `path`, flush to disk, rename: a reader never sees half a file. Raises WriteError where the disk does not take it."""
     check_outside(path)
-    with said(path), _beside(path) as partial:
+    with writing(path), _beside(path) as partial:
         _to_disk(partial, write)
         os.replace(partial, path)
 
@@ -113,7 +113,7 @@ def write_whole(path: Path, write: Write) -> None:
 def write_together(folder: str | Path, files: Mapping[str, Write]) -> None:
     """Several files that are one thing: all are on the disk before the first is renamed. The last one stands for the whole: where it is,
     the others are of the same time. Where one cannot be written, what was in the folder before stays."""
-    with _made(folder) as folder, said(folder), ExitStack() as stack:
+    with _made(folder) as folder, writing(folder), ExitStack() as stack:
         partials = {folder / name: stack.enter_context(_beside(folder / name)) for name in files}
         for partial, write in zip(partials.values(), files.values(), strict=True):
             _to_disk(partial, write)
@@ -127,13 +127,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Gives a folder of the same name, elsewhere, to write into; it stands in its place when it is complete and on the disk, or never.
     Raises ValueError where another process is writing it."""
     outer, inner = path.with_name(path.name + PARTIAL), path.with_name(path.name + PARTIAL) / path.name
-    with _made(outer), alone(outer):
+    with _made(outer), locked(outer):
         try:
-            with said(path):
+            with writing(path):
                 shutil.rmtree(inner, ignore_errors=True)  # of a process that was killed
                 inner.mkdir()
             yield inner
-            with said(path):
+            with writing(path):
                 for written in [*inner.rglob("*"), inner]:
                     handle = os.open(written, os.O_RDONLY)
                     os.fsync(handle)
@@ -147,12 +147,12 @@ def clear_partial_folder(path: Path) -> None:
     """Takes away what a process left that was killed after the folder had got its name."""
     outer = path.with_name(path.name + PARTIAL)
     if outer.is_dir():
-        with suppress(Busy), alone(outer):
+        with suppress(Busy), locked(outer):
             shutil.rmtree(outer, ignore_errors=True)
 
 
 @contextmanager
-def alone(path: Path, seconds: float = 0.0) -> Iterator[None]:
+def locked(path: Path, seconds: float = 0.0) -> Iterator[None]:
     """Inside, no other process is inside of this with the same folder. Waits so many seconds for one that is, then raises ValueError."""
     handle, end = -1, time.monotonic() + seconds
     try:

@@ -20,7 +20,7 @@ from made_writers import CONFIG, ROW, made_writers, without_clock
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.own_labels import OwnLabels
 from workbench.features.index.parts import Label
-from workbench.files import alone, whole_folder, write_tensors, write_text, write_together, write_whole
+from workbench.files import locked, whole_folder, write_tensors, write_text, write_together, write_whole
 from workbench.sae.convert import convert
 from workbench.sae.sae import SAE
 from workbench.sae.scaling.sweep import read_rows
@@ -133,7 +133,7 @@ def test_a_folder_that_is_being_written_is_refused_by_every_long_writer(model, t
         lambda: build_index(model, made_saes(), TEXTS[:3], tmp_path, progress=False),
         lambda: train(Planted(), CONFIG, progress=False, folder=tmp_path),
     ]
-    with alone(tmp_path):
+    with locked(tmp_path):
         for call in calls:
             with pytest.raises(ValueError, match="is being written by another process: wait until that is done, or name another folder"):
                 call()

@@ -29,7 +29,7 @@ from widgets.panes.history import History, Place
 from widgets.panes.jobs import SETTING, Job, Progress
 from widgets.panes.map import FeatureMap
 from widgets.panes.pane import Pane, module, style
-from widgets.panes.prompt import PromptPane
+from widgets.panes.prompt import PromptPane, as_typed
 from widgets.panes.ranking import RankingTable
 from widgets.panes.steering import SteeringPane
 from workbench.circuits.metrics import Metric
@@ -70,19 +70,6 @@ def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: s
     return explorer
 
 
-def _as_texts(bench: Any, answer: str | Metric, baseline: str) -> tuple[str, str]:
-    """Answer and baseline as they are typed; a metric says both. Raises ValueError for what is neither text nor metric."""
-    if isinstance(answer, Metric):
-        if baseline:
-            raise ValueError(f"the metric says what its answer is compared with: leave baseline={baseline!r} out")
-        names = answer.resolve(bench.model).names(bench.model)
-        return names[0], "" if answer.baseline is None else names[1]
-    for name, text in (("answer", answer), ("baseline", baseline)):
-        if not isinstance(text, str):
-            raise ValueError(f"{name}={text!r}: expected one token as text, such as ' Sacramento', or a metric for both")
-    return answer, baseline
-
-
 class Explorer(Pane):
     """The whole workbench on one screen: every pane follows the feature that is chosen in any."""
 
@@ -106,7 +93,7 @@ class Explorer(Pane):
         self._links: dict[str, Any] = {}
         self._map_state: Mapping[str, Any] = {}  # what a state says of a map that is not drawn yet
         self._history, self._is_going, self._chosen_for = History(), False, None
-        answer, baseline = _as_texts(bench, answer, baseline)
+        answer, baseline = as_typed(bench, answer, baseline)
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())

@@ -18,7 +18,7 @@ from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
 from workbench import atlas
-from workbench.circuits.metrics import logit_diff
+from workbench.circuits.metrics import Metric, logit_diff
 from workbench.circuits.ranking.measurement import Measurement
 from workbench.circuits.ranking.ranking import as_ranking
 from workbench.model.hooks import last_logits
@@ -38,6 +38,19 @@ class Question(NamedTuple):
     prompt: str
     answer: str
     baseline: str
+
+
+def as_typed(bench: Any, answer: str | Metric, baseline: str) -> tuple[str, str]:
+    """Answer and baseline as they are typed; a metric says both. Raises ValueError for what is neither text nor metric."""
+    if isinstance(answer, Metric):
+        if baseline:
+            raise ValueError(f"the metric says what its answer is compared with: leave baseline={baseline!r} out")
+        names = answer.resolve(bench.model).names(bench.model)
+        return names[0], "" if answer.baseline is None else names[1]
+    for name, text in (("answer", answer), ("baseline", baseline)):
+        if not isinstance(text, str):
+            raise ValueError(f"{name}={text!r}: expected one token as text, such as ' Sacramento', or a metric for both")
+    return answer, baseline
 
 
 class PromptPane(WorkingPane):

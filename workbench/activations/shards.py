@@ -19,7 +19,7 @@ from safetensors.torch import load
 from tqdm.auto import tqdm
 
 from workbench.activations.stream import ActivationStream
-from workbench.files import alone, made_folder, read_json, write_tensors, write_whole
+from workbench.files import locked, made_folder, read_json, write_tensors, write_whole
 from workbench.shapes import Activations
 
 MANIFEST, FORMAT = "activations.json", 1
@@ -43,7 +43,7 @@ def write_shards(stream: ActivationStream, folder: str | Path, n_tokens: int, sh
     """Keep the next n_tokens of a stream (or all that there are), in shards of about shard_tokens. Called again after a stop, with a
     fresh stream over the same texts, it goes on after the last whole shard."""
     folder = made_folder(folder)
-    with alone(folder):
+    with locked(folder):
         return _write_shards(stream, folder, n_tokens, shard_tokens)
 
 

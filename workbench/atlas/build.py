@@ -30,7 +30,7 @@ from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.features.index.index import build_index
 from workbench.features.index.parts import Label
 from workbench.features.survey.mapping import feature_map
-from workbench.files import PARTIAL, alone, made_folder, whole_folder, write_tensors, write_text, write_whole
+from workbench.files import PARTIAL, locked, made_folder, whole_folder, write_tensors, write_text, write_whole
 from workbench.model.model import load_model
 from workbench.sae.config import WEIGHTS_FILE
 from workbench.sae.sae import SAE
@@ -59,7 +59,7 @@ TRANSCODER_BUFFER = 2**16  # tokens of twelve hook points: 0.5 GB
 def build(out: str | Path, device: str = "cpu") -> None:
     """Write the whole atlas to `out`."""
     out = made_folder(out)
-    with alone(out):
+    with locked(out):
         _build(out, device)
 
 

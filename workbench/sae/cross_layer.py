@@ -92,7 +92,7 @@ class CrossLayerTranscoder(nn.Module):
     @torch.no_grad()
     def fold_decoder_norms(self) -> Self:
         """Make every feature's norm 1 without changing the output: it moves into the encoder and the threshold."""
-        norms = self.norms().clamp_min(torch.finfo(self.b_dec.dtype).tiny)
+        norms = self.norms().clamp_min(1e-12)  # of a feature that writes nothing
         for layer, norm in enumerate(norms):
             self.W_dec[layer].div_(norm[:, None, None])
             self.W_enc[layer].mul_(norm)

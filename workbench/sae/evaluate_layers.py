@@ -70,7 +70,7 @@ def evaluate_layers(
     table = sums.table()
     for column in LOSSES:
         table[column] = [share(losses[name][column], n_scored) for name in losses]
-    table["loss_recovered"] = (table["loss_zero"] - table["loss_spliced"]) / (table["loss_zero"] - table["loss"])
+    table["loss_recovered"] = [share(row.loss_zero - row.loss_spliced, row.loss_zero - row.loss) for row in table.itertuples()]
     return table.assign(n_tokens=sums.n_tokens)
 
 

@@ -129,5 +129,5 @@ def test_what_does_not_fit_is_said(bench, model_of):
         Workbench(model_of("gpt2"), transcoders=random_cross_layer(n_layers=5))
     with pytest.raises(ValueError, match="this transcoder reads 8 numbers, but"):
         Workbench(model_of("gpt2"), transcoders=random_cross_layer(n_layers=N_LAYERS))
-    with pytest.raises(ValueError, match="of 5 layers, the model has"):
+    with pytest.raises(ValueError, match="has 5 layers, the model"):
         direct_circuit(model_of("gpt2"), random_cross_layer(n_layers=5), PROMPT, METRIC)

@@ -24,7 +24,7 @@ from workbench.circuits.graph.nodes import NODE_COLUMNS
 from workbench.circuits.graph.pruning import SMALLEST_SUM
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model.chat import Chat, written
-from workbench.model.hooks import last_logits
+from workbench.model.hooks import check_cross_layer, last_logits
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import to_str_tokens, to_tokens
 from workbench.sae.cross_layer import CrossLayerTranscoder
@@ -101,8 +101,7 @@ def _check(model: "TransformerBridge", transcoders: Transcoders, limit: int | No
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ValueError(f"limit={limit!r}: expected how many features to take, 1 or more, or None for all of them")
     if isinstance(transcoders, CrossLayerTranscoder):
-        if transcoders.cfg.n_layers != model.cfg.n_layers:
-            raise ValueError(f"a cross-layer transcoder of {transcoders.cfg.n_layers} layers, the model has {model.cfg.n_layers}")
+        check_cross_layer(model, transcoders)
         return
     if not transcoders:
         raise ValueError("there are no transcoders: load(model, transcoders=folder), or transcoders=load_transcoders(folder)")

@@ -12,7 +12,7 @@ from workbench.activations.texts import read_texts
 from workbench.features.index.collect import collect
 from workbench.features.index.finish import finish
 from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity, read_manifest, shard_facts
-from workbench.files import alone, clear_partials, made_folder, read_json, write_json
+from workbench.files import clear_partials, locked, made_folder, read_json, write_json
 from workbench.model.head import Head
 from workbench.model.hooks import check_dictionary
 from workbench.sae.dictionary import Dictionary
@@ -32,40 +32,28 @@ def build(
 ) -> None:
     """Write the index of `texts` to `folder`, or what is missing of it."""
     _check(model, saes, n_chars)
-    with alone(made_folder(folder)):
-        _build(model, saes, texts, folder, n_chars, workers, progress)
+    with locked(made_folder(folder)):
+        built_of = identity(model, saes, n_chars)
+        known = _claim(folder, built_of)
+        corpus, shards = Corpus(read_texts(texts) if isinstance(texts, str | Path) else texts, n_chars), folder / "shards"
+        bar = tqdm(desc="feature index", unit="token", unit_scale=True, disable=not progress)
+        todo = (shard for shard in corpus if not known and not _is_done(shards, shard))
+        if workers:
+            from workbench.features.index.workers import collect_beside
 
-
-def _build(
-    model: "TransformerBridge",
-    saes: Mapping[str, Dictionary],
-    texts: str | Path | Iterable[str],
-    folder: Path,
-    n_chars: int,
-    workers: int,
-    progress: bool,
-) -> None:
-    built_of = identity(model, saes, n_chars)
-    known = _claim(folder, built_of)
-    corpus, shards = Corpus(read_texts(texts) if isinstance(texts, str | Path) else texts, n_chars), folder / "shards"
-    bar = tqdm(desc="feature index", unit="token", unit_scale=True, disable=not progress)
-    todo = (shard for shard in corpus if not known and not _is_done(shards, shard))
-    if workers:
-        from workbench.features.index.workers import collect_beside
-
-        collect_beside(model, saes, todo, shards, workers, bar.update)
-    else:
-        head = Head(model, [sae.reads for sae in saes.values()])
-        for shard in todo:
-            collect(head, saes, shard, shards, bar.update)
-    bar.close()
-    if known and known["corpus"] != corpus.facts:
-        raise _taken(folder, differences(corpus.facts, known["corpus"], "corpus "))
-    if not known:
-        finish(model, saes, folder, {**built_of, "corpus": corpus.facts}, progress)
-    shutil.rmtree(shards, ignore_errors=True)
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    clear_partials(folder)  # of a build that was killed while it wrote
+            collect_beside(model, saes, todo, shards, workers, bar.update)
+        else:
+            head = Head(model, [sae.reads for sae in saes.values()])
+            for shard in todo:
+                collect(head, saes, shard, shards, bar.update)
+        bar.close()
+        if known and known["corpus"] != corpus.facts:
+            raise _taken(folder, differences(corpus.facts, known["corpus"], "corpus "))
+        if not known:
+            finish(model, saes, folder, {**built_of, "corpus": corpus.facts}, progress)
+        shutil.rmtree(shards, ignore_errors=True)
+        (folder / UNFINISHED).unlink(missing_ok=True)
+        clear_partials(folder)  # of a build that was killed while it wrote
 
 
 def _check(model: "TransformerBridge", saes: Mapping[str, Dictionary], n_chars: int) -> None:

@@ -21,7 +21,7 @@ from workbench.features.index.parts import Correlate, Example, Label, Neighbor, 
 from workbench.features.index.shards import MANIFEST, UNFINISHED, model_fingerprint, read_manifest, reading
 from workbench.features.index.tables import Tables, intervals
 from workbench.features.index.windows import TOP, bin_width
-from workbench.files import PATIENCE, alone, made_folder, read_json, write_json, write_text
+from workbench.files import PATIENCE, locked, made_folder, read_json, write_json, write_text
 from workbench.model.start import other_note
 from workbench.model.tokens import unknown_note
 from workbench.sae.dictionary import Dictionary
@@ -216,7 +216,7 @@ class FeatureIndex:
             OwnLabels().put(self.manifest["saes"][self.sae_name]["fingerprint"], own)
         if not (others := {i: label for i, label in labels.items() if not label.is_human}):
             return
-        with alone(self.folder, PATIENCE):
+        with locked(self.folder, PATIENCE):
             self._forget_labels()  # another process may have added some
             merged = {**self._labels.get(self.sae_name, {}), **others}
             saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
@@ -226,7 +226,7 @@ class FeatureIndex:
     def save_neurons(self, neurons: Mapping[int, Sequence[Correlate]]) -> None:
         """Add the neurons that are most like features of this SAE: their pages show them."""
         added = {self._checked(i): list(some) for i, some in neurons.items()}
-        with alone(self.folder, PATIENCE):
+        with locked(self.folder, PATIENCE):
             self.__dict__.pop("_neurons", None)
             write_json(self._neuron_file, {str(i): some for i, some in {**self._neurons, **added}.items()})
         self.__dict__.pop("_neurons", None)

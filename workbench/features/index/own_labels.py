@@ -19,7 +19,7 @@ from weakref import WeakMethod
 from platformdirs import user_data_path
 
 from workbench.features.index.parts import Label
-from workbench.files import PATIENCE, alone, checked_file, made_folder, read_text, write_json
+from workbench.files import PATIENCE, checked_file, locked, made_folder, read_text, write_json
 
 A_PERSON = "a person"
 FORMAT = 1
@@ -111,7 +111,7 @@ class OwnLabels:
     @contextmanager
     def _changed(self) -> Iterator[Said]:
         """What was said so far, written again at the end: another process's labels are not lost."""
-        with alone(made_folder(self.path.parent), PATIENCE):
+        with locked(made_folder(self.path.parent), PATIENCE):
             known = self._read()
             yield known
             self._write(known)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from workbench.features.index.windows import PEAKS, RANGE, STATS, WINDOWS, Summary
-from workbench.files import read_json, said, write_whole
+from workbench.files import read_json, write_whole, writing
 from workbench.model.start import start_token
 from workbench.sae.dictionary import Dictionary
 
@@ -160,7 +160,7 @@ class Summaries:
         """One row group a summary, in the order of `ranges`; read back one at a time."""
         how: dict[str, Any] = dict(compression="zstd", write_page_checksum=True)
         with (
-            said(folder),
+            writing(folder),
             pq.ParquetWriter(folder / f"{sae_name}-stats.parquet", STATS, **how) as stats,
             pq.ParquetWriter(folder / f"{sae_name}-windows.parquet", WINDOWS, **how) as windows,
             pq.ParquetWriter(folder / f"{sae_name}-peaks.parquet", PEAKS, **how) as peaks,

@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from workbench.files import said
+from workbench.files import writing
 
 Read = TypeVar("Read")
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
@@ -137,7 +137,7 @@ class Endpoint:
     def _keep(self, name: str, answer: str) -> None:
         with self._lock:
             self._answers[name] = answer
-            with said(Path(self.store)), open(self.store, "a", encoding="utf-8") as file:
+            with writing(Path(self.store)), open(self.store, "a", encoding="utf-8") as file:
                 file.write("\n" * (file.tell() > 0) + json.dumps({"question": name, "answer": answer}))
                 file.flush()
                 os.fsync(file.fileno())

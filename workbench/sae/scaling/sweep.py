@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.files import PATIENCE, alone, checked_file, parse_json, read_text, write_text
+from workbench.files import PATIENCE, checked_file, locked, parse_json, read_text, write_text
 from workbench.sae.scaling.optima import best_runs, find_optima
 from workbench.sae.scaling.power_law import FEWEST, PowerLaw
 from workbench.sae.training.recipe import TrainConfig
@@ -77,7 +77,7 @@ def sweep(new_stream: Callable[[], Stream], grid: Grid, file: str | Path, *, at_
 
 def add_rows(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Behind those that are in the file by now: another process may be sweeping into it."""
-    with alone(file.absolute().parent, PATIENCE):
+    with locked(file.absolute().parent, PATIENCE):
         known = read_rows(file) if file.exists() else []
         done = {tuple(row[name] for name in RUN) for row in known}
         known += [row for row in rows if tuple(row[name] for name in RUN) not in done]

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.files import parse_json, read_text, said, write_whole
+from workbench.files import parse_json, read_text, write_whole, writing
 from workbench.sae.training.learner import Learner, Metrics
 
 METRICS_FILE = "metrics.jsonl"
@@ -79,11 +79,13 @@ class Monitor:
             self.path, self.file = path, path.open("a")
         widths = ", ".join(f"{learner.cfg.d_sae:,}" for learner in learners)
         source = learners[0].source
-        kind = "SAE" if not source.predict else "transcoder" if source.n_layers == 1 else f"cross-layer transcoder, {source.n_layers} ×"
+        kind = (
+            "SAE, " if not source.predict else "transcoder, " if source.n_layers == 1 else f"cross-layer transcoder, {source.n_layers} × "
+        )
         self.bar = tqdm(
             total=n_steps,
             initial=n_done,
-            desc=f"{kind}, {widths} features".replace("×, ", "× "),
+            desc=f"{kind}{widths} features",
             unit="step",
             disable=not progress,
             mininterval=1,
@@ -118,7 +120,7 @@ class Monitor:
         self.rows += new
         self.bar.set_postfix_str(f"{in_words(new[0])}, {new[0]['tokens_per_second']:,.0f} tokens/s", refresh=False)
         if self.file:
-            with said(self.path):
+            with writing(self.path):
                 self.file.writelines(json.dumps(row) + "\n" for row in new)
                 self.file.flush()
         if self.on_metrics:

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from workbench.files import alone, made_folder
+from workbench.files import locked, made_folder
 from workbench.model.gemm import product_dtype
 from workbench.sae.architectures import select
 from workbench.sae.dictionary import Dictionary
@@ -62,7 +62,7 @@ def train_sharded(
     source, folder = shared(source_of(stream, cfg, predict) if stream is not None else None), Path(folder)
     if finished([folder], [describe(source, cfg)]):
         return
-    with alone(made_folder(folder)) if rank == 0 else nullcontext():
+    with locked(made_folder(folder)) if rank == 0 else nullcontext():
         _train_sharded(stream, cfg, source, folder, progress, checkpoint_every, on_metrics)
 
 

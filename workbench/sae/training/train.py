@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.files import alone, clear_partials, made_folder
+from workbench.files import clear_partials, locked, made_folder
 from workbench.model.gemm import product_sentence
 from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
@@ -106,7 +106,7 @@ def train(
     another run. After Ctrl-C it writes a checkpoint, then raises KeyboardInterrupt.
     """
     source = source_of(stream, cfg, predict)
-    with recording(), _alone_in(folder):
+    with recording(), _claimed(folder):
         return _train_many(stream, [cfg], [source], progress, folder, checkpoint_every, on_metrics)[0]
 
 
@@ -145,7 +145,7 @@ def train_many(
     """An SAE for each config from one pass over the activations: several widths, learning rates, lengths, hook points (cfg.hook_name).
     With `predict`, a hook point for each config, transcoders."""
     sources = sources_of(stream, configs, predict)
-    with recording(), _alone_in(folder):
+    with recording(), _claimed(folder):
         return _train_many(stream, configs, sources, progress, folder, checkpoint_every, on_metrics)
 
 
@@ -166,13 +166,13 @@ def train_cross_layer(  # noqa: PLR0913 a notebook's call
     For models of the atlas's size: dense steps in one process. Otherwise as `train`; the folder is circuit-tracer's.
     """
     sources = [cross_layer_source(stream, cfg, hook_in, hook_out)]
-    with recording(), _alone_in(folder):
+    with recording(), _claimed(folder):
         return _train_many(stream, [cfg], sources, progress, folder, checkpoint_every, on_metrics)[0]
 
 
-def _alone_in(folder: str | Path | None) -> AbstractContextManager:
+def _claimed(folder: str | Path | None) -> AbstractContextManager:
     """No other process trains into the same folder meanwhile."""
-    return alone(made_folder(folder)) if folder else nullcontext()
+    return locked(made_folder(folder)) if folder else nullcontext()
 
 
 def _train_many(
