@@ -27,6 +27,7 @@ from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_cross_layer, last_logits
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import to_str_tokens, to_tokens
+from workbench.replay.precision import InFloat32, precision_note
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.stack import Transcoders, stack_of
 from workbench.sae.transcoder import Transcoder
@@ -71,10 +72,11 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
     str_tokens, logit_tokens = to_str_tokens(model, tokens[0]), to_str_tokens(model, torch.as_tensor(effects.logit_tokens))
     nodes = _nodes(effects, asked, [layer.hook_name_in for layer in stack_of(transcoders)], str_tokens, tokens[0].tolist(), labels or {})
     is_kept, notes = _limited(effects, weights, limit)
+    notes += [note] if (note := precision_note(model)) else []
     logit_names = [f"logit_{token}" for token in effects.logit_tokens.tolist()]
     names = nodes["node"].to_numpy(dtype=object)
     edges = tables.edge_table(effects, names, logit_names, is_kept)
-    with torch.no_grad():
+    with torch.no_grad(), InFloat32(model):
         clean = last_logits(model, tokens)[0].double()
     answer, mean = float(clean[asked.answer]), float(clean.mean())
     logits = _logit_rows(effects, asked, clean.cpu().numpy(), logit_tokens, logit_names, len(str_tokens) - 1)

@@ -16,10 +16,12 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.func import functional_call
 
 from workbench.model.callers import alone, put
 from workbench.model.hooks import last_logits
 from workbench.model.points import placed
+from workbench.replay.precision import InFloat32
 from workbench.shapes import Tokens
 
 if TYPE_CHECKING:
@@ -160,13 +162,15 @@ class FrozenModel:
 
 @torch.no_grad()
 def freeze(model: "TransformerBridge", tokens: Tokens) -> FrozenModel:
-    """The model, linear around this one prompt (1, pos). Raises FrozenError where its own activations are not what the parts here give."""
-    found, logits = _read(model, tokens)
-    blocks = [_freeze_block(model, layer, found) for layer in range(model.cfg.n_layers)]
-    embeddings, added = _beginning(model, tokens, found)
-    last = found["ln_final.hook_in"]
-    norm = _freeze_norm(model.ln_final, last, found["ln_final.hook_out"], "ln_final")
-    W_U, b_U = model.W_U.detach(), model.b_U.detach()
+    """The model, linear around this one prompt (1, pos), in float32 where its weights are narrower. Raises FrozenError where its own
+    activations are not what the parts here give."""
+    with InFloat32(model):
+        found, logits = _read(model, tokens)
+        blocks = [_freeze_block(model, layer, found) for layer in range(model.cfg.n_layers)]
+        embeddings, added = _beginning(model, tokens, found)
+        last = found["ln_final.hook_in"]
+        norm = _freeze_norm(model.ln_final, last, found["ln_final.hook_out"], "ln_final")
+    W_U, b_U = model.W_U.detach().to(last), model.b_U.detach().to(last)
     _check("unembedding", found["ln_final.hook_out"][-1] @ W_U + b_U, _uncapped(model, logits))
     return FrozenModel(blocks, norm, W_U, b_U, last, embeddings, added, logits)
 
@@ -220,8 +224,8 @@ def _freeze_attention(block: Any, at: Mapping[str, Tensor], here: str) -> Frozen
     before = at["hook_in"]
     norm = _freeze_norm(block.ln1, before, at["attn.hook_in"], f"{here}.ln1") if hasattr(block, "ln1") else None
     try:
-        W_V = rearrange(block.attn.W_V.detach(), "head d_model e -> d_model (head e)").contiguous()
-        W_O = rearrange(block.attn.W_O.detach(), "head e d_model -> (head e) d_model").contiguous()
+        W_V = rearrange(block.attn.W_V.detach(), "head d_model e -> d_model (head e)").to(before).contiguous()
+        W_O = rearrange(block.attn.W_O.detach(), "head e d_model -> (head e) d_model").to(before).contiguous()
     except (AttributeError, RuntimeError, ValueError) as error:
         raise FrozenError(f"{here}: attention has no matrices of values and outputs to freeze ({error})") from None
     pattern = at["attn.hook_pattern"]
@@ -246,7 +250,8 @@ def _freeze_norm(norm: Any, x: Stream, y: Stream, name: str) -> FrozenNorm:
     )
     probe = (probe - probe.mean()) / (probe - probe.mean()).square().mean().sqrt()
     asked = torch.stack([PROBE * probe, -PROBE * probe, PROBE * (probe + 1)])[:, None]
-    there, back, moved = norm(asked)[:, 0]
+    wide = {name: weight.to(x) for name, weight in norm.named_parameters()}  # called by itself, it is no part that InFloat32 widens
+    there, back, moved = functional_call(norm, wide, (asked,))[:, 0]
     gain, bias, is_centred = (there - back) / 2 / probe, (there + back) / 2, _is_close(there, moved)
     centred = gain * (x - x.mean(-1, keepdim=True) if is_centred else x)
     scale = centred.square().sum(-1) / ((y - bias) * centred).sum(-1)

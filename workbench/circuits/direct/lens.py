@@ -23,6 +23,7 @@ from workbench.circuits.graph.places import mean_entrance, three, three_columns
 from workbench.circuits.metrics import ResolvedMetric
 from workbench.model.hooks import hooked, last_logits, seen
 from workbench.replay.between import STREAM
+from workbench.replay.precision import InFloat32
 from workbench.sae.stack import Layer, Transcoders, predicted, stack_of, writers
 from workbench.shapes import Tokens
 
@@ -139,6 +140,7 @@ class TranscoderLens:
     def _metric(self, edits: Mapping[int, Edit], token_pos: Sequence[int] = ()) -> float:
         """The metric with y replaced by edits[layer](x, y, feature_acts), and with no token known at some positions."""
         with ExitStack() as stack:
+            stack.enter_context(InFloat32(self.model))
             if len(token_pos):
                 others = mean_entrance(self.model, self.tokens)
                 at = torch.tensor(list(token_pos), device=self.tokens.device)
