@@ -15,7 +15,7 @@ The start position's features and errors are no nodes, as there. What its MLPs g
 constants here (there they are dropped; on GPT-2 they are as large as the pre-activations), so that every row adds up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.circuits.direct.flow import Flow
-from workbench.circuits.direct.frozen import FrozenModel, Rows, freeze
+from workbench.circuits.direct.frozen import FrozenModel, freeze
 from workbench.circuits.direct.nodes import CONSTANTS, Nodes, vectors_of
+from workbench.circuits.direct.spread import Rows, Spread, groups
 from workbench.model.gemm import machine_rate
 from workbench.sae.stack import Layer, Transcoders, stack_of, writers
 from workbench.shapes import Tokens
@@ -97,19 +98,21 @@ class _Work:
 
     def done(self) -> DirectEffects:
         carried = [self._carried(pos) for pos in range(self.n_pos)]
-        begins = np.concatenate([[0], np.cumsum([each.stop - each.start for each in carried])])
+        begins = np.concatenate([[0], np.cumsum([_n(each) for each in carried])])
         met = [self.reads.new_empty(int(end), self.reads.shape[1]) for end in begins[1:]]
-        for pos in range(1, self.n_pos):
-            for changes, at in zip(self._up(pos), met[pos:], strict=True):
-                at[begins[pos] : begins[pos + 1]] = changes
-            self.each(0.5 / self.n_pos)
+        for group in groups({pos: _n(carried[pos]) * (self.n_pos - pos) for pos in range(1, self.n_pos)}):
+            changes = self._up(group)
+            for (at, pos), rows in changes.slices.items():
+                met[at][begins[pos] : begins[pos + 1]] = changes.flat[rows]
+            self.each(0.5 * len(group) / self.n_pos)
         if self.n_pos > 1:
             self._logits_down(met)
-        for pos in reversed(range(1, self.n_pos)):
-            own = self.nodes.at(pos, self.middle, self.n_layers)
-            self._down(pos, self.edges[pos][own.start - self.nodes.starts[pos, 0] :], own, met)
-            met.pop()  # no earlier position reads there: so the rows of edges take the memory of what they are made of
-            self.each(0.5 / self.n_pos)
+        uppers = [self.nodes.at(pos, self.middle, self.n_layers) for pos in range(self.n_pos)]
+        for group in groups({pos: _n(uppers[pos]) * pos for pos in reversed(range(1, self.n_pos))}):
+            gradients = Spread.empty({pos: range(1, pos + 1) for pos in group}, self.reads)
+            self._down(gradients, {pos: self.edges[pos][uppers[pos].start - self.nodes.starts[pos, 0] :] for pos in group}, met)
+            del met[group[0] :]  # no earlier position reads there: so the rows of edges take the memory of what they are made of
+            self.each(0.5 * len(group) / self.n_pos)
         constants, logit_constants = self._carried_through()
         known = self.logit_tokens, self.probabilities, self.to_logits, logit_constants
         return DirectEffects(self.nodes, self.edges, constants, *known)
@@ -118,68 +121,73 @@ class _Work:
         """The lower nodes that are met as changes. Those just below the middle are not: they write where the gradients arrive."""
         return self.nodes.at(pos, -1, self.middle - 1) if pos else slice(0, 0)
 
-    def _up(self, pos: int) -> Rows:
-        """The lower nodes of one position, from where they write to the middle; read by the lower features on the way."""
-        nodes, new = self.nodes, self.writes[pos][0]
-        changes = new.new_zeros(self.n_pos - pos, 0, new.shape[1])
+    def _up(self, group: Sequence[int]) -> Spread:
+        """The lower nodes of some positions, from where they write to the middle; read by the lower features on the way."""
+        nodes = self.nodes
+        changes = Spread.empty({pos: range(pos, self.n_pos) for pos in group}, self.reads)
+        new = {pos: self.writes[pos][0] for pos in group}
         for layer in range(self.middle):
             flow = self.flows[layer]
-            old = [flow.middle(changes, pos)] if layer else []
-            changes = torch.cat([*old, flow.middle_from(pos, new)], dim=1)
-            columns = slice(nodes.at(pos, -1).start, nodes.at(pos, layer).start)
-            for i, read in enumerate(changes):
-                targets = nodes.at(pos + i, layer)
-                rows = slice(targets.start - nodes.starts[pos + i, 0], targets.stop - nodes.starts[pos + i, 0])
-                self.edges[pos + i][rows, columns] = torch.mm(self.reads[targets], read.T).cpu()
-            changes = flow.after(changes, changes, pos)
+            flow.middle(changes)
+            changes = changes.grown(flow.middle_from(new), is_first=False)
+            for at in range(group[0], self.n_pos):
+                targets = nodes.at(at, layer)
+                rows = slice(targets.start - nodes.starts[at, 0], targets.stop - nodes.starts[at, 0])
+                found = torch.mm(self.reads[targets], changes.at(at).T).cpu().numpy()
+                for pos, own in _columns(changes, at).items():
+                    begin = nodes.starts[pos, 0]
+                    self.edges[at][rows, begin : begin + _n(own)] = found[:, own]
+            flow.after(changes)
             if layer < self.middle - 1:  # what is written just below the middle meets the gradients there
-                here = nodes.at(pos, layer)
-                n_older = len(self.writes[pos][layer + 1]) - (here.stop - here.start)
-                older, new = self.writes[pos][layer + 1][:n_older], self.writes[pos][layer + 1][n_older:]
-                changes[0, changes.shape[1] - n_older :] += older
+                for pos in group:
+                    written = self.writes[pos][layer + 1]
+                    older, new[pos] = written.tensor_split([len(written) - _n(nodes.at(pos, layer))])
+                    changes.of(pos, changes.flat)[0][changes.n[pos] - len(older) :] += older
         return changes
 
     def _sources(self, pos: int, layer: int) -> slice:
         """The nodes of a position that write into the stream at a layer (−1: the token), as they stand in `writes`."""
         return self.nodes.at(pos, writers(self.stack, layer).start if layer >= 0 else -1, layer + 1)
 
-    def _down(self, pos: int, edges: np.ndarray, own: slice, met: list[Tensor], top: Rows | None = None) -> None:
-        """Upper nodes of one position (or, with top, the logits), as gradients down to the middle; what they meet on the way and there."""
-        nodes, n = self.nodes, 0 if top is None else top.shape[1]
-        gradients = self.frozen.embeddings.new_zeros(pos, 0, self.frozen.embeddings.shape[1]) if top is None else top
+    def _down(self, gradients: Spread, edges: Mapping[int, np.ndarray], met: list[Tensor], is_logits: bool = False) -> None:
+        """Upper nodes of some positions (or the logits, which are there from the start), as gradients down to the middle; what they meet on
+        the way and there."""
         for layer in reversed(range(self.middle, self.n_layers)):
-            self._written_at(layer, gradients, edges[len(edges) - n :])  # rows stand from the lowest layer up: the last have come in so far
-            new = nodes.at(pos, layer) if top is None else slice(0, 0)
-            passed = self.flows[layer].back(gradients, 1) if n else gradients
-            if new.stop > new.start:
-                passed = torch.cat([self.flows[layer].back_from(pos, self.reads[new], 1), passed], dim=1)
-            gradients = passed
-            n += new.stop - new.start
+            self._written_at(layer, gradients, edges)
+            self.flows[layer].back(gradients)
+            if not is_logits:
+                new = {pos: self.reads[self.nodes.at(pos, layer)] for pos in edges}
+                gradients = gradients.grown(self.flows[layer].back_from(new, 1), is_first=True)
         self._written_at(self.middle - 1, gradients, edges)
-        self._meet(edges, gradients, met)
+        for pos, found in edges.items():
+            self._meet(found, gradients.of(pos, gradients.flat), met)
 
-    def _written_at(self, layer: int, gradients: Rows, edges: np.ndarray) -> None:
-        """What a layer's nodes write, against gradients to the stream after it."""
-        for at, gradient in enumerate(gradients, 1):
-            edges[:, self._sources(at, layer)] += torch.mm(self.writes[at][layer + 1], gradient.T).T.cpu().numpy()
+    def _written_at(self, layer: int, gradients: Spread, edges: Mapping[int, np.ndarray]) -> None:
+        """What a layer's nodes write, against gradients to the stream after it. An array of edges stands from the lowest layer up: its last
+        rows are those that have come in so far."""
+        for at in range(1, max(edges) + 1):
+            found = torch.mm(gradients.at(at), self.writes[at][layer + 1].T).cpu().numpy()
+            for pos, own in _columns(gradients, at).items():
+                edges[pos][len(edges[pos]) - _n(own) :, self._sources(at, layer)] += found[own]
 
-    def _meet(self, edges: np.ndarray, gradients: Rows, met: list[Tensor]) -> None:
+    def _meet(self, edges: np.ndarray, gradients: Sequence[Float[Tensor, "n d_model"]], met: list[Tensor]) -> None:
         """Σ over positions of gradient · change, for the lower nodes up to there."""
         found = gradients[-1] @ met[len(gradients)].T
         for gradient, change in zip(gradients[:-1], met[1:], strict=False):
-            found[:, : len(change)] += gradient @ change.T
+            found[:, : len(change)].addmm_(gradient, change.T)
         found = found.cpu().numpy()
         done = 0
         for at in range(1, len(gradients) + 1):
             lower = self._carried(at)
-            edges[:, lower] += found[:, done : (done := done + lower.stop - lower.start)]
+            edges[:, lower] += found[:, done : (done := done + _n(lower))]
 
     def _logits_down(self, met: list[Tensor]) -> None:
         last = self.n_pos - 1
         vectors = self.logit_vectors
         top = vectors.new_zeros(last, *vectors.shape)
-        top[last - 1 :] = self.frozen.norm.back(vectors[None], last)
-        self._down(last, self.to_logits, slice(0, 0), met, top)
+        top[-1] = self.frozen.norm.back(vectors, torch.full((len(vectors),), last, device=vectors.device))
+        gradients = Spread.empty({last: range(1, last + 1)}, vectors).grown({last: top}, is_first=True)
+        self._down(gradients, {last: self.to_logits}, met, is_logits=True)
 
     def _logit_vectors(self) -> Float[Tensor, "n_logits d_model"]:
         """Each answer's logit less the vocabulary's mean, before a soft cap."""
@@ -191,20 +199,21 @@ class _Work:
         start position's token, which is all that is there: its edges are found here, and no gradient goes to that position."""
         stream = self.frozen.added.new_zeros(self.n_pos, len(CONSTANTS) + 1, self.frozen.added.shape[1])
         stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0][0][0]
+        carried = Spread(stream.view(-1, stream.shape[2]), {0: range(self.n_pos)}, {0: stream.shape[1]})  # in stream's own memory
         constants = self.own.clone()
         for layer, flow in enumerate(self.flows):
-            middle = flow.middle(stream, 0).clone()
-            middle[:, 2] += 0 if flow.is_parallel else flow.attention.constant
-            for pos, read in enumerate(middle):
+            flow.middle(carried)
+            stream[:, 2] += 0 if flow.is_parallel else flow.attention.constant
+            for pos, read in enumerate(stream):
                 targets, start = self.nodes.at(pos, layer), self.nodes.starts[pos, 0]
                 found = self.reads[targets] @ read.T
                 constants[targets] += found[:, :-1]
                 self.edges[pos][targets.start - start : targets.stop - start, 0] = found[:, -1].cpu()
-            stream = flow.after(stream, middle, 0)
+            flow.after(carried)
             stream[:, 2] += flow.attention.constant if flow.is_parallel else 0
             stream[:, :-1] += _written_constants(flow, self.stack[layer].b_dec)
         chosen, vectors = torch.as_tensor(self.logit_tokens, device=stream.device), self.logit_vectors
-        last = self.frozen.norm.forth(stream[-1:], self.n_pos - 1)[0]
+        last = self.frozen.norm.forth(stream[-1], torch.full(stream.shape[1:2], self.n_pos - 1, device=stream.device))
         to_logits = vectors @ last.T
         to_logits[:, 2] += vectors @ self.frozen.norm.bias + self.frozen.b_U[chosen] - self.frozen.b_U.mean()
         self.to_logits[:, 0] = to_logits[:, -1].cpu()
@@ -220,9 +229,21 @@ def _written_constants(flow: Flow, b_dec: Tensor) -> Rows:
         constants[0, 4] -= flow.x[0] @ flow.W_skip
         constants[:, 2] += flow.read.bias @ flow.W_skip if flow.read else 0
     if flow.write:
-        constants = flow.write.forth(constants, 0)
+        every = torch.arange(len(constants), device=constants.device).repeat_interleave(len(CONSTANTS))
+        constants = flow.write.forth(constants.flatten(0, 1), every).view(constants.shape)
         constants[:, 2] += flow.write.bias
     return constants
+
+
+def _n(nodes: slice) -> int:
+    return nodes.stop - nodes.start
+
+
+def _columns(rows: Spread, at: int) -> dict[int, slice]:
+    """The position that rows belong to → where they stand among all that is known at a position."""
+    here = {pos: own for (pos_at, pos), own in rows.slices.items() if pos_at == at}
+    begin = min(own.start for own in here.values())
+    return {pos: slice(own.start - begin, own.stop - begin) for pos, own in here.items()}
 
 
 def _logits(frozen: FrozenModel, ids: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:

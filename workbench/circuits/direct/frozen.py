@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import functional_call
 
+from workbench.circuits.direct.spread import Rows, Spread, parted
 from workbench.model.callers import alone, put
 from workbench.model.hooks import last_logits
 from workbench.model.points import placed
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 Stream = Float[Tensor, "pos d_model"]
-Rows = Float[Tensor, "pos n d_model"]  # position first: what is met at one position lies side by side
 Pattern = Float[Tensor, "n_heads q_pos k_pos"]
 CLOSE = 1e-4  # of the largest value: float32 rounding through one block is below 1e-5
 PROBE = 1e3  # the size of what a norm's gain is read off with: its epsilon, 1e-5 at most, is then nothing beside the variance
@@ -48,22 +48,18 @@ class FrozenNorm:
     is_centred: bool
 
     def __call__(self, x: Stream) -> Stream:
-        """The part of y that is linear in x: without the bias."""
-        return self.forth(x[:, None], 0)[:, 0]
+        """The part of y that is linear in x, without the bias."""
+        return self.forth(x, torch.arange(len(x), device=x.device))
 
-    def forth(self, changes: Rows, first: int) -> Rows:
-        """Changes of x at the positions from `first` on → changes of y there."""
+    def forth(self, changes: Float[Tensor, "n d_model"], pos: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """Changes of x, each at its position → of y."""
         x = changes - changes.mean(-1, keepdim=True) if self.is_centred else changes
-        return x * (self.gain / self.scale[first : first + len(changes), None, None])
+        return x * (self.gain / self.scale[pos, None])
 
-    def back(self, gradients: Rows, first: int = 0) -> Rows:
-        """Gradients to y at the positions from `first` on → gradients to x there."""
-        x = gradients * (self.gain / self.scale[first : first + len(gradients), None, None])
+    def back(self, gradients: Float[Tensor, "n d_model"], pos: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """Gradients to y, each at its position → to x."""
+        x = gradients * (self.gain / self.scale[pos, None])
         return x - x.mean(-1, keepdim=True) if self.is_centred else x
-
-    def at(self, pos: Int[Tensor, "n"]) -> "FrozenNorm":
-        """For rows that stand each at a position of its own."""
-        return FrozenNorm(self.gain, self.bias, self.scale[pos], self.is_centred)
 
     def without_gain(self) -> "FrozenNorm":
         """The norm before its gain and bias: (x − mean) / scale."""
@@ -82,46 +78,61 @@ class FrozenAttention:
 
     def __call__(self, x: Stream) -> Stream:
         """The part of the output that is linear in x."""
-        return self.forth(x[:, None], 0)[:, 0]
+        values = self._for_all_heads(self._by_head(x @ self.W_V))
+        return rearrange(self.pattern @ values, "head q e -> q (head e)") @ self.W_O
 
-    def forth(self, changes: Rows, first: int) -> Rows:
-        """Changes of the input at the positions from `first` on → changes of the output there; attention looks back only."""
-        n_pos, n, d_model = changes.shape
-        values = (changes.reshape(-1, d_model) @ self.W_V).view(n_pos, n, -1, self.d_head)
-        values = values.repeat_interleave(self.n_shared, 2) if self.n_shared > 1 else values
-        mixed = torch.bmm(self.pattern[:, first:, first:], rearrange(values, "p n head e -> head p (n e)"))
-        return (rearrange(mixed, "head q (n e) -> (q n) (head e)", n=n) @ self.W_O).view(n_pos, n, d_model)
+    def forth(self, changes: Spread) -> None:
+        """To changes of the input is added what the output changes there: attention looks back only."""
+        values = changes.flat @ self.W_V
+        mixed = values if self.n_shared == 1 else values.new_empty(len(values), len(self.W_O))
+        for own, at in changes.where.items():
+            self._mix(self.pattern[:, at.start :, at.start :], changes.of(own, values), changes.of(own, mixed))
+        changes.flat.addmm_(mixed, self.W_O)
 
-    def forth_from(self, pos: int, changes: Float[Tensor, "n d_model"]) -> Rows:
-        """The same for changes at pos alone: what each head makes of them, and that in its parts at the positions that look there."""
-        values = self._for_all_heads(rearrange(changes @ self.W_V, "n (head e) -> head n e", e=self.d_head))
-        return self._mixed(self.pattern[:, pos:, pos], torch.bmm(values, self.W_O.view(len(values), self.d_head, -1)))
+    def back(self, gradients: Spread) -> None:
+        """To gradients to the output are added those to the input."""
+        at_heads = gradients.flat @ self.W_O.T
+        at_values = at_heads if self.n_shared == 1 else at_heads.new_empty(len(at_heads), self.W_V.shape[1])
+        for own, at in gradients.where.items():
+            looks = self.pattern[:, at.start : at.stop, at.start : at.stop]
+            self._mix(looks.mT, gradients.of(own, at_heads), gradients.of(own, at_values))
+        gradients.flat.addmm_(at_values, self.W_V.T)
 
-    def back(self, gradients: Rows, first: int = 0) -> Rows:
-        """Gradients to the output at the positions from `first` on → gradients to the input there."""
-        n_pos, n, d_model = gradients.shape
-        at_heads = rearrange(gradients.reshape(-1, d_model) @ self.W_O.T, "(q n) (head e) -> head q (n e)", n=n, e=self.d_head)
-        end = first + n_pos
-        at_values = torch.bmm(self.pattern[:, first:end, first:end].mT, at_heads)
-        return self._from_values(rearrange(at_values, "head p (n e) -> p n head e", n=n))
+    def _mix(self, pattern: Pattern, given: Sequence[Float[Tensor, "n _"]], taken: Sequence[Float[Tensor, "n _"]]) -> None:
+        """What stands at the heads at each position → what each position takes of all; shared values are given to all heads that share
+        them, their gradients add up. `taken` may be the memory of `given`."""
+        x = torch.stack([self._by_head(each) for each in given], 1)
+        x = torch.bmm(pattern, self._for_all_heads(x).flatten(2)).view(len(pattern), *x.shape[1:])
+        for each, there in zip(taken, x.unbind(1), strict=True):
+            n_heads = each.shape[1] // self.d_head
+            there = there if len(there) == n_heads else there.unflatten(0, (n_heads, -1)).sum(1)
+            each.view(len(each), n_heads, self.d_head).copy_(there.transpose(0, 1))
 
-    def back_from(self, pos: int, gradients: Float[Tensor, "n d_model"], first: int = 0) -> Rows:
-        """The same for gradients at pos alone: two products instead of two at each position."""
-        at_heads = rearrange(gradients @ self.W_O.T, "n (head e) -> head n e", e=self.d_head)
+    def forth_from(self, changes: Mapping[int, Float[Tensor, "n d_model"]]) -> dict[int, Rows]:
+        """The same for changes that are at their own position alone → at all from there on: what each head makes of them, and that in its
+        parts at the positions that look there."""
+        values = parted(torch.cat(list(changes.values())) @ self.W_V, changes)
+        W_O = self.W_O.view(len(self.pattern), self.d_head, -1)
+        made = {pos: torch.bmm(self._for_all_heads(self._by_head(each)), W_O) for pos, each in values.items()}
+        return {pos: self._in_parts(self.pattern[:, pos:, pos], by_head) for pos, by_head in made.items()}
+
+    def back_from(self, gradients: Mapping[int, Float[Tensor, "n d_model"]], first: int) -> dict[int, Rows]:
+        """The same for gradients that are at their own position alone → at all from the first to there: two products instead of two at
+        each position."""
+        at_heads = parted(torch.cat(list(gradients.values())) @ self.W_O.T, gradients)
         W_V = self._for_all_heads(rearrange(self.W_V, "d_model (head e) -> head e d_model", e=self.d_head))
-        return self._mixed(self.pattern[:, pos, first : pos + 1], torch.bmm(at_heads, W_V))
+        made = {pos: torch.bmm(self._by_head(each), W_V) for pos, each in at_heads.items()}
+        return {pos: self._in_parts(self.pattern[:, pos, first : pos + 1], by_head) for pos, by_head in made.items()}
 
-    def _for_all_heads(self, of_values: Float[Tensor, "kv_heads _ _"]) -> Float[Tensor, "n_heads _ _"]:
-        return of_values.repeat_interleave(self.n_shared, 0) if self.n_shared > 1 else of_values
-
-    def _mixed(self, parts: Float[Tensor, "n_heads pos"], by_head: Float[Tensor, "n_heads n d_model"]) -> Rows:
+    def _in_parts(self, parts: Float[Tensor, "n_heads pos"], by_head: Float[Tensor, "n_heads n d_model"]) -> Rows:
         """At each position its part of what each head gave."""
         return (parts.T @ by_head.flatten(1)).view(parts.shape[1], *by_head.shape[1:])
 
-    def _from_values(self, at_values: Float[Tensor, "pos n n_heads d_head"]) -> Rows:
-        n_pos, n = at_values.shape[:2]  # where several heads share their values, their gradients add up
-        shared = at_values.view(n_pos, n, -1, self.n_shared, self.d_head).sum(3) if self.n_shared > 1 else at_values
-        return (shared.reshape(n_pos * n, -1) @ self.W_V.T).view(n_pos, n, -1)
+    def _by_head(self, x: Float[Tensor, "n _"]) -> Float[Tensor, "heads n d_head"]:
+        return x.unflatten(1, (-1, self.d_head)).transpose(0, 1)
+
+    def _for_all_heads(self, of_values: Float[Tensor, "heads ..."]) -> Float[Tensor, "n_heads ..."]:
+        return of_values if len(of_values) == len(self.pattern) else of_values.repeat_interleave(self.n_shared, 0)
 
     @property
     def d_head(self) -> int:
@@ -224,14 +235,14 @@ def _freeze_attention(block: Any, at: Mapping[str, Tensor], here: str) -> Frozen
     before = at["hook_in"]
     norm = _freeze_norm(block.ln1, before, at["attn.hook_in"], f"{here}.ln1") if hasattr(block, "ln1") else None
     try:
-        W_V = rearrange(block.attn.W_V.detach(), "head d_model e -> d_model (head e)").to(before).contiguous()
+        W_V = rearrange(block.attn.W_V.detach(), "head d_model e -> d_model (head e)").to(before)
         W_O = rearrange(block.attn.W_O.detach(), "head e d_model -> (head e) d_model").to(before).contiguous()
     except (AttributeError, RuntimeError, ValueError) as error:
         raise FrozenError(f"{here}: attention has no matrices of values and outputs to freeze ({error})") from None
     pattern = at["attn.hook_pattern"]
     if norm:
         W_V, pattern = norm.gain[:, None] * W_V, pattern / norm.scale
-        W_V = W_V - W_V.mean(0) if norm.is_centred else W_V
+        W_V = W_V.sub_(W_V.mean(0)) if norm.is_centred else W_V
     constant = at["attn.hook_out"] - FrozenAttention(W_V, W_O, pattern, torch.zeros_like(before))(before)
     _check(f"{here}: attention, but for its biases", constant, constant[:1].expand_as(constant), at["attn.hook_out"])
     if hasattr(block, "ln1_post"):

@@ -45,28 +45,27 @@ def vectors_of(
     tokens); the constants of reading: b_enc, norm biases."""
     acts, errors = _explained(flows, stack)
     n_pos, d_model = frozen.embeddings.shape
-    every, nothing = torch.arange(n_pos, device=frozen.embeddings.device), frozen.embeddings.new_zeros
-    about, where = [_about(-1, every)], [every]
-    reads, own, writes = [nothing(n_pos, d_model)], [nothing(n_pos, len(CONSTANTS))], [frozen.embeddings.split(1)]
-    for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
-        pos, active = acts[layer].nonzero().T
-        W_enc, b_enc = features.W_enc.T[active], features.b_enc[active]
-        constant = nothing(len(active), len(CONSTANTS))
-        constant[:, 0], constant[:, 2] = b_enc, W_enc @ flow.read.bias if flow.read else 0
-        pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
-        about += [_about(layer, pos, active, acts[layer][pos, active], pre_acts), _about(layer, every[1:])]
-        where += [pos, every[1:]]
-        reads += [read_by(flow, pos, W_enc), nothing(n_pos - 1, d_model)]
-        own += [constant, nothing(n_pos - 1, len(CONSTANTS))]
-        writes.append(_written_at(layer, flow, stack, acts, errors[layer]))
+    every = torch.arange(n_pos, device=frozen.embeddings.device)
+    active = [each.nonzero().T for each in acts]  # by layer: positions, features
+    where = [every, *(torch.cat([pos, every[1:]]) for pos, _ in active)]
     order = torch.cat(where).argsort(stable=True)  # within a position they stand in their order already
+    places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).split([len(each) for each in where])
+    about, writes = [_about(-1, every)], [frozen.embeddings.split(1)]
+    reads, own = frozen.embeddings.new_zeros(len(order), d_model), frozen.embeddings.new_zeros(len(order), len(CONSTANTS))
+    for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
+        pos, ids = active[layer]
+        W_enc, b_enc, at = features.W_enc.T[ids], features.b_enc[ids], places[layer + 1][: len(ids)]
+        reads[at] = read_by(flow, pos, W_enc)
+        own[at, 0], own[at, 2] = b_enc, W_enc @ flow.read.bias if flow.read else own.new_zeros(len(at))
+        pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
+        about += [_about(layer, pos, ids, acts[layer][pos, ids], pre_acts), _about(layer, every[1:])]
+        writes.append(_written_at(layer, flow, stack, acts, errors[layer]))
     layers, positions, features, act, pre_act = np.concatenate(about)[order.cpu().numpy()].T
-    places = positions * len(writes) + layers + 1  # ascending
-    begins = np.searchsorted(places, np.arange(n_pos * len(writes))).reshape(n_pos, -1)
+    begins = np.searchsorted(positions * len(writes) + layers + 1, np.arange(n_pos * len(writes))).reshape(n_pos, -1)
     starts = np.concatenate([begins, np.append(begins[1:, :1], len(layers))[:, None]], axis=1)
     whole = layers.astype(int), positions.astype(int), features.astype(int)
     nodes = Nodes(*whole, act.astype(np.float32), pre_act.astype(np.float32), starts)
-    return nodes, [list(at) for at in zip(*writes, strict=True)], torch.cat(reads)[order], torch.cat(own)[order]
+    return nodes, [list(at) for at in zip(*writes, strict=True)], reads, own
 
 
 def _about(layer: int, pos: Tensor, feature: Tensor | None = None, *values: Tensor) -> Float[np.ndarray, "n 5"]:
