@@ -5,7 +5,7 @@ import pytest
 from made_models import N_LAYERS
 from made_transcoders import made_cross_layer, made_set
 
-from workbench.circuits.direct import effects
+from workbench.circuits.direct import effects, spread
 from workbench.circuits.direct.effects import direct_effects
 
 
@@ -30,6 +30,18 @@ def test_every_row_adds_up_to_the_pre_activation(model_of, tokens, family, place
     sums = matrix[:n].sum(1) + found.constants.sum(1)
     np.testing.assert_allclose(sums[rows], found.nodes.pre_act[rows], atol=1e-4)
     assert not matrix[:n][~rows].any() and not np.triu(found.nodes.pos[None] > found.nodes.pos[:, None] * 1)[matrix[:n, :n] != 0].any()
+
+
+@pytest.mark.parametrize("made", [made_set, made_cross_layer])
+def test_positions_that_go_through_together_find_what_each_finds_alone(model_of, tokens, made, monkeypatch):
+    model, transcoders = model_of("gpt2"), made("mlp.hook_in", "mlp.hook_out", True)
+    together = direct_effects(model, transcoders, tokens)
+    monkeypatch.setattr(spread, "AT_ONCE", 0)
+    alone = direct_effects(model, transcoders, tokens)
+    np.testing.assert_allclose(alone.dense(), together.dense(), atol=1e-6 * abs(together.dense()).max())
+    assert [spread.groups({3: 5, 2: 4, 1: 1}), spread.groups({})] == [[[3], [2], [1]], []]
+    monkeypatch.setattr(spread, "AT_ONCE", 6)
+    assert spread.groups({3: 5, 2: 4, 1: 1}) == [[3], [1, 2]]
 
 
 def test_a_start_token_alone_writes_into_the_logits_all_that_no_constant_does(model_of, tokens):

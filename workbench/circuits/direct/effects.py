@@ -88,8 +88,9 @@ class _Work:
     def __init__(self, frozen: FrozenModel, stack: Sequence[Layer], logit_tokens: Sequence[int] | None, each: Callable[[float], None]):
         self.frozen, self.stack, self.each = frozen, stack, each
         self.n_pos, self.n_layers = len(frozen.embeddings), len(stack)
-        self.flows = [Flow.of(block, layer) for block, layer in zip(frozen.blocks, stack, strict=True)]
-        self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, self.flows, stack)
+        self.flows = {i: Flow.of(block, layer) for i, (block, layer) in enumerate(zip(frozen.blocks, stack, strict=True))}
+        frozen.blocks.clear()  # each goes when its flow goes
+        self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, list(self.flows.values()), stack)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
         self.logit_vectors = self._logit_vectors()
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
@@ -97,6 +98,7 @@ class _Work:
         self.middle = _best_middle(self.nodes, self.n_layers, frozen.embeddings.shape[1])
 
     def done(self) -> DirectEffects:
+        constants, logit_constants = self._carried_through()
         carried = [self._carried(pos) for pos in range(self.n_pos)]
         begins = np.concatenate([[0], np.cumsum([_n(each) for each in carried])])
         met = [self.reads.new_empty(int(end), self.reads.shape[1]) for end in begins[1:]]
@@ -105,6 +107,8 @@ class _Work:
             for (at, pos), rows in changes.slices.items():
                 met[at][begins[pos] : begins[pos + 1]] = changes.flat[rows]
             self.each(0.5 * len(group) / self.n_pos)
+        for layer in range(self.middle):
+            del self.flows[layer]  # what is met takes the memory of its weights
         if self.n_pos > 1:
             self._logits_down(met)
         uppers = [self.nodes.at(pos, self.middle, self.n_layers) for pos in range(self.n_pos)]
@@ -113,7 +117,6 @@ class _Work:
             self._down(gradients, {pos: self.edges[pos][uppers[pos].start - self.nodes.starts[pos, 0] :] for pos in group}, met)
             del met[group[0] :]  # no earlier position reads there: so the rows of edges take the memory of what they are made of
             self.each(0.5 * len(group) / self.n_pos)
-        constants, logit_constants = self._carried_through()
         known = self.logit_tokens, self.probabilities, self.to_logits, logit_constants
         return DirectEffects(self.nodes, self.edges, constants, *known)
 
@@ -201,7 +204,7 @@ class _Work:
         stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0][0][0]
         carried = Spread(stream.view(-1, stream.shape[2]), {0: range(self.n_pos)}, {0: stream.shape[1]})  # in stream's own memory
         constants = self.own.clone()
-        for layer, flow in enumerate(self.flows):
+        for layer, flow in self.flows.items():
             flow.middle(carried)
             stream[:, 2] += 0 if flow.is_parallel else flow.attention.constant
             for pos, read in enumerate(stream):

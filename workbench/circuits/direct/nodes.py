@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.circuits.direct.flow import Flow, read_by, written
 from workbench.circuits.direct.frozen import FrozenModel
-from workbench.sae.stack import Layer, predicted, writers
+from workbench.sae.stack import Layer, writers
 
 CONSTANTS = ("b_enc", "b_dec", "biases", "positions", "start")  # of the encoder, of the decoders, the model's, …, position 0's MLPs
 
@@ -43,7 +43,7 @@ def vectors_of(
 ) -> tuple[Nodes, list[list[Float[Tensor, "_ d_model"]]], Float[Tensor, "n d_model"], Float[Tensor, "n 5"]]:
     """Nodes; by position and layer (the token's first) what is written into the stream there; what each node reads (0 for errors and
     tokens); the constants of reading: b_enc, norm biases."""
-    acts, errors = _explained(flows, stack)
+    acts = [_active(flow, features) for flow, features in zip(flows, stack, strict=True)]
     n_pos, d_model = frozen.embeddings.shape
     every = torch.arange(n_pos, device=frozen.embeddings.device)
     active = [each.nonzero().T for each in acts]  # by layer: positions, features
@@ -54,12 +54,12 @@ def vectors_of(
     reads, own = frozen.embeddings.new_zeros(len(order), d_model), frozen.embeddings.new_zeros(len(order), len(CONSTANTS))
     for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
         pos, ids = active[layer]
-        W_enc, b_enc, at = features.W_enc.T[ids], features.b_enc[ids], places[layer + 1][: len(ids)]
+        W_enc, b_enc, at = features.W_enc[:, ids].T, features.b_enc[ids], places[layer + 1][: len(ids)]
         reads[at] = read_by(flow, pos, W_enc)
         own[at, 0], own[at, 2] = b_enc, W_enc @ flow.read.bias if flow.read else own.new_zeros(len(at))
         pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
         about += [_about(layer, pos, ids, acts[layer][pos, ids], pre_acts), _about(layer, every[1:])]
-        writes.append(_written_at(layer, flow, stack, acts, errors[layer]))
+        writes.append(_written_at(layer, flow, stack, acts))
     layers, positions, features, act, pre_act = np.concatenate(about)[order.cpu().numpy()].T
     begins = np.searchsorted(positions * len(writes) + layers + 1, np.arange(n_pos * len(writes))).reshape(n_pos, -1)
     starts = np.concatenate([begins, np.append(begins[1:, :1], len(layers))[:, None]], axis=1)
@@ -75,27 +75,25 @@ def _about(layer: int, pos: Tensor, feature: Tensor | None = None, *values: Tens
     return torch.stack([column.double() for column in columns], 1).cpu().numpy()
 
 
-def _written_at(
-    layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[Tensor], error: Float[Tensor, "pos d_out"]
-) -> tuple[Float[Tensor, "_ d_model"], ...]:
-    """By position: what each node of the layers that write into this one puts there: its features' decoder rows, its own error, none of
-    others'."""
-    rows, where = [], []
+def _written_at(layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[Tensor]) -> tuple[Float[Tensor, "_ d_model"], ...]:
+    """By position: what each node of the layers that write into this one puts there: its features' decoder rows, its own error (what all
+    of them leave of y), none of others'."""
+    it, rows, where = stack[layer], [], []
+    every = torch.arange(1, len(flow.y), device=flow.y.device)
+    error = flow.y - it.b_dec if it.W_skip is None else flow.y - it.b_dec - flow.x @ it.W_skip
     for below in writers(stack, layer):
         pos, active = acts[below].nonzero().T
-        rows += [stack[below].W_decs[layer][active] * acts[below][pos, active, None], error[1:] if below == layer else 0 * error[1:]]
-        where += [pos, torch.arange(1, len(error), device=pos.device)]
+        written_there = stack[below].W_decs[layer][active] * acts[below][pos, active, None]
+        error.index_add_(0, pos, written_there, alpha=-1)
+        rows += [written_there, error[1:] if below == layer else error.new_zeros(len(every), error.shape[1])]
+        where += [pos, every]
     at = torch.cat(where)
     order = at.argsort(stable=True)
-    return written(flow, at[order], torch.cat(rows)[order]).split(at.bincount(minlength=len(error)).tolist())
+    return written(flow, at[order], torch.cat(rows)[order]).split(at.bincount(minlength=len(flow.y)).tolist())
 
 
-def _explained(flows: Sequence[Flow], stack: Sequence[Layer]) -> tuple[list[Tensor], list[Tensor]]:
-    """By layer: feature_acts (pos, d_sae), errors (pos, d_out); both are 0 at the start position."""
-    acts = [layer.encode(flow.x) for flow, layer in zip(flows, stack, strict=True)]
-    for each in acts:
-        each[0] = 0
-    errors = [flow.y - predicted(stack, acts, flow.x, layer) for layer, flow in enumerate(flows)]
-    for error in errors:
-        error[0] = 0
-    return acts, errors
+def _active(flow: Flow, features: Layer) -> Float[Tensor, "pos d_sae"]:
+    """feature_acts; the start position, which is no node, has none."""
+    acts = features.encode(flow.x)
+    acts[0] = 0
+    return acts
