@@ -3,6 +3,7 @@
 from widgets import explore
 explore(bench)                                                        the atlas brings its own first question
 explore(bench, "The cat sat on the", " mat", " floor", feature=7)
+explorer.look_up("sacramento")                                        a feature by number, label or a text that it is active on
 explorer.pane["ranking"].query = "lakers effect>0.1"                  each pane's traits are its state
 explorer.state(); explorer.restore(state); explorer.to_python(); explorer.to_html("view.html")
 
@@ -11,6 +12,7 @@ Each SAE of the bench has panes of its own, which stay as they are while another
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from widgets.panes.ranking import RankingTable
 from widgets.panes.steering import SteeringPane
 from workbench.circuits.metrics import Metric
 from workbench.features.index.own_labels import unwatch, watch
+from workbench.features.search.offers import offers
 from workbench.model.start import start_token
 from workbench.sae.sae import checked_feature
 
@@ -80,6 +83,8 @@ class Explorer(Pane):
     waiting = traitlets.Unicode(read_only=True, help="where the map will be, what is being done or is wrong").tag(sync=True)
     tab = traitlets.Unicode("card", help="the pane beside the ranking").tag(sync=True)
     preview = traitlets.Dict(read_only=True, help="a feature of another SAE, looked at beside this one's").tag(sync=True)
+    sought = traitlets.Unicode("", help="what is typed into the box that opens a feature").tag(sync=True)
+    offers = traitlets.List(read_only=True, help="what it may mean: feature or None, text, why not").tag(sync=True)
     can_go = traitlets.List([False, False], read_only=True, help="back, forward").tag(sync=True)
     code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
@@ -100,6 +105,8 @@ class Explorer(Pane):
         self._add("circuit", CircuitView(bench=bench, question=self._question()))
         self._look_through(bench)
         asking = self.pane["prompt"]
+        asking.first_look = len(start_token(bench.model).ids)
+        asking.observe(self._look_at_token, "looked_at")
         asking.observe(self._show_ranking, "ranking")
         asking.observe(self._show_stale, ["prompt", "answer", "baseline", "ranked"])
         asking.observe(self._choose_first, "progress")
@@ -124,7 +131,9 @@ class Explorer(Pane):
         self.set_trait("preview", {})
         self.feature = None if room is None else room.pop("feature")
         if room is None:
-            room = {"card": CardPane(bench, saved_features=self._ranked_features), "finder": Finder(bench)}
+            finder = Finder(bench)
+            finder.ask_about(**question)
+            room = {"card": CardPane(bench, saved_features=self._ranked_features), "finder": finder}
             room["group"] = GroupPane(bench)
             room["group"].on_msg(self._hear)
             room["group"].observe(self._show_marks, "marked")
@@ -179,6 +188,7 @@ class Explorer(Pane):
         for name, value in self._question().items():
             setattr(self.pane["attention"], name, value)
         self.pane["circuit"].question = self._question()
+        self.pane["finder"].ask_about(**self._question(), before=getattr(old, "prompt", ""))
         self.pane["group"].ranking = new
         self._point_attention()
         self._show_stale()
@@ -320,6 +330,31 @@ class Explorer(Pane):
                 own = {feature: label.text for feature, label in self.bench.index.labels().items()}
                 self.pane["map"].relabel(self.bench.sae_name, own)
 
+    def _look_at_token(self, change: Any) -> None:
+        """What is active at a token of the question."""
+        if change["new"] is not None:
+            self.tab = "finder"
+            self.pane["finder"].look_at(self.pane["prompt"].prompt, change["new"])
+
+    @traitlets.observe("sought")
+    def _offer(self, change: Any = None) -> None:
+        found = offers(self.sought, self.bench._known_beside, self.bench.sae.cfg.d_sae)
+        self.set_trait("offers", [each._replace(text=visible(each.text))._asdict() for each in found])
+
+    def look_up(self, typed: str, at: int = 0) -> None:
+        """What is typed, opened: a feature by its number or words of its label, or what is active on a text. at: which of what it may mean,
+        the likeliest first. Raises ValueError where it is nothing of this dictionary's."""
+        found = offers(typed, self.bench._known_beside, self.bench.sae.cfg.d_sae)
+        if not 0 <= at < len(found):
+            raise ValueError(f"{typed!r} has no meaning number {at}: expected a feature's number, words of a label or a text")
+        if found[at].wrong:
+            raise ValueError(found[at].wrong)
+        if found[at].feature is None:
+            self.tab = "finder"
+            self.pane["finder"].look_at(found[at].text, None)
+        else:
+            self.feature, self.tab = found[at].feature, "card"
+
     def first_feature(self) -> int | None:
         """The one of largest effect."""
         ranking = self.pane["ranking"].ranking
@@ -352,7 +387,7 @@ class Explorer(Pane):
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
         steps = [self.pane[name].to_python() for name in ("prompt", "card", "group")]
         steps += [self.pane["circuit"].made()]
-        steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].positive else []
+        steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].found is not None else []
         loading = _loading(self.bench)
         needed = ["import dataclasses"] if "dataclasses" in loading[-1] else []
         lines = [
@@ -377,7 +412,12 @@ class Explorer(Pane):
         self.send({"name": "explorer.html", "page": page(self)})
 
     def _hear(self, _: Any, content: Any, buffers: Any) -> None:
-        if isinstance(content, dict) and content.get("do") in self.actions:
+        if not isinstance(content, dict):
+            return
+        if content.get("do") == "open" and isinstance(content.get("at"), int) and isinstance(content.get("typed"), str):
+            with suppress(ValueError):  # which the offers say
+                self.look_up(content["typed"], content["at"])
+        elif content.get("do") in self.actions:
             getattr(self, content["do"])()
 
     def close(self) -> None:

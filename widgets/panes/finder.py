@@ -1,12 +1,15 @@
-"""Find features by example: prompts that have something and prompts that lack it, what each filter removed, and why each feature passed.
+"""Find features: by prompts that have something and prompts that lack it, what each filter removed, and why each feature passed; or in one
+of the other ways: a classifier of the two sets, a token of a text, attribution to an answer, what is near a feature, words of a label.
 
     pane = Finder(bench, positive=["Kobe Bryant plays", …], negative=["Larry Bird plays", …])
     pane.run().wait(); pane.found                           the Found that bench.find gives
     pane.share = 0.5                                        filters work on what was read: no model
+    pane.way, pane.words = "label", "lakers"                run() finds in that way; pane.code says it in Python
 
-The prompts are read in a thread; workbench/features/search/search.py says what the filters and the score are.
+The model's work is done in a thread; workbench/features/search says what the filters and the scores are.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,65 +19,153 @@ from widgets.html.find import found_html
 from widgets.marks import FAINT, visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
+from workbench.circuits.metrics import logit_diff
 from workbench.features.search.codes import Codes, encode
 from workbench.features.search.found import Found
 from workbench.features.search.search import Filters, checked_sets, filtered
+from workbench.model.start import start_token
+from workbench.model.tokens import to_str_tokens, to_tokens
 
-MEASURES = ("score", "min_activation", "mean_activation", "max_negative", "n_positive", "density")
+WAYS = {
+    "prompts": "prompts that have it",
+    "classifier": "a classifier of two sets",
+    "token": "a token of a text",
+    "attribution": "attribution to an answer",
+    "near": "near a feature",
+    "label": "words of a label",
+}
+SCORES = {  # way → what its score is called, and what it is
+    "prompts": ("score", "how well it tells texts like the positive prompts from others: F1 on the index's; without one mean activation"),
+    "classifier": ("weight", "its weight in a linear classifier that tells the positive prompts from the negative ones"),
+    "token": ("activation", "how active it is at the token, or anywhere on the text at most"),
+    "attribution": ("attribution", "gradient · decoder · activation, summed over the text's tokens: how much it supports the answer"),
+    "near": ("cosine", "of its direction (decoder row) with the feature's"),
+    "label": ("match", "the share of the label that the words are"),
+}  # fmt: skip
+COLUMNS = {  # of the searches' own columns: how each is drawn, what it is called, what it is
+    "n_positive": ("of", "positive", "on how many of the positive prompts it is active"),
+    "min_activation": ("number", "weakest", "its largest activation on the positive prompt where that is smallest"),
+    "max_negative": ("number", "negative", "its largest activation on any negative prompt"),
+    "mean_positive": ("number", "positive", "its largest activation on a positive prompt, on average"),
+    "mean_negative": ("number", "negative", "its largest activation on a negative prompt, on average"),
+    "share_of_max": ("percent", "of its max", "its activation there, of the largest on the index's texts"),
+    "activation": ("number", "activation", "its largest activation on the text"),
+    "density": ("percent", "density", "the share of the index's tokens at which it is active"),
+}
+N_CHIPS = 256  # tokens offered of a long text
 
 
 class Finder(WorkingPane):
-    """A search by positive and negative prompts, as they are typed."""
+    """A search, as it is typed."""
 
     _esm = module("shared/copy", "shared/prompt_list", "finder/finder")
     _css = style("finder/finder")
-    kept = ("feature", "positive", "negative", "share", "margin", "max_density", "top")
+    filters = ("share", "margin", "max_density", "top")
+    kept = ("feature", "way", "positive", "negative", *filters, "text", "at", "answer", "baseline", "target", "words")
     maker = "Finder(bench)"
 
+    way = traitlets.Enum(list(WAYS), "prompts", help="how to search").tag(sync=True)
     positive = traitlets.List(traitlets.Unicode(), help="prompts on which the feature is active").tag(sync=True)
     negative = traitlets.List(traitlets.Unicode(), help="prompts on which it is less so, or silent").tag(sync=True)
     share = traitlets.Float(0.75, min=0.01, max=1.0, help="of the positive prompts that suffices").tag(sync=True)
     margin = traitlets.Float(2.0, min=0.0, help="activation allowed on negative prompts, in means over the positive ones").tag(sync=True)
     max_density = traitlets.Float(0.1, min=1e-7, max=1.0, help="share of the index's tokens").tag(sync=True)
     top = traitlets.Int(20, min=1, max=500).tag(sync=True)
+    text = traitlets.Unicode("", help="whose token is looked at, or that an answer goes on from").tag(sync=True)
+    at = traitlets.Int(None, allow_none=True, help="the token's position, start token counted; None: anywhere").tag(sync=True)
+    answer = traitlets.Unicode("", help="one token, for attribution").tag(sync=True)
+    baseline = traitlets.Unicode("", help="one token; empty: the mean logit").tag(sync=True)
+    target = traitlets.Int(None, allow_none=True, help="the feature that others are near to; None: the selection").tag(sync=True)
+    words = traitlets.Unicode("", help="that a label holds").tag(sync=True)
 
+    ways = traitlets.List([list(each) for each in WAYS.items()], read_only=True).tag(sync=True)
+    tokens = traitlets.List(read_only=True, help="of the text: [position, token]").tag(sync=True)
     has_index = traitlets.Bool(read_only=True).tag(sync=True)
     code = traitlets.Unicode(read_only=True, help="the search as a line of Python").tag(sync=True)
-    view = traitlets.Dict(read_only=True, help="what the filters left").tag(sync=True)
+    asking = traitlets.List(read_only=True, help="what the model would be asked now").tag(sync=True)
+    view = traitlets.Dict(read_only=True, help="what was found, and of which `asking`").tag(sync=True)
     outside = traitlets.Dict(read_only=True, help="the selection, where it is not among the results").tag(sync=True)
 
     def __init__(self, bench: Any, **traits: Any):
         self._bench = bench
-        self._read: tuple[list[str], list[str]] = [], []  # the prompts that were searched with
-        self._codes: Codes | None = None  # what features do on them
+        self._n_positive = 0
+        self._asked: list[Any] = []  # what `found` answers
+        self._codes: Codes | None = None  # what features do on the prompts that were searched with
         self.found: Found | None = None
         super().__init__(bench.model, **traits)
         self.set_trait("has_index", bench.index is not None)
         self._write()
 
     def work(self, job: Job) -> None:
-        """What bench.find does, but that it can end between two batches."""
-        bench, sets = self._bench, checked_sets(list(self.positive), list(self.negative))
-        codes = encode(bench.model, bench.sae, [*sets[0], *sets[1]], job.go_on)
+        """What the bench's own searches do; that by prompts can end between two batches."""
+        asked, bench = self._asking(), self._bench
+        if self.way == "prompts":
+            sets = checked_sets(list(self.positive), list(self.negative))
+            found, codes = None, encode(bench.model, bench.sae, [*sets[0], *sets[1]], job.go_on)
+        else:
+            found = self._search()
+            codes = found.codes
         with SETTING:
             if job.is_cancelled:
                 return
-            self._read, self._codes = sets, codes
+            self._asked, self._codes, self.found = asked, codes, found
+            self._n_positive = len(sets[0]) if found is None else found.n_positive
             self._filter()
+            self._show_found()
 
-    @traitlets.observe("share", "margin", "max_density", "top")
+    def _search(self) -> Found:
+        """In any way but by prompts. Raises ValueError, which is shown, for what cannot be searched with."""
+        bench = self._bench
+        if self.way == "classifier":
+            return bench.find_by_classifier(self.positive, self.negative, top=self.top)
+        if self.way == "token":
+            return bench.find_at(self.text, self.at, top=self.top)
+        if self.way == "attribution":
+            if not self.answer:
+                raise ValueError("attribution is to an answer: rank a question first, or type its answer")
+            return bench.find_by_attribution(self.text, logit_diff(self.answer, self.baseline or None), top=self.top)
+        if self.way == "label":
+            return bench.find_by_label(self.words, top=self.top)
+        if self._target is None:
+            raise ValueError("near which feature? Select one, or type its number")
+        return bench.find_near(self._target, top=self.top)
+
+    @property
+    def _target(self) -> int | None:
+        return self.feature if self.target is None else self.target
+
+    @traitlets.observe(*filters)
     def _filter(self, change: Any = None) -> None:
-        if self._codes is not None:
-            known = self._bench._known_beside
-            self.found = filtered(self._codes, len(self._read[0]), Filters(**self._filters()), known)
-            self.set_trait(
-                "view", found_view(self.found) | {"read": list(self._read), "unit": "mean activation" if known.rarity is None else "F1"}
-            )
-            self._show_outside()
+        if self._asked and self._asked[0] == "prompts" and self._codes is not None:
+            self.found = filtered(self._codes, self._n_positive, Filters(**self._filters()), self._bench._known_beside)
+            self._show_found()
+
+    def _show_found(self) -> None:
+        if self.found is None:
+            return
+        unit = "mean activation" if self._bench._known_beside.rarity is None else "F1"
+        self.set_trait("view", found_view(self.found, self._asked[0]) | {"asked": self._asked, "unit": unit})
+        self._show_outside()
 
     def relabel(self) -> None:
         """What was found, called as it is now."""
-        self._filter()
+        if self.found is not None:
+            labels = [self._bench.labels.get(int(feature), "") for feature in self.found.table["feature"]]
+            self.found = replace(self.found, table=self.found.table.assign(label=labels))
+            self._show_found()
+
+    def ask_about(self, prompt: str, answer: str, baseline: str, before: str = "") -> None:
+        """The question that is ranked, which a text that a person typed stays in the way of. before: the prompt until now."""
+        with self.hold_trait_notifications():
+            if self.text in ("", before):
+                self.text = prompt
+            self.answer, self.baseline = answer, baseline
+
+    def look_at(self, text: str, at: int | None) -> Job:
+        """What is active at a token of a text, or anywhere on it."""
+        with self.hold_trait_notifications():
+            self.way, self.text, self.at = "token", text, at
+        return self.run()
 
     @traitlets.observe("feature")
     def _show_outside(self, change: Any = None) -> None:
@@ -86,53 +177,99 @@ class Finder(WorkingPane):
             label = visible(self._bench.labels.get(feature, ""))
             self.set_trait("outside", {"feature": feature, "label": label, "acts": _acts(codes, feature)})
 
-    @traitlets.observe("positive", "negative", "share", "margin", "max_density", "top")
+    @traitlets.observe("text")
+    def _read(self, change: Any = None) -> None:
+        """The tokens to choose from; none of a text that cannot be read, which a search says."""
+        try:
+            tokens = to_str_tokens(self._bench.model, to_tokens(self._bench.model, self.text))
+        except ValueError:
+            tokens = []
+        first = len(start_token(self._bench.model).ids)
+        self.set_trait("tokens", [[pos, visible(token)] for pos, token in enumerate(tokens)][first : first + N_CHIPS])
+        if self.at is not None and self.at >= len(tokens):
+            self.at = None
+
+    @traitlets.observe(*(name for name in kept if name not in ("feature",)))
     def _write(self, change: Any = None) -> None:
         self.set_trait("code", self.query())
+        self.set_trait("asking", self._asking())
+
+    @traitlets.observe("feature")
+    def _follow(self, change: Any = None) -> None:
+        if self.way == "near" and self.target is None:
+            self._write()
+
+    def _asking(self) -> list[Any]:
+        sets = [list(self.positive), list(self.negative)]
+        about = {"prompts": sets, "classifier": sets, "token": [self.text, self.at], "near": [self._target], "label": [self.words]}
+        return [self.way, *about.get(self.way, [self.text, self.answer, self.baseline])]
+
+    @property
+    def is_asked(self) -> bool:
+        """Is there anything to search with?"""
+        needed = {"token": self.text, "attribution": self.text and self.answer, "near": self._target is not None, "label": self.words}
+        return bool(needed.get(self.way, self.positive))
 
     def query(self) -> str:
         """The search as code."""
-        sets = [
-            f"    {name}=[\n" + "".join(f"        {prompt!r},\n" for prompt in getattr(self, name)) + "    ],\n"
-            for name in ("positive", "negative")
-        ]
-        changed = {name: value for name, value in self._filters().items() if value != self.trait_defaults(name)}
-        options = "".join(f"    {name}={value!r},\n" for name, value in changed.items())
-        return f"bench.find(\n{sets[0]}{sets[1] if self.negative else ''}{options})"
+        if self.way in ("prompts", "classifier"):
+            sets = [
+                f"    {name}=[\n" + "".join(f"        {prompt!r},\n" for prompt in getattr(self, name)) + "    ],\n"
+                for name in ("positive", "negative")
+            ]
+            shown = f"{sets[0]}{sets[1] if self.negative or self.way == 'classifier' else ''}"
+            if self.way == "classifier":
+                return f"bench.find_by_classifier(\n{shown})"
+            changed = {name: value for name, value in self._filters().items() if value != self.trait_defaults(name)}
+            options = "".join(f"    {name}={value!r},\n" for name, value in changed.items())
+            return f"bench.find(\n{shown}{options})"
+        if self.way == "token":
+            return f"bench.find_at({self.text!r}{'' if self.at is None else f', {self.at}'})"
+        if self.way == "attribution":
+            metric = ", ".join(repr(token) for token in (self.answer, self.baseline) if token)
+            return f"bench.find_by_attribution({self.text!r}, wb.logit_diff({metric}))"
+        return f"bench.find_by_label({self.words!r})" if self.way == "label" else f"bench.find_near({self._target})"
 
     def _filters(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("share", "margin", "max_density", "top")}
+        return {name: getattr(self, name) for name in self.filters}
 
     def static_html(self) -> str:
         return found_html(self.found) if self.found is not None else f'<div style="{FAINT}">{repr(self)}: not searched yet</div>'
 
     def __repr__(self) -> str:
         found = "" if self.found is None else f", {self.found.n_passed:,} features"
-        return f"Finder: {len(self.positive)} positive and {len(self.negative)} negative prompts{found}"
+        if self.way in ("prompts", "classifier"):
+            return f"Finder: {len(self.positive)} positive and {len(self.negative)} negative prompts{found}"
+        return f"Finder: {self.query()}{found}"
 
 
-def found_view(found: Found) -> dict[str, Any]:
+def found_view(found: Found, way: str) -> dict[str, Any]:
     """A Found as plain data for the page, with where on the prompts each feature is active."""
-    codes = found.codes
-    assert codes is not None, "a search by prompts keeps what it read"
-    kinds = ["positive"] * found.n_positive + ["negative"] * (len(codes.prompts) - found.n_positive)
+    codes, table = found.codes, found.table
+    title, means = SCORES[way]
+    known = [name for name in COLUMNS if name in table and table[name].notna().any() and name != title]
+    if way == "prompts" and codes is not None and len(codes.prompts) == found.n_positive:
+        known.remove("max_negative")
+    columns = [{"name": "score", "kind": "bar", "title": title, "means": means}]
+    columns += [dict(zip(("name", "kind", "title", "means"), (name, *COLUMNS[name]), strict=True)) for name in known]
     rows = [
-        {
-            "feature": int(row["feature"]),
-            "label": visible(str(row["label"])),
-            **{name: _plain(row[name]) for name in MEASURES},
-            "acts": _acts(codes, int(row["feature"])),
-        }
-        for row in found.table.to_dict("records")
+        {"feature": int(row["feature"]), "label": visible(str(row["label"]))}
+        | {column["name"]: _plain(row[column["name"]]) for column in columns}
+        | {"acts": [] if codes is None else _acts(codes, int(row["feature"]))}
+        for row in table.to_dict("records")
     ]
+    kinds = [] if codes is None else ["positive"] * found.n_positive + ["negative"] * (len(codes.prompts) - found.n_positive)
     return {
+        "wants": visible(found.wants),
         "removed": [{"filter": each.filter, "n_before": int(each.n_before), "n_removed": int(each.n_removed)} for each in found.removed],
         "n_passed": int(found.n_passed),
         "note": visible(found.note),
         "n_positive": found.n_positive,
+        "columns": columns,
         "prompts": [
             {"kind": kind, "tokens": [visible(token) for token in tokens[codes.first :]]}
-            for kind, tokens in zip(kinds, codes.str_tokens, strict=True)
+            for kind, tokens in zip(kinds, codes.str_tokens if codes else [], strict=True)
+            if codes
         ],
         "rows": rows,
     }

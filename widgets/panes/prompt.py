@@ -73,6 +73,8 @@ class PromptPane(WorkingPane):
     standing = traitlets.Dict(read_only=True, help="where the answer stands in what the model would say itself").tag(sync=True)
     examples = traitlets.List(read_only=True, help="questions to begin with: what about, prompt, answer, baseline").tag(sync=True)
     asked = traitlets.List(read_only=True, help="questions that were ranked, the newest first").tag(sync=True)
+    first_look = traitlets.Int(None, allow_none=True, help="tokens from here on tell `looked_at` of a click; None: none").tag(sync=True)
+    looked_at = traitlets.Int(None, allow_none=True, help="the position of the token that was clicked last")
 
     kept = ("sae", "prompt", "answer", "baseline", "feature")
     maker = "PromptPane(bench)"
@@ -194,7 +196,10 @@ class PromptPane(WorkingPane):
 
     def _hear(self, _: Any, content: Any, buffers: Any) -> None:
         at = content.get("at") if isinstance(content, dict) else None
-        if isinstance(at, int) and content.get("do") == "recall" and 0 <= at < len(self.asked):
+        if isinstance(at, int) and content.get("do") == "look" and 0 <= at < self.n_tokens:
+            self.looked_at = None  # the same token again is a click, too
+            self.looked_at = at
+        elif isinstance(at, int) and content.get("do") == "recall" and 0 <= at < len(self.asked):
             with SETTING:
                 self.recall(Question(**self.asked[at]))
         elif isinstance(at, int) and content.get("do") == "try" and 0 <= at < len(self.examples):

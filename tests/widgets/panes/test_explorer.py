@@ -174,3 +174,33 @@ def test_rows_of_another_question_say_so_and_a_new_question_selects_its_first_fe
     )
     asking.run().wait(60)
     assert not rows.stale and explorer.feature == explorer.first_feature() == rows.detail["feature"]
+
+
+def test_one_box_opens_a_feature_by_number_by_label_or_what_is_active_on_a_text(explorer):
+    explorer.sought = "three"
+    assert [(each["feature"], each["text"]) for each in explorer.offers] == [(3, "three"), (None, "three")]
+    explorer.tab = "map"
+    explorer.look_up("three")
+    assert (explorer.feature, explorer.tab) == (3, "card")
+    explorer.look_up("feature 12")
+    assert explorer.feature == 12
+    explorer.look_up("the cat sat")
+    finder = explorer.pane["finder"]
+    assert finder._job.wait(60).stage == "done" and (finder.way, finder.at, explorer.tab) == ("token", None, "finder")
+    assert finder.found.table["feature"].tolist() == explorer.bench.find_at("the cat sat").table["feature"].tolist()
+    explorer.sought = "64"
+    assert "this dictionary has 0 to 63" in explorer.offers[0]["wrong"]
+    with pytest.raises(ValueError, match="this dictionary has 0 to 63"):
+        explorer.look_up("64")
+    with pytest.raises(ValueError, match="has no meaning number 0"):
+        explorer.look_up("  ")
+
+
+def test_a_token_that_is_clicked_shows_what_is_active_there(explorer):
+    asking, finder = explorer.pane["prompt"], explorer.pane["finder"]
+    for at in (2, 2, 3):
+        asking._hear(asking, {"do": "look", "at": at}, [])
+        assert finder._job.wait(60).stage == "done" and explorer.tab == "finder"
+        assert finder.found.table["feature"].tolist() == explorer.bench.find_at(asking.prompt, at).table["feature"].tolist()
+    asking._hear(asking, {"do": "look", "at": 99}, [])
+    assert finder.at == 3

@@ -5,6 +5,7 @@ import json
 import pytest
 from made_models import random_sae
 
+import workbench as wb
 from widgets import Finder
 from workbench.bench import Workbench
 from workbench.features.search import codes
@@ -130,3 +131,66 @@ def test_all_that_is_sent_is_json_and_labels_are_visible_text(bench):
     assert pane.view["rows"][0]["label"].endswith("⏎") and pane.view["unit"] == "mean activation"
     assert "<img src=x" not in pane.static_html() and "On the prompts" in pane.static_html()
     assert repr(pane).startswith("Finder: 3 positive and 0 negative prompts, ")
+
+
+WAYS = [
+    ({"way": "classifier", "positive": POSITIVE, "negative": NEGATIVE}, lambda bench: bench.find_by_classifier(POSITIVE, NEGATIVE)),
+    ({"way": "token", "text": "the cat sat", "at": 2}, lambda bench: bench.find_at("the cat sat", 2)),
+    ({"way": "token", "text": "the cat sat"}, lambda bench: bench.find_at("the cat sat")),
+    ({"way": "attribution", "text": "the cat sat on the", "answer": " mat", "baseline": " dog"},
+     lambda bench: bench.find_by_attribution("the cat sat on the", wb.logit_diff(" mat", " dog"))),
+    ({"way": "near", "target": 7}, lambda bench: bench.find_near(7)),
+    ({"way": "near", "feature": 7}, lambda bench: bench.find_near(7)),
+    ({"way": "label", "words": "IMG hacked"}, lambda bench: bench.find_by_label("IMG hacked")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("chosen", "same"), WAYS)
+def test_every_way_gives_what_the_bench_gives_says_it_as_code_and_can_be_kept(bench, chosen, same):
+    pane = Finder(bench, **chosen)
+    assert pane.run().wait(60).stage == "done", pane.progress
+    expected = same(bench).table
+    assert features(pane) == expected["feature"].tolist() and len(features(pane)) > 3
+    scores = [row["score"] for row in pane.view["rows"]]
+    assert scores == pytest.approx(expected["score"].tolist(), rel=1e-5) and pane.view["columns"][0]["name"] == "score"
+    assert eval(pane.code, {"bench": bench, "wb": wb}).table["feature"].tolist() == features(pane)
+    assert pane.view["asked"] == pane.asking and pane.is_asked
+    other = Finder(bench)
+    other.restore(json.loads(json.dumps(pane.state())))
+    assert other.code == pane.code and other.tokens == pane.tokens
+    json.dumps([pane.view, pane.outside, pane.tokens], allow_nan=False)
+    pane.relabel()
+    assert features(pane) == expected["feature"].tolist() and pane.static_html()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ({"way": "near"}, "near which feature"),
+        ({"way": "near", "target": 10_000}, "features 0 to 63"),
+        ({"way": "attribution", "text": "the cat"}, "attribution is to an answer"),
+        ({"way": "attribution", "text": "the cat", "answer": "no token at all"}, "no token at all"),
+        ({"way": "label", "words": "!"}, "holds no word"),
+        ({"way": "token"}, "is empty"),
+    ],
+)
+def test_what_a_way_cannot_search_with_is_said(bench, chosen, says):
+    pane = Finder(bench, **chosen)
+    assert pane.run().wait(60).stage == "failed" and says in pane.progress["message"]
+
+
+def test_a_text_gives_its_tokens_and_a_place_that_it_has_not_is_given_up(bench):
+    pane = Finder(bench, way="token", text="the cat sat", at=3)
+    assert [token for _, token in pane.tokens] == ["the", " cat", " sat"] and pane.tokens[0][0] == 1
+    pane.text = "the"
+    assert pane.at is None and len(pane.tokens) == 1
+
+
+def test_the_question_that_is_ranked_is_gone_on_from_but_what_was_typed_stays(bench):
+    pane = Finder(bench)
+    pane.ask_about("the cat", " mat", " dog")
+    pane.ask_about("a dog", " sat", "", before="the cat")
+    assert (pane.text, pane.answer, pane.baseline) == ("a dog", " sat", "")
+    pane.text = "my own"
+    pane.ask_about("the cat", " mat", "", before="a dog")
+    assert (pane.text, pane.answer) == ("my own", " mat")

@@ -9,6 +9,7 @@ const KEYS = [
   ["Alt+← Alt+→", "back and forward: questions, features, SAEs"],
   ["← →", "on the tabs: the pane beside the ranking"],
   ["B", "on a next token: make it the baseline; Enter makes it the answer"],
+  ["/", "open a feature by its number, its label or a text"],
   ["?", "these keys"],
   ["Esc", "closes them, and a preview"],
 ];
@@ -25,6 +26,7 @@ async function render({ model, el, host, signal }) {
   const forward = button("›", () => model.send({ do: "forward" }), { class: "wbp-icon", "aria-label": "Forward", title: "forward again (Alt+→)" });
   const keys = node("section", { class: "wbe-keys", role: "dialog", "aria-label": "Keys", hidden: true }, node("h4", {}, "Keys"), node("dl", {}, ...KEYS.flatMap(([key, does]) => [node("dt", {}, key), node("dd", {}, does)])));
   const help = button("? keys", () => (keys.hidden = !keys.hidden), { title: "what the keys do (?)" });
+  const seek = opener(model, root);
   const said = node("span", { class: "wbp-faint", role: "status" });
   const copy = (name, what) => copyText(model.get(name), root).then(() => (said.textContent = `${what} copied`));
   const foot = node(
@@ -36,9 +38,10 @@ async function render({ model, el, host, signal }) {
     help,
     said,
   );
-  right.append(node("div", { class: "wbe-head" }, model.isSaved ? null : node("span", { class: "wbe-ways" }, back, forward), tabs), preview, waiting, shown);
+  right.append(tabs, preview, waiting, shown);
+  if (!model.isSaved) top.append(node("span", { class: "wbe-ways" }, back, forward, seek.button));
   const dead = node("p", { class: "wbp-wrong", role: "alert", hidden: true }, "The kernel that computed for this view is gone: run the cell again.");
-  root.append(dead, top, node("div", { class: "wbe-middle" }, left, right), foot, keys);
+  root.append(dead, top, node("div", { class: "wbe-middle" }, left, right), foot, keys, seek.root);
   el.append(root);
 
   const drawn = new Map(); // reference → its element
@@ -115,6 +118,7 @@ async function render({ model, el, host, signal }) {
     const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !["checkbox", "range"].includes(event.target.type);
     const way = event.altKey && { ArrowLeft: "back", ArrowRight: "forward" }[event.key];
     if (way && !model.isSaved) (event.preventDefault(), event.stopPropagation(), go(way));
+    else if (event.key === "/" && !isTyping && !model.isSaved) (event.preventDefault(), seek.open());
     else if (event.key === "?" && !isTyping) (event.preventDefault(), (keys.hidden = !keys.hidden));
     else if (event.key === "Escape" && !keys.hidden) keys.hidden = true;
     else if (event.key === "Escape" && !preview.hidden && !isTyping) model.send({ do: "leave" });
@@ -135,12 +139,66 @@ async function render({ model, el, host, signal }) {
     [["panes", "tab", "waiting"], drawPanes],
     [["preview"], drawPreview],
     [["can_go"], drawWays],
+    [["offers"], seek.draw],
   ]);
   return () => {
     model.off("msg:custom", keep);
     model.off("comm_live_update", die);
     unwatch();
   };
+}
+
+// One box that opens anything: as one types, Python offers what it may mean; ↑ ↓ walk, Enter opens.
+function opener(model, parent) {
+  const list = node("ul", { role: "listbox", id: "wbe-offers", "aria-label": "What it may mean" });
+  const box = node("input", { type: "search", role: "combobox", "aria-label": "Open a feature", "aria-controls": "wbe-offers", "aria-expanded": "true", placeholder: "a feature’s number, words of its label, or a text", spellcheck: "false", autocomplete: "off" });
+  const root = node("section", { class: "wbe-open", role: "dialog", "aria-label": "Open", hidden: true }, box, list);
+  let [at, before, typing] = [0, null, null];
+  const close = () => {
+    root.hidden = true;
+    if (before?.isConnected) before.focus();
+  };
+  const open = () => {
+    before = parent.getRootNode().activeElement;
+    root.hidden = false;
+    box.select();
+    box.focus();
+    draw();
+  };
+  const take = (i) => {
+    clearTimeout(typing);
+    if (!box.value.trim()) return;
+    model.send({ do: "open", typed: box.value, at: i });
+    if (!(box.value === model.get("sought") && model.get("offers")[i]?.wrong)) close();
+  };
+  function draw() {
+    const offers = box.value.trim() ? model.get("offers") : [];
+    at = Math.min(at, Math.max(offers.length - 1, 0));
+    list.replaceChildren(
+      ...offers.map(({ feature, text, wrong }, i) => {
+        const said = wrong ? [node("span", { class: "wbp-wrong" }, wrong)] : feature == null ? ["what is active on “", node("b", {}, text), "”"] : [node("b", {}, text || "no label"), node("span", { class: "wbp-faint" }, ` feature ${count(feature)}`)];
+        const line = node("li", { role: "option", id: `wbe-offer-${i}`, "aria-selected": String(i === at) }, ...said);
+        line.onmousedown = (event) => (event.preventDefault(), take(i));
+        return line;
+      }),
+    );
+    if (offers.length) box.setAttribute("aria-activedescendant", `wbe-offer-${at}`);
+    else box.removeAttribute("aria-activedescendant");
+  }
+  box.oninput = () => {
+    at = 0;
+    clearTimeout(typing);
+    typing = setTimeout(() => (change(model, { sought: box.value }), draw()), 100); // what was sought before is offered already
+  };
+  box.onkeydown = (event) => {
+    const n = list.children.length;
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1 }[event.key];
+    if (to != null && n) (event.preventDefault(), (at = (to + n) % n), draw());
+    else if (event.key === "Enter") (event.preventDefault(), take(at));
+    else if (event.key === "Escape") (event.preventDefault(), event.stopPropagation(), close());
+  };
+  box.onblur = () => setTimeout(() => root.contains(parent.getRootNode().activeElement) || (root.hidden = true), 100);
+  return { root, open, draw, button: button("⌕", open, { class: "wbp-icon", "aria-label": "Open a feature", title: "open a feature by its number, its label, or a text (/)" }) };
 }
 
 // A pane that was made a moment ago may not be known to the page yet.

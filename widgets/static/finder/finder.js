@@ -7,19 +7,49 @@ const SLIDERS = [
   { name: "max_density", title: "active on at most", max: 100, to: (t) => Number((10 ** (-5 + t / 20)).toPrecision(2)), from: (v) => 20 * (5 + Math.log10(v)), say: (v) => `${brief(100 * v)} % of tokens` },
 ];
 
-const MEANS = {
-  score: "how well the feature tells texts like the positive prompts from others: F1 over the index's texts; without an index, its mean activation",
-  positive: "on how many of the positive prompts it is active",
-  weakest: "its largest activation on the positive prompt where that is smallest",
-  negative: "its largest activation on any negative prompt",
-  density: "the share of the index's tokens at which it is active",
-};
-
 function render({ model, el }) {
   const isLive = Boolean(model.widget_manager);
   const set = (name, prompts) => {
     change(model, { [name]: prompts });
-    if (model.get("positive").length) model.send({ do: "run" });
+    if (model.get("positive").length && (model.get("way") === "prompts" || model.get("negative").length > 1)) model.send({ do: "run" });
+  };
+  const way = node("select", { "aria-label": "Find features by" }, ...model.get("ways").map(([name, title]) => node("option", { value: name }, title)));
+  way.onchange = () => {
+    const isEnough = { prompts: "positive", classifier: "negative", token: "text", attribution: "text", label: "words" };
+    change(model, { way: way.value });
+    const asked = model.get(isEnough[way.value] ?? "way");
+    if (asked.length) model.send({ do: "run" });
+  };
+  const text = node("textarea", { rows: 2, "aria-label": "Text", placeholder: "a text · Enter finds what is active on it", spellcheck: "false" });
+  const words = node("input", { "aria-label": "Words of a label", placeholder: "words, such as: state california", spellcheck: "false", size: 32 });
+  const target = node("input", { "aria-label": "Number of a feature", placeholder: "the selection", inputmode: "numeric", size: 9 });
+  const answer = node("input", { "aria-label": "Answer to attribute", size: 12, spellcheck: "false" });
+  const baseline = node("input", { "aria-label": "Baseline of the answer", size: 12, placeholder: "the mean logit", spellcheck: "false" });
+  const chips = node("div", { class: "wbf-tokens", role: "group", "aria-label": "Tokens of the text" });
+  const featureOf = (value) => (/^[\d,\s]+$/.test(value) && value.trim() ? Number(value.replaceAll(/[,\s]/g, "")) : null);
+  const boxes = [
+    ["text", text, (value) => value, (value) => value],
+    ["words", words, (value) => value, (value) => value],
+    ["answer", answer, (value) => value, (value) => value],
+    ["baseline", baseline, (value) => value, (value) => value],
+    ["target", target, (value) => (value == null ? "" : String(value)), featureOf],
+  ];
+  const fills = boxes.map(([name, box, shown, read]) => {
+    box.onchange = () => change(model, { [name]: read(box.value) });
+    box.onkeydown = (event) => {
+      if (event.key !== "Enter" || event.shiftKey || !isLive) return;
+      event.preventDefault();
+      change(model, { [name]: read(box.value) });
+      model.send({ do: "run" });
+    };
+    box.readOnly = !isLive;
+    return filled(box, () => shown(model.get(name)));
+  });
+  const asked = {
+    token: node("div", { class: "wbf-asked" }, text, chips),
+    attribution: node("div", { class: "wbf-asked wbp-bar" }, node("label", {}, "why ", answer), node("label", {}, "rather than ", baseline)),
+    near: node("div", { class: "wbf-asked" }, node("label", {}, "near feature ", target)),
+    label: node("div", { class: "wbf-asked" }, words),
   };
   const lists = {
     positive: promptList("positive", "a text that has it · Enter adds it", (prompts) => set("positive", prompts)),
@@ -58,10 +88,12 @@ function render({ model, el }) {
     copy.textContent = "Copied";
     setTimeout(() => (copy.textContent = "Copy"), 1500);
   });
+  const sets = node("div", { class: "wbf-sets" }, lists.positive.root, lists.negative.root);
+  const filters = node("div", { class: "wbf-filters" }, ...sliders.map((slider) => slider.root));
   const root = node(
     "div", { class: "wbp" },
-    node("div", { class: "wbf-sets" }, lists.positive.root, lists.negative.root),
-    node("div", { class: "wbf-filters" }, ...sliders.map((slider) => slider.root)),
+    node("div", { class: "wbp-bar" }, node("label", {}, "by ", way)),
+    sets, ...Object.values(asked), filters,
     node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status),
     removed, stale, note,
     node("div", { class: "wbf-results" }, node("div", { class: "wbf-scroll" }, table), why),
@@ -93,38 +125,36 @@ function render({ model, el }) {
 
   function results() {
     const view = model.get("view");
-    const isSame = JSON.stringify(view.read) === JSON.stringify([model.get("positive"), model.get("negative")]);
-    stale.textContent = view.rows && !isSame ? "The prompts have changed since this search." : "";
+    const isSame = JSON.stringify(view.asked) === JSON.stringify(model.get("asking"));
+    stale.textContent = view.rows && !isSame ? `This is what was asked before: features ${view.wants}.` : "";
     if (!view.rows) return;
     note.textContent = view.note;
     removed.replaceChildren(
       ...view.removed.map((each) => node("span", {}, node("span", { class: "wbp-faint" }, `${each.filter}: `), `${count(each.n_before)} → `, node("b", {}, count(each.n_before - each.n_removed)))),
     );
-    const names = ["feature", "score", "positive", "weakest", view.prompts.length > view.n_positive ? "negative" : null, view.rows.some((row) => row.density != null) ? "density" : null];
-    const shown = names.map((name) => name != null);
-    head.replaceChildren(node("tr", {}, ...names.filter(Boolean).map((name, i) => node("th", { scope: "col", class: i ? "wbp-number" : null, title: MEANS[name] }, name))));
+    const scale = (name) => Math.max(...view.rows.map((row) => Math.abs(row[name] ?? 0)), 0);
+    const activations = Math.max(...view.columns.filter(({ kind }) => kind === "number").map(({ name }) => scale(name)), 0); // one scale: they are compared
+    const title = ({ title: said, means }) => node("th", { scope: "col", class: "wbp-number", title: means }, said);
+    head.replaceChildren(node("tr", {}, node("th", { scope: "col" }, "feature"), ...view.columns.map(title)));
     head.firstChild.removeAttribute("data-lm-suppress-shortcuts");
-    const most = Math.max(...view.rows.map((row) => Math.abs(row.score ?? 0)), 0);
-    const strongest = Math.max(...view.rows.map((row) => row.mean_activation ?? 0), 0);
+    const most = scale("score");
+    const cell = (row, { name, kind }) => {
+      if (kind === "bar") return bar(row[name], most);
+      const said = { of: `${row[name]} of ${view.n_positive}`, percent: row[name] == null ? "–" : `${brief(100 * row[name])} %` };
+      return node("td", { class: "wbp-number" }, said[kind] ?? number(row[name], false, activations));
+    };
     at = Math.min(at, Math.max(view.rows.length - 1, 0));
     const hadFocus = body.contains(root.getRootNode().activeElement);
     const lines = view.rows.map((row, i) => {
-      const cells = [
-        node("td", { class: "wbf-name", title: row.label || null }, node("b", {}, row.label.replace(/ [01]\.\d\d$/, "") || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null),
-        bar(row.score, most),
-        node("td", { class: "wbp-number" }, `${row.n_positive} of ${view.n_positive}`),
-        node("td", { class: "wbp-number" }, number(row.min_activation, false, strongest)),
-        node("td", { class: "wbp-number" }, number(row.max_negative, false, strongest)),
-        node("td", { class: "wbp-number" }, row.density == null ? "–" : `${brief(100 * row.density)} %`),
-      ];
-      const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": row.feature === model.get("feature") }, ...cells.filter((_, k) => shown[k]));
+      const name = node("td", { class: "wbf-name", title: row.label || null }, node("b", {}, row.label.replace(/ [01]\.\d\d$/, "") || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null);
+      const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": row.feature === model.get("feature") }, name, ...view.columns.map((column) => cell(row, column)));
       line.onclick = () => choose(i);
       return line;
     });
     body.replaceChildren(...lines);
     table.hidden = !lines.length;
     if (hadFocus) body.children[at]?.focus();
-    if (!lines.length) removed.append(node("b", { class: "wbp-wrong" }, "No feature passes: loosen the filter that removed the last."));
+    if (!lines.length) removed.append(node("b", { class: "wbp-wrong" }, view.removed.length ? "No feature passes: loosen the filter that removed the last." : "No feature is found."));
     else if (view.n_passed > lines.length) removed.append(node("span", { class: "wbp-faint" }, `the best ${lines.length} shown`));
     explain();
   }
@@ -135,7 +165,8 @@ function render({ model, el }) {
     const feature = model.get("feature");
     [...body.children].forEach((line, i) => line.setAttribute("aria-selected", view.rows[i]?.feature === feature));
     const outside = model.get("outside"); // between two messages it may be of the search before
-    const isOfThese = outside.feature === feature && feature != null && outside.acts.length === view.prompts?.length;
+    if (!view.prompts?.length) return why.replaceChildren(); // a search that read no prompts
+    const isOfThese = outside.feature === feature && feature != null && outside.acts.length === view.prompts.length;
     const row = view.rows?.find((each) => each.feature === feature) ?? (isOfThese ? outside : null);
     if (!row) return why.replaceChildren(...(view.rows?.length ? [node("p", { class: "wbp-faint" }, "Select a feature to see on which tokens of the prompts it is active.")] : []));
     const scale = Math.max(...row.acts.flat().map(([, act]) => act), 0);
@@ -149,7 +180,35 @@ function render({ model, el }) {
     why.replaceChildren(...[node("h4", {}, row.label || `feature ${count(row.feature)}`, row.label ? node("span", { class: "wbp-faint" }, ` feature ${count(row.feature)}`) : ""), where, node("ol", {}, ...lines)].filter(Boolean));
   }
 
+  // What is asked in the way that is chosen, and nothing else.
+  function drawWay() {
+    const chosen = model.get("way");
+    way.value = chosen;
+    way.disabled = !isLive;
+    const isBySets = chosen === "prompts" || chosen === "classifier";
+    sets.hidden = !isBySets;
+    filters.hidden = chosen !== "prompts";
+    for (const [name, box] of Object.entries(asked)) box.hidden = name !== chosen;
+    if (["token", "attribution"].includes(chosen)) asked[chosen].prepend(text);
+    for (const fill of fills) fill();
+    drawTokens();
+  }
+
+  function drawTokens() {
+    const at = model.get("at");
+    const look = (pos) => {
+      change(model, { at: pos });
+      model.send({ do: "run" });
+    };
+    const chip = (pos, said) => button(said, () => look(pos), { class: "wbp-token", "aria-pressed": String(pos === at), title: pos == null ? "the largest at any token" : `position ${pos}`, disabled: !isLive });
+    const had = [...chips.children].indexOf(root.getRootNode().activeElement);
+    const known = model.get("tokens");
+    chips.replaceChildren(...(known.length ? [chip(null, "anywhere"), ...known.map(([pos, token]) => chip(pos, token))] : []));
+    chips.children[had]?.focus();
+  }
+
   function controls() {
+    drawWay();
     for (const name of ["positive", "negative"]) lists[name].draw(model.get(name), isLive);
     for (const slider of sliders) slider.draw();
     code.textContent = model.get("code");
@@ -158,6 +217,8 @@ function render({ model, el }) {
   const theme = () => root.classList.toggle("wbp-dark", isDark(root));
   const unwatch = watch(model, [
     [["positive", "negative", "share", "margin", "max_density", "has_index"], controls],
+    [["way", "text", "words", "target", "answer", "baseline", "tokens", "at"], drawWay],
+    [["asking"], results],
     [["code"], () => (code.textContent = model.get("code"))],
     [["view"], results],
     [["feature", "outside"], explain],

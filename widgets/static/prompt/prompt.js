@@ -10,7 +10,7 @@ function render({ model, el }) {
   const baseline = node("input", { "aria-label": "Baseline", title: "the token that it is compared with; empty: the mean over the vocabulary", size: 12, placeholder: "the mean logit", spellcheck: "false" });
   const sae = node("select", { "aria-label": "SAE" });
   const run = button("Rank", () => model.send({ do: isRunning() ? "cancel" : "run" }), { class: "wbp-main" });
-  const tokens = node("div", { class: "wbq-tokens", "aria-label": "Tokens" });
+  const tokens = node("div", { class: "wbq-tokens", role: "group", "aria-label": "Tokens" });
   const offered = node("div", { class: "wbq-next", role: "group", "aria-label": "The model's next tokens" });
   const bar = node("div", { class: "wbq-bar", role: "progressbar", "aria-label": "Effects measured", "aria-valuemin": 0 }, node("i"));
   const status = node("span", { class: "wbp-faint wbq-status", role: "status" });
@@ -49,7 +49,20 @@ function render({ model, el }) {
     const shown = model.get("tokens");
     const n = model.get("n_tokens");
     const rest = n > shown.length ? [node("span", { class: "wbp-faint" }, ` … ${several(n - shown.length, "more token")}`)] : [];
-    tokens.replaceChildren(...shown.map((token, i) => node("span", { class: "wbp-token", title: `position ${i}` }, token)), ...rest);
+    const first = model.get("first_look");
+    if (first == null || model.isSaved) return tokens.replaceChildren(...shown.map((token, i) => node("span", { class: "wbp-token", title: `position ${i}` }, token)), ...rest);
+    const look = (i) => model.send({ do: "look", at: i });
+    const looking = shown.slice(first).map((token, i) => button(token, () => look(first + i), { class: "wbp-token", tabindex: i ? -1 : 0, title: `position ${first + i}: what is active here?` }));
+    looking.forEach((each, i) => {
+      each.onkeydown = (event) => {
+        const to = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: looking.length - 1 }[event.key];
+        if (to == null || event.altKey) return;
+        event.preventDefault();
+        looking[Math.min(Math.max(to, 0), looking.length - 1)].focus();
+      };
+    });
+    const start = shown.slice(0, first).map((token, i) => node("span", { class: "wbp-token", title: `position ${i}` }, token));
+    tokens.replaceChildren(...start, ...looking, ...rest);
   }
 
   function drawNext() {
@@ -159,7 +172,7 @@ function render({ model, el }) {
   requestAnimationFrame(grow);
   return watch(model, [
     [["prompt", "answer", "baseline"], drawTyped],
-    [["tokens", "n_tokens"], drawTokens],
+    [["tokens", "n_tokens", "first_look"], drawTokens],
     [["next_tokens", "answer", "baseline"], drawNext],
     [["problems"], drawProblems],
     [["progress"], drawProgress],

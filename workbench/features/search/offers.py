@@ -1,0 +1,38 @@
+"""What somebody may mean by what is typed into one box: a feature by its number, features by words of their label, a text.
+
+offers("34,012", known, d_sae)       feature 34,012
+offers("sacramento", known, d_sae)   features whose label holds it, the best first; then the text itself: what is active on it
+"""
+
+import re
+from contextlib import suppress
+from typing import NamedTuple
+
+from workbench.features.search.search import Known
+from workbench.features.search.ways import labeled
+
+MOST = 8  # features by label
+NUMBER = re.compile(r"(?:feature|#)?\s*(\d[\d,]*)", re.IGNORECASE)
+
+
+class Offer(NamedTuple):
+    """A feature, or (feature None) a text. wrong: why neither can be had."""
+
+    feature: int | None
+    text: str  # the feature's label, or the text
+    wrong: str = ""
+
+
+def offers(typed: str, known: Known, d_sae: int) -> list[Offer]:
+    """The likeliest first; none for nothing typed."""
+    typed = typed.strip()
+    if not typed:
+        return []
+    made: list[Offer] = []
+    if number := NUMBER.fullmatch(typed):
+        feature = int(number[1].replace(",", ""))
+        wrong = "" if feature < d_sae else f"there is no feature {feature:,}: this dictionary has 0 to {d_sae - 1:,}"
+        made.append(Offer(None if wrong else feature, "" if wrong else known.labels.get(feature, ""), wrong))
+    with suppress(ValueError):  # no words in it, or no labels at all
+        made += [Offer(int(row["feature"]), str(row["label"])) for row in labeled(typed, known, MOST).table.to_dict("records")]
+    return [*made, Offer(None, typed)]
