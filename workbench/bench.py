@@ -111,15 +111,23 @@ class Workbench:
         object.__setattr__(self, "labels", LaidOver(self.labels, self.sae.fingerprint))
 
     def rank(
-        self, prompt: str | Chat, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
+        self,
+        prompt: str | Chat,
+        metric: Metric,
+        ablate: int | None = None,
+        *,
+        include_start: bool = False,
+        progress: bool = True,
+        insist: bool = False,
     ) -> FeatureRanking:
         """Every active feature at every position of `prompt`, by activation, attribution and measured effect on `metric`.
 
         prompt: a text, or messages, [{"role": "user", "content": …}]: written out by the model's chat template, with role and turn of
         each token in the table.
-        ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
+        ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them. insist: even where the memory that it
+        takes is not there.
         """
-        return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
+        return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress, insist=insist)
 
     def rank_many(
         self, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, *, progress: bool = True
@@ -261,7 +269,7 @@ class Workbench:
         """The features that support the metric most on this prompt, by attribution summed over its tokens. Nothing is ablated."""
         text = written(self.model, prompt)
         found = attribute(self.model, self.sae, to_tokens(self.model, text), metric)
-        return ways.attributed(self.model, self.sae, text, found.attribution, self._known_beside, top)
+        return ways.attributed(self.model, self.sae, text, found, self._known_beside, top)
 
     def map(self) -> FeatureMapping:
         """All features of `saes` on one map; drawn once, kept beside the index."""

@@ -10,7 +10,7 @@ attributed    that support a metric most on one prompt: attribution, summed over
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -144,11 +144,11 @@ def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
 
 
 def attributed(
-    model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Float[torch.Tensor, "pos d_sae"], known: Known, top: int = 20
+    model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Any, known: Known, top: int = 20
 ) -> Found:
-    """attribution: of a metric, at every token of the prompt (circuits/attribution.py); the start token is left out here."""
+    """attribution: of a metric, at every token of the prompt (an Attribution of circuits/ranking); the start token is left out here."""
     codes = encode(model, sae, [prompt])
-    total = attribution[codes.first :].sum(0).double().cpu().numpy()
+    total = attribution.summed(codes.first).cpu().numpy()
     best = np.argsort(-total, kind="stable")[:top]
     best = best[total[best] > 0]
     columns = {"activation": codes.acts.max(axis=0).toarray().ravel()[best]}
