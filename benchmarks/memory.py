@@ -105,12 +105,12 @@ def rank(s: Setting) -> Callable[[int], Any]:
 def circuit(s: Setting) -> Callable[[int], Any]:
     saes = [s.sae(name) for name in HOOKS]
     bench = Workbench(s.model, saes[0])
-    return lambda n: bench.circuit(s.text(n or 40), s.metric, saes=saes, progress=False)
+    return lambda n: bench.circuit(s.text(n or 80), s.metric, saes=saes, progress=False)
 
 
 def circuit_of_transcoders(s: Setting) -> Callable[[int], Any]:
     bench = Workbench(s.model, transcoders=s.transcoders())
-    return lambda n: bench.circuit(s.text(n or 200), s.metric, over="transcoders", progress=False)
+    return lambda n: bench.circuit(s.text(n or 300), s.metric, over="transcoders", progress=False)
 
 
 def sets(s: Setting) -> Callable[[int], Any]:
@@ -140,12 +140,12 @@ def index(s: Setting) -> Callable[[int], Any]:
 
 def of_sae(s: Setting) -> Callable[[int], Any]:
     sae = s.sae()
-    return lambda n: evaluate(s.model, sae, s.texts(n or 100, 200), n_loss_tokens=4096, progress=False)
+    return lambda n: evaluate(s.model, sae, s.texts(n or 12, 200), n_loss_tokens=4096, progress=False)
 
 
 def of_layers(s: Setting) -> Callable[[int], Any]:
     transcoders = s.transcoders()
-    return lambda n: evaluate_layers(s.model, transcoders, s.texts(n or 50, 200), n_loss_tokens=4096, progress=False)
+    return lambda n: evaluate_layers(s.model, transcoders, s.texts(n or 12, 200), n_loss_tokens=4096, progress=False)
 
 
 VERBS: dict[str, Callable[[Setting], Callable[[int], Any]]] = {

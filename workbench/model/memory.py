@@ -1,7 +1,7 @@
 """How much memory can still be had, on the machine or on a GPU, and does what is planned fit in? And was it an error of memory, or is
 something not to this model's liking?
 
-    need = Need("ranking", {"passes of the model": 2e9, "pairs": 1e8}, "a shorter prompt")      bytes by part, held at the same time
+    need = Need("ranking", {"passes of the model": 2_000_000_000, "active pairs": 10_000_000}, "a shorter prompt")      bytes by part, held at the same time
     need.check(device, insist)                                                                  one sentence where they are not there
 
 A plan is reckoned from shapes. Linux promises memory that it does not have and then swaps, or kills: what does not fit is refused before.
@@ -32,13 +32,13 @@ class Need:
     """What something will hold at its peak, beyond what is held already: bytes by part. less: the ways out, in words."""
 
     what: str
-    parts: Mapping[str, float]
+    parts: Mapping[str, int]
     less: str
 
     @property
     def n_bytes(self) -> int:
         """All parts together."""
-        return int(sum(self.parts.values()))
+        return sum(self.parts.values())
 
     def __str__(self) -> str:
         parts = [f"{name} {size_of(n)}" for name, n in sorted(self.parts.items(), key=lambda part: -part[1]) if n]
@@ -53,7 +53,7 @@ class Need:
             tqdm.write(f"{self.what} needs up to {self}", file=sys.stderr)
 
 
-def largest(what: str, phases: Iterable[Mapping[str, float]], less: str) -> Need:
+def largest(what: str, phases: Iterable[Mapping[str, int]], less: str) -> Need:
     """What is done in several phases needs what the largest of them does."""
     return max((Need(what, parts, less) for parts in phases), key=lambda need: need.n_bytes)
 

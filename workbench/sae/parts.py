@@ -7,7 +7,7 @@ To the last bit what `encode` of all rows together gives: a product's row does n
 them. BatchTopK compares all rows: a first pass over the parts finds the least activation that it lets through.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -32,11 +32,11 @@ class Active(NamedTuple):
 
 def in_parts(sae: Dictionary, x: Float[Tensor, "n_rows d_in"], keep: Callable[[int, FeatureActs], T]) -> list[T]:
     """[keep(first row, feature_acts of some rows), …]. What keep does not return is gone before the next rows are encoded."""
-    n_parts = n_parts_of(sae, len(x))
-    if n_parts == 1:
+    n = n_parts(sae.cfg.d_sae, len(x))
+    if n == 1:
         return [keep(0, sae.encode(x))]
-    found, least, first = [], _least(sae, x, n_parts), 0
-    for rows in x.tensor_split(n_parts):
+    found, least, first = [], _least(sae, x, n), 0
+    for rows in x.tensor_split(n):
         found.append(keep(first, sae.encode(rows) if least is None else _from(sae.pre_acts(rows), least)))
         first += len(rows)
     return found
@@ -50,15 +50,25 @@ def active(
 
     def keep(first: int, feature_acts: FeatureActs) -> Active:
         nonlocal n_active
-        pairs = feature_acts.nonzero()
-        acts = feature_acts[pairs[:, 0], pairs[:, 1]]
-        n_active += len(pairs)
+        n_active += len((found := entries(first, feature_acts)).pairs)
         each(n_active, first + len(feature_acts))
-        pairs[:, 0] += first
-        return Active(pairs, acts)
+        return found
 
-    found = in_parts(sae, x, keep)
-    return found[0] if len(found) == 1 else Active(torch.cat([part.pairs for part in found]), torch.cat([part.acts for part in found]))
+    return joined(in_parts(sae, x, keep))
+
+
+def entries(first: int, feature_acts: FeatureActs) -> Active:
+    """The active ones of some rows, which begin at row `first`."""
+    pairs = feature_acts.nonzero()
+    acts = feature_acts[pairs[:, 0], pairs[:, 1]]
+    pairs[:, 0] += first
+    return Active(pairs, acts)
+
+
+def joined(parts: Sequence[Active]) -> Active:
+    """Those of several parts, one after the other."""
+    pairs, acts = zip(*parts, strict=True)
+    return parts[0] if len(parts) == 1 else Active(torch.cat(pairs), torch.cat(acts))
 
 
 def acts_at(sae: Dictionary, x: Float[Tensor, "n_rows d_in"], pairs: Int[Tensor, "n_pairs 2"]) -> Float[Tensor, "n_pairs"]:
@@ -75,7 +85,7 @@ def acts_at(sae: Dictionary, x: Float[Tensor, "n_rows d_in"], pairs: Int[Tensor,
 
 def encoding_bytes(sae: Dictionary, n_rows: int) -> int:
     """What one part takes at its peak: pre-activations, and what is selected of them."""
-    return 2 * -(-n_rows // n_parts_of(sae, n_rows)) * sae.cfg.d_sae * sae.W_enc.element_size()
+    return 2 * -(-n_rows // n_parts(sae.cfg.d_sae, n_rows)) * sae.cfg.d_sae * sae.W_enc.element_size()
 
 
 def pairs_of(sae: Dictionary, n_rows: int) -> int | None:
@@ -83,9 +93,9 @@ def pairs_of(sae: Dictionary, n_rows: int) -> int | None:
     return None if sae.cfg.k is None else sae.cfg.k * n_rows
 
 
-def n_parts_of(sae: Dictionary, n_rows: int) -> int:
-    """Parts of equal size, as few as N_ACTS allows."""
-    return max(1, min(-(-n_rows * sae.cfg.d_sae // N_ACTS), n_rows // FEWEST_ROWS))
+def n_parts(d_sae: int, n_rows: int) -> int:
+    """Of equal size, as few as N_ACTS allows."""
+    return max(1, min(-(-n_rows * d_sae // N_ACTS), n_rows // FEWEST_ROWS))
 
 
 def _least(sae: Dictionary, x: Tensor, n_parts: int) -> Tensor | None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from workbench.circuits.direct.flow import Flow, read_by, written
 from workbench.circuits.direct.frozen import FrozenModel
-from workbench.sae.stack import Layer, predicted, writers
+from workbench.sae.parts import Active, entries, joined
+from workbench.sae.stack import Layer, Predictions, writers
 
 CONSTANTS = ("b_enc", "b_dec", "biases", "positions", "start")  # of the encoder, of the decoders, the model's, …, position 0's MLPs
 
@@ -49,12 +50,12 @@ def vectors_of(
     about, where = [_about(-1, every)], [every]
     reads, own, writes = [nothing(n_pos, d_model)], [nothing(n_pos, len(CONSTANTS))], [frozen.embeddings.split(1)]
     for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
-        pos, active = acts[layer].nonzero().T
+        (pos, active), values = acts[layer].pairs.T, acts[layer].acts
         W_enc, b_enc = features.W_enc.T[active], features.b_enc[active]
         constant = nothing(len(active), len(CONSTANTS))
         constant[:, 0], constant[:, 2] = b_enc, W_enc @ flow.read.bias if flow.read else 0
         pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
-        about += [_about(layer, pos, active, acts[layer][pos, active], pre_acts), _about(layer, every[1:])]
+        about += [_about(layer, pos, active, values, pre_acts), _about(layer, every[1:])]
         where += [pos, every[1:]]
         reads += [read_by(flow, pos, W_enc), nothing(n_pos - 1, d_model)]
         own += [constant, nothing(n_pos - 1, len(CONSTANTS))]
@@ -77,26 +78,31 @@ def _about(layer: int, pos: Tensor, feature: Tensor | None = None, *values: Tens
 
 
 def _written_at(
-    layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[Tensor], error: Float[Tensor, "pos d_out"]
+    layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[Active], error: Float[Tensor, "pos d_out"]
 ) -> tuple[Float[Tensor, "_ d_model"], ...]:
     """By position: what each node of the layers that write into this one puts there: its features' decoder rows, its own error, none of
     others'."""
     rows, where = [], []
     for below in writers(stack, layer):
-        pos, active = acts[below].nonzero().T
-        rows += [stack[below].W_decs[layer][active] * acts[below][pos, active, None], error[1:] if below == layer else 0 * error[1:]]
+        pos, active = acts[below].pairs.T
+        rows += [stack[below].W_decs[layer][active] * acts[below].acts[:, None], error[1:] if below == layer else 0 * error[1:]]
         where += [pos, torch.arange(1, len(error), device=pos.device)]
     at = torch.cat(where)
     order = at.argsort(stable=True)
     return written(flow, at[order], torch.cat(rows)[order]).split(at.bincount(minlength=len(error)).tolist())
 
 
-def _explained(flows: Sequence[Flow], stack: Sequence[Layer]) -> tuple[list[Tensor], list[Tensor]]:
-    """By layer: feature_acts (pos, d_sae), errors (pos, d_out); both are 0 at the start position."""
-    acts = [layer.encode(flow.x) for flow, layer in zip(flows, stack, strict=True)]
-    for each in acts:
-        each[0] = 0
-    errors = [flow.y - predicted(stack, acts, flow.x, layer) for layer, flow in enumerate(flows)]
-    for error in errors:
+def _explained(flows: Sequence[Flow], stack: Sequence[Layer]) -> tuple[list[Active], list[Tensor]]:
+    """By layer: the active (pos, feature), errors (pos, d_out); nothing is active at the start position, whose error is 0."""
+    predictions, acts, errors = Predictions(stack), [], []
+    for layer, flow in enumerate(flows):
+        found: list[Active] = []
+        predictions.read(layer, flow.x, lambda first, feature_acts, found=found: found.append(entries(first, feature_acts)))
+        pairs, values = joined(found)
+        is_text = pairs[:, 0] > 0
+        acts.append(Active(pairs[is_text], values[is_text]))
+    for layer, flow in enumerate(flows):
+        error = flow.y - predictions.at(layer, flow.x)
         error[0] = 0
+        errors.append(error)
     return acts, errors

@@ -25,7 +25,7 @@ from workbench.model.points import check_point
 from workbench.model.tokens import is_start_token
 from workbench.replay.precision import InFloat32
 from workbench.sae.dictionary import Dictionary
-from workbench.sae.parts import FEWEST_ROWS, N_ACTS, active
+from workbench.sae.parts import active, n_parts
 from workbench.shapes import LastLogits, Rows, Tokens
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _products(pairs: Int[Tensor, "n_rows 2"], acts: Rows, gradient: Tensor, W_de
             found[some] = acts[some] * (gradient[pos] * W_dec[feature]).sum(-1)
         return found
     first = 0
-    for rows in gradient.tensor_split(max(1, min(-(-n_pos * d_sae // N_ACTS), n_pos // FEWEST_ROWS))):
+    for rows in gradient.tensor_split(n_parts(d_sae, n_pos)):
         here = ((pairs[:, 0] >= first) & (pairs[:, 0] < first + len(rows))).nonzero()[:, 0]
         found[here] = acts[here] * (rows @ W_dec.T)[pairs[here, 0] - first, pairs[here, 1]]
         first += len(rows)

@@ -55,7 +55,7 @@ def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"],
 def ranking_need(cfg: Any, sae: Dictionary, n_pos: int, n_pairs: int, n_measured: int | None = None) -> Need:
     """What ranking a prompt takes: one pass and its gradient, the encoder a part of the positions at a time, replays, the table."""
     passes, kept, x = "passes of the model", kept_bytes(cfg, n_pos), 4 * n_pos * (sum(sae.W_dec.shape[1:]) * 2 + cfg.d_model)
-    phases: list[dict[str, float]] = [
+    phases: list[dict[str, int]] = [
         {passes: pass_bytes(cfg, n_pos, is_graded=True)},
         {passes: kept + x, "feature activations": encoding_bytes(sae, n_pos), "active pairs": READ_BYTES * n_pairs},
         {passes: replay_bytes(cfg, n_pos, n_pairs if n_measured is None else n_measured) + x, "active pairs": READ_BYTES * n_pairs},
