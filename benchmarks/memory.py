@@ -65,8 +65,15 @@ class Setting:
     def texts(self, n: int, length: int) -> list[str]:
         return [self.text(length, seed) for seed in range(n)]
 
-    def sae(self, hook_name: str = HOOKS[1], architecture: str = "topk") -> SAE:
-        return filled(SAE(SAEConfig(D_MODEL, self.d_sae, hook_name, architecture=architecture, k=K)))
+    def sae(self, hook_name: str = HOOKS[1]) -> SAE:
+        return filled(SAE(SAEConfig(D_MODEL, self.d_sae, hook_name, architecture="topk", k=K)))
+
+    def jumprelu(self, hook_name: str) -> SAE:
+        """As many features fire: their threshold is what so many exceed on some tokens."""
+        sae = filled(SAE(SAEConfig(D_MODEL, self.d_sae, hook_name, architecture="jumprelu")))
+        x = self.model.run_with_cache(self.text(50), names_filter=hook_name)[1][hook_name][0, 1:]
+        sae.threshold.fill_(sae.pre_acts(x).flatten().topk(K * len(x)).values[-1])
+        return sae
 
     def bench(self, **parts: Any) -> Workbench:
         return Workbench(self.model, self.sae(), **parts)
@@ -103,9 +110,9 @@ def rank(s: Setting) -> Callable[[int], Any]:
 
 
 def circuit(s: Setting) -> Callable[[int], Any]:
-    saes = [s.sae(name) for name in HOOKS]
+    saes = [s.jumprelu(name) for name in HOOKS]  # of TopK every row's features are all encoded anew: minutes
     bench = Workbench(s.model, saes[0])
-    return lambda n: bench.circuit(s.text(n or 80), s.metric, saes=saes, progress=False)
+    return lambda n: bench.circuit(s.text(n or 100), s.metric, saes=saes, progress=False)
 
 
 def circuit_of_transcoders(s: Setting) -> Callable[[int], Any]:
@@ -173,9 +180,9 @@ def measured(options: argparse.Namespace) -> str:
     plans: list[int] = []
     check = memory.Need.check
 
-    def noting(need: memory.Need, *args: Any, **kwargs: Any) -> None:
-        plans.append(need.n_bytes)
-        check(need, *args, **kwargs)
+    def noting(self: memory.Need, device: torch.device, insist: bool = False, say: bool = False) -> None:
+        plans.append(self.n_bytes)
+        check(self, device, insist, say)
 
     memory.Need.check = noting
     run = VERBS[options.verbs[0]](Setting(options))

@@ -1,8 +1,8 @@
 """How much memory can still be had, on the machine or on a GPU, and does what is planned fit in? And was it an error of memory, or is
 something not to this model's liking?
 
-    need = Need("ranking", {"passes of the model": 2_000_000_000, "active pairs": 10_000_000}, "a shorter prompt")      bytes by part, held at the same time
-    need.check(device, insist)                                                                  one sentence where they are not there
+    need = Need("ranking", {"passes of the model": 2 * 10**9, "active pairs": 10**8}, "a shorter prompt takes less")    held at one time
+    need.check(device, insist)                                                                  one sentence where it is not there
 
 A plan is reckoned from shapes. Linux promises memory that it does not have and then swaps, or kills: what does not fit is refused before.
 """
@@ -74,7 +74,7 @@ def kept_bytes(cfg: Any, n_pos: int, n_rows: int = 1) -> int:
     return cfg.n_layers * n_rows * cfg.n_heads * 4 * n_pos**2
 
 
-def size_of(n_bytes: float) -> str:
+def size_of(n_bytes: int) -> str:
     """1.2 GB, 30.0 MB."""
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
@@ -94,7 +94,7 @@ def broke_off(error: BaseException) -> str:
     """For what an allocator said: did not get …, of … that are left."""
     device = torch.device("cuda" if isinstance(error, torch.OutOfMemoryError) else "cpu")
     asked = re.search(r"allocate ([\d.]+) ?(bytes|[KMGT]iB)", str(error))
-    amount = "memory" if asked is None else size_of(float(asked[1])) if asked[2] == "bytes" else f"{asked[1]} {asked[2]}"
+    amount = "memory" if asked is None else size_of(int(float(asked[1]))) if asked[2] == "bytes" else f"{asked[1]} {asked[2]}"
     free = free_memory(device)
     return f"did not get {amount} that it needs" + ("" if free is None else f", {device} has {size_of(free)} left")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
@@ -49,7 +49,7 @@ LESS = "fewer tokens in a row take less: context=256"
 
 @torch.no_grad()
 @in_words("evaluating", LESS)
-def evaluate(  # noqa: PLR0913 a notebook's call
+def evaluate(
     model: "TransformerBridge",
     sae: Dictionary,
     texts: Source,
@@ -131,7 +131,9 @@ def _need(cfg: Any, sae: Dictionary, batches: Sequence[tuple[Tokens, TokenMask]]
     tokens = max((tokens for tokens, _ in batches), key=lambda tokens: tokens.numel())
     n, per_feature = tokens.numel(), 20 * sae.cfg.d_sae
     activations = 8 * 4 * n * sum(sae.W_dec.shape[1:]) + per_feature
-    return Need("evaluating", passes_and_logits(cfg, tokens) | {"activations": activations, "feature activations": encoding_bytes(sae, n)}, LESS)
+    return Need(
+        "evaluating", passes_and_logits(cfg, tokens) | {"activations": activations, "feature activations": encoding_bytes(sae, n)}, LESS
+    )
 
 
 class _Sums:
@@ -153,7 +155,7 @@ class _Sums:
         self.squared_error += (target - self.sae.decode(feature_acts, x)).double().square().sum().item()
         self.squares += target.double().square().sum().item()
         self.total += target.double().sum(0)
-        self.n_active += (feature_acts > 0).sum(0, dtype=torch.int32)  # torch makes numbers of this type first: int64 would be twice as much
+        self.n_active += counts(feature_acts)
         self.max_act = torch.maximum(self.max_act, feature_acts.amax(0))
         self.n_tokens += len(x)
 
@@ -197,6 +199,11 @@ class _LossSums:
     def means(self) -> Losses:
         n = self.n_tokens
         return Losses(**{name: share(total, n) for name, total in self.sums.items()}, n_tokens=n)
+
+
+def counts(feature_acts: FeatureActs) -> Int[Tensor, "d_sae"]:
+    """On how many rows each feature is active. A sum of booleans would make int64 of all of them first."""
+    return feature_acts.nonzero()[:, 1].bincount(minlength=feature_acts.shape[1])
 
 
 def put_at(new: Callable[[Activations], Activations], where: TokenMask) -> Callable[[Tensor], Tensor]:

@@ -24,7 +24,7 @@ from workbench.model.head import Head
 from workbench.model.hooks import check_cross_layer, check_transcoder, hooked, seen
 from workbench.model.memory import Need, in_words
 from workbench.sae.cross_layer import CrossLayerTranscoder
-from workbench.sae.evaluate import LESS, N_LOGITS, N_TOKENS, in_groups, passes_and_logits, put_at
+from workbench.sae.evaluate import LESS, N_LOGITS, N_TOKENS, counts, in_groups, passes_and_logits, put_at
 from workbench.sae.evaluation import share
 from workbench.sae.stack import Layer, Predictions, Transcoders, encoding_bytes, stack_of
 from workbench.shapes import TokenMask, Tokens
@@ -38,7 +38,7 @@ LOSSES = ("loss", "loss_spliced", "loss_zero")
 
 @torch.no_grad()
 @in_words("evaluating", LESS)
-def evaluate_layers(  # noqa: PLR0913 a notebook's call
+def evaluate_layers(
     model: "TransformerBridge",
     transcoders: Transcoders,
     texts: Source,
@@ -113,7 +113,7 @@ class _Sums:
         """y_hat of every layer."""
         predictions = Predictions(self.stack)
         for layer, read in enumerate(x):
-            predictions.read(layer, read, lambda first, acts, n=self.n_active[layer]: n.add_((acts > 0).sum(0, dtype=torch.int32)))
+            predictions.read(layer, read, lambda first, acts, n=self.n_active[layer]: n.add_(counts(acts)))
         y_hats = [predictions.at(layer, read) for layer, read in enumerate(x)]
         for layer, (goal, y_hat) in enumerate(zip(y, y_hats, strict=True)):
             self.squared_errors[layer] += (goal - y_hat).double().square().sum().item()

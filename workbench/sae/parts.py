@@ -42,9 +42,7 @@ def in_parts(sae: Dictionary, x: Float[Tensor, "n_rows d_in"], keep: Callable[[i
     return found
 
 
-def active(
-    sae: Dictionary, x: Float[Tensor, "n_rows d_in"], each: Callable[[int, int], None] = lambda n_active, n_rows: None
-) -> Active:
+def active(sae: Dictionary, x: Float[Tensor, "n_rows d_in"], each: Callable[[int, int], None] = lambda n_active, n_rows: None) -> Active:
     """Every active (row, feature). each(n_active, n_rows): told after each part how many pairs the rows so far have."""
     n_active = 0
 

@@ -102,7 +102,7 @@ class Predictions:
         self.stack = stack
         self._y_hats: dict[int, Tensor] = {}
 
-    def read(self, layer: int, x: Activations, keep: Callable[[int, FeatureActs], None] = lambda first, feature_acts: None) -> None:
+    def read(self, layer: int, x: Activations, keep: Callable[[int, FeatureActs], object] = lambda first, feature_acts: None) -> None:
         """What a layer's features write, here and above. keep(first row, feature_acts) sees them."""
         it, first = self.stack[layer], 0
         for above in it.W_decs:
@@ -118,7 +118,7 @@ class Predictions:
         skip, y_hat = self.stack[layer].W_skip, self._y_hats.pop(layer)
         return y_hat if skip is None else y_hat + x @ skip
 
-    def _write(self, it: Layer, first: int, feature_acts: FeatureActs, keep: Callable[[int, FeatureActs], None]) -> None:
+    def _write(self, it: Layer, first: int, feature_acts: FeatureActs, keep: Callable[[int, FeatureActs], object]) -> None:
         keep(first, feature_acts)
         here = slice(first, first + len(feature_acts))
         for above, W_dec in it.W_decs.items():
@@ -138,7 +138,17 @@ def encoding_bytes(layer: Layer, n_rows: int) -> int:
 def _own(transcoder: Transcoder, layer: int) -> Layer:
     it, cfg = transcoder, transcoder.cfg
     reads = it.pre_acts, (lambda pre_acts: select(cfg.architecture, pre_acts, k=cfg.k, threshold=it.threshold))
-    return Layer(cfg.hook_name_in, cfg.hook_name_out, *reads, it.W_enc, it.b_enc, {layer: it.W_dec}, it.b_dec, it.W_skip, cfg.architecture == "batchtopk")
+    return Layer(
+        cfg.hook_name_in,
+        cfg.hook_name_out,
+        *reads,
+        it.W_enc,
+        it.b_enc,
+        {layer: it.W_dec},
+        it.b_dec,
+        it.W_skip,
+        cfg.architecture == "batchtopk",
+    )
 
 
 def _crossing(clt: CrossLayerTranscoder, layer: int) -> Layer:

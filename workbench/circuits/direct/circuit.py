@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.direct import tables
 from workbench.circuits.direct.effects import DirectEffects, direct_effects
-from workbench.circuits.direct.needs import LESS, MOST_EDGES, direct_need, effects_need
 from workbench.circuits.direct.lens import TranscoderLens
+from workbench.circuits.direct.needs import LESS, MOST_EDGES, direct_need, effects_need
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.groups import offered_groups
 from workbench.circuits.graph.nodes import NODE_COLUMNS

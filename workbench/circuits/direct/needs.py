@@ -1,7 +1,7 @@
 """What a graph of direct effects takes of memory: before the prompt is read, and once it is known how many nodes it has, before any edge.
 
-    edges      of every node to every one at its position or before, 4 bytes each: n² / 2 of them
-    meeting    changes of the lower nodes, a vector at every later position (effects.py), given back as the edges fill
+edges      of every node to every one at its position or before, 4 bytes each: n² / 2 of them
+meeting    changes of the lower nodes, a vector at every later position (effects.py), given back as the edges fill
 """
 
 from collections.abc import Sequence

@@ -51,7 +51,7 @@ class FeatureSets:
 
     @torch.no_grad()
     @in_words("measuring sets", LESS)
-    def __init__(  # noqa: PLR0913 a notebook's call
+    def __init__(
         self, bench: Any, prompt: str | Chat, metric: Metric, off: str = "zero", keep_error: bool = False, *, insist: bool = False
     ):
         """Raises ValueError for what is no prompt, metric or `off`, and for more than memory holds, unless insist."""

@@ -34,7 +34,8 @@ from workbench.sae.parts import N_ACTS, encoding_bytes, pairs_of
 EDGES = ("measured", "attributed", "both")
 MOST_SOURCES = 20_000  # without a limit: about a quarter of an hour on one core of GPT-2's size
 LESS = "limit=2000 takes only so many features, and a shorter prompt has fewer"
-PLACE_BYTES, EDGE_BYTES, ESTIMATE_BYTES = 4, 60, 8  # of a number in a place; of an edge: its row of the table, and what it is made from
+PLACE_BYTES, PAIR_BYTES = 4, 4  # of a number in a place; of any source and target of neighboring places
+EDGE_BYTES = 160  # of those of which the source does not come later: a row of the table, while it is put together and groups are looked for
 
 
 @dataclass(frozen=True)
@@ -110,18 +111,21 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
 
 def plan_of(cfg: Any, places: Sequence[Place], edges: str) -> Plan:
     """How many features, edges and bytes a circuit of these places will hold."""
-    n_edges = sum(len(first.pos) * len(then.pos) for first, then in zip(places, places[1:], strict=False))
+    neighbors = list(zip(places, places[1:], strict=False))
+    n_pairs = sum(len(first.pos) * len(then.pos) for first, then in neighbors)
+    n_edges = sum(int((len(then.pos) - torch.searchsorted(then.pos, first.pos)).sum()) for first, then in neighbors)
     n_sources, n_pos, d_model = sum(len(place.pos) for place in places), len(places[0].clean), cfg.d_model
     rests = 12 * n_pos * sum(len(place.pos) for place in places[:-1])  # edges.py: by position and logit
-    rows = EDGE_BYTES + ESTIMATE_BYTES * (2 if edges == "both" else 1)
-    most = max((2 * batch_tokens(cfg, n_pos) * place.sae.cfg.d_sae * place.sae.W_enc.element_size() for place in places if place.sae), default=0)
+    pairs = PAIR_BYTES * n_pairs * (2 if edges == "both" else 1)
+    widest = max(place.sae.cfg.d_sae for place in places if place.sae is not None)
+    encoded = 2 * 4 * min(batch_tokens(cfg, n_pos) * widest, N_ACTS)
     phases = [
-        {"edges": rows * n_edges, "places": PLACE_BYTES * d_model * n_sources, "what goes through nothing active": rests},
+        {"edges": pairs + EDGE_BYTES * n_edges, "places": PLACE_BYTES * d_model * n_sources, "what goes through nothing active": rests},
         {
             "passes of the model": replay_bytes(cfg, n_pos, n_sources),
-            "edges": 8 * n_edges,
+            "edges": 2 * pairs + rests,
             "places": 2 * PLACE_BYTES * d_model * n_sources,
-            "feature activations": min(most, 2 * 4 * N_ACTS),
+            "feature activations": encoded,
         },
     ]
     return Plan(n_sources, n_edges, largest("this circuit", phases, LESS))

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 
 LESS = "a shorter prompt takes less"
-READ_BYTES, TABLE_BYTES = 64, 320  # of one pair: (pos, feature), activation, attribution, and copies of these; its row of the table, with ranks
+READ_BYTES, TABLE_BYTES = (
+    64,
+    320,
+)  # of one pair: (pos, feature), activation, attribution, and copies of these; its row of the table, with ranks
 N_NEXT = 5  # of the model's own next tokens that are kept
 
 

@@ -197,7 +197,7 @@ class FeatureRanking:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
-def rank(  # noqa: PLR0913 as bench.rank
+def rank(
     bench: Any,
     prompt: str | Chat,
     metric: Metric,

@@ -137,7 +137,11 @@ def searching_need(cfg: Any, sae: Dictionary, lengths: Sequence[int], n_entries:
     x = 4 * n_tokens * sae.W_enc.shape[0]
     parts: list[dict[str, int]] = [
         {"passes of the model": pass_bytes(cfg, longest, n_rows), "activations": 2 * x},
-        {"activations": 2 * x, "feature activations": 3 * 4 * max(ELEMENTS["cpu"], sae.cfg.d_sae), "active entries": ENTRY_BYTES * n_entries},
+        {
+            "activations": 2 * x,
+            "feature activations": 3 * 4 * max(ELEMENTS["cpu"], sae.cfg.d_sae),
+            "active entries": ENTRY_BYTES * n_entries,
+        },
         {"active entries": (ENTRY_BYTES + PEAK_BYTES) * n_entries},
     ]
     return largest("searching", parts, LESS)
