@@ -65,8 +65,8 @@ class Setting:
     def texts(self, n: int, length: int) -> list[str]:
         return [self.text(length, seed) for seed in range(n)]
 
-    def sae(self, hook_name: str = HOOKS[1]) -> SAE:
-        return filled(SAE(SAEConfig(D_MODEL, self.d_sae, hook_name, architecture="topk", k=K)))
+    def sae(self, hook_name: str = HOOKS[1], k: int = K) -> SAE:
+        return filled(SAE(SAEConfig(D_MODEL, self.d_sae, hook_name, architecture="topk", k=k)))
 
     def jumprelu(self, hook_name: str) -> SAE:
         """As many features fire: their threshold is what so many exceed on some tokens."""
@@ -136,11 +136,11 @@ def find(s: Setting) -> Callable[[int], Any]:
 
 
 def index(s: Setting) -> Callable[[int], Any]:
-    sae = s.sae()
+    sae = s.sae(k=4 * K)  # more entries than are summarized together, of fewer tokens
 
     def run(n: int) -> Any:
         with tempfile.TemporaryDirectory() as folder:
-            return build_index(s.model, sae, s.texts(n or s.options.prompts, 200), folder, progress=False)
+            return build_index(s.model, sae, s.texts(n or 350, 200), folder, progress=False)
 
     return run
 
@@ -180,7 +180,7 @@ def measured(options: argparse.Namespace) -> str:
     plans: list[int] = []
     check = memory.Need.check
 
-    def noting(self: memory.Need, device: torch.device, insist: bool = False, say: bool = False) -> None:
+    def noting(self: memory.Need, device: torch.device, insist: bool | None = False, say: bool = False) -> None:
         plans.append(self.n_bytes)
         check(self, device, insist, say)
 

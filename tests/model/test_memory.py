@@ -19,6 +19,7 @@ from workbench.model import memory
 from workbench.model.memory import Need, OutOfMemory, in_words, largest, pass_bytes
 from workbench.sae.evaluate import evaluate
 from workbench.sae.evaluate_layers import evaluate_layers
+from workbench.sae.training.budget import budget
 
 PROMPT, TEXTS, METRIC = "the cat sat on the mat", ["the cat sat", "the dog ran"], logit_diff(5, 7)
 CPU = torch.device("cpu")
@@ -146,6 +147,14 @@ def test_a_tenth_of_what_is_free_is_left_to_others(monkeypatch: pytest.MonkeyPat
     Need("ranking", {"a": 900}, "less").check(CPU)
     with pytest.raises(OutOfMemory):
         Need("ranking", {"a": 901}, "less").check(CPU)
+
+
+def test_training_is_refused_by_the_same_words_but_cannot_be_insisted_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
+    with pytest.raises(
+        OutOfMemory, match=r"^training needs 8.2 GB of memory \(Adam 4.1 GB, weights 2.1 GB, gradients 2.1 GB\), but cpu .*sharded.py\)$"
+    ):
+        budget(4096, 62_500, 1, 64).need.check(CPU, insist=None)
 
 
 def test_attention_grows_with_the_square_of_the_prompt(bench):

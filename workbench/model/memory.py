@@ -44,11 +44,12 @@ class Need:
         parts = [f"{name} {size_of(n)}" for name, n in sorted(self.parts.items(), key=lambda part: -part[1]) if n]
         return f"{size_of(self.n_bytes)} of memory ({', '.join(parts)})"
 
-    def check(self, device: torch.device, insist: bool = False, say: bool = False) -> None:
-        """Raises OutOfMemory where that is not there, unless insisted on. say: print the plan, unless it is a small one."""
+    def check(self, device: torch.device, insist: bool | None = False, say: bool = False) -> None:
+        """Raises OutOfMemory where that is not there, unless insisted on (None: that cannot be). say: print the plan, unless it is small."""
         free = free_memory(device)
         if not insist and free is not None and self.n_bytes > USED * free:
-            raise OutOfMemory(f"{self.what} needs {self}, but {device} has {size_of(free)} left: {self.less}, or insist=True")
+            go_on = "" if insist is None else ", or insist=True"
+            raise OutOfMemory(f"{self.what} needs {self}, but {device} has {size_of(free)} left: {self.less}{go_on}")
         if say and self.n_bytes >= SAID:
             tqdm.write(f"{self.what} needs up to {self}", file=sys.stderr)
 
