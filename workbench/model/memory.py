@@ -45,7 +45,7 @@ class Need:
         return f"{size_of(self.n_bytes)} of memory ({', '.join(parts)})"
 
     def check(self, device: torch.device, insist: bool | None = False, say: bool = False) -> None:
-        """Raises OutOfMemory where that is not there, unless insisted on (None: that cannot be). say: print the plan, unless it is small."""
+        """Raises OutOfMemory where that is not there, unless insisted on (None: it cannot be). say: print the plan, unless it is small."""
         free = free_memory(device)
         if not insist and free is not None and self.n_bytes > USED * free:
             go_on = "" if insist is None else ", or insist=True"

@@ -35,7 +35,7 @@ EDGES = ("measured", "attributed", "both")
 MOST_SOURCES = 20_000  # without a limit: about a quarter of an hour on one core of GPT-2's size
 LESS = "limit=2000 takes only so many features, and a shorter prompt has fewer"
 PLACE_BYTES, PAIR_BYTES = 4, 4  # of a number in a place; of any source and target of neighboring places
-EDGE_BYTES = 160  # of those of which the source does not come later: a row of the table, while it is put together and groups are looked for
+EDGE_BYTES = 212  # of those of which the source does not come later: a row of the table, while it is put together and groups are looked for
 
 
 @dataclass(frozen=True)
