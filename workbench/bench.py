@@ -111,15 +111,23 @@ class Workbench:
         object.__setattr__(self, "labels", LaidOver(self.labels, self.sae.fingerprint))
 
     def rank(
-        self, prompt: str | Chat, metric: Metric, ablate: int | None = None, *, include_start: bool = False, progress: bool = True
+        self,
+        prompt: str | Chat,
+        metric: Metric,
+        ablate: int | None = None,
+        *,
+        include_start: bool = False,
+        progress: bool = True,
+        insist: bool = False,
     ) -> FeatureRanking:
         """Every active feature at every position of `prompt`, by activation, attribution and measured effect on `metric`.
 
         prompt: a text, or messages, [{"role": "user", "content": …}]: written out by the model's chat template, with role and turn of
         each token in the table.
-        ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them.
+        ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them. insist: even where the memory that it
+        takes is not there.
         """
-        return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress)
+        return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress, insist=insist)
 
     def rank_many(
         self, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, *, progress: bool = True
@@ -143,6 +151,7 @@ class Workbench:
         cancel: Event | None = None,
         progress: bool = True,
         on_rows: Callable[[int, int], None] | None = None,
+        insist: bool = False,
     ) -> Circuit:
         """Which features make which, through all layers: a graph from the prompt's tokens to the answer, its edges measured.
 
@@ -150,10 +159,10 @@ class Workbench:
         edges: "measured" (each source switched off, every later feature read), "attributed" (first order) or "both". saes: an SAE at each
         of two hook points or more; by default `layers`. limit: only so many features, of largest |attribution|. labels: hook name →
         feature → label; by default `layer_labels`, for the SAEs of `layers`. cancel: once set, what is left is not measured. on_rows: hears
-        (rows done, rows in all).
+        (rows done, rows in all). insist: even where the memory that it takes is not there.
         """
         known = self._labels_of(over, saes) if labels is None else labels
-        asked: dict[str, Any] = dict(limit=limit, labels=known, cancel=cancel, progress=progress)
+        asked: dict[str, Any] = dict(limit=limit, labels=known, cancel=cancel, progress=progress, insist=insist)
         if over not in ("saes", "transcoders"):
             raise ValueError(f'over={over!r}: expected "saes" or "transcoders"')
         if over == "transcoders":
@@ -218,7 +227,7 @@ class Workbench:
         decoding = Decoding(max_new_tokens, temperature, n_samples, seed, progress=progress)
         return steer(self, written(self.model, prompt), features, decoding, vector=vector, tokens=tokens, max_act=max_act)
 
-    def find(
+    def find(  # noqa: PLR0913 a notebook's call
         self,
         positive: Iterable[str] | Iterable[Chat],
         negative: Iterable[str] | Iterable[Chat] = (),
@@ -228,26 +237,27 @@ class Workbench:
         max_density: float = 0.1,
         top: int = 20,
         at_last: bool = False,
+        insist: bool = False,
     ) -> Found:
         """The features that are active on the positive prompts, and on the negative ones hardly or not at all.
 
         share: of the positive prompts that suffices. margin: activation allowed on negative prompts, as a share of the mean over the
         positive ones; 0 asks for silence, which a feature that means the thing seldom keeps on what is near it. max_density: leave out
         what is active on a larger share of the index's tokens. at_last: count only what features do at each prompt's last token, where the
-        model is about to go on. The score is in features/search.py.
+        model is about to go on. insist: even where the memory that it takes is not there. The score is in features/search.py.
         """
         filters = Filters(share, margin, max_density, top)
-        return find(self.model, self.sae, self._texts(positive), self._texts(negative), filters, self._known_beside, at_last)
+        return find(self.model, self.sae, self._texts(positive), self._texts(negative), filters, self._known_beside, at_last, insist)
 
-    def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20) -> Found:
+    def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20, insist: bool = False) -> Found:
         """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""
-        return ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top)
+        return ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top, insist)
 
     def find_by_classifier(
-        self, positive: Iterable[str] | Iterable[Chat], negative: Iterable[str] | Iterable[Chat], *, top: int = 20
+        self, positive: Iterable[str] | Iterable[Chat], negative: Iterable[str] | Iterable[Chat], *, top: int = 20, insist: bool = False
     ) -> Found:
         """The features by which a linear classifier tells the two sets of prompts apart, with its accuracy on prompts left out."""
-        return ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top)
+        return ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top, insist)
 
     def find_near(self, target: int | Float[torch.Tensor, "d_in"], *, top: int = 20) -> Found:
         """The features whose directions are nearest to a feature's, or to any direction of the SAE's space."""
@@ -261,7 +271,7 @@ class Workbench:
         """The features that support the metric most on this prompt, by attribution summed over its tokens. Nothing is ablated."""
         text = written(self.model, prompt)
         found = attribute(self.model, self.sae, to_tokens(self.model, text), metric)
-        return ways.attributed(self.model, self.sae, text, found.attribution, self._known_beside, top)
+        return ways.attributed(self.model, self.sae, text, found, self._known_beside, top)
 
     def map(self) -> FeatureMapping:
         """All features of `saes` on one map; drawn once, kept beside the index."""

@@ -123,8 +123,14 @@ def test_centered_saes_are_judged_on_the_centered_activations(model):
 
 def test_batches_change_nothing(model, sae, monkeypatch):
     whole = evaluate(model, sae, TEXTS)
-    for name, value in (("N_ROWS", 64), ("N_TOKENS", 9), ("N_LOGITS", 1), ("N_ACTS", 200)):
-        monkeypatch.setattr(f"workbench.sae.evaluate.{name}", value)
+    for name, value in (
+        ("evaluate.N_ROWS", 64),
+        ("evaluate.N_TOKENS", 9),
+        ("evaluate.N_LOGITS", 1),
+        ("parts.N_ACTS", 1),
+        ("parts.FEWEST_ROWS", 3),
+    ):
+        monkeypatch.setattr(f"workbench.sae.{name}", value)
     parts = evaluate(model, sae, TEXTS)
     assert parts.measures() == pytest.approx(whole.measures(), rel=1e-5)
     np.testing.assert_allclose(parts.table, whole.table, rtol=1e-4)
@@ -259,8 +265,14 @@ def test_a_transcoder_that_copies_the_output_recovers_everything_and_one_of_the_
 def test_a_transcoder_s_batches_change_nothing(model, monkeypatch):
     transcoder = made_transcoder()
     whole = evaluate(model, transcoder, TEXTS)
-    for name, value in (("N_ROWS", 64), ("N_TOKENS", 9), ("N_LOGITS", 1), ("N_ACTS", 200)):
-        monkeypatch.setattr(f"workbench.sae.evaluate.{name}", value)
+    for name, value in (
+        ("evaluate.N_ROWS", 64),
+        ("evaluate.N_TOKENS", 9),
+        ("evaluate.N_LOGITS", 1),
+        ("parts.N_ACTS", 1),
+        ("parts.FEWEST_ROWS", 3),
+    ):
+        monkeypatch.setattr(f"workbench.sae.{name}", value)
     assert evaluate(model, transcoder, TEXTS).measures() == pytest.approx(whole.measures(), rel=1e-5)
 
 

@@ -58,11 +58,23 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         message = shell_words(str(error), options(args))
     except Exception as error:
-        if is_ours(error):
+        if said := out_of_memory(error):
+            message = said
+        elif is_ours(error):
             raise
-        message = f"{type(error).__name__}: {error}"
+        else:
+            message = f"{type(error).__name__}: {error}"
     print("workbench: " + " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def out_of_memory(error: Exception) -> str:
+    """What an allocator said, in words, where no command did; "" for other errors."""
+    if not isinstance(error, RuntimeError | MemoryError):
+        return ""
+    from workbench.model.memory import broke_off, is_out_of_memory
+
+    return f"this command {broke_off(error)}: less at once, or another machine" if is_out_of_memory(error) else ""
 
 
 def is_ours(error: Exception) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import ChatFile, Index, StartToken, prompt_or_chat, start_of, with_index
+from workbench.cli.options import ChatFile, Index, Insist, StartToken, prompt_or_chat, start_of, with_index
 from workbench.files import checked_file
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def rank(
     ablate: Annotated[int | None, typer.Option(min=1, help="Measure only this many pairs, those of largest |attribution|.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write one page that opens offline.")] = None,
+    insist: Insist = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Rank the features behind an answer: by measured effect, attribution or activation."""
@@ -50,7 +51,7 @@ def rank(
     from workbench.circuits.metrics import logit_diff
 
     bench = with_index(load(model, sae, device=device, start_token=start_of(start_token)), index)
-    ranking = bench.rank(read, logit_diff(answer, baseline), ablate=ablate)
+    ranking = bench.rank(read, logit_diff(answer, baseline), ablate=ablate, insist=insist)
     if html is not None:
         ranking.to_html(html)
     if as_json:

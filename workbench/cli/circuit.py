@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli.options import Insist
 from workbench.files import checked_file
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def circuit(
     limit: Annotated[int | None, typer.Option(min=1, help="Read only so many features, of largest |attribution| or influence.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the graph for the public attribution-graph viewers.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page that opens offline.")] = None,
+    insist: Insist = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Find the circuit behind an answer: tokens, features and the answer, and what each does to the next."""
@@ -54,14 +56,14 @@ def circuit(
         raise ValueError('which answer? Give --answer " Sacramento", one token')
     metric = None if answer is None else logit_diff(answer, baseline)
     if transcoders is None:
-        whole = _bench(model, layers, device).circuit(prompt, metric, str(edges), limit=limit)
+        whole = _bench(model, layers, device).circuit(prompt, metric, str(edges), limit=limit, insist=insist)
         kept = whole.strongest(features or 30)
     else:
         if layers is not None or edges is not Edges.measured:
             raise ValueError("--transcoders has direct effects for edges: leave --layers and --edges out")
         is_own = model == "atlas" == transcoders
         bench = load(model, device=device) if is_own else load(model, transcoders=transcoders, device=device)
-        whole = bench.circuit(prompt, metric, over="transcoders", limit=limit)
+        whole = bench.circuit(prompt, metric, over="transcoders", limit=limit, insist=insist)
         kept = whole.prune(features=features or 30)
     if json is not None:
         (whole if features is None else kept).to_json(json)

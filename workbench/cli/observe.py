@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import StartToken, shell_words, start_of, with_index
+from workbench.cli.options import Insist, StartToken, shell_words, start_of, with_index
 from workbench.files import checked_file, write_text
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def index(
     n_texts: Annotated[int | None, typer.Option(min=1, help="Read so many texts. [default: all; of the atlas's 20,000]")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Ray processes that read side by side; 0: this process.")] = 0,
     start_token: StartToken = None,
+    insist: Insist = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Read texts once for all features of the SAEs: when each is active, its examples, what it promotes, what is near it."""
@@ -42,7 +43,7 @@ def index(
 
     source = islice(read_texts(texts), n_texts) if texts else atlas.texts(ATLAS_SEED, n_texts or N_ATLAS_TEXTS)
     bridge, saes = parts(model, sae or [], device, start_token)
-    built = build_index(bridge, saes, source, out, workers=workers)
+    built = build_index(bridge, saes, source, out, workers=workers, insist=insist)
     for name in saes:
         if model == "atlas" and (labels := atlas_labels(name)):
             built.with_sae(name).save_labels(labels)
@@ -67,6 +68,7 @@ def find(
     start_token: StartToken = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page that opens offline.")] = None,
+    insist: Insist = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """Find features: active on some prompts and silent on others, at a token, near another one, by label."""
@@ -85,11 +87,12 @@ def find(
     elif label is not None:
         found = bench.find_by_label(label, top=top)
     elif token is not None:
-        found = bench.find_at(prompts[0], token, top=top)
+        found = bench.find_at(prompts[0], token, top=top, insist=insist)
     elif classify:
-        found = bench.find_by_classifier(prompts, without, top=top)
+        found = bench.find_by_classifier(prompts, without, top=top, insist=insist)
     else:
-        found = bench.find(prompts, without, share=share, margin=margin, max_density=max_density, top=top, at_last=last)
+        filters: dict[str, Any] = dict(share=share, margin=margin, max_density=max_density, top=top)
+        found = bench.find(prompts, without, **filters, at_last=last, insist=insist)
     found = replace(found, note=shell_words(found.note, ("share", "margin")))
     if html is not None:
         write_text(html, found_page(found))

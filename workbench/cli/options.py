@@ -19,6 +19,7 @@ StartToken = Annotated[
     str | None, typer.Option(help='What leads every text, such as "<s>"; "" for nothing. [default: what the model\'s files say]')
 ]
 Index = Annotated[Path | None, typer.Option(help="An index of the SAE: labels, largest activations. [atlas: its own]")]
+Insist = Annotated[bool, typer.Option("--insist", help="Go ahead even where the memory that it takes is not there.")]
 ChatFile = Annotated[
     Path | None, typer.Option(help='Instead of a prompt: JSON messages, [{"role": "user", "content": "…"}], written by the chat template.')
 ]
@@ -61,6 +62,8 @@ def shell_words(message: str, names: Collection[str]) -> str:
         name, value = found["name"], found["value"]
         if name not in names:
             return found[0]
+        if value == "True":
+            return f"--{name.replace('_', '-')}"
         value = re.sub(r"^\{(\d+): (.*)\}$", r"\1=\2", value).replace("None", '""')
         return f"--{name.replace('_', '-')} {value}".rstrip()
 

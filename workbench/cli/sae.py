@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import StartToken, start_of
+from workbench.cli.options import Insist, StartToken, start_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,7 @@ def evaluate(
     other: Annotated[str | None, typer.Option(help="Another SAE: how many features does it have too?")] = None,
     start_token: StartToken = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    insist: Insist = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
     """How good an SAE or a transcoder is: l0, variance explained (of a transcoder's output), loss recovered, dead features; on the atlas
@@ -51,7 +52,7 @@ def evaluate(
     if sae and Path(sae).is_dir() and (is_set(sae) or is_cross_layer(sae)):
         if other:
             raise ValueError(f"{sae} holds transcoders of all layers: --other compares one with one")
-        _evaluate_layers(load(model, transcoders=sae, device=device, start_token=start_of(start_token)), source, n_texts, as_json)
+        _evaluate_layers(load(model, transcoders=sae, device=device, start_token=start_of(start_token)), source, n_texts, as_json, insist)
         return
     bench, truth, cosine = load(model, sae, device=device, start_token=start_of(start_token)), None, None
     if other:
@@ -59,7 +60,7 @@ def evaluate(
         cosine = decoder_cosine(bench.sae, theirs)["cosine"]
     if source is None:
         source, truth = atlas_truth(bench, n_texts or N_ATLAS_TEXTS)
-    evaluation = measure(bench.model, bench.sae, islice(source, n_texts))
+    evaluation = measure(bench.model, bench.sae, islice(source, n_texts), insist=insist)
     evaluation = evaluation if truth is None else replace(evaluation, truth=truth)
     if as_json:
         measures = evaluation.measures() | ({} if cosine is None else {"median_cosine": float(cosine.median())})
@@ -71,12 +72,12 @@ def evaluate(
         print(f"  nearest feature in {other}: median cosine {cosine.median():.2f}, over 0.9 for {(cosine > 0.9).mean():.1%}")
 
 
-def _evaluate_layers(bench: "Workbench", texts: Any, n_texts: int | None, as_json: bool) -> None:
+def _evaluate_layers(bench: "Workbench", texts: Any, n_texts: int | None, as_json: bool, insist: bool) -> None:
     from workbench import atlas
     from workbench.sae.evaluate_layers import evaluate_layers
 
     some = islice(texts, n_texts) if texts is not None else atlas.texts(seed=1, n=n_texts or N_ATLAS_TEXTS)
-    table = evaluate_layers(bench.model, bench.transcoders, some)
+    table = evaluate_layers(bench.model, bench.transcoders, some, insist=insist)
     if as_json:
         print(table.to_json(orient="records", indent=1))
         return

@@ -24,7 +24,7 @@ from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.memory import objection
 from workbench.model.points import installed, place, place_of
 from workbench.replay.past import Continued
-from workbench.replay.replay import CPU_FLOATS, CPU_TOKENS, WAYS
+from workbench.replay.replay import WAYS, batch_rows, batch_tokens
 from workbench.replay.tail import Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
 
@@ -70,12 +70,12 @@ class Between(Tail):
     def n_rows(self, start: int) -> int:
         """How many rows from position `start` on make a good batch."""
         cfg = self.model.cfg
-        d_mlp = cfg.d_mlp or 4 * cfg.d_model
-        n_tokens = max(CPU_TOKENS, CPU_FLOATS // d_mlp)
+        n_tokens = batch_tokens(cfg, self.n_pos)
         if self.clean.is_cuda:
+            d_mlp = cfg.d_mlp or 4 * cfg.d_model
             alive = 6 * d_mlp + 12 * cfg.d_model + 4 * cfg.n_heads * self.n_pos  # floats per token, at once
             n_tokens = torch.cuda.mem_get_info(self.clean.device)[0] // (2 * 4 * alive)
-        return max(1, n_tokens // (self.n_pos - start if self.way == "prefix" else self.n_pos))
+        return batch_rows(cfg, self.n_pos, start if self.way == "prefix" else 0, n_tokens)
 
     def _reach(self, way: str, first: str, then: str, rows: Perturbed) -> tuple[Tensor, int]:
         if way == "forward":

@@ -11,7 +11,7 @@ weights is computed in float32 (precision.py).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from torch import Tensor
 from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
-from workbench.model.memory import free_memory, is_out_of_memory, objection
+from workbench.model.memory import free_memory, is_out_of_memory, kept_bytes, objection, pass_bytes
 from workbench.model.points import check_obeyed, check_point, installed
 from workbench.replay.precision import InFloat32
 from workbench.replay.reading import Columns, Reading
@@ -33,8 +33,31 @@ if TYPE_CHECKING:
 WAYS = ("forward", "whole", "prefix")
 CPU_TOKENS = 256  # per batch at least: the more rows share a read of the weights, the less a product waits for it
 CPU_FLOATS = 3_000_000  # per hidden activation of an MLP: buffers beyond 20 MB are given back and faulted in anew, a fifth of the time
+CPU_SCORES = 2**24  # of attention, per layer; at least those of one whole row
+KEYS_FLOATS = 2**27  # of keys and values that a batch's rows have before them, copied for each row: many of them where a prompt is long
 CUDA_FLOATS = 2**29  # per tensor of a batch, in an MLP or of attention scores: a hundred times what fills a GPU
 CALL_SECONDS, FLOPS = 1e-3, {"cpu": 2e11, "cuda": 5e13}  # the Python of one block call, and what the device could do meanwhile
+
+
+def batch_tokens(cfg: Any, n_pos: int) -> int:
+    """How many tokens, of all rows of a batch together, a CPU takes well."""
+    n_tokens = max(CPU_TOKENS, CPU_FLOATS // (cfg.d_mlp or 4 * cfg.d_model))
+    return min(n_tokens, max(n_pos, CPU_SCORES // (cfg.n_heads * n_pos)))
+
+
+def batch_rows(cfg: Any, n_pos: int, start: int, n_tokens: int) -> int:
+    """How many rows these are, of positions from `start` on, each with keys and values of its own before it."""
+    return max(1, min(n_tokens // (n_pos - start), KEYS_FLOATS // (2 * cfg.d_model * n_pos)))
+
+
+def replay_bytes(cfg: Any, n_pos: int, n_rows: int) -> int:
+    """What a Replay of a prompt, and n_rows rows that it finishes, take on a CPU: two strongly changed prompts run whole to find the way,
+    then batches, with what is copied for each row of the keys and values before it, and attention to them."""
+    scores, masks, past = 4 * cfg.n_heads * n_pos, 10 * n_pos**2, 8 * cfg.n_layers * n_pos * cfg.d_model
+    n_tokens = min(batch_tokens(cfg, n_pos) + n_pos, (n_rows + 1) * n_pos)
+    keys = 4 * min(KEYS_FLOATS, 2 * cfg.d_model * n_pos * (n_rows + 1))
+    batch = kept_bytes(cfg, n_pos, 2) + 2 * n_tokens * scores + keys
+    return masks + past + max(pass_bytes(cfg, n_pos, 2) + n_pos * scores, batch)
 
 
 class Replay:
@@ -102,14 +125,14 @@ class Replay:
     def _n_rows(self, start: int) -> int:
         """How many rows from position `start` on make a good batch."""
         cfg = self.model.cfg
-        d_mlp = cfg.d_mlp or 4 * cfg.d_model
-        n_tokens = max(CPU_TOKENS, CPU_FLOATS // d_mlp)
+        n_tokens = batch_tokens(cfg, self.n_pos)
         if self.clean.is_cuda:
+            d_mlp = cfg.d_mlp or 4 * cfg.d_model
             alive = 6 * d_mlp + 12 * cfg.d_model + 4 * cfg.n_heads * self.n_pos  # floats per token, at once
             free = free_memory(self.clean.device)
             assert free is not None
             n_tokens = min(free // (2 * 4 * alive), CUDA_FLOATS // max(d_mlp, cfg.n_heads * self.n_pos))
-        return max(1, n_tokens // (self.n_pos - start if self.way == "prefix" else self.n_pos))
+        return batch_rows(cfg, self.n_pos, start if self.way == "prefix" else 0, n_tokens)
 
     def _finish(self, way: str, rows: Perturbed, columns: Columns) -> Tensor:
         if way == "forward":

@@ -49,14 +49,14 @@ def relu(pre_acts: FeatureActs) -> FeatureActs:
 def topk(pre_acts: FeatureActs, k: int) -> FeatureActs:
     """The k largest of each row (all, where there are fewer), where they are positive; the gradient reaches only these."""
     values, features = pre_acts.topk(min(k, pre_acts.shape[-1]), dim=-1, sorted=False)
-    return torch.zeros_like(pre_acts).scatter(-1, features, torch.relu(values))
+    return torch.zeros_like(pre_acts).scatter_(-1, features, torch.relu(values))
 
 
 def batch_topk(pre_acts: FeatureActs, k: int) -> FeatureActs:
     """The k · n_rows largest of all rows together, where they are positive: k per row on average."""
     flat = pre_acts.flatten()
     values, entries = flat.topk(k * (len(flat) // pre_acts.shape[-1]), sorted=False)
-    return torch.zeros_like(flat).scatter(0, entries, torch.relu(values)).view_as(pre_acts)
+    return torch.zeros_like(flat).scatter_(0, entries, torch.relu(values)).view_as(pre_acts)
 
 
 def jumprelu(pre_acts: FeatureActs, threshold: Threshold, bandwidth: float = BANDWIDTH) -> FeatureActs:

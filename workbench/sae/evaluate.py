@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
@@ -30,11 +30,13 @@ from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.hooks import check_dictionary, hooked
+from workbench.model.memory import Need, in_words, pass_bytes
 from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.evaluation import Evaluation, Losses, share
+from workbench.sae.parts import N_ACTS, encoding_bytes, n_parts
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder
-from workbench.shapes import Activations, TokenMask, Tokens
+from workbench.shapes import Activations, FeatureActs, TokenMask, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -42,10 +44,11 @@ if TYPE_CHECKING:
 N_ROWS = 256  # read ahead and sorted by length, so that little is padding; the mean for mean-ablation is over the first of these
 N_TOKENS = 2048  # in a forward pass
 N_LOGITS = 2**25  # at once: 128 MB
-N_ACTS = 2**27  # feature activations at once: 512 MB
+LESS = "fewer tokens in a row take less: context=256"
 
 
 @torch.no_grad()
+@in_words("evaluating", LESS)
 def evaluate(
     model: "TransformerBridge",
     sae: Dictionary,
@@ -54,13 +57,14 @@ def evaluate(
     n_loss_tokens: int = 2**16,
     context: int | None = None,
     progress: bool = True,
+    insist: bool = False,
 ) -> Evaluation:
     """How well the SAE, or the transcoder, does on these texts (whatever `read_texts` reads): see the top of this file.
 
     n_loss_tokens  the first so many tokens measure the loss, four forward passes for each; 0 leaves it out
     context        as in ActivationStream: a document a row, or packed rows of so many tokens
 
-    Raises ValueError where model and SAE do not fit, or there is no text.
+    Raises ValueError where model and SAE do not fit, there is no text, or more is asked for than memory holds, unless insist.
     """
     check_dictionary(model, sae)
     reads, writes = sae.reads, sae.writes
@@ -69,6 +73,8 @@ def evaluate(
     n_tokens = min(N_TOKENS, max(256, N_LOGITS // model.cfg.d_vocab))
     with tqdm(desc="evaluating", unit="token", unit_scale=True, disable=not progress, delay=2) as bar, machine_rate():
         for batches in in_groups(model, Rows(model, read_texts(texts), context), n_tokens):
+            need = _need(model.cfg, sae, batches)
+            need.check(sae.b_enc.device, insist, progress and mean is None)
             if mean is None:
                 mean = torch.cat([head(tokens)[writes][is_text].double() for tokens, is_text in batches]).mean(0)
             for tokens, is_text in batches:
@@ -101,7 +107,7 @@ def decoder_cosine(sae: Dictionary, other: Dictionary) -> pd.DataFrame:
     theirs = other.W_dec.detach().float()
     theirs = theirs / theirs.norm(dim=1, keepdim=True).clamp_min(1e-12)
     found = []
-    for ours in sae.W_dec.detach().float().split(max(1, N_ACTS // len(theirs))):
+    for ours in sae.W_dec.detach().float().split(max(1, N_ACTS // len(theirs))):  # cosines at once
         cosines = (ours / ours.norm(dim=1, keepdim=True).clamp_min(1e-12)) @ theirs.to(ours.device).T
         found.append(torch.stack([value.double() for value in cosines.max(1)]))
     cosine, nearest = torch.cat(found, dim=1).cpu().numpy()
@@ -113,6 +119,21 @@ def in_groups(model: Any, rows: Iterable[Row], n_tokens: int) -> Iterator[list[t
     rows = iter(rows)
     while group := list(islice(rows, N_ROWS)):
         yield [as_batch(model, some) for some in like_length(group, n_tokens)]
+
+
+def passes_and_logits(cfg: Any, tokens: Tokens) -> dict[str, int]:
+    """What a pass over these takes: the model's own, and all logits with their losses."""
+    return {"passes of the model": pass_bytes(cfg, tokens.shape[1], len(tokens)), "logits": 3 * 4 * tokens.numel() * cfg.d_vocab}
+
+
+def _need(cfg: Any, sae: Dictionary, batches: Sequence[tuple[Tokens, TokenMask]]) -> Need:
+    """Of the longest batch: logits of a pass, feature activations of some of its tokens, what is read and written."""
+    tokens = max((tokens for tokens, _ in batches), key=lambda tokens: tokens.numel())
+    n, per_feature = tokens.numel(), 20 * sae.cfg.d_sae
+    activations = 8 * 4 * n * sum(sae.W_dec.shape[1:]) + per_feature
+    return Need(
+        "evaluating", passes_and_logits(cfg, tokens) | {"activations": activations, "feature activations": encoding_bytes(sae, n)}, LESS
+    )
 
 
 class _Sums:
@@ -127,14 +148,16 @@ class _Sums:
 
     def add(self, x: Activations, y: Outputs) -> None:
         for part, goal in zip(_parts(self.sae, x), _parts(self.sae, y), strict=True):
-            feature_acts = self.sae.encode(part)
-            target = goal - _offset(self.sae, part)
-            self.squared_error += (target - self.sae.decode(feature_acts, part)).double().square().sum().item()
-            self.squares += target.double().square().sum().item()
-            self.total += target.double().sum(0)
-            self.n_active += (feature_acts > 0).sum(0)
-            self.max_act = torch.maximum(self.max_act, feature_acts.amax(0))
-            self.n_tokens += len(part)
+            self._add(part, goal, self.sae.encode(part))
+
+    def _add(self, x: Activations, y: Outputs, feature_acts: FeatureActs) -> None:
+        target = y - _offset(self.sae, x)
+        self.squared_error += (target - self.sae.decode(feature_acts, x)).double().square().sum().item()
+        self.squares += target.double().square().sum().item()
+        self.total += target.double().sum(0)
+        self.n_active += counts(feature_acts)
+        self.max_act = torch.maximum(self.max_act, feature_acts.amax(0))
+        self.n_tokens += len(x)
 
     @property
     def variance(self) -> float:
@@ -178,6 +201,11 @@ class _LossSums:
         return Losses(**{name: share(total, n) for name, total in self.sums.items()}, n_tokens=n)
 
 
+def counts(feature_acts: FeatureActs) -> Int[Tensor, "d_sae"]:
+    """On how many rows each feature is active. A sum of booleans would make int64 of all of them first."""
+    return feature_acts.nonzero()[:, 1].bincount(minlength=feature_acts.shape[1])
+
+
 def put_at(new: Callable[[Activations], Activations], where: TokenMask) -> Callable[[Tensor], Tensor]:
     """A function of what stands at a hook point: the same with new(x) at some of its tokens."""
 
@@ -192,7 +220,7 @@ def put_at(new: Callable[[Activations], Activations], where: TokenMask) -> Calla
 
 def _parts(sae: Dictionary, x: Tensor) -> Sequence[Tensor]:
     """x in parts whose feature activations fit in memory."""
-    return x.split(max(1, N_ACTS // sae.cfg.d_sae))
+    return x.tensor_split(n_parts(sae.cfg.d_sae, len(x)))
 
 
 def _offset(sae: Dictionary, x: Activations) -> Tensor | float:

@@ -22,10 +22,11 @@ from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.hooks import check_cross_layer, check_transcoder, hooked, seen
+from workbench.model.memory import Need, in_words
 from workbench.sae.cross_layer import CrossLayerTranscoder
-from workbench.sae.evaluate import N_LOGITS, N_TOKENS, in_groups, put_at
+from workbench.sae.evaluate import LESS, N_LOGITS, N_TOKENS, counts, in_groups, passes_and_logits, put_at
 from workbench.sae.evaluation import share
-from workbench.sae.stack import Layer, Transcoders, predicted, stack_of
+from workbench.sae.stack import Layer, Predictions, Transcoders, encoding_bytes, stack_of
 from workbench.shapes import TokenMask, Tokens
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ LOSSES = ("loss", "loss_spliced", "loss_zero")
 
 
 @torch.no_grad()
+@in_words("evaluating", LESS)
 def evaluate_layers(
     model: "TransformerBridge",
     transcoders: Transcoders,
@@ -44,12 +46,13 @@ def evaluate_layers(
     n_loss_tokens: int = 2**14,
     context: int | None = None,
     progress: bool = True,
+    insist: bool = False,
 ) -> pd.DataFrame:
     """A row for each layer, from 0 up, and one for "all": layer, l0, explained_variance, dead, loss, loss_spliced, loss_zero (nats a
     token), loss_recovered, n_tokens. Of "all", l0 is the sum, and the variance explained is over all layers, each weighing the same.
 
     n_loss_tokens: the first so many tokens measure losses, by two forward passes a layer and three more. Raises ValueError where the
-    transcoders do not fit the model or lack a layer, or there is no text.
+    transcoders do not fit the model or lack a layer, there is no text, or more is asked for than memory holds, unless insist.
     """
     _check(model, transcoders)
     stack = stack_of(transcoders)
@@ -58,6 +61,8 @@ def evaluate_layers(
     n_tokens, n_scored = min(N_TOKENS, max(256, N_LOGITS // model.cfg.d_vocab)), 0
     with tqdm(desc="evaluating", unit="token", unit_scale=True, disable=not progress, delay=2) as bar, machine_rate():
         for batches in in_groups(model, Rows(model, read_texts(texts), context), n_tokens):
+            need = _need(model.cfg, stack, batches)
+            need.check(stack[0].b_enc.device, insist, progress and not sums.n_tokens)
             for tokens, is_text in batches:
                 found = head(tokens)
                 x = [found[it.hook_name_in][is_text].flatten(1).float() for it in stack]
@@ -72,6 +77,14 @@ def evaluate_layers(
         table[column] = [share(losses[name][column], n_scored) for name in losses]
     table["loss_recovered"] = [share(row.loss_zero - row.loss_spliced, row.loss_zero - row.loss) for row in table.itertuples()]
     return table.assign(n_tokens=sums.n_tokens)
+
+
+def _need(cfg: Any, stack: Sequence[Layer], batches: Sequence[tuple[Tokens, TokenMask]]) -> Need:
+    """Of the longest batch: what every layer reads, writes and predicts, one layer's feature activations, logits."""
+    tokens = max((tokens for tokens, _ in batches), key=lambda tokens: tokens.numel())
+    parts = passes_and_logits(cfg, tokens)
+    parts["activations"] = 4 * tokens.numel() * sum(3 * it.W_enc.shape[0] + 4 * len(it.b_dec) for it in stack)
+    return Need("evaluating", parts | {"feature activations": max(encoding_bytes(it, tokens.numel()) for it in stack)}, LESS)
 
 
 def _check(model: Any, transcoders: Transcoders) -> None:
@@ -98,13 +111,14 @@ class _Sums:
 
     def add(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> list[Tensor]:
         """y_hat of every layer."""
-        acts = [it.encode(read) for it, read in zip(self.stack, x, strict=True)]
-        y_hats = [predicted(self.stack, acts, read, layer) for layer, read in enumerate(x)]
+        predictions = Predictions(self.stack)
+        for layer, read in enumerate(x):
+            predictions.read(layer, read, lambda first, acts, n=self.n_active[layer]: n.add_(counts(acts)))
+        y_hats = [predictions.at(layer, read) for layer, read in enumerate(x)]
         for layer, (goal, y_hat) in enumerate(zip(y, y_hats, strict=True)):
             self.squared_errors[layer] += (goal - y_hat).double().square().sum().item()
             self.squares[layer] += goal.double().square().sum().item()
             self.total[layer] += goal.double().sum(0)
-            self.n_active[layer] += (acts[layer] > 0).sum(0)
         self.n_tokens += len(x[0])
         return y_hats
 
@@ -155,14 +169,14 @@ def _add_losses(
 def _replacing(reading: ExitStack, model: Any, stack: Sequence[Layer], is_text: TokenMask) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
     """What each output becomes, of what is read in the same pass."""
     x: dict[int, Tensor] = {}
-    acts: dict[int, Tensor] = {}
+    predictions = Predictions(stack)
 
     def note(layer: int, value: Tensor) -> None:
         x[layer] = value[is_text].flatten(1).float()
-        acts[layer] = stack[layer].encode(x[layer])
+        predictions.read(layer, x[layer])
 
     put = []
     for layer, it in enumerate(stack):
         reading.enter_context(seen(model, it.hook_name_in, lambda value, layer=layer: note(layer, value)))
-        put.append((it.hook_name_out, lambda y, layer=layer: predicted(stack, acts, x[layer], layer)))
+        put.append((it.hook_name_out, lambda y, layer=layer: predictions.at(layer, x[layer])))
     return put

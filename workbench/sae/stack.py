@@ -20,6 +20,7 @@ from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats import circuit_tracer
 from workbench.sae.formats.files import SUFFIXES
 from workbench.sae.formats.transcoders import is_cross_layer
+from workbench.sae.parts import n_parts
 from workbench.sae.transcoder import Transcoder, load_transcoders
 from workbench.shapes import Activations, FeatureActs
 
@@ -39,6 +40,7 @@ class Layer:
     W_decs: Mapping[int, Float[Tensor, "d_sae d_out"]]
     b_dec: Float[Tensor, "d_out"]  # of what is predicted at this layer
     W_skip: Float[Tensor, "d_in d_out"] | None
+    compares_rows: bool = False  # does what is active at one row depend on the others?
 
     def encode(self, x: Activations) -> FeatureActs:
         """What is read → feature activations."""
@@ -93,10 +95,60 @@ def predicted(
     return y_hat if skip is None else y_hat + x @ skip
 
 
+class Predictions:
+    """y_hat of every layer, while what the layers read comes in, from the lowest up. Feature activations of some rows at a time."""
+
+    def __init__(self, stack: Sequence[Layer]):
+        self.stack = stack
+        self._y_hats: dict[int, Tensor] = {}
+
+    def read(self, layer: int, x: Activations, keep: Callable[[int, FeatureActs], object] = lambda first, feature_acts: None) -> None:
+        """What a layer's features write, here and above. keep(first row, feature_acts) sees them."""
+        it, first = self.stack[layer], 0
+        for above in it.W_decs:
+            if above not in self._y_hats:
+                b_dec = self.stack[above].b_dec
+                self._y_hats[above] = b_dec.expand(len(x), len(b_dec)).clone()
+        for rows in x.tensor_split(n_parts_of(it, len(x))):
+            self._write(it, first, it.encode(rows), keep)
+            first += len(rows)
+
+    def at(self, layer: int, x: Activations) -> Activations:
+        """y_hat at a layer that has been read, as all below have; x: what is read there."""
+        skip, y_hat = self.stack[layer].W_skip, self._y_hats.pop(layer)
+        return y_hat if skip is None else y_hat + x @ skip
+
+    def _write(self, it: Layer, first: int, feature_acts: FeatureActs, keep: Callable[[int, FeatureActs], object]) -> None:
+        keep(first, feature_acts)
+        here = slice(first, first + len(feature_acts))
+        for above, W_dec in it.W_decs.items():
+            self._y_hats[above][here] = feature_acts @ W_dec + self._y_hats[above][here]
+
+
+def n_parts_of(layer: Layer, n_rows: int) -> int:
+    """In how many parts rows are encoded."""
+    return 1 if layer.compares_rows else n_parts(layer.d_sae, n_rows)
+
+
+def encoding_bytes(layer: Layer, n_rows: int) -> int:
+    """What one part takes at its peak."""
+    return 2 * -(-n_rows // n_parts_of(layer, n_rows)) * layer.d_sae * layer.W_enc.element_size()
+
+
 def _own(transcoder: Transcoder, layer: int) -> Layer:
     it, cfg = transcoder, transcoder.cfg
     reads = it.pre_acts, (lambda pre_acts: select(cfg.architecture, pre_acts, k=cfg.k, threshold=it.threshold))
-    return Layer(cfg.hook_name_in, cfg.hook_name_out, *reads, it.W_enc, it.b_enc, {layer: it.W_dec}, it.b_dec, it.W_skip)
+    return Layer(
+        cfg.hook_name_in,
+        cfg.hook_name_out,
+        *reads,
+        it.W_enc,
+        it.b_enc,
+        {layer: it.W_dec},
+        it.b_dec,
+        it.W_skip,
+        cfg.architecture == "batchtopk",
+    )
 
 
 def _crossing(clt: CrossLayerTranscoder, layer: int) -> Layer:

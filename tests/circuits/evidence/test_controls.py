@@ -73,8 +73,8 @@ def test_rows_of_like_activation_are_other_active_pairs_near_in_activation(measu
 
 
 def test_no_pair_is_like_two_of_the_features():
-    acts, pairs, rest = torch.tensor([[5.0, 5.0, 4.9, 1.0]]), torch.tensor([[0, 0], [0, 1]]), torch.tensor([[0, 2], [0, 3]])
-    assert _like(acts, pairs, rest).tolist() == [[0, 2], [0, 3]]
+    wanted, there, rest = torch.tensor([5.0, 5.0]), torch.tensor([4.9, 1.0]), torch.tensor([[0, 2], [0, 3]])
+    assert _like(wanted, there, rest).tolist() == [[0, 2], [0, 3]]
 
 
 def test_error_rows_put_the_reconstruction_in_the_place_of_the_activation(measured):

@@ -7,6 +7,7 @@ from made_models import D_SAE, FAMILIES, n_hooks, random_sae
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking import attribution as attribution_module
 from workbench.circuits.ranking.attribution import active_pairs, attribute
+from workbench.sae import parts
 
 
 def slow_attribution(model, sae, tokens, metric):
@@ -102,3 +103,22 @@ def test_what_is_wrong_is_said_before_the_model_runs(model, tokens, sae, monkeyp
         attribute(model, sae, tokens, logit_diff(5, 5))
     with pytest.raises(ValueError, match="this SAE reads 16"):
         attribute(model, random_sae(d_in=16), tokens, logit_diff(5))
+
+
+@pytest.mark.parametrize("share", [0.0, 2.0], ids=["a dense product", "gathered rows"])
+def test_a_part_of_the_positions_at_a_time_has_the_bits_of_all_at_once(model, sae, monkeypatch, share: float):
+    tokens = torch.randint(1, 300, (1, 60), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(attribution_module, "DENSE_SHARE", share)
+    whole = attribute(model, sae, tokens, logit_diff(5))
+    monkeypatch.setattr(parts, "N_ACTS", 1)
+    monkeypatch.setattr(attribution_module, "N_GATHERED", 100)
+    heard: list[tuple[int, int]] = []
+    found = attribute(model, sae, tokens, logit_diff(5), lambda *so_far: heard.append(so_far))
+    assert len(heard) == 3 and heard[-1] == (len(whole.pairs), 60)
+    dense = sae.encode(model.run_with_cache(tokens)[1][sae.cfg.hook_name][0])
+    assert torch.equal(found.feature_acts, dense) and torch.equal(found.pairs, dense.nonzero()) and torch.equal(found.acts, whole.acts)
+    assert torch.equal(found.attributions, whole.attributions) and torch.equal(found.gradient, whole.gradient)
+    if not share:
+        assert torch.equal(found.attribution, dense * (found.gradient @ sae.W_dec.T))
+    torch.testing.assert_close(found.summed(3), found.attribution[3:].double().sum(0))
+    assert torch.equal(found.acts_of(found.pairs.flip(0)), found.acts.flip(0))

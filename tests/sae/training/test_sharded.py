@@ -18,7 +18,7 @@ from workbench.sae.dictionary import Dictionary
 from workbench.sae.kernels import step as kernels
 from workbench.sae.sae import SAE
 from workbench.sae.training.sharded import topk, train_sharded
-from workbench.sae.training.sharded_checkpoint import export, newest, read_header
+from workbench.sae.training.sharded_checkpoint import changed_bits, export, newest, read_header
 from workbench.sae.training.train import TrainConfig, train
 from workbench.sae.transcoder import Transcoder
 
@@ -91,6 +91,17 @@ def train_the_rest(rank: int, folder: Path) -> None:
     train_sharded(Planted() if rank == 0 else None, CONFIGS["topk"], folder, progress=False)
 
 
+def refuse_a_flipped_byte(rank: int, folder: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is damaged: its CRC-32 is another"):
+        train_sharded(Planted() if rank == 0 else None, CONFIGS["topk"], folder, progress=False)
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 4  # of a tensor's last numbers: finite before and after
+    path.write_bytes(content)
+
+
 def test_a_checkpoint_of_two_ranks_goes_on_with_three(tmp_path: Path):
     folder = tmp_path / "sae"
     assert in_ranks(2, train_13_steps, tmp_path, folder) == [0, 0]
@@ -99,6 +110,15 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_three(tmp_path: Path):
     assert not list(folder.glob("checkpoint-10")) and not list(path.glob("*.metadata")), "no pickle"
     with pytest.raises(ValueError, match="did 13 of 20 steps"):
         export(folder)
+    shard = max(path.glob("*.safetensors"))
+    flip_a_byte(shard)
+    assert in_ranks(2, refuse_a_flipped_byte, tmp_path, folder, shard.name) == [0, 0], "also the rank that reads the other shard"
+    flip_a_byte(shard)
+    assert changed_bits(path) == ""
+    flip_a_byte(path / "header.json")
+    with pytest.raises(ValueError, match="header.json is not the header of a checkpoint"):
+        read_header(path)
+    flip_a_byte(path / "header.json")
 
     assert in_ranks(3, train_the_rest, tmp_path, folder) == [0, 0, 0]
     assert_same(SAE.load(folder), train(Planted(), CONFIGS["topk"], progress=False))

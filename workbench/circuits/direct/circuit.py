@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int
 from tqdm.auto import tqdm
 
 from workbench.circuits.direct import tables
 from workbench.circuits.direct.effects import DirectEffects, direct_effects
 from workbench.circuits.direct.lens import TranscoderLens
+from workbench.circuits.direct.needs import LESS, MOST_EDGES, direct_need, effects_need
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.graph.groups import offered_groups
 from workbench.circuits.graph.nodes import NODE_COLUMNS
@@ -25,6 +27,7 @@ from workbench.circuits.graph.pruning import SMALLEST_SUM
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_cross_layer, last_logits
+from workbench.model.memory import in_words
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import to_str_tokens, to_tokens
 from workbench.replay.precision import InFloat32, precision_note
@@ -35,13 +38,12 @@ from workbench.sae.transcoder import Transcoder
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-MOST_EDGES = 3_000_000  # in the table, 80 bytes each with its names; a graph of more keeps its most influential features
-
 
 class Cancelled(RuntimeError):
     """Half of a graph of direct effects is none: the rows of the upper layers would lack what comes from below."""
 
 
+@in_words("this circuit", LESS)
 def direct_circuit(  # noqa: PLR0913 a notebook's call
     model: "TransformerBridge",
     transcoders: Transcoders,
@@ -53,20 +55,27 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
     name: str = "",
     cancel: Event | None = None,
     progress: bool = True,
+    insist: bool = False,
 ) -> Circuit:
     """The graph of every active feature, error and token, on the logits of the metric's answer and baseline.
 
     Without a metric the logits are the likeliest ten, until they hold 95 % (as circuit-tracer takes them), each counted by its
     probability. limit: only so many features, those of largest influence; by default all, unless the table would pass three million
     edges; the notes say what that leaves out. labels: hook name → feature → label. Raises ValueError for a set that lacks a layer or does
-    not fit, FrozenError for a model that cannot be frozen, Cancelled once cancel is set.
+    not fit or more than memory holds (unless insist), FrozenError for a model that cannot be frozen, Cancelled once cancel is set.
     """
     _check(model, transcoders, limit)
     prompt = written(model, prompt)
     resolved, tokens = None if metric is None else resolve(model, metric), to_tokens(model, prompt)
     wanted_ids = None if resolved is None else [each for each in (resolved.answer, resolved.baseline) if each is not None]
     with tqdm(total=1.0, desc="direct effects", disable=not progress, delay=BAR_DELAY, bar_format="{l_bar}{bar}| {elapsed}") as bar:
-        effects = direct_effects(model, transcoders, tokens, wanted_ids, lambda share: _go_on(bar, share, cancel))
+        stack = stack_of(transcoders)
+        direct_need(model.cfg, stack, tokens.shape[1]).check(tokens.device, insist)
+
+        def check(counts: Int[np.ndarray, "pos n_layers_and_1"], middle: int) -> None:
+            effects_need(model.cfg, stack, counts, middle).check(tokens.device, insist, progress)
+
+        effects = direct_effects(model, transcoders, tokens, wanted_ids, lambda share: _go_on(bar, share, cancel), check)
     asked = resolved or ResolvedMetric(int(effects.logit_tokens[0]), None)
     weights = effects.probabilities if resolved is None else np.full(len(effects.logit_tokens), 1 / len(effects.logit_tokens))
     str_tokens, logit_tokens = to_str_tokens(model, tokens[0]), to_str_tokens(model, torch.as_tensor(effects.logit_tokens))

@@ -70,32 +70,42 @@ def direct_effects(
     tokens: Tokens,
     logit_tokens: Sequence[int] | None = None,
     each: Callable[[float], None] = lambda share: None,
+    check: Callable[[np.ndarray, int], None] = lambda counts, middle: None,
 ) -> DirectEffects:
     """All direct effects between the active features, errors and tokens of one prompt (1, pos), and on the logits.
 
     transcoders: by layer, one for every layer, or a cross-layer one. logit_tokens: the likeliest by default. each: told which share of the
-    work is newly done.
+    work is newly done. check: told how many nodes there are, by position and layer (the token's
+    first), and the layer where they meet, before any edge is made.
     Raises ValueError where the set does not fit the model, FrozenError where the model cannot be frozen.
     """
     with machine_rate():
         frozen = freeze(model, tokens)
-        return _Work(frozen, stack_of(transcoders), logit_tokens, each).done()
+        return _Work(frozen, stack_of(transcoders), logit_tokens, each, check).done()
 
 
 class _Work:
     """The vectors of all nodes, and what is found of their edges so far."""
 
-    def __init__(self, frozen: FrozenModel, stack: Sequence[Layer], logit_tokens: Sequence[int] | None, each: Callable[[float], None]):
+    def __init__(
+        self,
+        frozen: FrozenModel,
+        stack: Sequence[Layer],
+        logit_tokens: Sequence[int] | None,
+        each: Callable[[float], None],
+        check: Callable[[np.ndarray, int], None],
+    ):
         self.frozen, self.stack, self.each = frozen, stack, each
         self.n_pos, self.n_layers = len(frozen.embeddings), len(stack)
         self.flows = {i: Flow.of(block, layer) for i, (block, layer) in enumerate(zip(frozen.blocks, stack, strict=True))}
         frozen.blocks.clear()  # each goes when its flow goes
         self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, list(self.flows.values()), stack)
+        self.middle = _best_middle(self.nodes, self.n_layers, frozen.embeddings.shape[1])
+        check(np.diff(self.nodes.starts, axis=1), self.middle)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
         self.logit_vectors = self._logit_vectors()
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
         self.to_logits = np.zeros((len(self.logit_tokens), len(self.nodes.layer)), dtype=np.float32)
-        self.middle = _best_middle(self.nodes, self.n_layers, frozen.embeddings.shape[1])
 
     def done(self) -> DirectEffects:
         constants, logit_constants = self._carried_through()

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from workbench.circuits.direct.flow import Flow, read_by, written
 from workbench.circuits.direct.frozen import FrozenModel
-from workbench.sae.stack import Layer, writers
+from workbench.sae.parts import Active, entries, joined
+from workbench.sae.stack import Layer, n_parts_of, writers
 
 CONSTANTS = ("b_enc", "b_dec", "biases", "positions", "start")  # of the encoder, of the decoders, the model's, …, position 0's MLPs
 
@@ -46,19 +47,18 @@ def vectors_of(
     acts = [_active(flow, features) for flow, features in zip(flows, stack, strict=True)]
     n_pos, d_model = frozen.embeddings.shape
     every = torch.arange(n_pos, device=frozen.embeddings.device)
-    active = [each.nonzero().T for each in acts]  # by layer: positions, features
-    where = [every, *(torch.cat([pos, every[1:]]) for pos, _ in active)]
+    where = [every, *(torch.cat([pairs[:, 0], every[1:]]) for pairs, _ in acts)]
     order = torch.cat(where).argsort(stable=True)  # within a position they stand in their order already
     places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device)).split([len(each) for each in where])
     about, writes = [_about(-1, every)], [frozen.embeddings.split(1)]
     reads, own = frozen.embeddings.new_zeros(len(order), d_model), frozen.embeddings.new_zeros(len(order), len(CONSTANTS))
     for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
-        pos, ids = active[layer]
+        (pos, ids), values = acts[layer].pairs.T, acts[layer].acts
         W_enc, b_enc, at = features.W_enc[:, ids].T, features.b_enc[ids], places[layer + 1][: len(ids)]
         reads[at] = read_by(flow, pos, W_enc)
         own[at, 0], own[at, 2] = b_enc, W_enc @ flow.read.bias if flow.read else own.new_zeros(len(at))
         pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
-        about += [_about(layer, pos, ids, acts[layer][pos, ids], pre_acts), _about(layer, every[1:])]
+        about += [_about(layer, pos, ids, values, pre_acts), _about(layer, every[1:])]
         writes.append(_written_at(layer, flow, stack, acts))
     layers, positions, features, act, pre_act = np.concatenate(about)[order.cpu().numpy()].T
     begins = np.searchsorted(positions * len(writes) + layers + 1, np.arange(n_pos * len(writes))).reshape(n_pos, -1)
@@ -75,15 +75,15 @@ def _about(layer: int, pos: Tensor, feature: Tensor | None = None, *values: Tens
     return torch.stack([column.double() for column in columns], 1).cpu().numpy()
 
 
-def _written_at(layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[Tensor]) -> tuple[Float[Tensor, "_ d_model"], ...]:
+def _written_at(layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[Active]) -> tuple[Float[Tensor, "_ d_model"], ...]:
     """By position: what each node of the layers that write into this one puts there: its features' decoder rows, its own error (what all
     of them leave of y), none of others'."""
     it, rows, where = stack[layer], [], []
     every = torch.arange(1, len(flow.y), device=flow.y.device)
     error = flow.y - it.b_dec if it.W_skip is None else flow.y - it.b_dec - flow.x @ it.W_skip
     for below in writers(stack, layer):
-        pos, active = acts[below].nonzero().T
-        written_there = stack[below].W_decs[layer][active] * acts[below][pos, active, None]
+        pos, active = acts[below].pairs.T
+        written_there = stack[below].W_decs[layer][active] * acts[below].acts[:, None]
         error.index_add_(0, pos, written_there, alpha=-1)
         rows += [written_there, error[1:] if below == layer else error.new_zeros(len(every), error.shape[1])]
         where += [pos, every]
@@ -92,8 +92,12 @@ def _written_at(layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[T
     return written(flow, at[order], torch.cat(rows)[order]).split(at.bincount(minlength=len(flow.y)).tolist())
 
 
-def _active(flow: Flow, features: Layer) -> Float[Tensor, "pos d_sae"]:
-    """feature_acts; the start position, which is no node, has none."""
-    acts = features.encode(flow.x)
-    acts[0] = 0
-    return acts
+def _active(flow: Flow, features: Layer) -> Active:
+    """(pos, feature) that are active; at the start position, which is no node, none."""
+    found, first = [], 0
+    for x in flow.x.tensor_split(n_parts_of(features, len(flow.x))):
+        found.append(entries(first, features.encode(x)))
+        first += len(x)
+    pairs, acts = joined(found)
+    is_text = pairs[:, 0] > 0
+    return Active(pairs[is_text], acts[is_text])

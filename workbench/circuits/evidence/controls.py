@@ -96,7 +96,7 @@ def controls(
     pairs = pairs[found.of(pairs).abs().argsort(descending=True, stable=True)]
     integrated = integrate(model, sae, tokens, metric)
     parts = []
-    for kind, some in ((KINDS[0], pairs[:n]), (KINDS[1], _like(found.feature_acts, pairs[:n], pairs[n:]))):
+    for kind, some in ((KINDS[0], pairs[:n]), (KINDS[1], _like(found.acts_of(pairs[:n]), found.acts_of(pairs[n:]), pairs[n:]))):
         if len(some):
             columns = {"integrated": integrated[some[:, 0], some[:, 1]]}
             parts.append(measured.features(kind, some, columns | measured.other_ways(some, others)))
@@ -120,7 +120,7 @@ class _Measured:
     def features(self, kind: str, pairs: Int[Tensor, "n 2"], columns: Mapping[str, Tensor]) -> pd.DataFrame:
         """Rows of active pairs, each set to 0."""
         pos, feature = pairs.T
-        activation = self.found.feature_acts[pos, feature]
+        activation = self.found.acts_of(pairs)
         effects = self._without(pos, activation[:, None] * self.sae.W_dec[feature])
         labels = [self.bench.labels.get(int(f), "") for f in feature]
         return self._rows(kind, pos, feature, activation, self.found.of(pairs), effects, labels).assign(**_plain(columns))
@@ -133,13 +133,13 @@ class _Measured:
             levels[WAYS[1]] = mean_acts(self.bench)[feature]
         if others is not None:
             levels[WAYS[2]] = others[pos, feature]
-        acts = self.found.feature_acts[pos, feature]
+        acts = self.found.acts_of(pairs)
         return {way: self._without(pos, (acts - level)[:, None] * self.sae.W_dec[feature]) for way, level in levels.items()}
 
     def directions(self, pairs: Int[Tensor, "n 2"], seed: int) -> pd.DataFrame:
         """Rows of random unit vectors, as long as the pairs' activations."""
         pos, feature = pairs.T
-        length = self.found.feature_acts[pos, feature] * self.sae.W_dec[feature].norm(dim=-1)
+        length = self.found.acts_of(pairs) * self.sae.W_dec[feature].norm(dim=-1)
         random = torch.randn(len(pairs), self.clean.shape[1], generator=torch.Generator().manual_seed(seed)).to(self.clean)
         taken = length[:, None] * random / random.norm(dim=-1, keepdim=True)
         return self._taken(KINDS[2], pos, taken, "random")
@@ -181,10 +181,9 @@ class _Measured:
         return pd.DataFrame(numbers).assign(kind=kind, token=[self.str_tokens[p] for p in pos.tolist()], label=label)
 
 
-def _like(feature_acts: Float[Tensor, "pos d_sae"], pairs: Int[Tensor, "n 2"], rest: Int[Tensor, "m 2"]) -> Int[Tensor, "k 2"]:
-    """For each of the pairs the nearest in activation of the rest, none twice."""
-    wanted, there = feature_acts[tuple(pairs.T)], feature_acts[tuple(rest.T)].clone()
-    chosen = []
+def _like(wanted: Float[Tensor, "_"], there: Float[Tensor, "m"], rest: Int[Tensor, "m 2"]) -> Int[Tensor, "_ 2"]:
+    """For each activation wanted the pair of the rest, whose activations are `there`, that is nearest; none twice."""
+    chosen, there = [], there.clone()
     for value in wanted[: len(rest)]:
         chosen.append(int((there - value).abs().argmin()))
         there[chosen[-1]] = math.inf

@@ -74,6 +74,7 @@ def set_curves(sets: FeatureSets, rows: pd.DataFrame, n_random: int = 10, seed: 
         orders.append((order, 0, rows[order].to_numpy(float, na_value=-np.inf).argsort(kind="stable")[::-1]))  # not measured: last
     orders += [(RANDOM, draw, rng.permutation(len(rows))) for draw in range(n_random)]
     sizes, parts, masks = _sizes(len(rows)), [], []
+    sets.check(len(orders) * len(sizes))
     for order, draw, sequence in orders:
         place = np.full(len(rows) + 1, len(rows))  # pairs that belong to no row (unit −1) never come
         place[sequence] = np.arange(len(rows))
@@ -97,6 +98,7 @@ def smallest_set(sets: FeatureSets, rows: pd.DataFrame, share: float = 0.8, prog
     if not 0 < share <= 1:
         raise ValueError(f"share={share}: expected a share of the metric, above 0 and at most 1")
     unit = _unit_of_pair(sets, rows)
+    sets.check(len(rows))
     members = unit[None] == torch.arange(len(rows)).to(unit)[:, None]
     chosen, left, kept, steps = sets.none()[0], list(range(len(rows))), -np.inf, []
     while kept < share:

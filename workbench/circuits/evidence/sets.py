@@ -26,12 +26,17 @@ from workbench.circuits.intervene import check_features
 from workbench.circuits.metrics import Metric, resolve
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_dictionary
+from workbench.model.memory import Need, in_words, kept_bytes, largest
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
-from workbench.replay.replay import Replay
-from workbench.shapes import Rows
+from workbench.replay.replay import Replay, replay_bytes
+from workbench.sae.dictionary import Dictionary
+from workbench.sae.parts import active, acts_at, encoding_bytes, in_parts, pairs_of
+from workbench.shapes import FeatureActs, Rows
 
 OFF = ("zero", "mean")
+LESS = "a shorter prompt takes less"
+PAIR_BYTES = 24  # position, feature, activation, change
 # Rows of a ranking (with pos: pairs; of by_feature: features at every position), features, or (pos, feature) pairs
 Members = pd.DataFrame | Sequence[int] | Sequence[Sequence[int]] | Int[Tensor, "n_members 2"]
 Sets = Bool[Tensor, "n_sets n_pairs"]  # which pairs each set holds
@@ -45,7 +50,11 @@ class FeatureSets:
     """
 
     @torch.no_grad()
-    def __init__(self, bench: Any, prompt: str | Chat, metric: Metric, off: str = "zero", keep_error: bool = False):
+    @in_words("measuring sets", LESS)
+    def __init__(
+        self, bench: Any, prompt: str | Chat, metric: Metric, off: str = "zero", keep_error: bool = False, *, insist: bool = False
+    ):
+        """Raises ValueError for what is no prompt, metric or `off`, and for more than memory holds, unless insist."""
         if off not in OFF:
             near = difflib.get_close_matches(str(off), OFF, n=1, cutoff=0.4)
             raise ValueError(f"off={off!r}: expected {' or '.join(map(repr, OFF))}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -59,27 +68,50 @@ class FeatureSets:
         )
         check_dictionary(self.model, self.sae)
         self.resolved = resolve(self.model, metric)
-        tokens = to_tokens(self.model, self.prompt)
-        level = mean_acts(bench) if off == "mean" else self.sae.b_enc.new_zeros(self.sae.cfg.d_sae)
+        tokens, self.insist = to_tokens(self.model, self.prompt), insist
+        n_pos, d_sae = tokens.shape[1], self.sae.cfg.d_sae
+        sets_need(self.model.cfg, self.sae, n_pos, pairs_of(self.sae, n_pos) or 0).check(tokens.device, insist)
+        level = mean_acts(bench) if off == "mean" else self.sae.b_enc.new_zeros(d_sae)
         self.str_tokens = to_str_tokens(self.model, tokens)
         self.replay = Replay(self.model, self.sae.writes, tokens)
         self.clean_metric = float(self.resolved(self.replay.clean_logits))
         self.clean = self.replay.clean.to(self.sae.W_dec.dtype)
         is_start = is_start_token(self.model, tokens)[0]
         x = read_beside(self.replay, self.sae)
-        all_acts = self.sae.encode(x)
-        self.feature_acts = all_acts.masked_fill(is_start[:, None], 0.0)
-        self.pairs = self._pairs(is_start, everywhere=off == "mean")
-        if not len(self.pairs):
+
+        def check(n_active: int, n_read: int) -> None:
+            """Of how many pairs an L1 or JumpReLU SAE will have, its first part tells."""
+            if self.sae.cfg.k is None:
+                sets_need(self.model.cfg, self.sae, n_pos, n_active * n_pos // n_read).check(tokens.device, insist)
+
+        pairs, acts = active(self.sae, x, check)
+        is_text = ~is_start[pairs[:, 0]]
+        pairs, acts = pairs[is_text], acts[is_text]
+        if not len(pairs):
             raise ValueError(f"no feature of this SAE is active on {prompt!r}: there is nothing to make sets of")
-        pos, feature = self.pairs.T
-        change = (self.feature_acts - level).masked_fill(is_start[:, None], 0.0)
-        self.contributions = change[pos, feature, None] * self.sae.W_dec[feature]
-        change[pos, feature] = 0.0  # what is left belongs to no set: features that are silent here and are not at their mean
-        self.outside = change @ self.sae.W_dec
-        if not keep_error:
-            error = self.clean - self.sae.decode(all_acts, x)
-            self.outside += error.masked_fill(is_start[:, None], 0.0)
+        features = pairs[:, 1].unique()
+        if off == "mean":  # the active features at every position, since a silent one can be moved to its mean
+            n_pairs = int((~is_start).sum()) * len(features)
+            sets_need(self.model.cfg, self.sae, n_pos, n_pairs).check(tokens.device, insist)
+            pairs = torch.cartesian_prod((~is_start).nonzero()[:, 0], features).view(-1, 2)
+            acts = acts_at(self.sae, x, pairs)
+        self.pairs, self.changes = pairs, acts - level[pairs[:, 1]]  # by position
+
+        def left_over(first: int, feature_acts: FeatureActs) -> Float[Tensor, "n_here d_in"]:
+            """What belongs to no set: features that are silent here and are not at their mean, and the error."""
+            here = slice(first, first + len(feature_acts))
+            left = torch.zeros_like(self.clean[here])
+            if off == "mean":
+                change = feature_acts - level
+                change[:, features] = 0.0
+                left = change.masked_fill_(is_start[here, None], 0.0) @ self.sae.W_dec
+            if not keep_error:
+                error = self.clean[here] - self.sae.decode(feature_acts, x[here])
+                left += error.masked_fill(is_start[here, None], 0.0)
+            return left
+
+        needs_parts = off == "mean" or not keep_error
+        self.outside = torch.cat(in_parts(self.sae, x, left_over)) if needs_parts else torch.zeros_like(self.clean)
         self.floor = self.clean_metric - float(self.effects_of_only(self.none())[0])
 
     def ablate(self, members: Members) -> float:
@@ -132,10 +164,18 @@ class FeatureSets:
         """metric(clean) − metric(with the set alone), for every row."""
         return self._effects(~sets, self.outside, progress)
 
+    def check(self, n_sets: int) -> None:
+        """Raises OutOfMemory for more sets than memory holds, unless insisted on."""
+        parts = {"sets": 4 * n_sets * len(self.pairs), "changed positions": n_sets * len(self.clean)}
+        need = Need(f"measuring {n_sets:,} sets of {len(self.pairs):,} pairs", parts, "fewer sets, or a shorter prompt, take less")
+        need.check(self.pairs.device, self.insist)
+
     @torch.no_grad()
+    @in_words("measuring sets", LESS)
     def _effects(self, removed: Sets, outside: Float[Tensor, "pos d_in"], progress: bool) -> Rows:
         """The effect of taking away the removed pairs, and `outside` in every row. In float64 on the CPU."""
-        changed = torch.stack([removed[:, self.pairs[:, 0] == pos].any(1) for pos in range(len(self.clean))], dim=1)
+        self.check(len(removed))
+        changed = torch.stack([removed[:, mine].any(1) for _, mine in self._by_position()], dim=1)
         changed |= (outside != 0).any(1)
         changed[:, -1] |= ~changed.any(1)  # a set that changes nothing is a row too: the clean one
         effects = torch.full((len(removed),), torch.nan, dtype=torch.float64)
@@ -149,8 +189,10 @@ class FeatureSets:
         row, pos = changed.nonzero().T
         x = torch.empty(len(row), self.clean.shape[1], dtype=self.clean.dtype, device=self.clean.device)
         for p, mine in self._by_position():
-            here = pos == p
-            x[here] = self.clean[p] - outside[p] - removed[row[here]][:, mine].to(x.dtype) @ self.contributions[mine]
+            here = (pos == p).nonzero()[:, 0]
+            if len(here):
+                contributions = self.changes[mine, None] * self.sae.W_dec[self.pairs[mine, 1]]
+                x[here] = self.clean[p] - outside[p] - removed[row[here], mine].to(x.dtype) @ contributions
         first = pos[:1]  # row 0 is the clean prompt, rounded as the others are
         logits = self.replay.logits(
             torch.cat([first, pos]), torch.cat([self.clean[first], x]), self.resolved.columns, torch.cat([row[:1], row + 1])
@@ -158,16 +200,24 @@ class FeatureSets:
         metrics = self.resolved.difference(logits)
         return metrics[0] - metrics[1:]
 
-    def _by_position(self) -> Iterator[tuple[int, Int[Tensor, "n_here"]]]:
-        for p in range(len(self.clean)):
-            yield p, (self.pairs[:, 0] == p).nonzero()[:, 0]
+    def _by_position(self) -> Iterator[tuple[int, slice]]:
+        """(position, its pairs, which stand together)"""
+        ends = torch.searchsorted(self.pairs[:, 0].contiguous(), torch.arange(len(self.clean) + 1, device=self.pairs.device)).tolist()
+        return ((p, slice(*ends[p : p + 2])) for p in range(len(self.clean)))
 
-    def _pairs(self, is_start: Bool[Tensor, "pos"], everywhere: bool) -> Int[Tensor, "n_pairs 2"]:
-        """Active pairs; everywhere: the active features at every position, since a silent one can be moved to its mean."""
-        if not everywhere:
-            return self.feature_acts.nonzero()
-        features = self.feature_acts.any(0).nonzero()[:, 0]
-        return torch.cartesian_prod((~is_start).nonzero()[:, 0], features).view(-1, 2)
+
+def sets_need(cfg: Any, sae: Dictionary, n_pos: int, n_pairs: int) -> Need:
+    """What making sets of a prompt takes: replays of the prompt, some feature activations at once, the pairs."""
+    x = 8 * n_pos * sum(sae.W_dec.shape[1:])
+    phases = [
+        {"passes of the model": replay_bytes(cfg, n_pos, 1) + x, "active pairs": PAIR_BYTES * n_pairs},
+        {
+            "passes of the model": kept_bytes(cfg, n_pos, 2) + x,
+            "feature activations": encoding_bytes(sae, n_pos),
+            "active pairs": 2 * PAIR_BYTES * n_pairs,
+        },
+    ]
+    return largest("measuring sets", phases, LESS)
 
 
 def ablate_set(bench: Any, prompt: str, metric: Metric, members: Members, off: str = "zero") -> float:

@@ -24,28 +24,33 @@ from workbench.circuits.graph.nodes import Names, Read, edge_table, empty_effect
 from workbench.circuits.graph.places import Bar, Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
 from workbench.model.chat import Chat, written
+from workbench.model.memory import Need, in_words, kept_bytes, largest, pass_bytes
 from workbench.model.points import place as block_of
 from workbench.model.tokens import to_str_tokens, to_tokens
 from workbench.replay.between import STREAM, Between
-from workbench.replay.replay import Replay
+from workbench.replay.replay import Replay, batch_tokens, replay_bytes
+from workbench.sae.parts import N_ACTS, encoding_bytes, pairs_of
 
 EDGES = ("measured", "attributed", "both")
 MOST_SOURCES = 20_000  # without a limit: about a quarter of an hour on one core of GPT-2's size
-MOST_BYTES = 4 << 30  # of edges
+LESS = "limit=2000 takes only so many features, and a shorter prompt has fewer"
+PLACE_BYTES, PAIR_BYTES = 4, 4  # of a number in a place; of any source and target of neighboring places
+EDGE_BYTES = 212  # of those of which the source does not come later: a row of the table, while it is put together and groups are looked for
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a circuit would hold, before any of it is measured. n_bytes: of the edges, which are kept whole."""
+    """What a circuit would hold, before any of it is measured."""
 
     n_sources: int
     n_edges: int
-    n_bytes: int
+    need: Need
 
     def __repr__(self) -> str:
-        return f"{self.n_sources:,} sources (active features, errors, tokens), up to {self.n_edges:,} edges, {self.n_bytes / 1e9:.2g} GB"
+        return f"{self.n_sources:,} sources (active features, errors, tokens), up to {self.n_edges:,} edges, {self.need}"
 
 
+@in_words("this circuit", LESS)
 def build_circuit(  # noqa: PLR0913 a notebook's call
     bench: Any,
     saes: SAEs,
@@ -58,16 +63,19 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     cancel: Event | None = None,
     progress: bool = True,
     on_rows: Callable[[int, int], None] | None = None,
+    insist: bool = False,
 ) -> Circuit:
     """The whole graph of a prompt. edges: "measured", "attributed" (first order, nothing is measured: effects are NaN) or "both".
 
     limit: only so many features, those of largest |attribution| (to either metric); the notes say what that leaves out. labels: hook name
     → feature → label. cancel: once set, what is left is not measured (NaN, and no edges). on_rows: hears (rows
-    done, rows in all) between batches. Raises ValueError for what cannot be one.
+    done, rows in all) between batches. Raises ValueError for what cannot be one, and for more than memory holds, unless insist.
     """
     model, layers = bench.model, _checked(bench, saes, edges, limit)
     prompt = written(model, prompt)
     resolved, tokens = resolve(model, metric), to_tokens(model, prompt)
+    n_pos = tokens.shape[1]
+    reading_need(model.cfg, layers, n_pos).check(tokens.device, insist)
     names = [STREAM, *layers] if STREAM not in layers else list(layers)
     between = Between(model, names, tokens)
     places = [read_tokens(model, tokens, resolved, between.clean_at[STREAM].to(next(iter(layers.values())).W_dec.dtype))]
@@ -75,7 +83,7 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     if not any(place.is_feature.any() for place in places[1:]):
         raise ValueError(f"no feature of these SAEs is active on {prompt!r} after the start token: are they this model's?")
     places, notes = _limited(places, limit, resolved)
-    _check_plan(plan_of(places, edges), limit)
+    _check_plan(plan_of(model.cfg, places, edges), limit, tokens.device, insist, progress)
     read = _measured(between, places, resolved, edges, cancel, bar_of(_total(places, edges), "building the circuit", progress, on_rows))
     notes += _gaps(list(layers)) + _cancelled(read, edges)
     str_tokens, (answer, baseline) = to_str_tokens(model, tokens[0]), resolved.names(model)
@@ -101,16 +109,47 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     return offered_groups(circuit)
 
 
-def plan_of(places: Sequence[Place], edges: str) -> Plan:
+def plan_of(cfg: Any, places: Sequence[Place], edges: str) -> Plan:
     """How many features, edges and bytes a circuit of these places will hold."""
-    n_edges = sum(len(first.pos) * len(then.pos) for first, then in zip(places, places[1:], strict=False))
-    per_edge = 60 + 8 * (2 if edges == "both" else 1)  # a row of the table, and the matrices it is made from
-    return Plan(sum(len(place.pos) for place in places), n_edges, n_edges * per_edge)
+    neighbors = list(zip(places, places[1:], strict=False))
+    n_pairs = sum(len(first.pos) * len(then.pos) for first, then in neighbors)
+    n_edges = sum(int((len(then.pos) - torch.searchsorted(then.pos, first.pos)).sum()) for first, then in neighbors)
+    n_sources, n_pos, d_model = sum(len(place.pos) for place in places), len(places[0].clean), cfg.d_model
+    rests = 12 * n_pos * sum(len(place.pos) for place in places[:-1])  # edges.py: by position and logit
+    pairs = PAIR_BYTES * n_pairs * (2 if edges == "both" else 1)
+    widest = max(place.sae.cfg.d_sae for place in places if place.sae is not None)
+    encoded = 2 * 4 * min(batch_tokens(cfg, n_pos) * widest, N_ACTS)
+    phases = [
+        {"edges": pairs + EDGE_BYTES * n_edges, "places": PLACE_BYTES * d_model * n_sources, "what goes through nothing active": rests},
+        {
+            "passes of the model": replay_bytes(cfg, n_pos, n_sources),
+            "edges": 2 * pairs + rests,
+            "places": 2 * PLACE_BYTES * d_model * n_sources,
+            "feature activations": encoded,
+        },
+    ]
+    return Plan(n_sources, n_edges, largest("this circuit", phases, LESS))
 
 
-def _check_plan(plan: Plan, limit: int | None) -> None:
-    if (plan.n_sources > MOST_SOURCES and limit is None) or plan.n_bytes > MOST_BYTES:
+def reading_need(cfg: Any, layers: Mapping[str, Any], n_pos: int) -> Need:
+    """What reading the places takes, before it is known how many features are active."""
+    n_sources = sum(pairs_of(sae, n_pos) or 0 for sae in layers.values())
+    x = 4 * 5 * n_pos * cfg.d_model * (len(layers) + 1)  # clean activations, three gradients, errors
+    phases = [
+        {"passes of the model": max(replay_bytes(cfg, n_pos, 1), pass_bytes(cfg, n_pos, is_graded=True)) + x},
+        {
+            "passes of the model": kept_bytes(cfg, n_pos) + x,
+            "feature activations": max(encoding_bytes(sae, n_pos) for sae in layers.values()),
+            "places": 2 * PLACE_BYTES * cfg.d_model * n_sources,
+        },
+    ]
+    return largest("reading the places of this circuit", phases, "a shorter prompt takes less")
+
+
+def _check_plan(plan: Plan, limit: int | None, device: torch.device, insist: bool, say: bool) -> None:
+    if plan.n_sources > MOST_SOURCES and limit is None and not insist:
         raise ValueError(f"this circuit would hold {plan!r}: give limit=, how many features to take, such as limit=2000")
+    plan.need.check(device, insist, say)
 
 
 def _checked(bench: Any, saes: SAEs, edges: str, limit: int | None) -> dict[str, Any]:

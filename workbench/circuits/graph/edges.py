@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from workbench.circuits.graph.places import Place, by_position
 from workbench.replay.between import Between, rows_at
 from workbench.sae.architectures import select
+from workbench.sae.parts import acts_at
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex
 
@@ -89,9 +90,11 @@ def active_acts(
     runs, unless features compete: then whole rows are encoded, led by the clean positions before."""
     if sae.cfg.architecture in ROW_BY_ROW:
         if sae.cfg.architecture == "topk":
-            return sae.encode(y)[:, pos - start, feature]
+            flat, rows = y.flatten(0, 1), torch.arange(len(y), device=pos.device)[:, None] * y.shape[1] + (pos - start)
+            pairs = torch.stack([rows.flatten(), feature.repeat(len(y))], dim=1)
+            return acts_at(sae, flat, pairs).view(len(y), -1)
         whole = torch.cat([clean[:start].expand(len(y), -1, -1), y], dim=1)
-        return torch.stack([sae.encode(row)[pos, feature] for row in whole])
+        return torch.stack([acts_at(sae, row, torch.stack([pos, feature], dim=1)) for row in whole])
     if sae.cfg.centers_input:
         y = y - y.mean(-1, keepdim=True)
     found = []

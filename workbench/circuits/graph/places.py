@@ -28,6 +28,7 @@ from workbench.model.tokens import is_start_token
 from workbench.replay.between import STREAM
 from workbench.replay.reading import Columns
 from workbench.replay.replay import Replay
+from workbench.sae.parts import active, in_parts
 from workbench.sae.sae import SAE
 from workbench.shapes import RowIndex, Tokens
 
@@ -94,12 +95,14 @@ def read_places(
         dtype = sae.W_dec.dtype
         x = clean[name].to(dtype)
         with torch.no_grad(), machine_rate():
-            feature_acts = sae.encode(x).masked_fill(is_start[:, None], 0.0)
-            error = x - sae(x)
-        pos, feature = feature_acts.nonzero().T
+            pairs, acts = active(sae, x)
+            x_hat = torch.cat(in_parts(sae, x, lambda first, found, sae=sae, x=x: sae.decode(found, x[first : first + len(found)])))
+            error = x - x_hat
+        is_text = ~is_start[pairs[:, 0]]
+        (pos, feature), acts = pairs[is_text].T, acts[is_text]
         where = (~is_start).nonzero()[:, 0]
-        activation = torch.cat([feature_acts[pos, feature], error[where].norm(dim=-1)])
-        contribution = torch.cat([feature_acts[pos, feature, None] * sae.W_dec[feature], error[where]])
+        activation = torch.cat([acts, error[where].norm(dim=-1)])
+        contribution = torch.cat([acts[:, None] * sae.W_dec[feature], error[where]])
         pos, feature = torch.cat([pos, where]), torch.cat([feature, torch.full_like(where, ERROR)])
         order = pos.argsort(stable=True)
         found.append(Place(sae, name, x, pos[order], feature[order], activation[order], contribution[order], gradients[name].to(dtype)))

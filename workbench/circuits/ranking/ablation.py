@@ -17,11 +17,11 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.acts import read_beside
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.circuits.ranking.attribution import active_pairs
 from workbench.model.hooks import check_dictionary
 from workbench.model.model import BAR_DELAY
 from workbench.replay.replay import Replay
 from workbench.sae.dictionary import Dictionary
+from workbench.sae.parts import active, acts_at
 from workbench.shapes import RowIndex, Rows, Tokens
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     cancel: Event | None = None,
     on_batch: Callable[[RowIndex, Rows], None] | None = None,
 ) -> Rows:
-    """The effect of clamping each (pos, feature) of `pairs` to 0, one at a time; by default of every active pair, in `active_pairs`' order.
+    """The effect of clamping each (pos, feature) of `pairs` to 0, one at a time; by default of every active pair, by position.
 
     on_batch(rows, effects) is called after every batch with indices into `pairs` and what was measured for them. `cancel`, once set,
     stops before the next batch; what was not measured is NaN. With either of them early pairs come first (put the largest
@@ -50,10 +50,11 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     check_dictionary(model, sae)
     resolved = resolve(model, metric)
     replay = Replay(model, sae.writes, tokens)
-    feature_acts = sae.encode(read_beside(replay, sae))
+    read = read_beside(replay, sae)
     clean = replay.clean.to(torch.promote_types(replay.clean.dtype, sae.W_dec.dtype))  # an SAE's half precision rounds its features only
-    pairs = active_pairs(feature_acts) if pairs is None else pairs.to(clean.device)
-    pos, feature = _checked(pairs, feature_acts)
+    pairs, acts = active(sae, read) if pairs is None else (pairs.to(clean.device), None)
+    pos, feature = _checked(pairs, len(read), sae.cfg.d_sae)
+    acts = acts_at(sae, read, pairs) if acts is None else acts
     effects = torch.full((len(pairs),), torch.nan, device=clean.device, dtype=torch.promote_types(clean.dtype, torch.float32))
     is_watched = cancel is not None or on_batch is not None
     with tqdm(total=len(pairs), desc="ablating", unit="pair", disable=not progress, delay=BAR_DELAY) as bar:
@@ -61,7 +62,7 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
             if cancel is not None and cancel.is_set():
                 break
             p, f = pos[rows], feature[rows]
-            x = clean[p] - feature_acts[p, f, None] * sae.W_dec[f]
+            x = clean[p] - acts[rows, None] * sae.W_dec[f]
             with_clean = torch.cat([p[:1], p]), torch.cat([clean[p[:1]], x])  # row 0 is the clean prompt, rounded as the others are
             metrics = resolved.difference(replay.logits(*with_clean, resolved.columns))
             effects[rows] = (metrics[0] - metrics[1:]).to(effects.dtype)
@@ -83,8 +84,7 @@ def effects_of(replay: Replay, resolved: ResolvedMetric, pos: RowIndex, x: Float
     return effects
 
 
-def _checked(pairs: Tensor, feature_acts: Tensor) -> tuple[RowIndex, RowIndex]:
-    n_pos, d_sae = feature_acts.shape
+def _checked(pairs: Tensor, n_pos: int, d_sae: int) -> tuple[RowIndex, RowIndex]:
     if len(pairs) == 0:
         raise ValueError("no feature is active on this prompt: there is nothing to ablate")
     pos, feature = pairs.unbind(1)

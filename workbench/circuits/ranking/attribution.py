@@ -8,7 +8,9 @@ supports the answer. x is the model's activation at the SAE's hook point; the SA
 features are read where it reads and differentiated where it writes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,32 +25,64 @@ from workbench.model.points import check_point
 from workbench.model.tokens import is_start_token
 from workbench.replay.precision import InFloat32
 from workbench.sae.dictionary import Dictionary
+from workbench.sae.parts import active, n_parts
 from workbench.shapes import LastLogits, Rows, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 DENSE_SHARE = 0.02  # of all (pos, feature) pairs active: above it one matrix product beats gathering decoder rows
+N_GATHERED = 2**23  # numbers of decoder rows at once: 32 MB
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """One prompt's features at an SAE's hook point, and what they contribute to the metric to first order."""
+    """One prompt's active features at an SAE's hook point, and what they contribute to the metric to first order. Kept of each active
+    pair; `feature_acts` and `attribution` spread that out over all (pos, d_sae)."""
 
-    feature_acts: Float[Tensor, "pos d_sae"]
-    attribution: Float[Tensor, "pos d_sae"]  # 0 where the feature is off
+    pairs: Int[Tensor, "n_rows 2"]  # every active (pos, feature), by position
+    acts: Rows
+    attributions: Rows
     gradient: Float[Tensor, "pos d_out"]  # ∂metric/∂x, of a transcoder ∂metric/∂y
     metric: float  # on the clean prompt
     logits: Float[Tensor, "d_vocab"]  # at the last position
+    d_sae: int
 
-    @property
-    def pairs(self) -> Int[Tensor, "n_rows 2"]:
-        """Every active (pos, feature), by position."""
-        return active_pairs(self.feature_acts)
+    @cached_property
+    def feature_acts(self) -> Float[Tensor, "pos d_sae"]:
+        """Activations of all features everywhere."""
+        return self._dense(self.acts)
 
-    def of(self, pairs: Int[Tensor, "n_rows 2"]) -> Rows:
-        """The attribution of each pair."""
-        return self.attribution[pairs[:, 0], pairs[:, 1]]
+    @cached_property
+    def attribution(self) -> Float[Tensor, "pos d_sae"]:
+        """The same of attributions; 0 where the feature is off."""
+        return self._dense(self.attributions)
+
+    def of(self, pairs: Int[Tensor, "n_asked 2"]) -> Float[Tensor, "n_asked"]:
+        """The attribution of each pair; 0 for one that is not active."""
+        return self._at(pairs, self.attributions)
+
+    def acts_of(self, pairs: Int[Tensor, "n_asked 2"]) -> Float[Tensor, "n_asked"]:
+        """The activation of each pair."""
+        return self._at(pairs, self.acts)
+
+    def summed(self, first: int = 0) -> Float[Tensor, "d_sae"]:
+        """Each feature's attribution over all positions from `first` on, in float64."""
+        here = self.pairs[:, 0] >= first
+        total = torch.zeros(self.d_sae, dtype=torch.float64, device=self.pairs.device)
+        return total.index_add_(0, self.pairs[here, 1], self.attributions[here].double())
+
+    def _dense(self, values: Rows) -> Float[Tensor, "pos d_sae"]:
+        dense = values.new_zeros(len(self.gradient), self.d_sae)
+        dense[self.pairs[:, 0], self.pairs[:, 1]] = values
+        return dense
+
+    def _at(self, pairs: Int[Tensor, "n_asked 2"], values: Rows) -> Float[Tensor, "n_asked"]:
+        if not len(self.pairs):
+            return values.new_zeros(len(pairs))
+        known, wanted = (each[:, 0] * self.d_sae + each[:, 1] for each in (self.pairs, pairs))
+        at = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
+        return torch.where(known[at] == wanted, values[at], 0.0)
 
 
 def active_pairs(feature_acts: Float[Tensor, "pos d_sae"]) -> Int[Tensor, "n_rows 2"]:
@@ -56,13 +90,22 @@ def active_pairs(feature_acts: Float[Tensor, "pos d_sae"]) -> Int[Tensor, "n_row
     return feature_acts.nonzero()
 
 
-def attribute(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric) -> Attribution:
-    """Every active feature's attribution at every position of one prompt, tokens (1, pos)."""
+def attribute(
+    model: "TransformerBridge",
+    sae: Dictionary,
+    tokens: Tokens,
+    metric: Metric,
+    each: Callable[[int, int], None] = lambda n_active, n_pos: None,
+) -> Attribution:
+    """Every active feature's attribution at every position of one prompt, tokens (1, pos). each: told how many pairs the positions so far
+    have, while they are read."""
     check_dictionary(model, sae)
     found, x = _at_both(model, sae, tokens, metric)
     with torch.no_grad(), machine_rate():
-        gradient, feature_acts = found.gradient[0].to(sae.W_dec.dtype), sae.encode(x.to(sae.W_dec.dtype))
-        return Attribution(feature_acts, _products(feature_acts, gradient, sae.W_dec), gradient, found.metric[0].item(), found.logits[0])
+        gradient = found.gradient[0].to(sae.W_dec.dtype)
+        pairs, acts = active(sae, x.to(sae.W_dec.dtype), each)
+        attributions = _products(pairs, acts, gradient, sae.W_dec)
+    return Attribution(pairs, acts, attributions, gradient, found.metric[0].item(), found.logits[0], sae.cfg.d_sae)
 
 
 def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric, n_steps: int = 16) -> Float[Tensor, "pos d_sae"]:
@@ -75,7 +118,10 @@ def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metri
     along = (torch.arange(n_steps, device=y.device) + 0.5) / n_steps
     path = y - (1 - along)[:, None, None].to(y.dtype) * (feature_acts @ sae.W_dec).to(y.dtype)
     found = gradient_at(model, sae.writes, tokens.expand(n_steps, -1), metric, at=path)
-    return _products(feature_acts, found.gradient.mean(0).to(sae.W_dec.dtype), sae.W_dec)
+    pairs, integrated = active_pairs(feature_acts), torch.zeros_like(feature_acts)
+    at = pairs[:, 0], pairs[:, 1]
+    integrated[at] = _products(pairs, feature_acts[at], found.gradient.mean(0).to(sae.W_dec.dtype), sae.W_dec)
+    return integrated
 
 
 def _at_both(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric) -> tuple["Gradient", Float[Tensor, "pos d_in"]]:
@@ -116,11 +162,17 @@ def gradient_at(
     return Gradient(leaves[0].detach().flatten(2), gradient.flatten(2), value.detach(), logits.detach())
 
 
-def _products(feature_acts: Tensor, gradient: Tensor, W_dec: Tensor) -> Float[Tensor, "pos d_sae"]:
-    """feature_acts · (gradient · W_dec), computed at the active pairs only where that is cheaper."""
-    pos, feature = active_pairs(feature_acts).T
-    if len(pos) > DENSE_SHARE * feature_acts.numel():
-        return feature_acts * (gradient @ W_dec.T)
-    attribution = torch.zeros_like(feature_acts)
-    attribution[pos, feature] = feature_acts[pos, feature] * (gradient[pos] * W_dec[feature]).sum(-1)
-    return attribution
+def _products(pairs: Int[Tensor, "n_rows 2"], acts: Rows, gradient: Tensor, W_dec: Tensor) -> Rows:
+    """acts · (gradient · W_dec) of every pair, at these only where that is cheaper; pairs by position."""
+    found, (n_pos, d_out), d_sae = torch.empty_like(acts), gradient.shape, len(W_dec)
+    if len(pairs) <= DENSE_SHARE * n_pos * d_sae:
+        for some in torch.arange(len(pairs), device=pairs.device).split(max(1, N_GATHERED // d_out)):
+            pos, feature = pairs[some].T
+            found[some] = acts[some] * (gradient[pos] * W_dec[feature]).sum(-1)
+        return found
+    first = 0
+    for rows in gradient.tensor_split(n_parts(d_sae, n_pos)):
+        here = ((pairs[:, 0] >= first) & (pairs[:, 0] < first + len(rows))).nonzero()[:, 0]
+        found[here] = acts[here] * (rows @ W_dec.T)[pairs[here, 0] - first, pairs[here, 1]]
+        first += len(rows)
+    return found

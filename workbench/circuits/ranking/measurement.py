@@ -8,7 +8,7 @@
 
 from collections.abc import Callable, Mapping
 from threading import Event
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -18,15 +18,24 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
 from workbench.model.chat import Chat, Speaker, speakers, written
+from workbench.model.hooks import check_dictionary
+from workbench.model.memory import Need, in_words, kept_bytes, largest, pass_bytes
 from workbench.model.start import sae_note
 from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.replay.precision import precision_note
+from workbench.replay.replay import replay_bytes
 from workbench.sae.dictionary import Dictionary
+from workbench.sae.parts import encoding_bytes, pairs_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+LESS = "a shorter prompt takes less"
+READ_BYTES, TABLE_BYTES = (
+    64,
+    320,
+)  # of one pair: (pos, feature), activation, attribution, and copies of these; its row of the table, with ranks
 N_NEXT = 5  # of the model's own next tokens that are kept
 
 
@@ -46,19 +55,53 @@ def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"],
     return Standing(float(probabilities[token]), int((logits > logits[token]).sum()) + 1, likeliest)
 
 
+def ranking_need(cfg: Any, sae: Dictionary, n_pos: int, n_pairs: int, n_measured: int | None = None) -> Need:
+    """What ranking a prompt takes: one pass and its gradient, the encoder a part of the positions at a time, replays, the table."""
+    passes, kept, x = "passes of the model", kept_bytes(cfg, n_pos), 4 * n_pos * (sum(sae.W_dec.shape[1:]) * 2 + cfg.d_model)
+    phases: list[dict[str, int]] = [
+        {passes: pass_bytes(cfg, n_pos, is_graded=True)},
+        {passes: kept + x, "feature activations": encoding_bytes(sae, n_pos), "active pairs": READ_BYTES * n_pairs},
+        {passes: replay_bytes(cfg, n_pos, n_pairs if n_measured is None else n_measured) + x, "active pairs": READ_BYTES * n_pairs},
+        {passes: 2 * kept + x, "active pairs": TABLE_BYTES * n_pairs},
+    ]
+    return largest("ranking", phases, LESS)
+
+
 class Measurement:
     """`pairs` (n_pairs, 2) of (pos, feature), largest |attribution| first, and `effects` (n_pairs), in logits, NaN where not yet measured;
     positive supports the answer."""
 
-    def __init__(self, model: "TransformerBridge", sae: Dictionary, prompt: str | Chat, metric: Metric, include_start: bool = False):
-        """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active."""
+    @in_words("ranking", LESS)
+    def __init__(  # noqa: PLR0913 what `rank` is asked
+        self,
+        model: "TransformerBridge",
+        sae: Dictionary,
+        prompt: str | Chat,
+        metric: Metric,
+        include_start: bool = False,
+        *,
+        n_measured: int | None = None,
+        insist: bool = False,
+        say: bool = False,
+    ):
+        """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active, more than memory holds unless insisted on.
+        say: print what it needs, where that is much."""
         self.model, self.sae, self.metric = model, sae, metric
         self.speakers = [] if isinstance(prompt, str) else speakers(model, prompt)
         self.prompt = prompt = written(model, prompt)
         self.tokens = to_tokens(model, prompt)
         self.answer, baseline = resolve(model, metric).names(model)
         self.baseline = "" if metric.baseline is None else baseline
-        found = attribute(model, sae, self.tokens, metric)
+        check_dictionary(model, sae)
+        device, n_pos = self.tokens.device, self.tokens.shape[1]
+        ranking_need(model.cfg, sae, n_pos, pairs_of(sae, n_pos) or 0, n_measured).check(device, insist, say)
+
+        def check(n_active: int, n_read: int) -> None:
+            """Of how many pairs an L1 or JumpReLU SAE will have, its first part tells."""
+            if sae.cfg.k is None:
+                ranking_need(model.cfg, sae, n_pos, n_active * n_pos // n_read, n_measured).check(device, insist)
+
+        found = attribute(model, sae, self.tokens, metric, check)
         is_start = is_start_token(model, self.tokens)[0]
         pairs = found.pairs if include_start else found.pairs[~is_start[found.pairs[:, 0]]]
         if not len(pairs):
@@ -74,6 +117,7 @@ class Measurement:
         self.standing = standing(model, found.logits, metric.answer)
         self.is_start_included = include_start or not bool(is_start.any())
 
+    @in_words("ranking", LESS)
     def measure(
         self, n: int | None = None, *, progress: bool = True, cancel: Event | None = None, on_batch: Callable[[int], None] | None = None
     ) -> None:
@@ -97,13 +141,12 @@ class Measurement:
         also the role and turn that the token belongs to (chat.py)."""
         pos, feature = self.pairs.T.cpu().numpy()
         labels = dict(labels)
-        at = (self.pairs[:, 0], self.pairs[:, 1])
         return pd.DataFrame(
             {
                 "feature": feature,
                 "pos": pos,
                 "token": [self.str_tokens[p] for p in pos],
-                "activation": self.attributions.feature_acts[at].double().cpu().numpy(),
+                "activation": self.attributions.acts_of(self.pairs).double().cpu().numpy(),
                 "attribution": self.attributions.of(self.pairs).double().cpu().numpy(),
                 "effect": self.effects.numpy().copy(),
                 "label": [labels.get(int(f), "") for f in feature],

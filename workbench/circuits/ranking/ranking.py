@@ -198,16 +198,23 @@ class FeatureRanking:
 
 
 def rank(
-    bench: Any, prompt: str | Chat, metric: Metric, ablate: int | None = None, include_start: bool = False, progress: bool = True
+    bench: Any,
+    prompt: str | Chat,
+    metric: Metric,
+    ablate: int | None = None,
+    include_start: bool = False,
+    progress: bool = True,
+    insist: bool = False,
 ) -> FeatureRanking:
     """Every active feature at every position of `prompt`, with activation, attribution and measured effect on `metric`.
 
     ablate=200 measures only the 200 pairs of largest |attribution|; None measures all. The start token's features are left out unless
-    asked for. Raises ValueError for what cannot be ranked (prompt, answer, SAE, nothing active) before anything is ablated.
+    asked for. Raises ValueError for what cannot be ranked (prompt, answer, SAE, nothing active) before anything is ablated, and where the
+    memory that it takes is not there, unless insist.
     """
     if ablate is not None and (not isinstance(ablate, Integral) or ablate <= 0):
         raise ValueError(f"ablate={ablate!r} measures nothing: expected how many pairs to ablate, or None for all of them")
-    found = Measurement(bench.model, bench.sae, prompt, metric, include_start)
+    found = Measurement(bench.model, bench.sae, prompt, metric, include_start, n_measured=ablate, insist=insist, say=progress)
     found.measure(ablate, progress=progress)
     return as_ranking(bench, found)
 

@@ -6,22 +6,32 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm.auto import tqdm
 
+from workbench.activations.rows import LONGEST_ROW
 from workbench.activations.texts import read_texts
-from workbench.features.index.collect import collect
+from workbench.features.index.collect import ELEMENTS, FEWEST_ROWS, MOST, collect
 from workbench.features.index.finish import finish
+from workbench.features.index.logits import N_COLUMNS
 from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity, read_manifest, shard_facts
+from workbench.features.index.windows import RANGE
 from workbench.files import clear_partials, locked, made_folder, read_json, write_json
 from workbench.model.head import Head
 from workbench.model.hooks import check_dictionary
+from workbench.model.memory import Need, in_words, largest, pass_bytes
 from workbench.sae.dictionary import Dictionary
+from workbench.sae.neighborhoods import N_ROWS
+
+LESS = "a smaller shard= or fewer workers take less"
+ENTRY_BYTES, CHAR_BYTES = 20, 16  # of an active entry, a copy by features included; of a character of text: with its tokens, rows, hashes
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
-def build(
+@in_words("building the index", LESS)
+def build(  # noqa: PLR0913 as build_index
     model: "TransformerBridge",
     saes: Mapping[str, Dictionary],
     texts: str | Path | Iterable[str],
@@ -29,9 +39,11 @@ def build(
     n_chars: int,
     workers: int,
     progress: bool,
+    insist: bool = False,
 ) -> None:
     """Write the index of `texts` to `folder`, or what is missing of it."""
     _check(model, saes, n_chars)
+    need_of(model.cfg, saes, n_chars, max(1, workers)).check(torch.device(str(model.cfg.device)), insist, progress)
     with locked(made_folder(folder)):
         built_of = identity(model, saes, n_chars)
         known = _claim(folder, built_of)
@@ -54,6 +66,25 @@ def build(
         shutil.rmtree(shards, ignore_errors=True)
         (folder / UNFINISHED).unlink(missing_ok=True)
         clear_partials(folder)  # of a build that was killed while it wrote
+
+
+def need_of(cfg: Any, saes: Mapping[str, Dictionary], n_chars: int, n_workers: int) -> Need:
+    """What building takes, however many texts there are: every worker's batch, feature activations, entries and texts; then the decoder's
+    cosines with some of its rows."""
+    widest, d_sae = max(saes.values(), key=lambda sae: sae.W_dec.numel()), max(sae.cfg.d_sae for sae in saes.values())
+    longest = min(cfg.n_ctx, LONGEST_ROW)
+    reading = {
+        "passes of the model": pass_bytes(cfg, longest, 2),
+        "feature activations": 2 * 4 * max(ELEMENTS["cpu"], FEWEST_ROWS * d_sae),
+        "active entries": ENTRY_BYTES * MOST,
+        "texts": CHAR_BYTES * n_chars,
+    }
+    finishing = {
+        "decoder": 4 * widest.W_dec.numel(),
+        "cosines": 4 * N_ROWS * d_sae,
+        "tokens promoted": 3 * 4 * RANGE * min(N_COLUMNS, cfg.d_vocab),
+    }
+    return largest("building the index", [{name: n_workers * n for name, n in reading.items()}, finishing], LESS)
 
 
 def _check(model: "TransformerBridge", saes: Mapping[str, Dictionary], n_chars: int) -> None:

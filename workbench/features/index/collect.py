@@ -118,10 +118,20 @@ class Entries:
         """Some more entries: their token, feature and activation, arrays of one length."""
         n = self.n + len(act)
         while n > len(self.columns[0]):
-            self.columns = [np.concatenate([column, np.empty_like(column)]) for column in self.columns]
+            for i, column in enumerate(self.columns):  # one after the other, and room that is not filled yet takes no memory
+                self.columns[i] = np.empty(2 * len(column), column.dtype)
+                self.columns[i][: self.n] = column[: self.n]
         for column, values in zip(self.columns, (token, feature, act), strict=True):
             column[self.n : n] = values
         self.n = n
+
+    def by_token(self, n_tokens: int, n_features: int, is_sorted: bool = True) -> sparse.csr_array:
+        """(n_tokens, n_features); the arrays' own memory where tokens were added in their order."""
+        token, feature, act = self.filled()
+        if not is_sorted:
+            return sparse.csr_array(sparse.coo_array((act, (token, feature)), shape=(n_tokens, n_features)))
+        ends = np.append(0, np.cumsum(np.bincount(token, minlength=n_tokens)))
+        return sparse.csr_array((act, feature, ends), shape=(n_tokens, n_features))
 
     def filled(self) -> list[np.ndarray]:
         """[token, feature, act], views of what was added so far."""
@@ -168,9 +178,7 @@ class Pending:
 
     def by_feature(self, name: str, d_sae: int) -> sparse.csc_matrix:
         """(tokens, d_sae); in each column the tokens ascend."""
-        token, feature, act = self.entries.pop(name).filled()
-        ends = np.cumsum(np.bincount(token, minlength=self.n_tokens))
-        return sparse.csr_matrix((act, feature, np.append(0, ends)), shape=(self.n_tokens, d_sae)).tocsc()
+        return sparse.csc_matrix(self.entries.pop(name).by_token(self.n_tokens, d_sae))
 
 
 def active(feature_acts: FeatureActs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ SHARD = 2**22  # characters of text, about a million tokens: what a killed build
 LABELS = "labels.json"  # beside the index's own files: labels survive a rebuild
 
 
-def build_index(
+def build_index(  # noqa: PLR0913 a notebook's call
     model: "TransformerBridge",
     saes: Dictionary | Sequence[Dictionary] | Mapping[str, Dictionary],
     texts: str | Path | Iterable[str],
@@ -43,17 +43,19 @@ def build_index(
     shard: int = SHARD,
     workers: int = 0,
     progress: bool = True,
+    insist: bool = False,
 ) -> "FeatureIndex":
     """What every feature of the SAEs is active on, over all texts, written to `folder`. The start token is left out.
 
     texts: strings, each read by itself (in several parts where it is longer than the model reads), or a file or folder of them.
     Called again on a folder whose build was cut off, with the same texts, it goes on. shard: characters of text after which what was done
     is safe. workers: Ray processes that read shards side by side (extra [ray]); 0 for this process alone.
-    Raises ValueError, before any compute, for SAEs that do not fit the model and for a folder that holds something else.
+    Raises ValueError, before any compute, for SAEs that do not fit the model, for a folder that holds something else, and for more than
+    memory holds, unless insist.
     """
     from workbench.features.index.build import build  # and with it transformer_lens, which reading an index does not need
 
-    build(model, named(saes), texts, Path(folder), shard, workers, progress)
+    build(model, named(saes), texts, Path(folder), shard, workers, progress, insist)
     return FeatureIndex.open(folder)
 
 

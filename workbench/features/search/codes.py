@@ -9,7 +9,7 @@ token: theirs once for every few tokens). Features do nothing at start tokens he
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from scipy import sparse
 from torch import Tensor
 
 from workbench.activations.rows import Row, as_batch, batches
-from workbench.features.index.collect import BATCH, ELEMENTS, active
+from workbench.features.index.collect import BATCH, ELEMENTS, Entries, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
 from workbench.model.hooks import check_dictionary
+from workbench.model.memory import Need, in_words, largest, pass_bytes
 from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
 from workbench.sae.architectures import select
@@ -30,6 +31,10 @@ from workbench.shapes import FeatureActs
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+
+LESS = "fewer or shorter prompts take less"
+ENTRY_BYTES, PEAK_BYTES = 20, 28  # of an active entry, a copy on the way included; of a peak
 
 
 @dataclass(frozen=True)
@@ -79,37 +84,67 @@ class Codes:
     @cached_property
     def peaks(self) -> Peaks:
         """Each feature's largest activation on each prompt; the first token where several are equal."""
-        entries = self.acts.tocoo()
-        prompt = np.searchsorted(self.bounds, entries.row, side="right") - 1
-        order = np.lexsort((entries.row, -entries.data, entries.col, prompt))
-        is_first = np.append(True, (np.diff(prompt[order]) != 0) | (np.diff(entries.col[order]) != 0))[: len(order)]
-        kept = order[is_first]
-        return Peaks(prompt[kept], entries.col[kept].astype(np.int64), entries.data[kept], entries.row[kept] - self.bounds[prompt[kept]])
+        prompts, features, activations, places = zip(*map(self._peaks_on, range(len(self.prompts))), strict=True)
+        return Peaks(*map(np.concatenate, (prompts, features, activations, places)))
+
+    def _peaks_on(self, prompt: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """One prompt's, as Peaks has them: sorting all prompts' entries at once takes ten times the memory that they take."""
+        ends = self.acts.indptr[self.bounds[prompt] : self.bounds[prompt + 1] + 1]
+        pos = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+        feature, activation = self.acts.indices[ends[0] : ends[-1]], self.acts.data[ends[0] : ends[-1]]
+        order = np.lexsort((pos, -activation, feature))
+        kept = order[np.append(True, np.diff(feature[order]) != 0)[: len(order)]]
+        return np.full(len(kept), prompt), feature[kept].astype(np.int64), activation[kept], pos[kept]
 
 
 @torch.no_grad()
+@in_words("searching", LESS)
 def encode(
     model: "TransformerBridge",
     sae: Dictionary,
     prompts: Sequence[str],
     on_batch: Callable[[int, int], None] = lambda n_read, n_prompts: None,
+    insist: bool = False,
 ) -> Codes:
-    """Raises ValueError for an empty or over-long prompt, saying which one it is. on_batch(how many prompts are read, of how many) is
-    called between batches, and between parts of the dictionary once all are read; an error that it raises ends the reading."""
+    """Raises ValueError for an empty or over-long prompt, saying which one it is, and for more than memory holds, unless insist.
+    on_batch(how many prompts are read, of how many) is called between batches, and between parts of the dictionary once all are read; an
+    error that it raises ends the reading."""
     check_dictionary(model, sae)
     rows = [tokens_of(model, prompt, i) for i, prompt in enumerate(prompts)]
-    bounds = np.cumsum([0, *map(len, rows)])
+    lengths, device = list(map(len, rows)), torch.device(str(model.cfg.device))
+    searching_need(model.cfg, sae, lengths, (sae.cfg.k or 0) * sum(lengths)).check(device, insist)
+    bounds = np.cumsum([0, *lengths])
     is_start = torch.cat([is_start_token(model, torch.tensor([row]))[0] for row in rows])
     x = _harvest(model, sae.reads, rows, on_batch)[~is_start.to(model.cfg.device)]
-    number, parts = np.flatnonzero(~is_start.numpy()), []
+    number, entries = np.flatnonzero(~is_start.numpy()), Entries()
     for (first_row, first_feature), acts in _blocks(sae, x):
         row, feature, act = active(acts)
-        parts.append((number[first_row + row], first_feature + feature, act))
+        entries.add(number[first_row + row], first_feature + feature, act)
+        if sae.cfg.k is None:  # of how many entries there will be, the first features tell
+            n_features = first_feature + acts.shape[1]
+            searching_need(model.cfg, sae, lengths, entries.n * sae.cfg.d_sae // n_features).check(device, insist)
         on_batch(len(rows), len(rows))
-    row, feature, act = (np.concatenate(column) for column in zip(*parts, strict=True))
-    acts = sparse.csr_array(sparse.coo_array((act, (row, feature)), shape=(bounds[-1], sae.cfg.d_sae)))
     strings = [to_str_tokens(model, torch.tensor(row)) for row in rows]
+    acts = entries.by_token(int(bounds[-1]), sae.cfg.d_sae, is_sorted=sae.cfg.k is not None)
     return Codes([str(prompt) for prompt in prompts], strings, acts, first=len(start_token(model).ids))
+
+
+def searching_need(cfg: Any, sae: Dictionary, lengths: Sequence[int], n_entries: int) -> Need:
+    """What reading prompts of so many tokens takes, with n_entries active (token, feature): batches of passes, some feature activations at
+    once, the entries and each feature's peak on each prompt, of which there are fewer."""
+    n_tokens, longest = sum(lengths), max(lengths, default=0)
+    n_rows = max(1, min(len(lengths), BATCH["cpu"] // max(1, longest)))
+    x = 4 * n_tokens * sae.W_enc.shape[0]
+    parts: list[dict[str, int]] = [
+        {"passes of the model": pass_bytes(cfg, longest, n_rows), "activations": 2 * x},
+        {
+            "activations": 2 * x,
+            "feature activations": 3 * 4 * max(ELEMENTS["cpu"], sae.cfg.d_sae),
+            "active entries": ENTRY_BYTES * n_entries,
+        },
+        {"active entries": (ENTRY_BYTES + PEAK_BYTES) * n_entries},
+    ]
+    return largest("searching", parts, LESS)
 
 
 @torch.no_grad()
@@ -135,12 +170,15 @@ def _harvest(
     model: "TransformerBridge", hook_name: str, rows: list[list[int]], on_batch: Callable[[int, int], None]
 ) -> Float[Tensor, "n_tokens d_in"]:
     """Of all rows, one after the other."""
-    found: dict[int, Tensor] = {}
+    bounds, n_read, x = np.cumsum([0, *map(len, rows)]), 0, torch.empty(0)
     for batch in batches([len(row) for row in rows], BATCH["cpu"]):
         acts = through_bridge(model, as_batch(model, [Row(rows[i], ()) for i in batch])[0], [hook_name])[hook_name]
-        found |= {i: acts[at, : len(rows[i])] for at, i in enumerate(batch)}
-        on_batch(len(found), len(rows))
-    return torch.cat([found[i] for i in range(len(rows))])
+        x = x if n_read else acts.new_empty(int(bounds[-1]), acts.shape[-1])
+        for at, i in enumerate(batch):
+            x[bounds[i] : bounds[i + 1]] = acts[at, : len(rows[i])]
+        n_read += len(batch)
+        on_batch(n_read, len(rows))
+    return x
 
 
 def _blocks(sae: Dictionary, x: Float[Tensor, "n_tokens d_in"]) -> Iterator[tuple[tuple[int, int], FeatureActs]]:

@@ -24,9 +24,10 @@ from numpy import ndarray
 
 from workbench.features.search.alike import alike, alike_f1
 from workbench.features.search.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
-from workbench.features.search.codes import Codes, Peaks, encode
+from workbench.features.search.codes import LESS, Codes, Peaks, encode
 from workbench.features.search.found import Found, Removed
 from workbench.features.search.rarity import Rarity
+from workbench.model.memory import in_words
 from workbench.sae.dictionary import Dictionary
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Known:
     rarity: Rarity | None = None  # how active they are in the texts of an index
 
 
-def find(  # as bench.find
+@in_words("searching", LESS)
+def find(  # noqa: PLR0913 as bench.find
     model: "TransformerBridge",
     sae: Dictionary,
     positive: Iterable[str],
@@ -78,11 +80,12 @@ def find(  # as bench.find
     filters: Filters,
     known: Known,
     at_last: bool = False,
+    insist: bool = False,
 ) -> Found:
     """The features that are active on the positive prompts and less so on the negative ones, best score first. at_last: only what they do
     at each prompt's last token counts."""
     sets = checked_sets(positive, negative)
-    codes = encode(model, sae, [*sets[0], *sets[1]])
+    codes = encode(model, sae, [*sets[0], *sets[1]], insist=insist)
     found = filtered(codes.at_last() if at_last else codes, len(sets[0]), filters, known)
     return replace(found, wants=f"{found.wants}, at the last token of each") if at_last else found
 

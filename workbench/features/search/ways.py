@@ -10,7 +10,7 @@ attributed    that support a metric most on one prompt: attribution, summed over
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from workbench.features.search.codes import Codes, encode, mean_activations
+from workbench.features.search.codes import LESS, Codes, encode, mean_activations
 from workbench.features.search.found import Found
 from workbench.features.search.search import Known, checked_sets
+from workbench.model.memory import Need, in_words
 from workbench.process import put_back
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import nearest
@@ -29,12 +30,21 @@ from workbench.sae.sae import checked_feature
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+COPIES = 4  # of all prompts' peaks: as they are, in units of their mean, of some prompts, and what the regression makes of them
 STRENGTH = 0.1  # C of the logistic regression: few prompts and many features want few and small weights
 
 
-def at(model: "TransformerBridge", sae: Dictionary, prompt: str, token: str | int | None, known: Known, top: int = 20) -> Found:
+def at(
+    model: "TransformerBridge",
+    sae: Dictionary,
+    prompt: str,
+    token: str | int | None,
+    known: Known,
+    top: int = 20,
+    insist: bool = False,
+) -> Found:
     """token: its text (the last one that reads so), or its position, start token counted; None: each feature's largest anywhere."""
-    codes = encode(model, sae, [prompt])
+    codes = encode(model, sae, [prompt], insist=insist)
     pos = None if token is None else position(codes, token)
     acts = (codes.acts if pos is None else codes.acts[[pos]]).max(axis=0).toarray().ravel()
     features = np.flatnonzero(acts)[np.argsort(-acts[acts > 0], kind="stable")][:top]
@@ -62,8 +72,15 @@ def position(codes: Codes, token: str | int) -> int:
     return token
 
 
+@in_words("searching by a classifier", LESS)
 def classified(
-    model: "TransformerBridge", sae: Dictionary, positive: Iterable[str], negative: Iterable[str], known: Known, top: int = 20
+    model: "TransformerBridge",
+    sae: Dictionary,
+    positive: Iterable[str],
+    negative: Iterable[str],
+    known: Known,
+    top: int = 20,
+    insist: bool = False,
 ) -> Found:
     """Logistic regression on each feature's largest activation on each prompt, in units of their mean; the weight is the score.
 
@@ -78,9 +95,11 @@ def classified(
         raise ValueError(
             "one positive prompt is too few for a classifier, which is measured on prompts that it did not see: give two or more"
         )
-    codes = encode(model, sae, [*sets[0], *sets[1]])
+    codes = encode(model, sae, [*sets[0], *sets[1]], insist=insist)
     peaks = codes.peaks
     features = np.unique(peaks.feature)
+    parts = {"peaks of the active features": COPIES * 4 * len(codes.prompts) * len(features)}
+    Need("searching by a classifier", parts, LESS).check(torch.device("cpu"), insist)
     acts = peaks.of(features, len(codes.prompts))
     x, y = acts / acts[acts > 0].mean(), np.arange(len(acts)) < len(sets[0])
     folds = StratifiedKFold(min(5, int(y.sum()), int((~y).sum())), shuffle=True, random_state=0)
@@ -143,12 +162,10 @@ def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
     return f"no label holds these words; {'the nearest are' if near else 'labels are such as'} {shown}"
 
 
-def attributed(
-    model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Float[torch.Tensor, "pos d_sae"], known: Known, top: int = 20
-) -> Found:
-    """attribution: of a metric, at every token of the prompt (circuits/attribution.py); the start token is left out here."""
+def attributed(model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Any, known: Known, top: int = 20) -> Found:
+    """attribution: of a metric, at every token of the prompt (an Attribution of circuits/ranking); the start token is left out here."""
     codes = encode(model, sae, [prompt])
-    total = attribution[codes.first :].sum(0).double().cpu().numpy()
+    total = attribution.summed(codes.first).cpu().numpy()
     best = np.argsort(-total, kind="stable")[:top]
     best = best[total[best] > 0]
     columns = {"activation": codes.acts.max(axis=0).toarray().ravel()[best]}

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from workbench.model.gemm import product_sentence
-from workbench.model.memory import free_memory
+from workbench.model.memory import USED, free_memory
 from workbench.sae.scaling.power_law import Interval
 from workbench.sae.scaling.sweep import BENT, ScalingLaws, bend_sentence
 from workbench.sae.training.budget import Budget, budget, product_rate
@@ -23,7 +23,6 @@ from workbench.sae.training.budget import Budget, budget, product_rate
 ATLAS_RUNS = Path(__file__).parent / "atlas_runs.jsonl"
 BATCH = 4096  # tokens; the paper's
 ROUND = 256  # features: widths are multiples of it, as matrix units like them
-USED = 0.9  # share of a device's memory that training may take
 REACHED = 0.4  # share of a GPU's matrix rate: what good training code reaches; not measured
 MOST_DEVICES = 65_536
 

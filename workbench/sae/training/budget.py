@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.model.memory import Need, size_of
+
 BYTES = 4  # of a float32
 
 
@@ -37,6 +39,12 @@ class Budget:
         """Bytes at the peak."""
         return self.kept + self.batch
 
+    @property
+    def need(self) -> Need:
+        """What is kept, as memory is asked for it; of a batch sparse steps need little."""
+        parts = {"weights": self.weights, "gradients": self.gradients, "Adam": self.optimizer}
+        return Need("training", parts, "fewer features, or more processes by torchrun (sharded.py)")
+
     def seconds(self, flops_per_second: float) -> float:
         """At this rate of floating-point operations."""
         return self.flops / flops_per_second
@@ -46,8 +54,9 @@ class Budget:
         return Budget(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def __str__(self) -> str:
-        parts = f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}, Adam {_gb(self.optimizer)}, batch {_gb(self.batch)}"
-        return f"{_gb(self.memory)} of memory ({parts}), {self.flops:.2g} FLOPs"
+        parts = {"weights": self.weights, "gradients": self.gradients, "Adam": self.optimizer, "batch": self.batch}
+        said = ", ".join(f"{name} {size_of(n)}" for name, n in parts.items())
+        return f"{size_of(self.memory)} of memory ({said}), {self.flops:.2g} FLOPs"
 
 
 def budget(d_in: int, d_sae: int, n_steps: int, batch: int, n_ranks: int = 1, *, d_out: int | None = None) -> Budget:
@@ -67,7 +76,3 @@ def product_rate(d_in: int, d_sae: int, batch: int, device: torch.device) -> flo
         (x @ weights).sum().item()
         fastest = min(fastest, time.perf_counter() - start)
     return 2.0 * len(x) * weights.numel() / fastest
-
-
-def _gb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

@@ -1,12 +1,14 @@
 """Checkpoints of SAEs and transcoders that are dealt out over ranks: they load on another number of ranks, and into one SAE.
 
 checkpoint-1000/shard-….safetensors     each rank's features, written by torch.distributed.checkpoint
+checkpoint-1000/crc32.json              of each of these files, and of the header: tells a changed bit
 checkpoint-1000/header.json             which run this is and where the stream stood; it comes last, so a folder that has it is whole
 """
 
 import json
 import shutil
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -24,13 +26,13 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-from workbench.files import made_folder, read_text, write_whole
+from workbench.files import made_folder, read_json, read_text, write_whole
 from workbench.sae.training.checkpoint import Header, check_same_run, check_state, go_on
 from workbench.sae.training.learner import REPLICATED, Learner, finish, new_sae
 from workbench.sae.training.recipe import TrainConfig
 from workbench.sae.training.source import Source, TrainingError
 
-HEADER_FILE = "header.json"
+HEADER_FILE, CRC_FILE = "header.json", "crc32.json"
 WHOLE = (*REPLICATED, "sums", "counts")  # all else has a row for each feature
 
 
@@ -58,6 +60,7 @@ class ShardedCheckpoint:
         """Put the newest saved state into the learner: each rank reads its own shard."""
         (learner,), path = learners, newest(self.folder)
         assert path is not None, f"{self.folder} had a checkpoint"
+        self._check_bits(path)
         state = learner.state()
         with damaged(path):
             load(self._sharded(state), storage_reader=HuggingFaceStorageReader(str(path)))
@@ -80,12 +83,22 @@ class ShardedCheckpoint:
             why = "; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))
             raise OSError(f"{path}: no checkpoint could be written ({why}); {before or 'nothing'} stays") from None
         if self.rank == 0:
-            header = Header(self.run, n_done, self.stream.position())
-            write_whole(path / HEADER_FILE, lambda partial: partial.write_text(json.dumps(asdict(header))))
+            header = json.dumps(asdict(Header(self.run, n_done, self.stream.position())))
+            sums = {each.name: crc32_of(each) for each in sorted(path.iterdir())} | {HEADER_FILE: f"{zlib.crc32(header.encode()):08x}"}
+            write_whole(path / CRC_FILE, lambda partial: partial.write_text(json.dumps(sums)))
+            write_whole(path / HEADER_FILE, lambda partial: partial.write_text(header))
             for other in self.folder.glob("checkpoint-*"):
                 if other != path:
                     shutil.rmtree(other)
         dist.barrier()
+
+    def _check_bits(self, path: Path) -> None:
+        """Each rank reads its share of the files; all raise what one finds, so that none waits for another."""
+        n_ranks = dist.get_world_size()
+        found: list[str] = [""] * n_ranks
+        dist.all_gather_object(found, changed_bits(path, self.rank, n_ranks))
+        if any(found):
+            raise TrainingError(next(filter(None, found)))
 
     def remove(self) -> None:
         """Once the SAE is saved."""
@@ -112,6 +125,8 @@ def export(folder: str | Path) -> Any:
     source = Source(**{field.name: run[field.name] for field in fields(Source) if field.name in run})
     if header.n_done < cfg.n_steps:
         raise TrainingError(f"{path} is of a run that did {header.n_done:,} of {cfg.n_steps:,} steps; train it to its end first")
+    if said := changed_bits(path):
+        raise TrainingError(said)
     learner = Learner(source, cfg, new_sae(source, cfg, torch.device("cpu")))
     state = learner.state()
     with warnings.catch_warnings(action="ignore"), damaged(path):  # one warns that this is a single process, which is meant
@@ -127,10 +142,40 @@ def newest(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
+def changed_bits(path: Path, first: int = 0, step: int = 1) -> str:
+    """Which file of a checkpoint is not as it was written, in one sentence; "" where all are, and for one of before there were sums. first,
+    step: of some of its files only."""
+    if not (path / CRC_FILE).is_file():
+        return ""
+    sums = read_json(path / CRC_FILE, TrainingError)
+    if not isinstance(sums, dict):
+        return f"{path / CRC_FILE} is damaged: it holds no sums. Delete {path} to start anew"
+    for name in sorted(sums)[first::step]:
+        file = path / Path(name).name
+        if not file.is_file() or crc32_of(file) != sums.get(name):
+            what = "its CRC-32 is another, so some bits changed" if file.is_file() else "it is gone"
+            return f"{file} is damaged: {what}. Delete {path} to start anew"
+    return ""
+
+
+def crc32_of(path: Path) -> str:
+    """Of a file's bytes."""
+    check = 0
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            check = zlib.crc32(block, check)
+    return f"{check:08x}"
+
+
 def read_header(path: Path) -> Header:
     """What a checkpoint says of itself. Raises TrainingError for a file that is none."""
     try:
-        return Header.parsed(read_text(path / HEADER_FILE), str(path / HEADER_FILE))
+        text = read_text(path / HEADER_FILE)
+        sums = read_json(path / CRC_FILE) if (path / CRC_FILE).is_file() else {}
+        known = f"{zlib.crc32(text.encode()):08x}"
+        if not isinstance(sums, dict) or sums.get(HEADER_FILE, known) != known:
+            raise ValueError("some bits changed")
+        return Header.parsed(text, str(path / HEADER_FILE))
     except ValueError:
         raise TrainingError(f"{path / HEADER_FILE} is not the header of a checkpoint; delete {path} to start anew") from None
 

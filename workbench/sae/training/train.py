@@ -25,7 +25,6 @@ from tqdm.auto import tqdm
 
 from workbench.files import clear_partials, locked, made_folder
 from workbench.model.gemm import product_sentence
-from workbench.model.memory import free_memory
 from workbench.sae.config import CFG_FILE
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats.files import CIRCUIT_TRACER_FILE
@@ -285,13 +284,10 @@ def _saved(home: Path, run: dict[str, Any]) -> Any:
 
 
 def check_memory(learners: Sequence[Learner], x: Tensor, progress: bool) -> None:
-    """Print what training will take; raises TrainingError where the memory is not there."""
+    """Print what training will take; raises OutOfMemory where the memory is not there."""
     costs = [_cost(it, len(x)) for it in learners]
-    whole, free = sum(costs[1:], costs[0]), free_memory(x.device)
-    if free is not None and whole.kept > free:
-        raise TrainingError(
-            f"training needs {whole}, but {x.device} has {free / 1e9:.1f} GB left; fewer features, or torchrun (sharded.py)"
-        )
+    whole = sum(costs[1:], costs[0])
+    whole.need.check(x.device, insist=None)
     if progress:
         sae = learners[0].sae
         minutes = whole.seconds(product_rate(x.shape[-1], sae.cfg.d_sae, len(x), x.device)) / 60
