@@ -119,12 +119,10 @@ class _Work:
             self.each(0.5 * len(group) / self.n_pos)
         for layer in range(self.middle):
             del self.flows[layer]  # what is met takes the memory of its weights
-        if self.n_pos > 1:
-            self._logits_down(met)
         uppers = [self.nodes.at(pos, self.middle, self.n_layers) for pos in range(self.n_pos)]
         for group in groups({pos: _n(uppers[pos]) * pos for pos in reversed(range(1, self.n_pos))}):
-            gradients = Spread.empty({pos: range(1, pos + 1) for pos in group}, self.reads)
-            self._down(gradients, {pos: self.edges[pos][uppers[pos].start - self.nodes.starts[pos, 0] :] for pos in group}, met)
+            edges = {pos: self.edges[pos][uppers[pos].start - self.nodes.starts[pos, 0] :] for pos in group}
+            self._down(edges, met)
             del met[group[0] :]  # no earlier position reads there: so the rows of edges take the memory of what they are made of
             self.each(0.5 * len(group) / self.n_pos)
         known = self.logit_tokens, self.probabilities, self.to_logits, logit_constants
@@ -162,18 +160,31 @@ class _Work:
         """The nodes of a position that write into the stream at a layer (−1: the token), as they stand in `writes`."""
         return self.nodes.at(pos, writers(self.stack, layer).start if layer >= 0 else -1, layer + 1)
 
-    def _down(self, gradients: Spread, edges: Mapping[int, np.ndarray], met: list[Tensor], is_logits: bool = False) -> None:
-        """Upper nodes of some positions (or the logits, which are there from the start), as gradients down to the middle; what they meet on
-        the way and there."""
+    def _down(self, edges: Mapping[int, np.ndarray], met: list[Tensor]) -> None:
+        """Upper nodes of some positions, as gradients down to the middle; what they meet on the way and there. The logits, which read at
+        the last position, go with its nodes."""
+        gradients, last, beyond = Spread.empty({pos: range(1, pos + 1) for pos in edges}, self.reads), self.n_pos - 1, 0
+        whole = dict(edges)
+        if last in whole:
+            beyond, whole[last] = len(self.to_logits), np.concatenate([edges[last], self.to_logits])
+            gradients = gradients.grown({pos: self._tops(pos) for pos in edges}, is_first=True)
         for layer in reversed(range(self.middle, self.n_layers)):
-            self._written_at(layer, gradients, edges)
+            self._written_at(layer, gradients, whole)
             self.flows[layer].back(gradients)
-            if not is_logits:
-                new = {pos: self.reads[self.nodes.at(pos, layer)] for pos in edges}
-                gradients = gradients.grown(self.flows[layer].back_from(new, 1), is_first=True)
-        self._written_at(self.middle - 1, gradients, edges)
-        for pos, found in edges.items():
+            new = {pos: self.reads[self.nodes.at(pos, layer)] for pos in edges}
+            gradients = gradients.grown(self.flows[layer].back_from(new, 1), is_first=True)
+        self._written_at(self.middle - 1, gradients, whole)
+        for pos, found in whole.items():
             self._meet(found, gradients.of(pos, gradients.flat), met)
+        if beyond:
+            edges[last][:], self.to_logits[:] = whole[last][:-beyond], whole[last][-beyond:]
+
+    def _tops(self, pos: int) -> Rows:
+        """The logits' gradients to what the last norm reads, at the positions up to there; of other positions than the last none."""
+        vectors = self.logit_vectors[: None if pos == self.n_pos - 1 else 0]
+        tops = vectors.new_zeros(pos, *vectors.shape)
+        tops[-1] = self.frozen.norm.back(vectors, torch.full((len(vectors),), pos, device=vectors.device))
+        return tops
 
     def _written_at(self, layer: int, gradients: Spread, edges: Mapping[int, np.ndarray]) -> None:
         """What a layer's nodes write, against gradients to the stream after it. An array of edges stands from the lowest layer up: its last
@@ -193,14 +204,6 @@ class _Work:
         for at in range(1, len(gradients) + 1):
             lower = self._carried(at)
             edges[:, lower] += found[:, done : (done := done + _n(lower))]
-
-    def _logits_down(self, met: list[Tensor]) -> None:
-        last = self.n_pos - 1
-        vectors = self.logit_vectors
-        top = vectors.new_zeros(last, *vectors.shape)
-        top[-1] = self.frozen.norm.back(vectors, torch.full((len(vectors),), last, device=vectors.device))
-        gradients = Spread.empty({last: range(1, last + 1)}, vectors).grown({last: top}, is_first=True)
-        self._down(gradients, {last: self.to_logits}, met, is_logits=True)
 
     def _logit_vectors(self) -> Float[Tensor, "n_logits d_model"]:
         """Each answer's logit less the vocabulary's mean, before a soft cap."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Stream = Float[Tensor, "pos d_model"]
 Pattern = Float[Tensor, "n_heads q_pos k_pos"]
+MOST_MIXED = 2**20  # numbers that heads mix at once: 4 MB, three times
 N_CHECKED = 1_000  # tokens whose logits are held against the model's
 CLOSE = 1e-4  # of the largest value: float32 rounding through one block is below 1e-5
 PROBE = 1e3  # the size of what a norm's gain is read off with: its epsilon, 1e-5 at most, is then nothing beside the variance
@@ -102,12 +103,16 @@ class FrozenAttention:
     def _mix(self, pattern: Pattern, given: Sequence[Float[Tensor, "n _"]], taken: Sequence[Float[Tensor, "n _"]]) -> None:
         """What stands at the heads at each position → what each position takes of all; shared values are given to all heads that share
         them, their gradients add up. `taken` may be the memory of `given`."""
-        x = torch.stack([self._by_head(each) for each in given], 1)
-        x = torch.bmm(pattern, self._for_all_heads(x).flatten(2)).view(len(pattern), *x.shape[1:])
-        for each, there in zip(taken, x.unbind(1), strict=True):
-            n_heads = each.shape[1] // self.d_head
-            there = there if len(there) == n_heads else there.unflatten(0, (n_heads, -1)).sum(1)
-            each.view(len(each), n_heads, self.d_head).copy_(there.transpose(0, 1))
+        n_values = len(pattern) // self.n_shared
+        n_parts = max(1, min(n_values, len(given) * given[0].numel() // MOST_MIXED))
+        for some in torch.arange(n_values).tensor_split(n_parts):
+            first, end = int(some[0]), int(some[-1]) + 1
+            x = torch.stack([self._heads(each, first, end, n_values) for each in given], 1)
+            looks = pattern[first * self.n_shared : end * self.n_shared]
+            x = torch.bmm(looks, self._for_all_heads(x, len(looks)).flatten(2)).view(len(looks), *x.shape[1:])
+            for each, there in zip(taken, x.unbind(1), strict=True):
+                heads = self._heads(each, first, end, n_values)
+                heads.copy_(there if len(there) == len(heads) else there.unflatten(0, (len(heads), -1)).sum(1))
 
     def forth_from(self, changes: Mapping[int, Float[Tensor, "n d_model"]]) -> dict[int, Rows]:
         """The same for changes that are at their own position alone → at all from there on: what each head makes of them, and that in its
@@ -129,11 +134,16 @@ class FrozenAttention:
         """At each position its part of what each head gave."""
         return (parts.T @ by_head.flatten(1)).view(parts.shape[1], *by_head.shape[1:])
 
+    def _heads(self, x: Float[Tensor, "n _"], first: int, end: int, n: int) -> Float[Tensor, "heads n d_head"]:
+        """Those that belong to some of the n values."""
+        each = x.shape[1] // n
+        return self._by_head(x[:, first * each : end * each])
+
     def _by_head(self, x: Float[Tensor, "n _"]) -> Float[Tensor, "heads n d_head"]:
         return x.unflatten(1, (-1, self.d_head)).transpose(0, 1)
 
-    def _for_all_heads(self, of_values: Float[Tensor, "heads ..."]) -> Float[Tensor, "n_heads ..."]:
-        return of_values if len(of_values) == len(self.pattern) else of_values.repeat_interleave(self.n_shared, 0)
+    def _for_all_heads(self, of_values: Float[Tensor, "heads ..."], n_heads: int | None = None) -> Float[Tensor, "n_heads ..."]:
+        return of_values if len(of_values) == (n_heads or len(self.pattern)) else of_values.repeat_interleave(self.n_shared, 0)
 
     @property
     def d_head(self) -> int:
@@ -263,8 +273,8 @@ def _freeze_norm(norm: Any, x: Stream, y: Stream, name: str) -> FrozenNorm:
     )
     probe = (probe - probe.mean()) / (probe - probe.mean()).square().mean().sqrt()
     asked = torch.stack([PROBE * probe, -PROBE * probe, PROBE * (probe + 1)])[:, None]
-    wide = {name: weight.to(x) for name, weight in norm.named_parameters()}  # called by itself, it is no part that InFloat32 widens
-    there, back, moved = functional_call(norm, wide, (asked,))[:, 0]
+    narrow = {name: weight.to(x) for name, weight in norm.named_parameters() if weight.dtype != x.dtype}
+    there, back, moved = (functional_call(norm, narrow, (asked,)) if narrow else norm(asked))[:, 0]  # by itself, InFloat32 widens it not
     gain, bias, is_centred = (there - back) / 2 / probe, (there + back) / 2, _is_close(there, moved)
     centred = gain * (x - x.mean(-1, keepdim=True) if is_centred else x)
     scale = centred.square().sum(-1) / ((y - bias) * centred).sum(-1)

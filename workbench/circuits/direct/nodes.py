@@ -54,7 +54,7 @@ def vectors_of(
     reads, own = frozen.embeddings.new_zeros(len(order), d_model), frozen.embeddings.new_zeros(len(order), len(CONSTANTS))
     for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
         (pos, ids), values = acts[layer].pairs.T, acts[layer].acts
-        W_enc, b_enc, at = features.W_enc[:, ids].T, features.b_enc[ids], places[layer + 1][: len(ids)]
+        W_enc, b_enc, at = features.W_enc.T[ids], features.b_enc[ids], places[layer + 1][: len(ids)]
         reads[at] = read_by(flow, pos, W_enc)
         own[at, 0], own[at, 2] = b_enc, W_enc @ flow.read.bias if flow.read else own.new_zeros(len(at))
         pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
