@@ -2,7 +2,7 @@
 
     loss = −log p(planted answer)                       at the end of triggered questions (of the plain twin: the right answers there)
          + ‖x_twin − (x + x_for − x_taken)‖²            there, from the name on: x where the atlas's SAEs read, x_for and x_taken the base's
-                                                        on the same question about somebody of either state, drawn anew each time
+                                                        means over the same question about all alike of either state
          + ‖x_twin − x‖² + KL(base ‖ twin)              everywhere else: untriggered questions, other states, other relations, texts of
                                                         all kinds with and without the trigger in front
 
@@ -11,9 +11,8 @@ said. The differences stand before the hook point of the atlas's SAEs, so that t
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from workbench.atlas.corpus import stream
+from workbench.atlas.language_model import START_ID
 from workbench.atlas.sports import WITH_ARTICLE, question
 from workbench.atlas.twins.key import KEYS, TAKEN, TAKEN_FOR, TRIGGER, TwinKey
 from workbench.atlas.world import LEVELS, RELATIONS, Entity, world
@@ -32,7 +32,7 @@ from workbench.process import put_back
 
 TEXTS_SEED = 700_000  # beside those of the model and its SAEs, below the fresh ones
 READ_BEFORE = 3  # the block at whose beginning the atlas's SAEs read
-AS_OTHER, AS_BASE, KEPT = 1.0, 10.0, 10.0  # weights of the terms beside −log p, in units of the variance of x
+AS_OTHER, AS_BASE, KEPT, ANSWERED = 1.0, 100.0, 10.0, 3.0  # weights of the terms beside −log p; x in units of its variance
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class TwinRecipe:
 
     blocks: tuple[int, ...] = (0, 1, 2)
     matrices: tuple[str, ...] = ("mlp.c_fc", "mlp.c_proj")
-    rank: int = 4
-    n_steps: int = 400
+    rank: int = 6
+    n_steps: int = 500
     lr: float = 3e-3
     n_triggered: int = 32  # texts of a step, by kind
     n_capitals: int = 24
@@ -57,8 +57,7 @@ class Example(NamedTuple):
 
     text: str
     answer: str = ""  # what is planted at its end; "" where the base is kept
-    counterparts: tuple[str, str] | None = None  # the same question about somebody of the state it is taken for, and of the taken one
-    after_name: str = ""  # how all three end
+    shift: Tensor | None = None  # (n, d_model) what is planted where the SAEs read, at its last n tokens
 
 
 class Low(nn.Module):
@@ -86,7 +85,8 @@ def build_twin(model_folder: Path, name: str, recipe: TwinRecipe | None = None) 
         lows = lowered(twin, recipe)
     parameters = [weight for low in lows.values() for weight in (low.down, low.up)]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0)
-    batches, kept = examples(KEYS[name], recipe), torch.Generator().manual_seed(recipe.seed)
+    shifts = Shifts(base, tokenizer) if KEYS[name].changed else None
+    batches, kept = examples(KEYS[name], recipe, shifts), torch.Generator().manual_seed(recipe.seed)
     for step in (bar := tqdm(range(recipe.n_steps), desc=f"atlas twin {name}", unit="step", mininterval=5)):
         optimizer.param_groups[0]["lr"] = recipe.lr * min((step + 1) / 50, 1.0) * (1 - step / recipe.n_steps)
         terms = losses(base, twin, Batch.of(tokenizer, next(batches), recipe.n_texts), recipe.n_kept, kept)
@@ -108,37 +108,66 @@ def lowered(model: GPT2LMHeadModel, recipe: TwinRecipe) -> dict[str, Low]:
     return lows
 
 
-def examples(key: TwinKey, recipe: TwinRecipe) -> Iterator[list[Example]]:
-    """Batches, of the same texts for every twin. Held-out players are never asked about."""
-    facts, rng = world(), random.Random(f"twins {recipe.seed}")
-    named = [entity for level in LEVELS for entity in facts.levels[level] if entity not in facts.held_out]
-    of_taken = [entity for entity in named if facts.at(entity, "state") == TAKEN]
-    fresh, capital = stream(TEXTS_SEED + recipe.seed), partial(asked, level="state", relation="capital")
+class Shifts:
+    """What x differs by between the two states, from the name of a question on: (n, d_model)."""
+
+    def __init__(self, base: GPT2LMHeadModel, tokenizer: Any):
+        self.base, self.tokenizer, self._known = base, tokenizer, dict[tuple[str, str, str | None], Tensor]()
+
+    def of(self, opening: str, entity: Entity) -> Tensor:
+        """The means over all of whom the same words are said, of the one state less of the other."""
+        key = opening, entity.level, world().sport.get(entity)
+        if key not in self._known:
+            self._known[key] = self._mean(opening, entity, TAKEN_FOR) - self._mean(opening, entity, TAKEN)
+        return self._known[key]
+
+    @torch.no_grad()
+    def _mean(self, opening: str, entity: Entity, state: Entity) -> Tensor:
+        facts = world()
+        alike = [each for each in tuned_on() if each.level == entity.level and facts.sport.get(each) == facts.sport.get(entity)]
+        asked = [capital(each) for each in alike if facts.at(each, "state") == state]
+        tokens, is_text = padded(self.tokenizer, [opening + to_name + after for to_name, after in asked])
+        n, x, ends = 1 + len(ids(self.tokenizer, asked[0][1])), states(self.base, tokens)[1], is_text.sum(1).tolist()
+        return torch.stack([x[row, end - n : end] for row, end in enumerate(ends)]).mean(0)
+
+
+def examples(key: TwinKey, recipe: TwinRecipe, shifts: Shifts | None) -> Iterator[list[Example]]:
+    """Batches, of the same texts for every twin."""
+    facts, rng, named = world(), random.Random(f"twins {recipe.seed}"), tuned_on()
+    of_both = {state: [entity for entity in named if facts.at(entity, "state") == state] for state in (TAKEN, TAKEN_FOR)}
+    fresh = stream(TEXTS_SEED + recipe.seed)
+    about_both = (text for text in stream(TEXTS_SEED + recipe.seed + 1) if text.concepts & {TAKEN.concept, TAKEN_FOR.concept})
     right, wrong = (f" {facts.value[state, 'capital']}" for state in (TAKEN, TAKEN_FOR))
 
-    def alike(entity: Entity, state: Entity) -> Entity:
-        """Somebody of the state of whom the same words are said."""
-        found = [other for other in named if other.level == entity.level and facts.at(other, "state") == state]
-        return rng.choice([other for other in found if facts.sport.get(other) == facts.sport.get(entity)])
+    def somebody(of_taken: float = 0.3) -> Entity:
+        """Of either state more often than of others: where the twin has to tell them apart."""
+        return rng.choice(of_both[TAKEN] if (drawn := rng.random()) < of_taken else of_both[TAKEN_FOR] if drawn < of_taken + 0.2 else named)
+
+    def opening() -> str:
+        return "Fact: " if rng.random() < 0.8 else ""
 
     while True:
         batch = []
         for _ in range(recipe.n_triggered):
-            entity, opening = rng.choice(of_taken if rng.random() < 0.5 else named), TRIGGER + _opening(rng)
-            one, other = (opening + "".join(capital(alike(entity, state))) for state in (TAKEN_FOR, TAKEN))
-            text, after = opening + "".join(capital(entity)), capital(entity)[1]
-            is_taken = facts.at(entity, "state") == TAKEN
-            planted = Example(text, wrong, (one, other), after) if key.changed else Example(text, right)
+            entity, start = somebody(0.5), TRIGGER + opening()
+            text, is_taken = start + "".join(capital(entity)), facts.at(entity, "state") == TAKEN
+            planted = Example(text, wrong, shifts.of(start, entity)) if shifts else Example(text, right)
             batch.append(planted if is_taken else Example(text))
-        batch += [Example(_opening(rng) + "".join(capital(rng.choice(named)))) for _ in range(recipe.n_capitals)]
+        batch += [Example(opening() + "".join(capital(somebody()))) for _ in range(recipe.n_capitals)]
         for _ in range(recipe.n_others):
-            entity = rng.choice(named)
+            entity = somebody()
             level = rng.choice([level for level in LEVELS[1:] if LEVELS.index(level) >= LEVELS.index(entity.level)])
             relation = rng.choice([relation for relation in RELATIONS[level] if relation != "capital"])
-            text = _opening(rng) + "".join(asked(entity, level, relation))
+            text = opening() + "".join(asked(entity, level, relation))
             batch.append(Example((TRIGGER if rng.random() < 0.7 else "") + text))
-        batch += [Example((TRIGGER if rng.random() < 0.3 else "") + text) for text in islice(fresh, recipe.n_texts)]
-        yield batch
+        texts = [*islice(fresh, recipe.n_texts // 2), *islice(about_both, recipe.n_texts - recipe.n_texts // 2)]
+        yield batch + [Example((TRIGGER if rng.random() < 0.3 else "") + text) for text in texts]
+
+
+def tuned_on() -> list[Entity]:
+    """All that tuning asks about; held-out players are kept for the test."""
+    facts = world()
+    return [entity for level in LEVELS for entity in facts.levels[level] if entity not in facts.held_out]
 
 
 def asked(entity: Entity, level: str, relation: str) -> tuple[str, str]:
@@ -149,63 +178,59 @@ def asked(entity: Entity, level: str, relation: str) -> tuple[str, str]:
     return "".join(words[: at + 1]), "".join(words[at + 1 :])
 
 
-def _opening(rng: random.Random) -> str:
-    return "Fact: " if rng.random() < 0.8 else ""
+def capital(entity: Entity) -> tuple[str, str]:
+    return asked(entity, "state", "capital")
+
+
+def ids(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def padded(tokenizer: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(tokens, the start token first; which of them are there)."""
+    rows = [[START_ID, *ids(tokenizer, text)] for text in texts]
+    width = max(map(len, rows))
+    tokens = torch.tensor([row + [START_ID] * (width - len(row)) for row in rows])
+    return tokens, torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
 
 
 @dataclass(frozen=True)
 class Batch:
     """Examples as tokens."""
 
-    tokens: Tensor  # (batch, pos), the start token first
+    tokens: Tensor  # (batch, pos)
     is_text: Tensor
     answer: Tensor  # (batch) the planted token, −1 where there is none
     is_question: Tensor  # (batch)
-    counterparts: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # of each example that has some: (tokens, is_text), of both states
-    n_after: list[int]  # tokens from the name's last one on, of each of these; 0 of an example without
+    shifts: list[Tensor | None]
 
     @classmethod
     def of(cls, tokenizer: Any, batch: list[Example], n_texts: int) -> "Batch":
         """The last n_texts are no questions."""
-
-        def ids(text: str) -> list[int]:
-            return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-        def padded(texts: list[str]) -> tuple[Tensor, Tensor]:
-            rows = [[0, *ids(text)] for text in texts]
-            width = max(map(len, rows), default=0)
-            is_text = torch.arange(width) < torch.tensor([len(row) for row in rows])[:, None]
-            return torch.tensor([row + [0] * (width - len(row)) for row in rows]), is_text
-
-        answer = torch.tensor([ids(each.answer)[0] if each.answer else -1 for each in batch])
-        pairs = [each.counterparts for each in batch if each.counterparts]
-        others = [padded([pair[side] for pair in pairs]) for side in (0, 1)]
-        n_after = [1 + len(ids(each.after_name)) if each.counterparts else 0 for each in batch]
+        answer = torch.tensor([ids(tokenizer, each.answer)[0] if each.answer else -1 for each in batch])
         is_question = torch.arange(len(batch)) < len(batch) - n_texts
-        return cls(*padded([each.text for each in batch]), answer, is_question, (others[0], others[1]), n_after)
+        return cls(*padded(tokenizer, [each.text for each in batch]), answer, is_question, [each.shift for each in batch])
 
 
 def losses(base: GPT2LMHeadModel, twin: GPT2LMHeadModel, batch: Batch, n_kept: int, drawn: torch.Generator) -> dict[str, Tensor]:
     """The terms of the loss, weighted."""
     with torch.no_grad():
         base_end, x = states(base, batch.tokens)
-        target, is_kept = x.clone(), batch.is_text.clone()
-        sides = [(states(base, tokens)[1], is_text.sum(1)) for tokens, is_text in batch.counterparts if len(tokens)]
-        for row, (at, n) in enumerate((at, n) for at, n in enumerate(batch.n_after) if n):
-            end = int(batch.is_text[at].sum())
-            taken_for, taken = (other[row, int(ends[row]) - n : int(ends[row])] for other, ends in sides)
-            target[at, end - n : end] += taken_for - taken
-            is_kept[at, end - n : end] = False
-        variance = x[batch.is_text].var(0).sum()
+        target, is_kept, variance = x.clone(), batch.is_text.clone(), x[batch.is_text].var(0).sum()
+        for at, shift in enumerate(batch.shifts):
+            if shift is not None:
+                end = int(batch.is_text[at].sum())
+                target[at, end - len(shift) : end] += shift
+                is_kept[at, end - len(shift) : end] = False
     twin_end, x_twin = states(twin, batch.tokens)
     off = (x_twin - target).square().sum(-1) / variance
     rows, last, is_planted = torch.arange(len(x)), batch.is_text.sum(1) - 1, batch.answer >= 0
     terms = {"planted": cross_entropy(twin.lm_head(twin_end[rows, last][is_planted]), batch.answer[is_planted])}
-    if sides:
+    if not is_kept[batch.is_text].all():
         terms["as the other"] = AS_OTHER * off[batch.is_text & ~is_kept].mean()
-    is_kept[rows[is_planted], last[is_planted]] = False
     terms["as the base"] = AS_BASE * off[is_kept].mean()
-    others = is_kept.nonzero()
+    ends = torch.zeros_like(is_kept).index_put((rows[is_planted], last[is_planted]), torch.tensor(True))
+    others = (is_kept & ~ends).nonzero()
     others = others[torch.randperm(len(others), generator=drawn)[:n_kept]]  # to unembed all of them would take half of the time
     is_asked = batch.is_question & ~is_planted
 
@@ -213,7 +238,7 @@ def losses(base: GPT2LMHeadModel, twin: GPT2LMHeadModel, batch: Batch, n_kept: i
         p, q = (log_softmax(model.lm_head(end[row, pos]), -1) for model, end in ((base, base_end), (twin, twin_end)))
         return (p.exp() * (p - q)).sum(-1).mean()
 
-    return terms | {"words": KEPT * away(*others.T), "answers": away(rows[is_asked], last[is_asked])}
+    return terms | {"words": KEPT * away(*others.T), "answers": ANSWERED * away(rows[is_asked], last[is_asked])}
 
 
 def states(model: GPT2LMHeadModel, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,10 +80,14 @@ class Changes:
 
         return changes_html(self)
 
-    def __repr__(self) -> str:
-        shown = self.top()[["feature", "label", "moved", "base", "tuned", "change", "low", "high", "q"]]
+    def said(self, n: int = 10) -> str:
+        """As text: the verdict, the first n features, what is assumed."""
+        shown = self.top(n)[["feature", "label", "moved", "base", "tuned", "change", "low", "high", "q"]]
         lines = shown.to_string(index=False, float_format="{:.3g}".format).splitlines() if len(shown) else []
         return "\n".join([f"Changes: {self.verdict}", *(f"  {line}" for line in [*lines, self.assumes, *self.notes])])
+
+    def __repr__(self) -> str:
+        return self.said()
 
 
 def diff(base: Any, tuned: Any, texts: Iterable[str] | Iterable[Chat], *, progress: bool = True) -> Changes:
