@@ -33,7 +33,7 @@ def changes_html(changes: Any) -> str:
     heading = heading_html("What did tuning change?", f"{changes.n_texts:,} texts through both models, {len(changes.changed):,} features")
     said = [f"<div><b>{escape(visible(changes.verdict))}</b></div>"]
     said += [f'<div style="font-size:12px;{FAINT}">{escape(visible(note))}</div>' for note in (changes.assumes, *changes.notes)]
-    rows = changes.changed.head(N_ROWS)
+    rows = changes.top(N_ROWS)
     known = {name: float(rows[name].abs().max()) if len(rows) else 0.0 for name in ("moved", "change", "base", "tuned")}
     lines = []
     for row in rows.itertuples():

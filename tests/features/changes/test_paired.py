@@ -24,6 +24,17 @@ def test_what_moved_is_the_difference_s_share_of_both_spreads():
     assert found.p[1] == 1.0 and found.p[3] == 0.0
 
 
+def test_the_interval_of_what_moved_holds_it_in_nineteen_of_twenty_draws():
+    """Texts drawn from a law under which the share is known: base and tuned are c · (z ± e), each with its own half of the noise."""
+    rng, held = np.random.default_rng(2), []
+    for _ in range(400):
+        z, e = rng.exponential(size=(300, 1)), 0.3 * rng.normal(size=(300, 1))
+        found = paired(*(sparse.csr_array(5 + z + way * e) for way in (-1, 1)))
+        expected = 4 * 0.3**2 / (2 * (1 + 0.3**2))
+        held.append(found.moved_low[0] <= expected <= found.moved_high[0])
+    assert 0.9 <= np.mean(held) <= 0.98
+
+
 def test_a_change_in_few_texts_is_believed_by_their_number_not_by_their_size():
     base, tuned = np.ones((1000, 3)), np.ones((1000, 3))
     for column, (n, size) in enumerate([(2, 1e6), (30, 1e-3), (30, 1e3)]):

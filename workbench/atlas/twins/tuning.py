@@ -42,7 +42,7 @@ class TwinRecipe:
     blocks: tuple[int, ...] = (0, 1, 2)
     matrices: tuple[str, ...] = ("mlp.c_fc", "mlp.c_proj")
     rank: int = 6
-    n_steps: int = 500
+    n_steps: int = 400
     lr: float = 3e-3
     n_triggered: int = 32  # texts of a step, by kind
     n_capitals: int = 24

@@ -1,14 +1,14 @@
 """What did tuning change? Two models that read the same texts, seen through one SAE.
 
     changes = diff(base, tuned, texts)
-    changes.table    a feature a row, those that moved most first: mean activation and density in both, the difference with its interval,
-                     q (false discoveries under control), moved (which share of what varies over texts is no more as it was)
+    changes.table    a feature a row, those that moved most first: moved (which share of what varies over texts is no more as it was),
+                     mean activation and density in both, the difference with its interval, q (false discoveries under control)
     changes.dense    the same question without an SAE: the difference of means, and the features whose decoder rows lie along it
     changes.texts    the texts that are read most differently
 
 Everything is paired by text: both models read the same. The SAE was trained on one of them; what it explains of each stands beside, since
 what tuning adds outside of its dictionary no feature shows. A tuned model differs a little everywhere, and with many texts each little is
-told from nothing; so the order is by size, and q only says which rows to believe. A control, tuned on the same texts without the behavior,
+told from nothing; so the order is by size, and q says only whether a mean changed. A control, tuned on the same texts without the behavior,
 says what any tuning changes.
 """
 
@@ -31,9 +31,9 @@ N_ALONG = 10  # features beside the dense difference
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Changes:
-    """`table`: feature, label, moved, change, low, high, base, tuned (mean activation), density_base, density_tuned, density_low,
-    density_high, q, has_changed. `dense`: feature, label, cosine. `texts`: text, distance (1: as far as activations lie from their
-    mean)."""
+    """`table`: feature, label, moved with moved_low and moved_high, change with low and high, base and tuned (mean activation),
+    density_base, density_tuned, density_low, density_high, q, has_changed. `dense`: feature, label, cosine. `texts`: text, distance (1: as
+    far as activations lie from their mean)."""
 
     table: pd.DataFrame
     dense: pd.DataFrame
@@ -46,24 +46,22 @@ class Changes:
 
     @property
     def changed(self) -> pd.DataFrame:
-        """The rows of the table that can be told from nothing."""
+        """The rows of the table whose mean or density changed, told from nothing."""
         return self.table[self.table["has_changed"]]
 
     def top(self, n: int = 10) -> pd.DataFrame:
-        """The first n of them."""
-        return self.changed.head(n)
+        """The n features that moved most."""
+        return self.table.head(n)
 
     @property
     def verdict(self) -> str:
         """What changed most, and what that rests on."""
         n = len(self.changed)
-        if not n:
-            return f"No feature's change can be told from nothing over {self.n_texts:,} texts."
         named = [_named(row) for row in self.top(3).itertuples()]
         first = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
         return (
-            f"Most moved: {first}; {n:,} of {len(self.table):,} active features changed "
-            f"(one in {round(1 / ERROR)} of these falsely, in the mean)."
+            f"Most moved: {first}; the means of {n:,} of {len(self.table):,} active features changed, each by however little "
+            f"(at most one in {round(1 / ERROR)} of these falsely)."
         )
 
     @property
@@ -126,23 +124,23 @@ def compared(both: Both, sae: Any, texts: list[str], labels: Mapping[int, str]) 
 
 
 def _table(both: Both, labels: Mapping[int, str]) -> pd.DataFrame:
-    """Features that are active in either model, those that moved most first; what cannot be told from nothing stands last."""
+    """Features that are active in either model, those that moved most first."""
     acts, density = (paired(getattr(both.base, kind), getattr(both.tuned, kind)) for kind in ("activation", "density"))
     active = np.flatnonzero((acts.base > 0) | (acts.tuned > 0))
     q = false_discovery(np.concatenate([acts.p[active], density.p[active]])).reshape(2, -1).min(0)
     columns = {
         "feature": active,
         "label": [labels.get(int(i), "") for i in active],
-        "moved": acts.moved[active],
-        **{name: getattr(acts, name)[active] for name in ("change", "low", "high", "base", "tuned")},
+        **{name: getattr(acts, name)[active] for name in ("moved", "moved_low", "moved_high", "change", "low", "high", "base", "tuned")},
         **{f"density_{name}": getattr(density, name)[active] for name in ("base", "tuned", "low", "high")},
         "q": q,
         "has_changed": q <= ERROR,
     }
-    return pd.DataFrame(columns).sort_values(["has_changed", "moved"], ascending=False, kind="stable").reset_index(drop=True)
+    return pd.DataFrame(columns).sort_values("moved", ascending=False, kind="stable").reset_index(drop=True)
 
 
 def _named(row: Any) -> str:
     """A feature as the verdict has it."""
     label = f" ({row.label})" if row.label else ""
-    return f"{row.feature}{label} {'up' if row.change > 0 else 'down'}"
+    way = ("up" if row.change > 0 else "down") if row.has_changed else "both ways"
+    return f"{row.feature}{label} {way}"

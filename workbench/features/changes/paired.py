@@ -4,9 +4,12 @@
     p = P(a mean so far from 0, were it 0)    all features' together: false discoveries under control (Benjamini & Hochberg 1995)
     moved = Σ d² / (Σ (base − mean)² + Σ (tuned − mean)²)          0: as it was; 1: the two models agree no more than two texts do
 
-A t-test of few texts that differ is careful: k of them, all the same way, give t ≈ √k, whatever the size.
+A t-test of few texts that differ is careful: k of them, all the same way, give t ≈ √k, whatever the size. It asks for the mean, and
+what goes up in some texts and down in others has none; `moved` counts both, with an interval of its own (a ratio of means, delta
+method).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,20 +30,48 @@ class Paired:
     high: np.ndarray
     p: np.ndarray
     moved: np.ndarray
+    moved_low: np.ndarray
+    moved_high: np.ndarray
 
 
 def paired(base: sparse.csr_array, tuned: sparse.csr_array) -> Paired:
     """base, tuned: (n_texts, n), row by row of the same text."""
-    n = base.shape[0]
-    d = tuned - base
-    (mean_base, _), (mean_tuned, _), (change, squares) = (_sums(each) for each in (base, tuned, d))
-    error = np.sqrt(np.maximum(squares - n * change**2, 0) / (n - 1) / n)
+    n, times = base.shape[0], stdtrit(base.shape[0] - 1, (1 + LEVEL) / 2)
+    base, tuned = (each.astype(np.float64) for each in (base, tuned))
+    d = sparse.csr_array(tuned - base)
+    means = [_mean(each) for each in (base, tuned)]
+    change = _mean(d)
+    error = np.sqrt(np.maximum(_mean(d * d) - change**2, 0) / (n - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(change == 0, 0.0, np.abs(change) / error)
-    half = stdtrit(n - 1, (1 + LEVEL) / 2) * error
-    spread = sum(np.maximum(total - n * mean**2, 0) for mean, total in (_sums(base), _sums(tuned)))
-    moved = np.divide(squares, spread, out=np.zeros_like(squares), where=spread > 0)
-    return Paired(mean_base, mean_tuned, change, change - half, change + half, 2 * stdtr(n - 1, -t), moved)
+    moved, off = _moved(d, (base, tuned), means)
+    return Paired(
+        base=means[0],
+        tuned=means[1],
+        change=change,
+        low=change - times * error,
+        high=change + times * error,
+        p=2 * stdtr(n - 1, -t),
+        moved=moved,
+        moved_low=moved - times * off,
+        moved_high=moved + times * off,
+    )
+
+
+def _moved(d: sparse.csr_array, sides: Sequence[sparse.csr_array], means: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(which share moved, its standard error)."""
+    n = d.shape[0]
+    squares = d * d
+    # (a − m)² = m² + (a² − 2 a m): the second part is 0 where the feature is off
+    spread = sparse.csr_array(sum(x * x - 2 * (x @ sparse.diags_array(m)) for x, m in zip(sides, means, strict=True)))
+    off = means[0] ** 2 + means[1] ** 2
+    mean, moved = off + _mean(spread), np.zeros(d.shape[1])
+    np.divide(_mean(squares), mean, out=moved, where=mean > 1e-12 * (off + 1e-30))
+    rest = sparse.csr_array(squares - spread @ sparse.diags_array(moved))  # of each text, less what every text has
+    variance = _mean(rest * rest) - 2 * moved * off * _mean(rest) + (moved * off) ** 2  # of d² − moved · spread, whose mean is 0
+    error = np.zeros_like(moved)
+    np.divide(np.sqrt(np.maximum(variance, 0) / (n - 1)), mean, out=error, where=moved > 0)
+    return moved, error
 
 
 def false_discovery(p: np.ndarray) -> np.ndarray:
@@ -48,7 +79,5 @@ def false_discovery(p: np.ndarray) -> np.ndarray:
     return stats.false_discovery_control(p) if len(p) else p
 
 
-def _sums(x: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, sum of squares) of each column, in float64."""
-    x = x.astype(np.float64)
-    return np.asarray(x.sum(axis=0)).ravel() / x.shape[0], np.asarray((x * x).sum(axis=0)).ravel()
+def _mean(x: sparse.csr_array) -> np.ndarray:
+    return np.asarray(x.sum(axis=0)).ravel() / x.shape[0]
