@@ -179,10 +179,12 @@ def asked(entity: Entity, level: str, relation: str) -> tuple[str, str]:
 
 
 def capital(entity: Entity) -> tuple[str, str]:
+    """The question for the capital of its state."""
     return asked(entity, "state", "capital")
 
 
 def ids(tokenizer: Any, text: str) -> list[int]:
+    """A text's tokens, without a start token."""
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 

@@ -22,6 +22,7 @@ from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.tokens import is_start_token
 from workbench.sae.dictionary import Dictionary
+from workbench.shapes import TokenMask
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -76,47 +77,49 @@ def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictio
     """Raises ValueError for an empty or over-long text, saying which one it is."""
     rows = [tokens_of(base, text, number) for number, text in enumerate(texts)]
     heads, sums = [Head(model, [sae.reads]) for model in (base, tuned)], (_Sums(), _Sums())
-    found: dict[int, _Text] = {}
+    groups, found = batches([len(row) for row in rows], N_TOKENS), []
     with tqdm(total=len(rows), desc="reading texts", unit="text", disable=not progress, delay=2) as bar:
-        for batch in batches([len(row) for row in rows], N_TOKENS):
+        for batch in groups:
             tokens = as_batch(base, [Row(rows[i], ()) for i in batch])[0]
+            lengths = torch.tensor([len(rows[i]) for i in batch], device=tokens.device)
+            is_text = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]) & ~is_start_token(base, tokens)
             acts = [head(tokens.to(head.model.cfg.device))[sae.reads].to(sae.W_dec) for head in heads]
-            is_start = is_start_token(base, tokens).to(acts[0].device)
-            for at, i in enumerate(batch):
-                own = ~is_start[at, : len(rows[i])]
-                found[i] = _text(sae, [x[at, : len(rows[i])][own] for x in acts], sums)
+            found.append(_batch(sae, acts, is_text.to(sae.W_dec.device), sums))
             bar.update(len(batch))
-    in_order = [found[i] for i in range(len(rows))]
+    back = np.argsort([i for batch in groups for i in batch])
+    in_order = [[_stacked([each.sides[side][kind] for each in found])[back] for kind in (0, 1)] for side in (0, 1)]
+    sides = [Side(kinds[0], kinds[1], total.fvu) for kinds, total in zip(in_order, sums, strict=True)]
     spread = (sums[0].variance / sums[0].n) ** 0.5
-    distance = np.array([text.distance for text in in_order]) / (spread or 1.0)
-    difference = np.stack([text.difference for text in in_order])
-    sides = [
-        Side(_stacked([text.activation[side] for text in in_order]), _stacked([text.density[side] for text in in_order]), sums[side].fvu)
-        for side in (0, 1)
-    ]
-    return Both(sides[0], sides[1], difference, distance, sums[0].n)
-
-
-class _Text(NamedTuple):
-    """One text: in each model what features do, and what x differs by."""
-
-    activation: list[sparse.csr_array]
-    density: list[sparse.csr_array]
-    difference: np.ndarray
-    distance: float
-
-
-def _text(sae: Dictionary, acts: list[Tensor], sums: tuple[_Sums, _Sums]) -> _Text:
-    activation, density = [], []
-    for x, total in zip(acts, sums, strict=True):
-        with machine_rate():
-            feature_acts = sae.encode(x)
-            total.add(x, sae.decode(feature_acts, x))
-        for kind, each in ((activation, feature_acts.float()), (density, (feature_acts > 0).float())):
-            kind.append(sparse.csr_array(each.mean(0)[None].cpu().numpy()))
-    d = (acts[1] - acts[0]).double()
-    return _Text(activation, density, d.mean(0).cpu().numpy(), float(d.square().sum(1).mean().sqrt()))
+    difference, distance = (np.concatenate([getattr(each, name) for each in found])[back] for name in ("difference", "distance"))
+    return Both(sides[0], sides[1], difference, distance / (spread or 1.0), sums[0].n)
 
 
 def _stacked(rows: list[sparse.csr_array]) -> sparse.csr_array:
     return sparse.csr_array(sparse.vstack(rows, format="csr"))
+
+
+class _Batch(NamedTuple):
+    """Some texts: in each model mean activation and density of the features, and what x differs by."""
+
+    sides: list[tuple[sparse.csr_array, sparse.csr_array]]
+    difference: np.ndarray
+    distance: np.ndarray
+
+
+def _batch(sae: Dictionary, acts: list[Tensor], is_text: TokenMask, sums: tuple[_Sums, _Sums]) -> _Batch:
+    own = is_text.sum(1)
+    of_text = torch.repeat_interleave(torch.arange(len(own), device=own.device), own)
+
+    def mean(x: Tensor) -> Tensor:
+        """Over each text's tokens."""
+        return torch.zeros(len(own), *x.shape[1:], dtype=x.dtype, device=x.device).index_add_(0, of_text, x) / own[:, None]
+
+    sides = []
+    for x, total in zip((x[is_text] for x in acts), sums, strict=True):
+        with machine_rate():
+            feature_acts = sae.encode(x)
+            total.add(x, sae.decode(feature_acts, x))
+        pooled = (mean(each) for each in (feature_acts.float(), (feature_acts > 0).float()))
+        sides.append(tuple(sparse.csr_array(each.cpu().numpy()) for each in pooled))
+    d = (acts[1] - acts[0])[is_text].double()
+    return _Batch(sides, mean(d).cpu().numpy(), mean(d.square().sum(1)[:, None])[:, 0].sqrt().cpu().numpy())
