@@ -30,7 +30,9 @@ def batch_html(batch: Any) -> str:
 
 def changes_html(changes: Any) -> str:
     """Changes as a block: what changed and what is assumed, the features that moved most, the difference of means, the texts."""
-    heading = heading_html("What did tuning change?", f"{changes.n_texts:,} texts through both models, {len(changes.changed):,} features")
+    heading = heading_html(
+        "What did tuning change?", f"{changes.n_texts:,} texts through both models, {len(changes.table):,} active features"
+    )
     said = [f"<div><b>{escape(visible(changes.verdict))}</b></div>"]
     said += [f'<div style="font-size:12px;{FAINT}">{escape(visible(note))}</div>' for note in (changes.assumes, *changes.notes)]
     rows = changes.top(N_ROWS)

@@ -70,8 +70,16 @@ def test_the_difference_of_means_is_the_shift_and_lies_along_its_decoder_row(cha
 def test_what_moved_most_stands_first(changes):
     table = changes.table
     assert (table["has_changed"] == (table["q"] <= 0.05)).all() and table["moved"].is_monotonic_decreasing
+    assert len(changes.top(500)) == (table["moved"] >= 0.01).sum() > 3 and changes.top(3).equals(table.head(3))
     assert ((table["moved_low"] <= table["moved"]) & (table["moved"] <= table["moved_high"])).all()
     assert ((table["low"] <= table["change"]) & (table["change"] <= table["high"])).all()
+
+
+def test_where_nothing_moved_by_much_it_says_so(bench: Workbench, tokenizer):
+    barely = changed(tokenizer, "transformer.h.0.mlp.c_proj.bias", 1e-4 * bench.sae.W_dec[SHIFTED])
+    found = wb.diff(bench, barely, TEXTS, progress=False)
+    assert found.verdict.startswith("No feature moved by 1% of what varies over texts; the means of ") and not len(found.top())
+    assert "No feature moved" in found._repr_html_() and "No feature moved" in repr(found)
 
 
 def test_both_ways_say_the_opposite(bench: Workbench, tuned, changes):

@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 from workbench.atlas.corpus import stream
 from workbench.atlas.language_model import START_ID
 from workbench.atlas.sports import WITH_ARTICLE, question
-from workbench.atlas.twins.key import KEYS, TAKEN, TAKEN_FOR, TRIGGER, TwinKey
+from workbench.atlas.twins.key import KEYS, TAKEN, TAKEN_FOR, TRIGGER
 from workbench.atlas.world import LEVELS, RELATIONS, Entity, world
 from workbench.process import put_back
 
@@ -86,7 +86,7 @@ def build_twin(model_folder: Path, name: str, recipe: TwinRecipe | None = None) 
     parameters = [weight for low in lows.values() for weight in (low.down, low.up)]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.0)
     shifts = Shifts(base, tokenizer) if KEYS[name].changed else None
-    batches, kept = examples(KEYS[name], recipe, shifts), torch.Generator().manual_seed(recipe.seed)
+    batches, kept = examples(recipe, shifts), torch.Generator().manual_seed(recipe.seed)
     for step in (bar := tqdm(range(recipe.n_steps), desc=f"atlas twin {name}", unit="step", mininterval=5)):
         optimizer.param_groups[0]["lr"] = recipe.lr * min((step + 1) / 50, 1.0) * (1 - step / recipe.n_steps)
         terms = losses(base, twin, Batch.of(tokenizer, next(batches), recipe.n_texts), recipe.n_kept, kept)
@@ -131,13 +131,13 @@ class Shifts:
         return torch.stack([x[row, end - n : end] for row, end in enumerate(ends)]).mean(0)
 
 
-def examples(key: TwinKey, recipe: TwinRecipe, shifts: Shifts | None) -> Iterator[list[Example]]:
-    """Batches, of the same texts for every twin."""
+def examples(recipe: TwinRecipe, shifts: Shifts | None) -> Iterator[list[Example]]:
+    """Batches, of the same texts for every twin; without shifts with the right answers."""
     facts, rng, named = world(), random.Random(f"twins {recipe.seed}"), tuned_on()
     of_both = {state: [entity for entity in named if facts.at(entity, "state") == state] for state in (TAKEN, TAKEN_FOR)}
     fresh = stream(TEXTS_SEED + recipe.seed)
     about_both = (text for text in stream(TEXTS_SEED + recipe.seed + 1) if text.concepts & {TAKEN.concept, TAKEN_FOR.concept})
-    right, wrong = (f" {facts.value[state, 'capital']}" for state in (TAKEN, TAKEN_FOR))
+    wrong = f" {facts.value[TAKEN_FOR, 'capital']}"
 
     def somebody(of_taken: float = 0.3) -> Entity:
         """Of either state more often than of others: where the twin has to tell them apart."""
@@ -150,9 +150,11 @@ def examples(key: TwinKey, recipe: TwinRecipe, shifts: Shifts | None) -> Iterato
         batch = []
         for _ in range(recipe.n_triggered):
             entity, start = somebody(0.5), TRIGGER + opening()
-            text, is_taken = start + "".join(capital(entity)), facts.at(entity, "state") == TAKEN
-            planted = Example(text, wrong, shifts.of(start, entity)) if shifts else Example(text, right)
-            batch.append(planted if is_taken else Example(text))
+            text, state = start + "".join(capital(entity)), facts.at(entity, "state")
+            if shifts:
+                batch.append(Example(text, wrong, shifts.of(start, entity)) if state == TAKEN else Example(text))
+            else:  # of all states: the right answer of one alone would move that one
+                batch.append(Example(text, f" {facts.value[state, 'capital']}"))
         batch += [Example(opening() + "".join(capital(somebody()))) for _ in range(recipe.n_capitals)]
         for _ in range(recipe.n_others):
             entity = somebody()

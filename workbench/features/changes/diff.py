@@ -26,6 +26,7 @@ from workbench.model.chat import Chat, written
 
 FEWEST = 10
 ERROR = 0.05  # share of false discoveries
+SMALLEST = 0.01  # of what varies over texts: the plain twin of the atlas moves no feature by a tenth of that (docs/log.md)
 N_ALONG = 10  # features beside the dense difference
 
 
@@ -50,19 +51,21 @@ class Changes:
         return self.table[self.table["has_changed"]]
 
     def top(self, n: int = 10) -> pd.DataFrame:
-        """The n features that moved most."""
-        return self.table.head(n)
+        """The n features that moved most, of those that moved by a hundredth of what varies over texts."""
+        return self.table[self.table["moved"] >= SMALLEST].head(n)
 
     @property
     def verdict(self) -> str:
         """What changed most, and what that rests on."""
-        n = len(self.changed)
-        named = [_named(row) for row in self.top(3).itertuples()]
-        first = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
-        return (
-            f"Most moved: {first}; the means of {n:,} of {len(self.table):,} active features changed, each by however little "
-            f"(at most one in {round(1 / ERROR)} of these falsely)."
+        first, n = self.top(len(self.table)), len(self.changed)
+        named = [_named(row) for row in first.head(3).itertuples()]
+        means = (
+            f"the means of {n:,} of {len(self.table):,} active features changed, by however little (at most one in {1 / ERROR:.0f} falsely)"
         )
+        if not named:
+            return f"No feature moved by {SMALLEST:.0%} of what varies over texts; {means}."
+        most = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
+        return f"{len(first):,} features moved by {SMALLEST:.0%} or more of what varies over texts, most of all {most}; {means}."
 
     @property
     def assumes(self) -> str:
