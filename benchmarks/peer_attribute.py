@@ -1,6 +1,6 @@
 """circuit-tracer's `attribute` on the files that circuit_peer.py wrote; run by the Python of the peer's environment, without workbench.
 
-    PEER_PYTHON benchmarks/peer_attribute.py FOLDER BATCH TOKEN TOKEN …
+    PEER_PYTHON benchmarks/peer_attribute.py FOLDER BATCH RUNS TOKEN TOKEN …
 
 The last line printed is JSON: CPU seconds, gigabytes beyond the weights, the tokens read, versions. The graph is left in FOLDER as .npy:
 peer_features (n, 3) of layer, pos, feature, peer_logits, peer_edges [target, source] in the order of circuit-tracer's Graph.
@@ -22,7 +22,7 @@ import torch
 WARM_UP = 4  # tokens of a first graph, so that what is set up once a process counts on no side
 
 
-def main(folder: Path, batch: int, tokens: list[int]) -> None:
+def main(folder: Path, batch: int, n_runs: int, tokens: list[int]) -> None:
     os.chdir(folder)  # TransformerLens takes a folder for a model only if it is called what the model is: "gpt2", in this folder
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
@@ -40,7 +40,7 @@ def main(folder: Path, batch: int, tokens: list[int]) -> None:
     transcoders = load_transcoder_set(paths, "benchmark", **places, **kept)
     model = ReplacementModel.from_pretrained_and_transcoders("gpt2", transcoders, device=torch.device("cpu"))
     attribute(torch.tensor(tokens[:WARM_UP]), model, batch_size=batch)
-    graph, seconds, gigabytes = measured(lambda: attribute(torch.tensor(tokens), model, batch_size=batch, max_feature_nodes=None))
+    graph, seconds, gigabytes = measured(lambda: attribute(torch.tensor(tokens), model, batch_size=batch, max_feature_nodes=None), n_runs)
     np.save("peer_features.npy", graph.active_features.numpy())
     np.save("peer_logits.npy", graph.logit_token_ids.numpy())
     np.save("peer_edges.npy", graph.adjacency_matrix.numpy())
@@ -49,15 +49,22 @@ def main(folder: Path, batch: int, tokens: list[int]) -> None:
     print(json.dumps(found | {"versions": [f"{name} {version(name)}" for name in names]}))
 
 
-def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """(what it gives, CPU seconds of this process, gigabytes that its peak takes beyond what was there before). Linux."""
+def measured(work: Callable[[], Any], n_runs: int = 1) -> tuple[Any, float, float]:
+    """(what it gives, CPU seconds of this process, gigabytes that its peak takes beyond what was there before). Linux. Of several runs the
+    first says the memory, and the fastest the time: the others find the allocator's memory in place, as in a session."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what the allocator keeps of earlier work would be hidden from the difference
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before, begin = _status("VmRSS"), time.process_time()
     result = work()
-    seconds = time.process_time() - begin
-    return result, seconds, (_status("VmHWM") - before) / 1e9
+    seconds = [time.process_time() - begin]
+    gigabytes = (_status("VmHWM") - before) / 1e9
+    for _ in range(n_runs - 1):
+        del result
+        begin = time.process_time()
+        result = work()
+        seconds.append(time.process_time() - begin)
+    return result, min(seconds), gigabytes
 
 
 def _status(name: str) -> int:
@@ -67,4 +74,4 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:
-    main(Path(sys.argv[1]), int(sys.argv[2]), [int(token) for token in sys.argv[3:]])
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:4]), [int(token) for token in sys.argv[4:]])

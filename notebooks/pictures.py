@@ -25,6 +25,7 @@ CELLS: dict[str, tuple[int, ...]] = {
     "10_your_own_model": (11, 0, 390),
     "11_which_make_which": (2, 0, 560, WIDE),
     "12_what_each_layer_adds": (3, 0, 560, WIDE),
+    "13_what_did_tuning_change": (2, 0, 420, WIDE),
 }
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
+    from workbench.features.changes.diff import diff
     from workbench.features.index.index import FeatureIndex, build_index
     from workbench.features.probes.probe import probe
     from workbench.sae.config import SAEConfig, TranscoderConfig
@@ -47,6 +48,7 @@ _HOMES = {
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
+    "diff": "workbench.features.changes.diff",
     "probe": "workbench.features.probes.probe",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
@@ -84,6 +86,7 @@ __all__ = [
     "check",
     "clamp",
     "decoder_cosine",
+    "diff",
     "evaluate",
     "evaluate_layers",
     "load",

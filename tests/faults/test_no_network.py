@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from made_folders import PROMPT
+from made_folders import PROMPT, tuned_from
 from made_runs import planted_runs
 
 from workbench import cli
@@ -49,6 +49,7 @@ def test_every_command_runs_without_a_network(
         "index": [index, *options_of_both, *read],
         "find": [PROMPT, *options_of_both],
         "page": [index, "3"],
+        "diff": [model, tuned_from(folders[0], tmp_path / "tuned"), "--sae", sae, *read],
         "label": [index, "3", "--by", "tokens"],
         "doctor": [],
     }

@@ -1,5 +1,6 @@
 """A model and an SAE as a user has them, in two folders: random, tiny, with a tokenizer that knows the Kobe prompt's words."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -33,3 +34,12 @@ def made_folders(folder: Path) -> tuple[Path, Path]:
         torch.nn.init.normal_(weight)
     sae.requires_grad_(False).fold_decoder_norms().save(folder / "sae")
     return folder / "model", folder / "sae"
+
+
+def tuned_from(model: Path, folder: Path) -> str:
+    """Another folder, of the same model with a weight of its first block changed."""
+    shutil.copytree(model, folder)
+    tuned = GPT2LMHeadModel.from_pretrained(folder)
+    tuned.transformer.h[0].mlp.c_proj.bias.data[::3] += 0.5
+    tuned.save_pretrained(folder)
+    return str(folder)

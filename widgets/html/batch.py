@@ -1,11 +1,11 @@
-"""Many prompts ranked together → a static table: mean effects with their intervals, and on how many prompts each feature is active."""
+"""Many prompts together → static tables: their rankings’ mean effects with intervals; what differs between two models that read them."""
 
 from html import escape
 from typing import Any
 
 from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, table_html, visible
 
-N_ROWS = 20
+N_ROWS, LONGEST = 20, 160
 RIGHT = "text-align:right;white-space:nowrap"
 
 
@@ -26,3 +26,42 @@ def batch_html(batch: Any) -> str:
     about = f'<div style="font-size:12px;{FAINT}">The mean of each feature’s effect, summed over positions, over all {n} prompts.</div>'
     heading = heading_html(f"{n} prompts together", f"the {len(lines)} largest mean effects")
     return f'<div style="font-size:13px">{heading}{table_html(lines, head)}{about}</div>'
+
+
+def changes_html(changes: Any) -> str:
+    """Changes as a block: what changed and what is assumed, the features that moved most, the difference of means, the texts."""
+    heading = heading_html(
+        "What did tuning change?", f"{changes.n_texts:,} texts through both models, {len(changes.table):,} active features"
+    )
+    said = [f"<div><b>{escape(visible(changes.verdict))}</b></div>"]
+    said += [f'<div style="font-size:12px;{FAINT}">{escape(visible(note))}</div>' for note in (changes.assumes, *changes.notes)]
+    rows = changes.top(N_ROWS)
+    known = {name: float(rows[name].abs().max()) if len(rows) else 0.0 for name in ("moved", "change", "base", "tuned")}
+    lines = []
+    for row in rows.itertuples():
+        interval = f"{number(row.low, scale=known['change'])} to {number(row.high, scale=known['change'])}"
+        means = f"{number(row.base, False, known['base'])} → {number(row.tuned, False, known['tuned'])}"
+        density = f"{row.density_base:.2%} → {row.density_tuned:.2%}"
+        cells = [cell_html(str(row.feature)), cell_html(escape(visible(str(row.label))))]
+        cells.append(cell_html(bar_html(row.moved, known["moved"], is_signed=False), "width:64px"))
+        cells.append(cell_html(bar_html(row.change, known["change"]), "width:84px"))
+        lines.append([*cells, *(cell_html(text, RIGHT) for text in (interval, means, density, f"{row.q:.1g}"))])
+    names = ("feature", "label", "moved", "change, mean", "95 % interval", "activation, mean", "density", "q")
+    head = [cell_html(name, f"font-weight:600;{RIGHT if i > 1 else ''}", "th") for i, name in enumerate(names)]
+    parts = [heading, *said, f'<div style="overflow-x:auto;margin-top:8px">{table_html(lines, head)}</div>' if lines else ""]
+    dense = [
+        [cell_html(str(row.feature)), cell_html(escape(visible(str(row.label)))), cell_html(number(row.cosine), RIGHT)]
+        for row in changes.dense.itertuples()
+    ]
+    about = f"{changes.mean_share:.0%} of what texts’ activations differ by; decoder rows along it"
+    far = [[cell_html(number(row.distance, False), RIGHT), cell_html(escape(visible(row.text[:LONGEST])))] for row in _first(changes.texts)]
+    for name, note, cells in (
+        ("The difference of means", about, dense),
+        ("The texts that are read most differently", "1: as far as activations lie from their mean", far),
+    ):
+        parts.append(f"<details><summary>{name} <span style='{FAINT};font-size:12px'>{note}</span></summary>{table_html(cells)}</details>")
+    return f'<div style="max-width:1080px;font-size:13px">{"".join(parts)}</div>'
+
+
+def _first(texts: Any) -> Any:
+    return texts.head(N_ROWS // 2).itertuples()

@@ -6,6 +6,7 @@ out/sae_1k     an SAELens folder a width; with labels.json: feature → its conc
 out/index      what every feature of all widths is active on
 out/layers     the same at the other layers, one a hook point, all of one width: a computation can be followed through depth
 out/transcoders   a transcoder of each layer's MLP, blocks.0 to blocks.5, in the same form
+out/twins       differences of weights, a file for each tuned twin of the model
 out/training_…    checkpoints, while it is built
 
 Every folder and file of these comes by one rename, when it is done: what is there is as it will stay.
@@ -27,6 +28,9 @@ from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
 from workbench.atlas.layers import read_labels
 from workbench.atlas.truth import FOUND, AnswerKey
+from workbench.atlas.twins.key import KEYS
+from workbench.atlas.twins.tuning import build_twin
+from workbench.atlas.twins.twin import file_of
 from workbench.features.index.index import build_index
 from workbench.features.index.parts import Label
 from workbench.features.survey.mapping import feature_map
@@ -87,6 +91,9 @@ def _build(out: Path, device: str) -> None:
     for folder in folders:
         write_labels(model, folder)
     write_index(model, out)
+    for name in KEYS:
+        if not (file := file_of(out, name)).exists():
+            write_twin(model_folder, name, file)
     for left in list(out.rglob(f"*{PARTIAL}")):  # of a process that was killed after a folder had got its name
         shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     for checkpoints in out.glob("training_*"):
@@ -136,6 +143,13 @@ def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) ->
     for folder, transcoder in zip(folders, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True):
         save_halved(transcoder, folder)
     shutil.rmtree(checkpoints)
+
+
+def write_twin(model_folder: Path, name: str, file: Path) -> None:
+    """What tuning adds to the model: minutes, so that a twin that was cut off begins anew."""
+    differences = build_twin(model_folder, name)
+    made_folder(file.parent)
+    write_whole(file, lambda partial: write_tensors(partial, differences, {"format": "pt"}))
 
 
 def write_labels(model: Any, folder: Path) -> None:

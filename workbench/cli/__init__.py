@@ -17,6 +17,7 @@ from workbench.cli.act import rank, steer
 from workbench.cli.atlas import atlas_app
 from workbench.cli.check import check
 from workbench.cli.circuit import circuit
+from workbench.cli.diff import diff
 from workbench.cli.doctor import doctor
 from workbench.cli.lab import lab
 from workbench.cli.label import label
@@ -38,6 +39,7 @@ app.command()(plan)
 app.command()(index)
 app.command()(find)
 app.command()(page)
+app.command()(diff)
 app.command()(label)
 app.command()(lab)
 app.command()(doctor)

@@ -1,0 +1,149 @@
+"""What did tuning change? Two models that read the same texts, seen through one SAE.
+
+    changes = diff(base, tuned, texts)
+    changes.table    a feature a row, those that moved most first: moved (which share of what varies over texts is no more as it was),
+                     mean activation and density in both, the difference with its interval, q (false discoveries under control)
+    changes.dense    the same question without an SAE: the difference of means, and the features whose decoder rows lie along it
+    changes.texts    the texts that are read most differently
+
+Everything is paired by text: both models read the same. The SAE was trained on one of them; what it explains of each stands beside, since
+what tuning adds outside of its dictionary no feature shows. A tuned model differs a little everywhere, and with many texts each little is
+told from nothing; so the order is by size, and q says only whether a mean changed. A control, tuned on the same texts without the behavior,
+says what any tuning changes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.features.changes.fit import check_pair
+from workbench.features.changes.paired import false_discovery, paired
+from workbench.features.changes.reads import Both, read_both
+from workbench.model.chat import Chat, written
+
+FEWEST = 10
+ERROR = 0.05  # share of false discoveries
+SMALLEST = 0.01  # of what varies over texts: the plain twin of the atlas moves no feature by a tenth of that (docs/log.md)
+N_ALONG = 10  # features beside the dense difference
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Changes:
+    """`table`: feature, label, moved with moved_low and moved_high, change with low and high, base and tuned (mean activation),
+    density_base, density_tuned, density_low, density_high, q, has_changed. `dense`: feature, label, cosine. `texts`: text, distance (1: as
+    far as activations lie from their mean)."""
+
+    table: pd.DataFrame
+    dense: pd.DataFrame
+    texts: pd.DataFrame
+    hook_name: str
+    n_texts: int
+    fvu: tuple[float, float]  # of the base's activations, of the tuned model's
+    mean_share: float  # of Σ ‖mean difference of a text‖², how much the difference of means is
+    notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> pd.DataFrame:
+        """The rows of the table whose mean or density changed, told from nothing."""
+        return self.table[self.table["has_changed"]]
+
+    def top(self, n: int = 10) -> pd.DataFrame:
+        """The n features that moved most, of those that moved by a hundredth of what varies over texts."""
+        return self.table[self.table["moved"] >= SMALLEST].head(n)
+
+    @property
+    def verdict(self) -> str:
+        """What changed most, and what that rests on."""
+        first, n = self.top(len(self.table)), len(self.changed)
+        named = [_named(row) for row in first.head(3).itertuples()]
+        means = (
+            f"the means of {n:,} of {len(self.table):,} active features changed, by however little (at most one in {1 / ERROR:.0f} falsely)"
+        )
+        if not named:
+            return f"No feature moved by {SMALLEST:.0%} of what varies over texts; {means}."
+        most = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
+        return f"{len(first):,} features moved by {SMALLEST:.0%} or more of what varies over texts, most of all {most}; {means}."
+
+    @property
+    def assumes(self) -> str:
+        """What the table cannot say."""
+        base, tuned = (1 - each for each in self.fvu)
+        return (
+            f"Seen at {self.hook_name}, on {self.n_texts:,} texts, through one SAE, which explains {base:.1%} of the base's variance and "
+            f"{tuned:.1%} of the tuned model's: what is new outside of its features does not show."
+        )
+
+    def _repr_html_(self) -> str:
+        from widgets.html.batch import changes_html
+
+        return changes_html(self)
+
+    def said(self, n: int = 10) -> str:
+        """As text: the verdict, the first n features, what is assumed."""
+        shown = self.top(n)[["feature", "label", "moved", "base", "tuned", "change", "low", "high", "q"]]
+        lines = shown.to_string(index=False, float_format="{:.3g}".format).splitlines() if len(shown) else []
+        return "\n".join([f"Changes: {self.verdict}", *(f"  {line}" for line in [*lines, self.assumes, *self.notes])])
+
+    def __repr__(self) -> str:
+        return self.said()
+
+
+def diff(base: Any, tuned: Any, texts: Iterable[str] | Iterable[Chat], *, progress: bool = True) -> Changes:
+    """What tuning changed at the base's SAE. base: a Workbench. tuned: another, of which the model counts, or a model.
+
+    Raises ValueError for models of other shapes or tokenizers, for two that are one, and for fewer than ten texts.
+    """
+    model = check_pair(base, tuned)
+    if isinstance(texts, str):
+        raise ValueError("the texts are one string: expected several texts, ['…', '…']")
+    read = [written(base.model, each) for each in texts]
+    if len(read) < FEWEST:
+        raise ValueError(f"{len(read)} texts: a text is what is counted, give {FEWEST} or more, better hundreds")
+    both = read_both(base.model, model, base.sae, read, progress)
+    if not both.distance.any():
+        raise ValueError(
+            f"nothing differs at {base.sae.reads} on these texts: what tuning changed lies behind it, or in other texts; "
+            "look through an SAE of a later layer"
+        )
+    return compared(both, base.sae, read, base.labels)
+
+
+def compared(both: Both, sae: Any, texts: list[str], labels: Mapping[int, str]) -> Changes:
+    """`diff` of texts that are read already."""
+    table = _table(both, labels)
+    mean = both.difference.mean(0)
+    rows = sae.W_dec.float().cpu().numpy()
+    cosine = rows @ mean / np.maximum(np.linalg.norm(rows, axis=1) * np.linalg.norm(mean), 1e-30)
+    first = np.argsort(-np.abs(cosine), kind="stable")[:N_ALONG]
+    dense = pd.DataFrame({"feature": first, "label": [labels.get(int(i), "") for i in first], "cosine": cosine[first]})
+    far = np.argsort(-both.distance, kind="stable")
+    far_texts = pd.DataFrame({"text": [str(texts[i]) for i in far], "distance": both.distance[far]})
+    share = len(texts) * float(mean @ mean) / float((both.difference**2).sum())
+    notes = () if len(texts) >= 100 else (f"{len(texts)} texts are few: a change in rare texts is missed",)
+    return Changes(table, dense, far_texts, sae.reads, len(texts), (both.base.fvu, both.tuned.fvu), share, notes)
+
+
+def _table(both: Both, labels: Mapping[int, str]) -> pd.DataFrame:
+    """Features that are active in either model, those that moved most first."""
+    acts, density = (paired(getattr(both.base, kind), getattr(both.tuned, kind)) for kind in ("activation", "density"))
+    active = np.flatnonzero((acts.base > 0) | (acts.tuned > 0))
+    q = false_discovery(np.concatenate([acts.p[active], density.p[active]])).reshape(2, -1).min(0)
+    columns = {
+        "feature": active,
+        "label": [labels.get(int(i), "") for i in active],
+        **{name: getattr(acts, name)[active] for name in ("moved", "moved_low", "moved_high", "change", "low", "high", "base", "tuned")},
+        **{f"density_{name}": getattr(density, name)[active] for name in ("base", "tuned", "low", "high")},
+        "q": q,
+        "has_changed": q <= ERROR,
+    }
+    return pd.DataFrame(columns).sort_values("moved", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _named(row: Any) -> str:
+    """A feature as the verdict has it."""
+    label = f" ({row.label})" if row.label else ""
+    way = ("up" if row.change > 0 else "down") if row.has_changed else "both ways"
+    return f"{row.feature}{label} {way}"
