@@ -7,9 +7,9 @@ token, written once; the peer reads them in a process of its own environment (pe
 more than 16 tokens at the one that was fastest before. One thread each, nothing left out.
 
 What a clock contains: of both, from the tokens to every row of the graph, forward passes included, loading not, neither pruning nor
-tables; a graph of four tokens came before it. Up to 8 tokens each side runs three times, up to 16 twice, and its fastest counts. Memory: the
-peak of the first run beyond what the process held before. Ours is taken before and after the peer's, so that other work on the machine
-touches both; its better time and its larger memory count. Without --peer ours alone is timed.
+tables; a graph of four tokens came before it. Up to 8 tokens each side runs three times, up to 16 twice, and its fastest counts.
+Memory: the peak of the first run beyond what the process held before. Ours is taken before and after the peer's, so that other work on
+the machine touches both; its better time and its larger memory count. Without --peer ours alone is timed.
 """
 
 import argparse
@@ -97,7 +97,8 @@ def peer(python: str, folder: Path, batch: int, tokens: list[int]) -> Taken:
     """What the peer takes; its graph is then in the folder."""
     script = str(Path(__file__).with_name("peer_attribute.py"))
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    run = subprocess.run([python, script, str(folder), str(batch), str(n_runs(len(tokens))), *map(str, tokens)], env=env, capture_output=True, text=True)
+    asked = [python, script, str(folder), *map(str, (batch, n_runs(len(tokens)), *tokens))]
+    run = subprocess.run(asked, env=env, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(f"the peer failed:\n{run.stderr}")
     found = json.loads(run.stdout.splitlines()[-1])

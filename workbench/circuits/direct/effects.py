@@ -99,16 +99,18 @@ class _Work:
         self.n_pos, self.n_layers = len(frozen.embeddings), len(stack)
         self.flows = {i: Flow.of(block, layer) for i, (block, layer) in enumerate(zip(frozen.blocks, stack, strict=True))}
         frozen.blocks.clear()  # each goes when its flow goes
-        self.nodes, self.writes, self.reads, self.own = vectors_of(frozen, list(self.flows.values()), stack)
+        self.nodes, self.writes, self.reads, self.constants = vectors_of(frozen, list(self.flows.values()), stack)
         self.middle = _best_middle(self.nodes, self.n_layers, frozen.embeddings.shape[1])
         check(np.diff(self.nodes.starts, axis=1), self.middle)
         self.logit_tokens, self.probabilities = _logits(frozen, logit_tokens)
         self.logit_vectors = self._logit_vectors()
         self.edges = [np.zeros((starts[-1] - starts[0], starts[-1]), dtype=np.float32) for starts in self.nodes.starts]
+        self.stream = frozen.added.new_zeros(self.n_pos, len(CONSTANTS) + 1, frozen.added.shape[1])
+        self.stream[:, 3], self.stream[0, -1] = frozen.added, self.writes[0][0][0]
         self.to_logits = np.zeros((len(self.logit_tokens), len(self.nodes.layer)), dtype=np.float32)
 
     def done(self) -> DirectEffects:
-        constants, logit_constants = self._carried_through()
+        self._constants_through(range(self.middle))
         carried = [self._carried(pos) for pos in range(self.n_pos)]
         begins = np.concatenate([[0], np.cumsum([_n(each) for each in carried])])
         met = [self.reads.new_empty(int(end), self.reads.shape[1]) for end in begins[1:]]
@@ -119,14 +121,17 @@ class _Work:
             self.each(0.5 * len(group) / self.n_pos)
         for layer in range(self.middle):
             del self.flows[layer]  # what is met takes the memory of its weights
+        for at in self.writes:
+            at[: self.middle] = [at[0][:0]] * self.middle  # and of what nothing above reads any more
+        self._constants_through(range(self.middle, self.n_layers))
         uppers = [self.nodes.at(pos, self.middle, self.n_layers) for pos in range(self.n_pos)]
         for group in groups({pos: _n(uppers[pos]) * pos for pos in reversed(range(1, self.n_pos))}):
             edges = {pos: self.edges[pos][uppers[pos].start - self.nodes.starts[pos, 0] :] for pos in group}
             self._down(edges, met)
             del met[group[0] :]  # no earlier position reads there: so the rows of edges take the memory of what they are made of
             self.each(0.5 * len(group) / self.n_pos)
-        known = self.logit_tokens, self.probabilities, self.to_logits, logit_constants
-        return DirectEffects(self.nodes, self.edges, constants, *known)
+        known = self.logit_tokens, self.probabilities, self.to_logits, self._logit_constants()
+        return DirectEffects(self.nodes, self.edges, self.constants.cpu().numpy(), *known)
 
     def _carried(self, pos: int) -> slice:
         """The lower nodes that are met as changes. Those just below the middle are not: they write where the gradients arrive."""
@@ -210,30 +215,32 @@ class _Work:
         chosen = torch.as_tensor(self.logit_tokens, device=self.frozen.W_U.device)
         return (self.frozen.W_U[:, chosen] - self.frozen.W_U.mean(1, keepdim=True)).T
 
-    def _carried_through(self) -> tuple[np.ndarray, np.ndarray]:
-        """The constants: streams that no node makes, carried through the frozen model and read by all features and logits. With them the
-        start position's token, which is all that is there: its edges are found here, and no gradient goes to that position."""
-        stream = self.frozen.added.new_zeros(self.n_pos, len(CONSTANTS) + 1, self.frozen.added.shape[1])
-        stream[:, 3], stream[0, -1] = self.frozen.added, self.writes[0][0][0]
+    def _constants_through(self, layers: range) -> None:
+        """The constants, streams that no node makes, from block to block, read by the features. With them the start position's token, which
+        is all that is there: its edges are found here, and no gradient goes to that position."""
+        stream = self.stream
         carried = Spread(stream.view(-1, stream.shape[2]), {0: range(self.n_pos)}, {0: stream.shape[1]})  # in stream's own memory
-        constants = self.own.clone()
-        for layer, flow in self.flows.items():
+        for layer in layers:
+            flow = self.flows[layer]
             flow.middle(carried)
             stream[:, 2] += 0 if flow.is_parallel else flow.attention.constant
             for pos, read in enumerate(stream):
                 targets, start = self.nodes.at(pos, layer), self.nodes.starts[pos, 0]
                 found = self.reads[targets] @ read.T
-                constants[targets] += found[:, :-1]
+                self.constants[targets] += found[:, :-1]
                 self.edges[pos][targets.start - start : targets.stop - start, 0] = found[:, -1].cpu()
             flow.after(carried)
             stream[:, 2] += flow.attention.constant if flow.is_parallel else 0
             stream[:, :-1] += _written_constants(flow, self.stack[layer].b_dec)
-        chosen, vectors = torch.as_tensor(self.logit_tokens, device=stream.device), self.logit_vectors
+
+    def _logit_constants(self) -> np.ndarray:
+        """The same of the logits, when the constants are through."""
+        chosen, vectors, stream = torch.as_tensor(self.logit_tokens, device=self.stream.device), self.logit_vectors, self.stream
         last = self.frozen.norm.forth(stream[-1], torch.full(stream.shape[1:2], self.n_pos - 1, device=stream.device))
         to_logits = vectors @ last.T
         to_logits[:, 2] += vectors @ self.frozen.norm.bias + self.frozen.b_U[chosen] - self.frozen.b_U.mean()
         self.to_logits[:, 0] = to_logits[:, -1].cpu()
-        return constants.cpu().numpy(), to_logits[:, :-1].cpu().numpy()
+        return to_logits[:, :-1].cpu().numpy()
 
 
 def _written_constants(flow: Flow, b_dec: Tensor) -> Rows:

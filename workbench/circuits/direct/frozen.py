@@ -10,6 +10,7 @@ own activations and held against them: a model whose blocks are put together in 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -70,22 +71,33 @@ class FrozenNorm:
 
 @dataclass(frozen=True)
 class FrozenAttention:
-    """out[q] = Σ_head Σ_p pattern[head, q, p] · x[p] · W_V · W_O + constant, the norms before and after it folded in: gains and the
-    mean that is taken away into the weights, denominators into the pattern. constant: what of the output no input makes."""
+    """out[q] = Σ_head Σ_p pattern[head, q, p] · (x[p] − mean(x[p])) · gain · W_V · W_O + constant, the mean only if the norm before it
+    takes it away. Denominators are in the pattern, the gain of a norm after it in W_O. constant: what of the output no input makes."""
 
     W_V: Float[Tensor, "d_model kv_heads_and_d_head"]
     W_O: Float[Tensor, "heads_and_d_head d_model"]
     pattern: Pattern
     constant: Stream
+    gain: Float[Tensor, "d_model"] | None = None  # of the norm before; None: there is none
+    is_centred: bool = False
+
+    @cached_property
+    def folded(self) -> Float[Tensor, "d_model kv_heads_and_d_head"]:
+        """W_V with the norm before in it: a copy, made when a block is first passed, and gone with it."""
+        if self.gain is None:
+            return self.W_V
+        W_V = self.gain[:, None] * self.W_V
+        return W_V.sub_(W_V.mean(0)) if self.is_centred else W_V
 
     def __call__(self, x: Stream) -> Stream:
         """The part of the output that is linear in x."""
-        values = self._for_all_heads(self._by_head(x @ self.W_V))
+        x = x - x.mean(-1, keepdim=True) if self.is_centred else x
+        values = self._for_all_heads(self._by_head((x if self.gain is None else x * self.gain) @ self.W_V))
         return rearrange(self.pattern @ values, "head q e -> q (head e)") @ self.W_O
 
     def forth(self, changes: Spread) -> None:
         """To changes of the input is added what the output changes there: attention looks back only."""
-        values = changes.flat @ self.W_V
+        values = changes.flat @ self.folded
         mixed = values if self.n_shared == 1 else values.new_empty(len(values), len(self.W_O))
         for own, at in changes.where.items():
             self._mix(self.pattern[:, at.start :, at.start :], changes.of(own, values), changes.of(own, mixed))
@@ -98,7 +110,7 @@ class FrozenAttention:
         for own, at in gradients.where.items():
             looks = self.pattern[:, at.start : at.stop, at.start : at.stop]
             self._mix(looks.mT, gradients.of(own, at_heads), gradients.of(own, at_values))
-        gradients.flat.addmm_(at_values, self.W_V.T)
+        gradients.flat.addmm_(at_values, self.folded.T)
 
     def _mix(self, pattern: Pattern, given: Sequence[Float[Tensor, "n _"]], taken: Sequence[Float[Tensor, "n _"]]) -> None:
         """What stands at the heads at each position → what each position takes of all; shared values are given to all heads that share
@@ -117,7 +129,7 @@ class FrozenAttention:
     def forth_from(self, changes: Mapping[int, Float[Tensor, "n d_model"]]) -> dict[int, Rows]:
         """The same for changes that are at their own position alone → at all from there on: what each head makes of them, and that in its
         parts at the positions that look there."""
-        values = parted(torch.cat(list(changes.values())) @ self.W_V, changes)
+        values = parted(torch.cat(list(changes.values())) @ self.folded, changes)
         W_O = self.W_O.view(len(self.pattern), self.d_head, -1)
         made = {pos: torch.bmm(self._for_all_heads(self._by_head(each)), W_O) for pos, each in values.items()}
         return {pos: self._in_parts(self.pattern[:, pos:, pos], by_head) for pos, by_head in made.items()}
@@ -126,7 +138,7 @@ class FrozenAttention:
         """The same for gradients that are at their own position alone → at all from the first to there: two products instead of two at
         each position."""
         at_heads = parted(torch.cat(list(gradients.values())) @ self.W_O.T, gradients)
-        W_V = self._for_all_heads(rearrange(self.W_V, "d_model (head e) -> head e d_model", e=self.d_head))
+        W_V = self._for_all_heads(rearrange(self.folded, "d_model (head e) -> head e d_model", e=self.d_head))
         made = {pos: torch.bmm(self._by_head(each), W_V) for pos, each in at_heads.items()}
         return {pos: self._in_parts(self.pattern[:, pos, first : pos + 1], by_head) for pos, by_head in made.items()}
 
@@ -252,16 +264,15 @@ def _freeze_attention(block: Any, at: Mapping[str, Tensor], here: str) -> Frozen
     except (AttributeError, RuntimeError, ValueError) as error:
         raise FrozenError(f"{here}: attention has no matrices of values and outputs to freeze ({error})") from None
     pattern = at["attn.hook_pattern"]
-    if norm:
-        W_V, pattern = norm.gain[:, None] * W_V, pattern / norm.scale
-        W_V = W_V.sub_(W_V.mean(0)) if norm.is_centred else W_V
-    constant = at["attn.hook_out"] - FrozenAttention(W_V, W_O, pattern, torch.zeros_like(before))(before)
+    before_it = (norm.gain, norm.is_centred) if norm else (None, False)
+    pattern = pattern / norm.scale if norm else pattern
+    constant = at["attn.hook_out"] - FrozenAttention(W_V, W_O, pattern, torch.zeros_like(before), *before_it)(before)
     _check(f"{here}: attention, but for its biases", constant, constant[:1].expand_as(constant), at["attn.hook_out"])
     if hasattr(block, "ln1_post"):
         after = _freeze_norm(block.ln1_post, at["attn.hook_out"], at["hook_attn_out"], f"{here}.ln1_post")
         W_O, pattern = W_O - W_O.mean(1, keepdim=True) if after.is_centred else W_O, pattern / after.scale[:, None]
         W_O, constant = W_O * after.gain, after(constant) + after.bias
-    return FrozenAttention(W_V, W_O, pattern, constant)
+    return FrozenAttention(W_V, W_O, pattern, constant, *before_it)
 
 
 def _freeze_norm(norm: Any, x: Stream, y: Stream, name: str) -> FrozenNorm:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Rows = Float[Tensor, "pos n d_model"]  # of one position, at each position where they are known
-AT_ONCE = 2_048  # rows of `flat`: products of a thousand run at the machine's rate, more only take memory
+AT_ONCE = 1_024  # rows of `flat`: enough for the machine's rate, more only take memory
 
 
 @dataclass(frozen=True, eq=False)
