@@ -36,7 +36,7 @@ def test_a_slash_opens_a_box_and_what_is_typed_there_is_found_by_keys(page: Page
     options = page.get_by_role("option").filter(has_text="cats")
     expect(options).to_have_count(3)  # two labels, and the text itself
     page.keyboard.press("ArrowDown")
-    chosen = page.locator('#wbe-offers [aria-selected="true"]')
+    chosen = page.locator('.wbe-open [aria-selected="true"]')
     feature = int(chosen.inner_text().rsplit(" ", 1)[1])
     page.keyboard.press("Enter")
     expect(box).to_be_hidden()

@@ -160,3 +160,26 @@ def test_attention_grows_with_the_square_of_the_prompt(bench):
     cfg = bench.model.cfg
     assert 3.9 < pass_bytes(cfg, 40_000) / pass_bytes(cfg, 20_000) < 4
     assert pass_bytes(cfg, 1000, is_graded=True) > pass_bytes(cfg, 1000)
+
+
+@pytest.mark.parametrize(
+    ("own", "folder", "files"),
+    [
+        ("0::/job/step\n", "job", ("memory.max", "memory.current", "inactive_file")),
+        ("3:cpu:/x\n9:memory:/job\n", "memory/job", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+        ("9:memory:/not/seen/from/here\n", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+)
+def test_a_limit_of_a_container_or_a_job_counts_with_what_is_in_use_there(own, folder, files, tmp_path, monkeypatch):
+    group = tmp_path / "groups" / folder
+    group.mkdir(parents=True)
+    (tmp_path / "own").write_text(own)
+    for name, text in zip((*files[:2], "memory.stat"), ("5000000\n", "3000000\n", f"anon 1\n{files[2]} 1000000\n"), strict=True):
+        (group / name).write_text(text)
+    monkeypatch.setattr(memory, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
+    assert memory.free_memory(torch.device("cpu")) == 3_000_000
+    for limit in ("max", str(2**63 - 4096)):
+        (group / files[0]).write_text(limit)
+        free = memory.free_memory(torch.device("cpu"))
+        assert free is None or free > 10**7

@@ -20,6 +20,10 @@ import torch
 from tqdm.auto import tqdm
 
 USED = 0.9  # share of what is free that may be planned for: others on the machine want some, too
+GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+VERSION_2 = "memory.max", "memory.current", "inactive_file"  # the limit, what is in use, which part of it are files kept at hand
+VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+UNLIMITED = 2**60  # version 1 writes a number near 2⁶³ where there is no limit
 SAID = 2e9  # bytes from which a plan is printed
 
 
@@ -108,7 +112,38 @@ def free_memory(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0] + unused
     meminfo = Path("/proc/meminfo")
     found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text()) if meminfo.exists() else None
-    return 1024 * int(found[1]) if found else None
+    known = [1024 * int(found[1])] if found else []
+    return min([*known, *_left_of_groups()], default=None)
+
+
+def _left_of_groups() -> list[int]:
+    """Bytes that its control groups leave to this process: a container's or a job's limit lies below the machine's, and ends in a kill.
+    Files that the system only keeps at hand count as free, as in MemAvailable."""
+    left = []
+    for folder, (most, used, at_hand) in _groups():
+        try:
+            limit = (folder / most).read_text().strip()
+            kept = re.search(rf"^{at_hand} (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+            in_use = int((folder / used).read_text()) - (int(kept[1]) if kept else 0)
+        except (OSError, ValueError):
+            continue  # no such group seen from here, or not for us to read
+        if limit.isdigit() and int(limit) < UNLIMITED:
+            left.append(max(0, int(limit) - in_use))
+    return left
+
+
+def _groups() -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """The groups that this process is in, up to the first: each one's folder and the files' names in it. Of versions 2 and 1."""
+    for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else ():
+        _, kinds, path = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        first = GROUPS / "memory" if kinds else GROUPS
+        own = first / path.lstrip("/")
+        for folder in (own, *own.parents):
+            yield folder, VERSION_1 if kinds else VERSION_2
+            if folder == first:
+                break
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -150,8 +150,9 @@ async function render({ model, el, host, signal }) {
 
 // One box that opens anything: as one types, Python offers what it may mean; ↑ ↓ walk, Enter opens.
 function opener(model, parent) {
-  const list = node("ul", { role: "listbox", id: "wbe-offers", "aria-label": "What it may mean" });
-  const box = node("input", { type: "search", role: "combobox", "aria-label": "Open a feature", "aria-controls": "wbe-offers", "aria-expanded": "true", placeholder: "a feature’s number, words of its label, or a text", spellcheck: "false", autocomplete: "off" });
+  const id = `wbe-offers-${Math.random().toString(36).slice(2)}`; // two explorers may stand in one notebook
+  const list = node("ul", { role: "listbox", id, "aria-label": "What it may mean" });
+  const box = node("input", { type: "search", role: "combobox", "aria-label": "Open a feature", "aria-controls": id, "aria-expanded": "true", placeholder: "a feature’s number, words of its label, or a text", spellcheck: "false", autocomplete: "off" });
   const root = node("section", { class: "wbe-open", role: "dialog", "aria-label": "Open", hidden: true }, box, list);
   let [at, before, typing] = [0, null, null];
   const close = () => {
@@ -177,12 +178,12 @@ function opener(model, parent) {
     list.replaceChildren(
       ...offers.map(({ feature, text, wrong }, i) => {
         const said = wrong ? [node("span", { class: "wbp-wrong" }, wrong)] : feature == null ? ["what is active on “", node("b", {}, text), "”"] : [node("b", {}, text || "no label"), node("span", { class: "wbp-faint" }, ` feature ${count(feature)}`)];
-        const line = node("li", { role: "option", id: `wbe-offer-${i}`, "aria-selected": String(i === at) }, ...said);
+        const line = node("li", { role: "option", id: `${id}-${i}`, "aria-selected": String(i === at) }, ...said);
         line.onmousedown = (event) => (event.preventDefault(), take(i));
         return line;
       }),
     );
-    if (offers.length) box.setAttribute("aria-activedescendant", `wbe-offer-${at}`);
+    if (offers.length) box.setAttribute("aria-activedescendant", `${id}-${at}`);
     else box.removeAttribute("aria-activedescendant");
   }
   box.oninput = () => {
