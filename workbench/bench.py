@@ -24,6 +24,7 @@ from workbench.circuits.graph.swap import Members, Swap, swap
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import attribute
 from workbench.circuits.ranking.batch import RankingBatch, rank_many
+from workbench.circuits.ranking.measurement import LESS, ranking_need
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
 from workbench.circuits.steering.continuations import Steering
 from workbench.circuits.steering.generation import Decoding
@@ -42,10 +43,12 @@ from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_cross_layer, check_dictionary, check_transcoder
+from workbench.model.memory import in_words
 from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.dictionary import Dictionary
+from workbench.sae.parts import pairs_of
 from workbench.sae.sae import SAE, checked_feature
 from workbench.sae.stack import Transcoders
 
@@ -267,11 +270,15 @@ class Workbench:
         """The features whose label holds these words."""
         return ways.labeled(text, self._known_beside, top)
 
-    def find_by_attribution(self, prompt: str | Chat, metric: Metric, *, top: int = 20) -> Found:
+    @in_words("ranking", LESS)
+    def find_by_attribution(self, prompt: str | Chat, metric: Metric, *, top: int = 20, insist: bool = False) -> Found:
         """The features that support the metric most on this prompt, by attribution summed over its tokens. Nothing is ablated."""
         text = written(self.model, prompt)
-        found = attribute(self.model, self.sae, to_tokens(self.model, text), metric)
-        return ways.attributed(self.model, self.sae, text, found, self._known_beside, top)
+        tokens = to_tokens(self.model, text)
+        n_pos = tokens.shape[1]
+        ranking_need(self.model.cfg, self.sae, n_pos, pairs_of(self.sae, n_pos) or 0, n_measured=0).check(tokens.device, insist)
+        found = attribute(self.model, self.sae, tokens, metric)
+        return ways.attributed(self.model, self.sae, text, found, self._known_beside, top, insist)
 
     def map(self) -> FeatureMapping:
         """All features of `saes` on one map; drawn once, kept beside the index."""

@@ -52,6 +52,7 @@ VERBS: dict[str, tuple[Callable[..., Any], str]] = {
     "sets": (lambda bench, folder, **asked: FeatureSets(bench, PROMPT, METRIC, **asked), "measuring sets"),
     "find": (lambda bench, folder, **asked: bench.find(TEXTS[:1], TEXTS[1:], **asked), "searching"),
     "find_at": (lambda bench, folder, **asked: bench.find_at(PROMPT, **asked), "searching"),
+    "find_by_attribution": (lambda bench, folder, **asked: bench.find_by_attribution(PROMPT, METRIC, **asked), "ranking"),
     "index": (
         lambda bench, folder, **asked: build_index(bench.model, bench.sae, TEXTS, folder, progress=False, **asked),
         "building the index",

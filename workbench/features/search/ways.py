@@ -162,9 +162,11 @@ def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
     return f"no label holds these words; {'the nearest are' if near else 'labels are such as'} {shown}"
 
 
-def attributed(model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Any, known: Known, top: int = 20) -> Found:
+def attributed(
+    model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Any, known: Known, top: int = 20, insist: bool = False
+) -> Found:
     """attribution: of a metric, at every token of the prompt (an Attribution of circuits/ranking); the start token is left out here."""
-    codes = encode(model, sae, [prompt])
+    codes = encode(model, sae, [prompt], insist=insist)
     total = attribution.summed(codes.first).cpu().numpy()
     best = np.argsort(-total, kind="stable")[:top]
     best = best[total[best] > 0]
