@@ -74,4 +74,4 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:4]), [int(token) for token in sys.argv[4:]])
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), [int(token) for token in sys.argv[4:]])
