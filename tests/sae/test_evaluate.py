@@ -121,8 +121,7 @@ def test_centered_saes_are_judged_on_the_centered_activations(model):
     assert found.losses.recovered == pytest.approx(1, abs=1e-4)
 
 
-def test_batches_change_nothing(model, sae, monkeypatch):
-    whole = evaluate(model, sae, TEXTS)
+def in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (
         ("evaluate.N_ROWS", 64),
         ("evaluate.N_TOKENS", 9),
@@ -131,6 +130,11 @@ def test_batches_change_nothing(model, sae, monkeypatch):
         ("parts.FEWEST_ROWS", 3),
     ):
         monkeypatch.setattr(f"workbench.sae.{name}", value)
+
+
+def test_batches_change_nothing(model, sae, monkeypatch):
+    whole = evaluate(model, sae, TEXTS)
+    in_small_batches(monkeypatch)
     parts = evaluate(model, sae, TEXTS)
     assert parts.measures() == pytest.approx(whole.measures(), rel=1e-5)
     np.testing.assert_allclose(parts.table, whole.table, rtol=1e-4)
@@ -265,14 +269,7 @@ def test_a_transcoder_that_copies_the_output_recovers_everything_and_one_of_the_
 def test_a_transcoder_s_batches_change_nothing(model, monkeypatch):
     transcoder = made_transcoder()
     whole = evaluate(model, transcoder, TEXTS)
-    for name, value in (
-        ("evaluate.N_ROWS", 64),
-        ("evaluate.N_TOKENS", 9),
-        ("evaluate.N_LOGITS", 1),
-        ("parts.N_ACTS", 1),
-        ("parts.FEWEST_ROWS", 3),
-    ):
-        monkeypatch.setattr(f"workbench.sae.{name}", value)
+    in_small_batches(monkeypatch)
     assert evaluate(model, transcoder, TEXTS).measures() == pytest.approx(whole.measures(), rel=1e-5)
 
 
