@@ -23,9 +23,9 @@ from setting import Setting, random_setting
 
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
-from workbench.features.index.collect import collect
-from workbench.features.index.finish import finish
-from workbench.features.index.shards import Shard
+from workbench.features.index.building.collect import collect
+from workbench.features.index.building.finish import finish
+from workbench.features.index.building.shards import Shard
 from workbench.model.head import Head
 from workbench.replay.replay import Replay
 from workbench.sae.kernels.objective import plain_step

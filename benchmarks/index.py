@@ -24,10 +24,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from workbench.activations.rows import as_batch, batches, led
-from workbench.features.index.collect import BATCH, collect, token_rows
-from workbench.features.index.finish import finish
+from workbench.features.index.building.collect import BATCH, collect, token_rows
+from workbench.features.index.building.finish import finish
+from workbench.features.index.building.shards import Shard
 from workbench.features.index.index import FeatureIndex, build_index
-from workbench.features.index.shards import Shard
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.model import load_model

@@ -36,7 +36,7 @@ from workbench.model.head import Head
 from workbench.model.memory import free_memory
 from workbench.model.model import load_model
 from workbench.replay.replay import Replay
-from workbench.sae.architectures import ARCHITECTURES
+from workbench.sae.config import ARCHITECTURES
 from workbench.sae.evaluate import decoder_cosine, evaluate
 from workbench.sae.sae import SAE
 from workbench.sae.training.recipe import TrainConfig

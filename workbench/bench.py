@@ -37,6 +37,7 @@ from workbench.features.index.page import FeaturePage, FeaturePages
 from workbench.features.index.parts import Label
 from workbench.features.search import ways
 from workbench.features.search.found import Found
+from workbench.features.search.labeled import labeled
 from workbench.features.search.rarity import Rarity
 from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
@@ -46,10 +47,11 @@ from workbench.model.hooks import check_cross_layer, check_dictionary, check_tra
 from workbench.model.memory import in_words
 from workbench.model.start import sae_note, start_token
 from workbench.model.tokens import to_tokens
+from workbench.sae.config import checked_feature
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.parts import pairs_of
-from workbench.sae.sae import SAE, checked_feature
+from workbench.sae.sae import SAE
 from workbench.sae.stack import Transcoders
 
 PARTS = (
@@ -268,7 +270,7 @@ class Workbench:
 
     def find_by_label(self, text: str, *, top: int = 20) -> Found:
         """The features whose label holds these words."""
-        return ways.labeled(text, self._known_beside, top)
+        return labeled(text, self.labels, self._known_beside.density, top)
 
     @in_words("ranking", LESS)
     def find_by_attribution(self, prompt: str | Chat, metric: Metric, *, top: int = 20, insist: bool = False) -> Found:

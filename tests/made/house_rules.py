@@ -14,7 +14,7 @@ VIEWS = ["marks", "rows", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,
     "workbench/sae": (
-        "architectures config dictionary parts formats sae transcoder cross_layer stack convert".split()
+        "config architectures dictionary parts formats sae transcoder cross_layer stack convert".split()
         + "neighborhoods evaluation evaluate evaluate_layers kernels training scaling".split()
     ),
     "workbench/features": ["index", "search", "labels", "survey", "probes", "changes"],

@@ -38,7 +38,7 @@ from workbench.circuits.metrics import Metric
 from workbench.features.index.own_labels import unwatch, watch
 from workbench.features.search.offers import offers
 from workbench.model.start import start_token
-from workbench.sae.sae import checked_feature
+from workbench.sae.config import checked_feature
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
 PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that the notebook keeps it for where no script runs

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from workbench.atlas.layers import WEIGHTS, read_labels
+from workbench.features.index.manifest import read_manifest, sha256
 from workbench.features.index.own_labels import labels_file
-from workbench.features.index.shards import read_manifest, sha256
 from workbench.model.memory import free_memory
 from workbench.versions import TESTED, untested
 

@@ -17,8 +17,8 @@ from workbench.model.cache import is_cache
 from workbench.model.callers import put
 from workbench.model.hooks import check_dictionary
 from workbench.model.points import check_obeyed, placed
+from workbench.sae.config import checked_feature
 from workbench.sae.dictionary import Dictionary
-from workbench.sae.sae import checked_feature
 from workbench.shapes import FeatureActs
 
 if TYPE_CHECKING:

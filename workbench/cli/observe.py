@@ -16,11 +16,13 @@ from workbench.files import checked_file, write_text
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+    from workbench.features.index.index import FeatureIndex
     from workbench.features.index.parts import Label
     from workbench.features.search.found import Found
     from workbench.sae.dictionary import Dictionary
 
 N_ATLAS_TEXTS, ATLAS_SEED = 20_000, 2
+ATLAS_INDEX = Path(__file__).parents[1] / "atlas" / "weights" / "index"  # spelled here: whoever asks the atlas itself waits for torch
 
 
 def index(
@@ -79,6 +81,10 @@ def find(
         raise ValueError(f"--token {token!r} is of one prompt, and without others; there are {len(prompts) + len(without)}")
     if html is not None:
         checked_file(html)
+    if label is not None and model == "atlas" and sae is None:  # an index says it all: no model, and so no seconds to wait
+        from workbench.features.search.labeled import labeled_in
+
+        return show_found(labeled_in(known_index(index), label, top), as_json, html)
     from workbench.benches import load
 
     bench = with_index(load(model, sae, device=device, start_token=start_of(start_token)), index)
@@ -93,7 +99,18 @@ def find(
     else:
         filters: dict[str, Any] = dict(share=share, margin=margin, max_density=max_density, top=top)
         found = bench.find(prompts, without, **filters, at_last=last, insist=insist)
-    found = replace(found, note=shell_words(found.note, ("share", "margin")))
+    show_found(replace(found, note=shell_words(found.note, ("share", "margin"))), as_json, html)
+
+
+def known_index(folder: Path | None) -> "FeatureIndex":
+    """The index in the folder, or the atlas's own, through the SAE that all commands take where none is named."""
+    from workbench.features.index.index import FeatureIndex
+
+    return FeatureIndex.open(ATLAS_INDEX, "2k") if folder is None else FeatureIndex.open(folder)
+
+
+def show_found(found: "Found", as_json: bool, html: Path | None) -> None:
+    """Printed, and written as a page where one is wanted."""
     if html is not None:
         write_text(html, found_page(found))
     print(found_json(found) if as_json else found)
@@ -163,7 +180,7 @@ def atlas_labels(name: str) -> "dict[int, Label]":
 
 def numbers(features: list[str], d_sae: int) -> list[int]:
     """["3", "100-102"] → [3, 100, 101, 102]. Raises ValueError for what is no feature of an SAE of so many."""
-    from workbench.sae.sae import checked_feature
+    from workbench.sae.config import checked_feature
 
     found: list[int] = []
     for text in features:

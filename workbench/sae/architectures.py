@@ -14,11 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.sae.config import ARCHITECTURES
 from workbench.shapes import FeatureActs
 
 Threshold = Float[Tensor, "d_sae"]
-
-ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")  # SAELens' names
 
 # Width of the window around a threshold in which its gradient is estimated, in units of E‖x‖² = d_in (the January 2025 update's choice).
 BANDWIDTH = 2.0

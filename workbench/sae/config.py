@@ -1,10 +1,10 @@
 """What an SAE or a transcoder is but for its weights: widths, places, architecture; how its files are called; what a bad one raises."""
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
-from workbench.sae.architectures import ARCHITECTURES
-
+ARCHITECTURES = ("standard", "topk", "batchtopk", "jumprelu")  # SAELens' names
 CFG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"  # SAELens' names
 
 
@@ -91,3 +91,13 @@ def check_k(architecture: str, k: int | None, d_sae: int, what: str) -> None:
         raise SAEError(f"a {architecture} {what} of {d_sae:,} features needs k from 1 to {d_sae:,}, not {k}")
     if k is not None and not takes_k:
         raise SAEError(f"k={k} belongs to topk and batchtopk {what}s, this one is {architecture}")
+
+
+def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:
+    """Raises ValueError for what is no feature, with those that there are."""
+    if isinstance(feature, bool) or not isinstance(feature, Integral):
+        words = "; find_by_label finds features by words" if isinstance(feature, str) else ""
+        raise ValueError(f"{feature!r} is no feature: expected a whole number, 0 to {d_sae - 1:,}{words}")
+    if not 0 <= int(feature) < d_sae:
+        raise ValueError(f"feature {feature} is out of range: {name} has features 0 to {d_sae - 1:,}")
+    return int(feature)

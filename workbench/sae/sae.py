@@ -11,7 +11,6 @@ On disk an SAE is SAELens' folder: cfg.json and sae_weights.safetensors. formats
 """
 
 import json
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +80,6 @@ class SAE(Dictionary):
         sae = read(cls, source, device, hook_name=hook_name, model_name=model_name, centers_input=centers_input, scale=scale)
         sae.source = str(source)
         return sae
-
-
-def checked_feature(feature: Any, d_sae: int, name: str = "this SAE") -> int:
-    """Raises ValueError for what is no feature, with those that there are."""
-    if isinstance(feature, bool) or not isinstance(feature, Integral):
-        words = "; find_by_label finds features by words" if isinstance(feature, str) else ""
-        raise ValueError(f"{feature!r} is no feature: expected a whole number, 0 to {d_sae - 1:,}{words}")
-    if not 0 <= int(feature) < d_sae:
-        raise ValueError(f"feature {feature} is out of range: {name} has features 0 to {d_sae - 1:,}")
-    return int(feature)
 
 
 def _to_saelens(cfg: SAEConfig) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import torch
 from made_index import TEXTS, WORDS
 from made_models import random_sae
 
-from workbench.features.index import collect as collecting
-from workbench.features.index import finish as finishing
+from workbench.features.index.building import collect as collecting
+from workbench.features.index.building import finish as finishing
+from workbench.features.index.building.windows import N_TOP
 from workbench.features.index.index import FeatureIndex, build_index
+from workbench.features.index.layout import AFTER, BEFORE, N_BINS, interval_of
 from workbench.features.index.parts import Label
-from workbench.features.index.windows import AFTER, BEFORE, N_BINS, N_TOP, interval_of
 from workbench.features.search.rarity import Rarity
 
 

@@ -13,7 +13,7 @@ from made_index import TEXTS, contents, made_texts
 from made_models import random_sae
 from made_process import in_process
 
-from workbench.features.index import collect as collecting
+from workbench.features.index.building import collect as collecting
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.model.head import Head
 from workbench.model.model import load_model
@@ -145,7 +145,7 @@ def test_an_index_that_is_finished_is_not_built_again(index: FeatureIndex, model
 
 
 def test_texts_that_changed_since_a_build_was_cut_off_are_noticed(model, saes, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("workbench.features.index.build.finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("workbench.features.index.building.build.finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         build_index(model, saes, TEXTS, tmp_path, shard=300, progress=False)
     with pytest.raises(ValueError, match=r"shard 0 texts are \w{12}, there \w{12}"):

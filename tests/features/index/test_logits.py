@@ -6,8 +6,8 @@ import torch
 from made_models import FAMILIES
 
 from workbench.activations.rows import led
-from workbench.features.index import logits as code
-from workbench.features.index.logits import is_in_stream, predicted_tokens, through_final_norm, token_logits
+from workbench.features.index.building import logits as code
+from workbench.features.index.building.logits import is_in_stream, predicted_tokens, through_final_norm, token_logits
 
 
 @pytest.fixture(scope="module")

@@ -6,22 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.index.windows import (
-    AFTER,
-    BEFORE,
-    N_BINS,
-    N_DRAWN,
-    N_INTERVALS,
-    N_TOP,
-    TOP,
-    Run,
-    Summary,
-    bin_width,
-    drawn,
-    interval_of,
-    merge,
-    summarize,
-)
+from workbench.features.index.building.windows import N_DRAWN, N_TOP, Run, Summary, drawn, merge, summarize
+from workbench.features.index.layout import AFTER, BEFORE, N_BINS, N_INTERVALS, TOP, bin_width, interval_of
 
 N_FEATURES = 7
 

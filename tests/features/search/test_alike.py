@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from workbench.features.index.windows import N_INTERVALS
+from workbench.features.index.layout import N_INTERVALS
 from workbench.features.search.alike import alike, alike_f1
 from workbench.features.search.codes import Codes
 from workbench.features.search.rarity import Rarity

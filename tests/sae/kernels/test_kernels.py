@@ -10,8 +10,7 @@ import pytest
 import torch
 from made_step import ALIVE, D_IN, D_SAE, L1, N_ROWS, assert_same_step, close, made
 
-from workbench.sae.architectures import ARCHITECTURES
-from workbench.sae.config import SAEConfig
+from workbench.sae.config import ARCHITECTURES, SAEConfig
 from workbench.sae.kernels import entries, proposal
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.entries import Entries

@@ -4,8 +4,8 @@ import pytest
 import torch
 from made_step import D_IN, D_SAE, made
 
-from workbench.sae.architectures import ARCHITECTURES, BANDWIDTH
-from workbench.sae.config import SAEConfig
+from workbench.sae.architectures import BANDWIDTH
+from workbench.sae.config import ARCHITECTURES, SAEConfig
 from workbench.sae.kernels import proposal
 from workbench.sae.kernels.proposal import propose
 from workbench.sae.sae import SAE

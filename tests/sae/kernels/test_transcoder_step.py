@@ -6,7 +6,8 @@ import pytest
 import torch
 from made_step import D_IN, D_SAE, L1, close, made_transcoder
 
-from workbench.sae.architectures import ARCHITECTURES, is_over, select
+from workbench.sae.architectures import is_over, select
+from workbench.sae.config import ARCHITECTURES
 from workbench.sae.kernels import entries
 from workbench.sae.kernels import step as kernels
 from workbench.sae.kernels.objective import AUXK_SHARE, auxk_step, plain_step

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.activations.stream import harvest, padded
-from workbench.features.index.windows import bin_width
+from workbench.features.index.layout import bin_width
 from workbench.model.tokens import is_start_token, to_tokens
 from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Tokens

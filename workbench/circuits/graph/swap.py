@@ -25,7 +25,8 @@ from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.points import place as block_of
 from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
-from workbench.sae.sae import SAE, checked_feature
+from workbench.sae.config import checked_feature
+from workbench.sae.sae import SAE
 
 Members = str | Iterable[str] | Mapping[str, Iterable[int]]  # labels (concepts), or hook name → features
 Levels = dict[str, dict[int, float]]  # hook name → feature → activation

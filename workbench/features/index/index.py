@@ -3,7 +3,7 @@
     index = build_index(model, sae, texts, "folder")          several SAEs at once: a list, or a dict of names
     index = FeatureIndex.open("folder")                       index.table, .feature(3), .sql("SELECT …"), .to_html([3], "pages")
 
-A build that was cut off goes on where it stopped and gives the same files, byte for byte.
+A build that was cut off goes on where it stopped and gives the same files, byte for byte. Whoever only reads an index waits for no torch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.features.index.layout import TOP, bin_width
+from workbench.features.index.manifest import MANIFEST, UNFINISHED, read_manifest, reading
 from workbench.features.index.own_labels import OwnLabels, stamp
 from workbench.features.index.page import FeaturePage, FeaturePages
 from workbench.features.index.parts import Correlate, Example, Label, Neighbor, parsed_labels, parsed_neurons
-from workbench.features.index.shards import MANIFEST, UNFINISHED, model_fingerprint, read_manifest, reading
 from workbench.features.index.tables import Tables, intervals
-from workbench.features.index.windows import TOP, bin_width
 from workbench.files import PATIENCE, locked, made_folder, read_json, write_json, write_text
-from workbench.model.start import other_note
-from workbench.model.tokens import unknown_note
-from workbench.sae.dictionary import Dictionary
-from workbench.sae.sae import checked_feature
+from workbench.sae.config import checked_feature
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+    from workbench.sae.dictionary import Dictionary
 
 SHARD = 2**22  # characters of text, about a million tokens: what a killed build loses at most
 LABELS = "labels.json"  # beside the index's own files: labels survive a rebuild
@@ -36,7 +35,7 @@ LABELS = "labels.json"  # beside the index's own files: labels survive a rebuild
 
 def build_index(  # noqa: PLR0913 a notebook's call
     model: "TransformerBridge",
-    saes: Dictionary | Sequence[Dictionary] | Mapping[str, Dictionary],
+    saes: "Dictionary | Sequence[Dictionary] | Mapping[str, Dictionary]",
     texts: str | Path | Iterable[str],
     folder: str | Path,
     *,
@@ -53,17 +52,17 @@ def build_index(  # noqa: PLR0913 a notebook's call
     Raises ValueError, before any compute, for SAEs that do not fit the model, for a folder that holds something else, and for more than
     memory holds, unless insist.
     """
-    from workbench.features.index.build import build  # and with it transformer_lens, which reading an index does not need
+    from workbench.features.index.building.build import build  # and with it transformer_lens, which reading an index does not need
 
     build(model, named(saes), texts, Path(folder), shard, workers, progress, insist)
     return FeatureIndex.open(folder)
 
 
-def named(saes: Dictionary | Sequence[Dictionary] | Mapping[str, Dictionary]) -> dict[str, Dictionary]:
+def named(saes: "Dictionary | Sequence[Dictionary] | Mapping[str, Dictionary]") -> "dict[str, Dictionary]":
     """SAEs by name; one without a name is called by its width."""
     if isinstance(saes, Mapping):
         return dict(saes)
-    several = [saes] if isinstance(saes, Dictionary) else list(saes)
+    several: list[Dictionary] = list(saes) if isinstance(saes, Iterable) else [saes]
     found = {str(sae.cfg.d_sae): sae for sae in several}
     if len(found) < len(several):
         raise ValueError('two SAEs have the same width: give them names, {"first": sae, "second": other}')
@@ -97,8 +96,11 @@ class FeatureIndex:
             raise ValueError(f"no SAE is called {name!r} in this index; there is {', '.join(self.manifest['saes'])}")
         return self if name in (None, self.sae_name) else replace(self, sae_name=name)
 
-    def of(self, model: "TransformerBridge", sae: Dictionary) -> "FeatureIndex":
+    def of(self, model: "TransformerBridge", sae: "Dictionary") -> "FeatureIndex":
         """The index seen through `sae`. Raises ValueError, saying which fingerprint differs, if it is not of this SAE and model."""
+        from workbench.features.index.building.shards import model_fingerprint
+        from workbench.model.start import other_note
+
         theirs, ours = self.manifest["model"], model_fingerprint(model)
         if theirs["fingerprint"] != ours:
             raise ValueError(f"this index is of another model: of {theirs['name']} {theirs['fingerprint']}, this model is {ours}")
@@ -109,7 +111,7 @@ class FeatureIndex:
             raise ValueError(f"this index is of another SAE: of {known}, this SAE is {sae.fingerprint()}")
         return self.with_sae(self._names[sae.fingerprint()])
 
-    def has(self, sae: Dictionary) -> bool:
+    def has(self, sae: "Dictionary") -> bool:
         """Is the index of this SAE, among others?"""
         return sae.fingerprint() in self._names
 
@@ -236,7 +238,7 @@ class FeatureIndex:
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""
         saes, corpus, model = self.manifest["saes"], self.manifest["corpus"], self.manifest["model"]
-        unknown = unknown_note(self.manifest.get("n_unknown", 0), self.manifest["n_tokens"], "its texts")
+        unknown = self._unknown_words()
         widths = {f"SAE {name}": f"{facts['d_sae']:,} features at {facts['hook_name']}" for name, facts in saes.items()}
         if len(saes) > 1:
             widths[f"SAE {self.sae_name}"] += " (the one looked through)"
@@ -248,6 +250,13 @@ class FeatureIndex:
             **({"unknown": unknown} if unknown else {}),
             "labels": f"{len(self.labels()):,} features" if self.labels() else "none",
         }
+
+    def _unknown_words(self) -> str:
+        if not (n := self.manifest.get("n_unknown", 0)):
+            return ""
+        from workbench.model.tokens import unknown_note
+
+        return unknown_note(n, self.manifest["n_tokens"], "its texts")
 
     def __repr__(self) -> str:
         return "\n".join([f"FeatureIndex {self.folder}", *(f"  {name:<10}{text}" for name, text in self.facts().items())])

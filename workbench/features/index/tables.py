@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workbench.features.index.layout import AFTER, N_BINS, N_INTERVALS, PART_BITS, RANGE
+from workbench.features.index.manifest import TABLES, DamagedIndex, reading, sha256
 from workbench.features.index.parts import Example, Interval, TokenLogit
-from workbench.features.index.shards import TABLES, DamagedIndex, reading, sha256
-from workbench.features.index.windows import AFTER, N_BINS, N_INTERVALS, PART_BITS, RANGE
 
 MOST_KEPT = 128  # features whose rows stay in memory once they are read, 50 KB each: opening a card waits for them longest
 RANGES_KEPT = 6  # files, a few MB each: asking DuckDB for one feature of a file takes as long as reading it all

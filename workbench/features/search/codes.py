@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor
 
 from workbench.activations.rows import Row, as_batch, batches
-from workbench.features.index.collect import BATCH, ELEMENTS, Entries, active
+from workbench.features.index.building.collect import BATCH, ELEMENTS, Entries, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
 from workbench.model.hooks import check_dictionary

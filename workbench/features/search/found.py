@@ -1,13 +1,17 @@
 """What a search found: the features, best first; how many each filter removed; where on the prompts each feature is active."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from workbench.features.search.codes import Codes
-from workbench.sae.sae import checked_feature
+from workbench.sae.config import checked_feature
+
+if TYPE_CHECKING:
+    from workbench.features.search.codes import Codes
 
 
 class Removed(NamedTuple):
@@ -25,7 +29,7 @@ class Found:
     wants: str  # what was searched for, in words
     table: pd.DataFrame  # feature, score, …, label
     removed: Sequence[Removed] = ()
-    codes: Codes | None = None  # of the prompts that were searched with; the positive ones come first
+    codes: "Codes | None" = None  # of the prompts that were searched with; the positive ones come first
     n_positive: int = 0
     note: str = ""  # how sure it is
 
@@ -68,3 +72,16 @@ class Found:
 def removed_text(removed: Removed) -> str:
     """One filter's share in words."""
     return f"{removed.filter}: {removed.n_removed:,} of {removed.n_before:,} removed, {removed.n_before - removed.n_removed:,} left"
+
+
+def table_of(
+    features: np.ndarray,
+    score: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    labels: Mapping[int, str],
+    density: Float[np.ndarray, "d_sae"] | None,
+) -> pd.DataFrame:
+    """The table that every search gives: feature, score, the search's own columns, density (NaN without an index), label."""
+    dense = np.nan if density is None else density[features]
+    words = [labels.get(int(feature), "") for feature in features]
+    return pd.DataFrame({"feature": features, "score": score, **columns, "density": dense, "label": words})

@@ -8,8 +8,8 @@ import re
 from contextlib import suppress
 from typing import NamedTuple
 
+from workbench.features.search.labeled import labeled
 from workbench.features.search.search import Known
-from workbench.features.search.ways import labeled
 
 MOST = 8  # features by label
 NUMBER = re.compile(r"(?:feature|#)?\s*(\d[\d,]*)", re.IGNORECASE)
@@ -34,5 +34,6 @@ def offers(typed: str, known: Known, d_sae: int) -> list[Offer]:
         wrong = "" if feature < d_sae else f"there is no feature {feature:,}: this dictionary has 0 to {d_sae - 1:,}"
         made.append(Offer(None if wrong else feature, "" if wrong else known.labels.get(feature, ""), wrong))
     with suppress(ValueError):  # no words in it, or no labels at all
-        made += [Offer(int(row["feature"]), str(row["label"])) for row in labeled(typed, known, MOST).table.to_dict("records")]
+        found = labeled(typed, known.labels, known.density, MOST)
+        made += [Offer(int(row["feature"]), str(row["label"])) for row in found.table.to_dict("records")]
     return [*made, Offer(None, typed)]

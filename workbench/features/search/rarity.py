@@ -14,8 +14,8 @@ from numpy import ndarray
 from scipy import sparse
 
 from workbench.features.index.index import FeatureIndex
-from workbench.features.index.shards import reading
-from workbench.features.index.windows import N_INTERVALS, interval_of
+from workbench.features.index.layout import N_INTERVALS, interval_of
+from workbench.features.index.manifest import reading
 from workbench.features.search.bit_sets import Bits, bits_of
 from workbench.features.search.codes import Peaks
 

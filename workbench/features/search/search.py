@@ -70,6 +70,11 @@ class Known:
     labels: Mapping[int, str] = field(default_factory=dict)
     rarity: Rarity | None = None  # how active they are in the texts of an index
 
+    @property
+    def density(self) -> Float[ndarray, "d_sae"] | None:
+        """The share of an index's tokens that each feature is active on."""
+        return None if self.rarity is None else self.rarity.density
+
 
 @in_words("searching", LESS)
 def find(  # noqa: PLR0913 as bench.find

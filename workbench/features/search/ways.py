@@ -3,29 +3,26 @@
 at            most active at a token of one prompt, or anywhere on it
 classified    largest weights of a linear classifier that tells two prompt sets apart by their features
 near          nearest by decoder cosine to a feature, or to any direction
-labeled       whose label holds the words
 attributed    that support a metric most on one prompt: attribution, summed over its tokens
 """
 
 import difflib
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
 from workbench.features.search.codes import LESS, Codes, encode, mean_activations
-from workbench.features.search.found import Found
+from workbench.features.search.found import Found, table_of
 from workbench.features.search.search import Known, checked_sets
 from workbench.model.memory import Need, in_words
 from workbench.process import put_back
+from workbench.sae.config import checked_feature
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.neighborhoods import nearest
-from workbench.sae.sae import checked_feature
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -52,7 +49,9 @@ def at(
     if known.rarity is not None:
         columns["share_of_max"] = acts[features] / known.rarity.max_act[features]
     where = "anywhere" if pos is None else f"at {codes.str_tokens[0][pos]!r} (position {pos})"
-    return Found(f"most active {where}", table_of(features, acts[features], columns, known), codes=codes, n_positive=1)
+    return Found(
+        f"most active {where}", table_of(features, acts[features], columns, known.labels, known.density), codes=codes, n_positive=1
+    )
 
 
 def position(codes: Codes, token: str | int) -> int:
@@ -112,7 +111,13 @@ def classified(
     note = f"accuracy {accuracy:.0%} on prompts that the classifier did not see ({folds.get_n_splits()} parts; 50% is chance); "
     note += f"a probe on the activation itself {beside:.0%} (wb.probe says whether that is a difference)"
     wants = f"that tell {len(sets[0])} prompts from {len(sets[1])}"
-    return Found(wants, table_of(features[best], weights[best], columns, known), codes=codes, n_positive=len(sets[0]), note=note)
+    return Found(
+        wants,
+        table_of(features[best], weights[best], columns, known.labels, known.density),
+        codes=codes,
+        n_positive=len(sets[0]),
+        note=note,
+    )
 
 
 def _standardized(model: "TransformerBridge", sae: Dictionary, codes: Codes) -> np.ndarray:
@@ -136,30 +141,7 @@ def near(sae: Dictionary, target: int | Float[torch.Tensor, "d_in"], known: Know
     cosines, indices = nearest(rows, normalize(sae.W_dec.detach().float(), dim=1), top + 1)
     features, cosine = indices[0].cpu().numpy(), cosines[0].cpu().numpy()
     is_other = features != (target if isinstance(target, int) else -1)
-    return Found(wants, table_of(features[is_other][:top], cosine[is_other][:top], {}, known))
-
-
-def labeled(text: str, known: Known, top: int = 20) -> Found:
-    """All words of the text, in any order and case; labels that hold little else come first."""
-    words = re.findall(r"\w+", text.lower())
-    if not words:
-        raise ValueError(f"{text!r} holds no word to look for in labels")
-    if not known.labels:
-        raise ValueError("no feature of this SAE has a label: label some first (workbench label)")
-    found = {
-        i: len("".join(words)) / max(1, len(label)) for i, label in known.labels.items() if all(word in label.lower() for word in words)
-    }
-    best = sorted(found, key=lambda i: (-found[i], i))[:top]
-    table = table_of(np.array(best, dtype=np.int64), np.array([found[i] for i in best]), {}, known)
-    return Found(f"whose label holds {text!r}", table, note="" if best else _near_labels(words, known.labels.values()))
-
-
-def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
-    """The labels with the words that are most like these; where there is none, a few of those that there are."""
-    of_word = {word: label for label in labels for word in re.findall(r"\w+", label.lower())}
-    near = [other for word in words for other in difflib.get_close_matches(word, of_word, cutoff=0.7)]
-    shown = ", ".join(dict.fromkeys(repr(of_word[word]) for word in near or list(of_word)[:3]))
-    return f"no label holds these words; {'the nearest are' if near else 'labels are such as'} {shown}"
+    return Found(wants, table_of(features[is_other][:top], cosine[is_other][:top], {}, known.labels, known.density))
 
 
 def attributed(
@@ -171,11 +153,9 @@ def attributed(
     best = np.argsort(-total, kind="stable")[:top]
     best = best[total[best] > 0]
     columns = {"activation": codes.acts.max(axis=0).toarray().ravel()[best]}
-    return Found("that support the metric most, by attribution", table_of(best, total[best], columns, known), codes=codes, n_positive=1)
-
-
-def table_of(features: np.ndarray, score: np.ndarray, columns: dict[str, np.ndarray], known: Known) -> pd.DataFrame:
-    """The table that every search gives: feature, score, the search's own columns, density (NaN without an index), label."""
-    density = np.nan if known.rarity is None else known.rarity.density[features]
-    labels = [known.labels.get(int(feature), "") for feature in features]
-    return pd.DataFrame({"feature": features, "score": score, **columns, "density": density, "label": labels})
+    return Found(
+        "that support the metric most, by attribution",
+        table_of(best, total[best], columns, known.labels, known.density),
+        codes=codes,
+        n_positive=1,
+    )

@@ -17,9 +17,9 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from workbench.activations.rows import as_batch, batches, led
-from workbench.features.index.collect import ELEMENTS, Entries, active
+from workbench.features.index.building.collect import ELEMENTS, Entries, active
+from workbench.features.index.layout import AFTER, BEFORE
 from workbench.features.index.parts import Example
-from workbench.features.index.windows import AFTER, BEFORE
 from workbench.model.head import Head
 from workbench.model.start import start_token
 from workbench.model.tokens import without_surrogates

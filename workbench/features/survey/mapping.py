@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from workbench.features.index.shards import reading, write_table
+from workbench.features.index.building.shards import write_table
+from workbench.features.index.manifest import reading
 from workbench.files import is_in_package
 from workbench.process import put_back, quiet
 from workbench.sae.dictionary import Dictionary

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from workbench.features.index.index import FeatureIndex
-from workbench.sae.sae import checked_feature
+from workbench.sae.config import checked_feature
 
 MIN_COSINE = 0.5  # of 1,024 random directions of width 160 the nearest comes to 0.26, of width 768 to 0.12
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from workbench.sae.architectures import ARCHITECTURES
-from workbench.sae.config import SAEError
+from workbench.sae.config import ARCHITECTURES, SAEError
 from workbench.sae.formats.files import WHITENING_FILE, SAEFiles, read_tensors
 from workbench.sae.formats.foreign import JSON, Foreign, Weights, Whitening, flag, number, whole
 

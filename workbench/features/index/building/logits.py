@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 N_TOKENS = 10  # listed of each kind
-STREAM_HOOKS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_in", "hook_out", "hook_mlp_out", "hook_attn_out", "hook_embed")
 SMALL, ENOUGH = 1024, 10  # a vocabulary whose use some thousands of tokens show; tokens to read for each of its own
 RARELY = 100  # times less than by guessing
 N_COLUMNS = 2**14  # of the vocabulary at once: a large one has hundreds of thousands

@@ -21,10 +21,12 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.activations.rows import Row, led
-from workbench.features.index.collect import PEAK_TOKENS
-from workbench.features.index.logits import ENOUGH, SMALL, is_in_stream, predicted_tokens, token_logits
-from workbench.features.index.shards import MANIFEST, TABLES, Summaries, ranges, reading, sha256, shard_facts, write_table
-from workbench.features.index.windows import Summary, drawn, interval_of, merge, rank_within
+from workbench.features.index.building.collect import PEAK_TOKENS
+from workbench.features.index.building.logits import ENOUGH, SMALL, is_in_stream, predicted_tokens, token_logits
+from workbench.features.index.building.shards import Summaries, ranges, shard_facts, write_table
+from workbench.features.index.building.windows import Summary, drawn, merge, rank_within
+from workbench.features.index.layout import interval_of
+from workbench.features.index.manifest import MANIFEST, TABLES, reading, sha256
 from workbench.files import PARTIAL, write_json
 from workbench.model.tokens import to_str_tokens
 from workbench.sae.dictionary import Dictionary

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench.features.index.collect import collect
-from workbench.features.index.shards import Shard
+from workbench.features.index.building.collect import collect
+from workbench.features.index.building.shards import Shard
 from workbench.model.head import Head, unbridged
 from workbench.model.model import load_model
 from workbench.model.start import start_token

@@ -19,8 +19,9 @@ import torch
 from scipy import sparse
 
 from workbench.activations.rows import LONGEST_ROW, as_batch, batches, led
-from workbench.features.index.shards import Shard, Summaries, ranges, write_table
-from workbench.features.index.windows import PART_BITS, Run, drawn, merge, summarize
+from workbench.features.index.building.shards import Shard, Summaries, ranges, write_table
+from workbench.features.index.building.windows import Run, drawn, merge, summarize
+from workbench.features.index.layout import PART_BITS
 from workbench.files import whole_folder, write_json
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head

@@ -12,19 +12,15 @@ draws                  an entry's random number is a hash of (its row's tokens, 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-N_BINS, N_INTERVALS = 64, 16  # powers of two: merging halves them; 2^e is up to twice the maximum, so 8 to 16 intervals are in use
+from workbench.features.index.layout import AFTER, BEFORE, N_BINS, N_INTERVALS, RANGE, TOP
+
 N_TOP, N_DRAWN = 20, 4  # of each feature; of each interval
-TOP = -1  # stands where an interval's number would: the window is one of the largest
-BEFORE, AFTER = 20, 11  # tokens around the activation: a causal model's reasons stand before it
-PART_BITS = 20  # a row's number is text << PART_BITS | which part of the text it is: a million parts, 8 · 10¹² texts in an int64
 STEP = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's (Steele, Lea and Flood, 2014): 2⁶⁴ over the golden ratio
-RANGE = 1024  # features summarized at once; ten bits in the sort keys below
 
 STATS = pa.schema(
     {"feature": pa.int32(), "n_active": pa.int64(), "max_act": pa.float32(), "histogram": pa.list_(pa.int64())},
@@ -88,17 +84,6 @@ class Summary:
         """From what `stats`, `windows` and `peaks` were written as."""
         histogram = stats["histogram"].combine_chunks().flatten().to_numpy().reshape(-1, N_BINS)
         return cls(int(stats["feature"][0].as_py()), stats["n_active"].to_numpy(), stats["max_act"].to_numpy(), histogram, windows, peaks)
-
-
-def bin_width(max_act: Any) -> Any:
-    """2^e / 64, with max_act (a number or an array of them) in [2^(e − 1), 2^e)."""
-    return np.ldexp(1.0, np.frexp(max_act)[1]) / N_BINS
-
-
-def interval_of(act: np.ndarray, max_act: np.ndarray) -> np.ndarray:
-    """0 to 15: the interval of each activation, of features with these maxima; the highest for what lies above."""
-    share = np.ldexp(act.astype(np.float64), -np.frexp(max_act)[1])
-    return (share * N_INTERVALS).astype(np.int64).clip(max=N_INTERVALS - 1)
 
 
 def summarize(acts: sparse.csc_matrix, run: Run, first: int, n: int) -> Summary:

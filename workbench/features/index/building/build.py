@@ -11,11 +11,12 @@ from tqdm.auto import tqdm
 
 from workbench.activations.rows import LONGEST_ROW
 from workbench.activations.texts import read_texts
-from workbench.features.index.collect import ELEMENTS, FEWEST_ROWS, MOST, collect
-from workbench.features.index.finish import finish
-from workbench.features.index.logits import N_COLUMNS
-from workbench.features.index.shards import MANIFEST, UNFINISHED, Corpus, Shard, differences, identity, read_manifest, shard_facts
-from workbench.features.index.windows import RANGE
+from workbench.features.index.building.collect import ELEMENTS, FEWEST_ROWS, MOST, collect
+from workbench.features.index.building.finish import finish
+from workbench.features.index.building.logits import N_COLUMNS
+from workbench.features.index.building.shards import Corpus, Shard, differences, identity, shard_facts
+from workbench.features.index.layout import RANGE
+from workbench.features.index.manifest import MANIFEST, UNFINISHED, read_manifest
 from workbench.files import clear_partials, locked, made_folder, read_json, write_json
 from workbench.model.head import Head
 from workbench.model.hooks import check_dictionary
@@ -51,7 +52,7 @@ def build(  # noqa: PLR0913 as build_index
         bar = tqdm(desc="feature index", unit="token", unit_scale=True, disable=not progress)
         todo = (shard for shard in corpus if not known and not _is_done(shards, shard))
         if workers:
-            from workbench.features.index.workers import collect_beside
+            from workbench.features.index.building.workers import collect_beside
 
             collect_beside(model, saes, todo, shards, workers, bar.update)
         else:

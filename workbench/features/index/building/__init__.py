@@ -1,0 +1,1 @@
+"""How is an index built? Texts through the model and the encoder, summaries of each feature, files."""
