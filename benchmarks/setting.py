@@ -67,13 +67,15 @@ def setting(options: argparse.Namespace) -> Setting:
 
 def random_setting(n_tokens: int, layer: int, device: str = "cpu") -> Setting:
     """GPT-2 small with random weights and a random SAE whose threshold lets 64 features fire at a position on average."""
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     hf_model = GPT2LMHeadModel(GPT2Config()).eval().requires_grad_(False).to(device)  # pyright: ignore[reportArgumentType]
     start = "<|endoftext|>"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({start: 0}, start)), bos_token=start, eos_token=start)
+    words = Tokenizer(models.WordLevel({start: 0} | {f"w{i}": i for i in range(1, hf_model.config.vocab_size)}, start))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token=start, eos_token=start)
     model = load_model(copy.deepcopy(hf_model), tokenizer=tokenizer)
     tokens = torch.randint(model.cfg.d_vocab, (1, n_tokens)).to(device)
 

@@ -26,6 +26,7 @@ from workbench.circuits.ranking.attribution import attribute
 from workbench.circuits.ranking.batch import RankingBatch, rank_many
 from workbench.circuits.ranking.measurement import LESS, ranking_need
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
+from workbench.circuits.ranking.until import CONFIDENCE
 from workbench.circuits.steering.continuations import Steering
 from workbench.circuits.steering.generation import Decoding
 from workbench.circuits.steering.steering import Strengths, steer
@@ -115,12 +116,14 @@ class Workbench:
             object.__setattr__(self, "index", self.index.of(self.model, self.sae))
         object.__setattr__(self, "labels", LaidOver(self.labels, self.sae.fingerprint))
 
-    def rank(
+    def rank(  # noqa: PLR0913 a notebook's call
         self,
         prompt: str | Chat,
         metric: Metric,
         ablate: int | None = None,
         *,
+        until: str | None = None,
+        confidence: float = CONFIDENCE,
         include_start: bool = False,
         progress: bool = True,
         insist: bool = False,
@@ -129,10 +132,11 @@ class Workbench:
 
         prompt: a text, or messages, [{"role": "user", "content": …}]: written out by the model's chat template, with role and turn of
         each token in the table.
-        ablate=200 measures only the 200 pairs of largest |attribution|; None measures all of them. insist: even where the memory that it
-        takes is not there.
+        ablate=200 measures only the 200 pairs of largest |attribution|; until="top 10" as many as it takes to be certain of the ten
+        largest effects to a confidence (ranking/until.py); without either all of them. insist: even where the memory that it takes is not
+        there.
         """
-        return rank(self, prompt, metric, ablate=ablate, include_start=include_start, progress=progress, insist=insist)
+        return rank(self, prompt, metric, ablate, until, confidence, include_start, progress, insist)
 
     def rank_many(
         self, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, *, progress: bool = True

@@ -38,6 +38,7 @@ def rank(
     top: Annotated[int | None, typer.Option(min=1, help="How many rows. [default: 10 in a table, all in JSON]")] = None,
     by: Annotated[list[Order], typer.Option(help="The order; give it several times for several tables.")] = [Order.effect],  # noqa: B006
     ablate: Annotated[int | None, typer.Option(min=1, help="Measure only this many pairs, those of largest |attribution|.")] = None,
+    until: Annotated[str | None, typer.Option(help='Measure until so many of the largest effects are certain, such as "top 10".')] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write one page that opens offline.")] = None,
     insist: Insist = False,
@@ -51,7 +52,7 @@ def rank(
     from workbench.circuits.metrics import logit_diff
 
     bench = with_index(load(model, sae, device=device, start_token=start_of(start_token)), index)
-    ranking = bench.rank(read, logit_diff(answer, baseline), ablate=ablate, insist=insist)
+    ranking = bench.rank(read, logit_diff(answer, baseline), ablate=ablate, until=until, insist=insist)
     if html is not None:
         ranking.to_html(html)
     if as_json:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 FIRST_CHUNK = 64  # rows until a watcher sees the first effects; each chunk after that is twice as long
 
 
-@torch.no_grad()
 def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget (cancel, on_batch)
     model: "TransformerBridge",
     sae: Dictionary,
@@ -47,29 +46,48 @@ def ablate(  # noqa: PLR0913 one call serves a notebook (progress) and a widget 
     stops before the next batch; what was not measured is NaN. With either of them early pairs come first (put the largest
     |attribution| there): chunks grow from 64 rows, so that the first effects come soon and the whole costs little more.
     """
-    check_dictionary(model, sae)
-    resolved = resolve(model, metric)
-    replay = Replay(model, sae.writes, tokens)
-    read = read_beside(replay, sae)
-    clean = replay.clean.to(torch.promote_types(replay.clean.dtype, sae.W_dec.dtype))  # an SAE's half precision rounds its features only
-    pairs, acts = active(sae, read) if pairs is None else (pairs.to(clean.device), None)
-    pos, feature = _checked(pairs, len(read), sae.cfg.d_sae)
-    acts = acts_at(sae, read, pairs) if acts is None else acts
-    effects = torch.full((len(pairs),), torch.nan, device=clean.device, dtype=torch.promote_types(clean.dtype, torch.float32))
-    is_watched = cancel is not None or on_batch is not None
-    with tqdm(total=len(pairs), desc="ablating", unit="pair", disable=not progress, delay=BAR_DELAY) as bar:
-        for rows in _in_order(replay, pos, is_watched):
-            if cancel is not None and cancel.is_set():
-                break
-            p, f = pos[rows], feature[rows]
-            x = clean[p] - acts[rows, None] * sae.W_dec[f]
-            with_clean = torch.cat([p[:1], p]), torch.cat([clean[p[:1]], x])  # row 0 is the clean prompt, rounded as the others are
-            metrics = resolved.difference(replay.logits(*with_clean, resolved.columns))
-            effects[rows] = (metrics[0] - metrics[1:]).to(effects.dtype)
-            bar.update(len(rows))
-            if on_batch is not None:
-                on_batch(rows, effects[rows])
-    return effects
+    return Ablations(model, sae, tokens, metric).of(pairs, progress, cancel, on_batch)
+
+
+class Ablations:
+    """One prompt, made ready once for any number of calls: `of(pairs)` is what `ablate` gives."""
+
+    @torch.no_grad()
+    def __init__(self, model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric):
+        check_dictionary(model, sae)
+        self.sae, self.resolved, self.replay = sae, resolve(model, metric), Replay(model, sae.writes, tokens)
+        self.read = read_beside(self.replay, sae)
+        clean = self.replay.clean
+        self.clean = clean.to(torch.promote_types(clean.dtype, sae.W_dec.dtype))  # an SAE's half precision rounds its features only
+
+    @torch.no_grad()
+    def of(
+        self,
+        pairs: Int[Tensor, "n_rows 2"] | None = None,
+        progress: bool = True,
+        cancel: Event | None = None,
+        on_batch: Callable[[RowIndex, Rows], None] | None = None,
+    ) -> Rows:
+        """The effect of each of these (pos, feature); of every active pair, by position."""
+        sae, clean, resolved = self.sae, self.clean, self.resolved
+        pairs, acts = active(sae, self.read) if pairs is None else (pairs.to(clean.device), None)
+        pos, feature = _checked(pairs, len(self.read), sae.cfg.d_sae)
+        acts = acts_at(sae, self.read, pairs) if acts is None else acts
+        effects = torch.full((len(pairs),), torch.nan, device=clean.device, dtype=torch.promote_types(clean.dtype, torch.float32))
+        is_watched = cancel is not None or on_batch is not None
+        with tqdm(total=len(pairs), desc="ablating", unit="pair", disable=not progress, delay=BAR_DELAY) as bar:
+            for rows in _in_order(self.replay, pos, is_watched):
+                if cancel is not None and cancel.is_set():
+                    break
+                p, f = pos[rows], feature[rows]
+                x = clean[p] - acts[rows, None] * sae.W_dec[f]
+                with_clean = torch.cat([p[:1], p]), torch.cat([clean[p[:1]], x])  # row 0 is the clean prompt, rounded as the others are
+                metrics = resolved.difference(self.replay.logits(*with_clean, resolved.columns))
+                effects[rows] = (metrics[0] - metrics[1:]).to(effects.dtype)
+                bar.update(len(rows))
+                if on_batch is not None:
+                    on_batch(rows, effects[rows])
+        return effects
 
 
 @torch.no_grad()

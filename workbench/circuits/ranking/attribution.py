@@ -44,6 +44,7 @@ class Attribution:
     acts: Rows
     attributions: Rows
     gradient: Float[Tensor, "pos d_out"]  # ∂metric/∂x, of a transcoder ∂metric/∂y
+    norm: Float[Tensor, "pos"]  # ‖x‖, of a transcoder ‖y‖
     metric: float  # on the clean prompt
     logits: Float[Tensor, "d_vocab"]  # at the last position
     d_sae: int
@@ -105,7 +106,8 @@ def attribute(
         gradient = found.gradient[0].to(sae.W_dec.dtype)
         pairs, acts = active(sae, x.to(sae.W_dec.dtype), each)
         attributions = _products(pairs, acts, gradient, sae.W_dec)
-    return Attribution(pairs, acts, attributions, gradient, found.metric[0].item(), found.logits[0], sae.cfg.d_sae)
+    norm = found.x[0].double().norm(dim=-1)
+    return Attribution(pairs, acts, attributions, gradient, norm, found.metric[0].item(), found.logits[0], sae.cfg.d_sae)
 
 
 def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric, n_steps: int = 16) -> Float[Tensor, "pos d_sae"]:

@@ -7,19 +7,24 @@
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import Metric, resolve
-from workbench.circuits.ranking.ablation import ablate
+from workbench.circuits.ranking.ablation import Ablations, ablate
 from workbench.circuits.ranking.attribution import attribute
+from workbench.circuits.ranking.until import Estimates, misses, rounds
 from workbench.model.chat import Chat, Speaker, speakers, written
 from workbench.model.hooks import check_dictionary
 from workbench.model.memory import Need, in_words, kept_bytes, largest, pass_bytes
+from workbench.model.model import BAR_DELAY
 from workbench.model.start import sae_note
 from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.replay.precision import precision_note
@@ -32,10 +37,8 @@ if TYPE_CHECKING:
 
 
 LESS = "a shorter prompt takes less"
-READ_BYTES, TABLE_BYTES = (
-    64,
-    320,
-)  # of one pair: (pos, feature), activation, attribution, and copies of these; its row of the table, with ranks
+READ_BYTES = 64  # of one pair: (pos, feature), activation, attribution, and copies of these
+TABLE_BYTES = 320  # of its row of the table, with ranks
 N_NEXT = 5  # of the model's own next tokens that are kept
 
 
@@ -135,6 +138,29 @@ class Measurement:
         seen = None if on_batch is None else fill
         effects = ablate(self.model, self.sae, self.tokens, self.metric, pairs, progress, cancel, seen)
         self.effects[: len(pairs)] = effects.to(self.effects)
+
+    @in_words("ranking", LESS)
+    def measure_until(self, n: int, confidence: float, *, progress: bool = True) -> None:
+        """Effects until the n largest (signed: most in favor of the answer) are certain to a confidence (until.py); a note says how many
+        that took. Stopped by Ctrl-C, what was measured by then stays."""
+        ablations = Ablations(self.model, self.sae, self.tokens, self.metric)
+        estimates, effects, n = self.estimates, self.effects.numpy(), min(n, len(self.pairs))  # effects: in the same memory
+        goal = f"ablating until the top {n} are certain"
+        with tqdm(total=len(self.pairs), desc=goal, unit="pair", disable=not progress, delay=BAR_DELAY) as bar:
+            for rows in rounds(estimates, effects, n, confidence):
+                effects[rows] = ablations.of(self.pairs[rows], progress=False).double().cpu().numpy()
+                bar.update(len(rows))
+        n_measured = int((~np.isnan(effects)).sum())
+        others = f"{misses(estimates, effects, n).sum():.1g} of the others expected, {1 - confidence:.1g} allowed"
+        self.notes += (f"the {n} largest effects are among the {n_measured:,} of {len(self.pairs):,} pairs measured ({others})",)
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """What is known of each pair's effect before anything is ablated."""
+        (pos, feature), found = self.pairs.T, self.attributions
+        removed = found.acts_of(self.pairs).double() * self.sae.W_dec[feature].double().norm(dim=1)
+        norms = found.gradient.double().norm(dim=1)[pos], removed, found.norm[pos]
+        return Estimates.of(found.of(self.pairs).double().cpu().numpy(), *(each.cpu().numpy() for each in norms))
 
     def table(self, labels: Mapping[int, str]) -> pd.DataFrame:
         """One row per pair: feature, pos, token, activation, attribution, effect (NaN where not measured), label; of a conversation
