@@ -34,9 +34,9 @@ from workbench.sae.evaluate_layers import evaluate_layers
 from workbench.sae.sae import SAE
 from workbench.sae.transcoder import Transcoder
 
-N_LAYERS, D_MODEL, N_WORDS, K = 2, 64, 500, 32
+D_MODEL, N_WORDS, K = 64, 500, 32
+READ = "blocks.1.hook_resid_pre"
 NOISE = 200e6  # bytes below which a ratio says little
-HOOKS = [f"blocks.{layer}.hook_resid_pre" for layer in range(N_LAYERS)]
 
 
 def arguments() -> argparse.Namespace:
@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--features", type=int, default=131_072)
     parser.add_argument("--tokens", type=int, default=5_000, help="of the prompt that is ranked")
     parser.add_argument("--prompts", type=int, default=2_000, help="that are searched with")
+    parser.add_argument("--layers", type=int, default=2, help="of the model")
     parser.add_argument("--alone", action="store_true", help="the one verb in this process")
     return parser.parse_args()
 
@@ -55,7 +56,8 @@ class Setting:
     def __init__(self, options: argparse.Namespace):
         torch.manual_seed(0)
         self.options, self.n, self.d_sae = options, options.tokens, options.features
-        self.model = random_model()
+        self.model = random_model(options.layers)
+        self.hooks = [f"blocks.{layer}.hook_resid_pre" for layer in range(options.layers)]
         self.metric = logit_diff("w1", "w2")
 
     def text(self, n: int, seed: int = 0) -> str:
@@ -65,7 +67,7 @@ class Setting:
     def texts(self, n: int, length: int) -> list[str]:
         return [self.text(length, seed) for seed in range(n)]
 
-    def sae(self, hook_name: str = HOOKS[1], k: int = K) -> SAE:
+    def sae(self, hook_name: str = READ, k: int = K) -> SAE:
         return filled(SAE(SAEConfig(D_MODEL, self.d_sae, hook_name, architecture="topk", k=k)))
 
     def jumprelu(self, hook_name: str) -> SAE:
@@ -83,17 +85,17 @@ class Setting:
             names = f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
             return filled(Transcoder(TranscoderConfig(D_MODEL, D_MODEL, self.d_sae, *names, architecture="topk", k=K)))
 
-        return {layer: one(layer) for layer in range(N_LAYERS)}
+        return {layer: one(layer) for layer in range(self.options.layers)}
 
 
-def random_model() -> Any:
+def random_model(n_layers: int) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     words = {"<s>": 0} | {f"w{i}": i for i in range(1, N_WORDS)}
     tokenizer = Tokenizer(models.WordLevel(words, "<s>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    cfg = GPT2Config(vocab_size=N_WORDS, n_embd=D_MODEL, n_layer=N_LAYERS, n_head=1, n_positions=8192, bos_token_id=0, eos_token_id=0)
+    cfg = GPT2Config(vocab_size=N_WORDS, n_embd=D_MODEL, n_layer=n_layers, n_head=1, n_positions=8192, bos_token_id=0, eos_token_id=0)
     hf_model = GPT2LMHeadModel(cfg).eval().requires_grad_(False)
     return load_model(hf_model, tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="<s>"))
 
@@ -110,7 +112,7 @@ def rank(s: Setting) -> Callable[[int], Any]:
 
 
 def circuit(s: Setting) -> Callable[[int], Any]:
-    saes = [s.jumprelu(name) for name in HOOKS]  # of TopK every row's features are all encoded anew: minutes
+    saes = [s.jumprelu(name) for name in s.hooks]  # of TopK every row's features are all encoded anew: minutes
     bench = Workbench(s.model, saes[0])
     return lambda n: bench.circuit(s.text(n or 100), s.metric, saes=saes, progress=False)
 
@@ -202,7 +204,12 @@ def main() -> None:
         return
     print(f"{'verb':<24}{'plan, MB':>10}{'peak, MB':>10}{'ratio':>8}{'seconds':>9}")
     for verb in options.verbs:
-        sizes = [f"--features={options.features}", f"--tokens={options.tokens}", f"--prompts={options.prompts}"]
+        sizes = [
+            f"--features={options.features}",
+            f"--tokens={options.tokens}",
+            f"--prompts={options.prompts}",
+            f"--layers={options.layers}",
+        ]
         command = [sys.executable, __file__, "--alone", *sizes, "--verbs", verb]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:

@@ -1,4 +1,4 @@
-"""How long from a hand's event to the repaint that shows its answer, measured inside the page; for benchmarks/widgets.py."""
+"""How long from a hand's event to the repaint that shows its answer, measured inside the page; for benchmarks/repaint.py."""
 
 import statistics
 from collections.abc import Callable

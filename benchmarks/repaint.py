@@ -1,6 +1,6 @@
 """Click to repaint in Chromium, medians of 20, beside the bars that they should stay under.
 
-    python benchmarks/widgets.py [--rounds 20] [--only explorer|ranking|million|map|circuit]
+    python benchmarks/repaint.py [--rounds 20] [--only explorer|ranking|million|map|circuit]
 
 In the page: from the event's time stamp to the first task after the frame that shows the answer (tests/pages/page_clock.py). Behind the
 page: the widgets' own Python in this process, reached through playwright's pipe (tests/pages/live_page.py), so Python's part counts and
