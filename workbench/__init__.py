@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
+    from workbench.features.changes.crosscoder import Crosscoder, train_crosscoder
     from workbench.features.changes.diff import diff
     from workbench.features.index.index import FeatureIndex, build_index
     from workbench.features.probes.probe import probe
@@ -49,6 +50,8 @@ _HOMES = {
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
     "diff": "workbench.features.changes.diff",
+    "Crosscoder": "workbench.features.changes.crosscoder",
+    "train_crosscoder": "workbench.features.changes.crosscoder",
     "probe": "workbench.features.probes.probe",
     "SAE": "workbench.sae.sae",
     "SAEConfig": "workbench.sae.sae",
@@ -73,6 +76,7 @@ __all__ = [
     "ActivationStreams",
     "Circuit",
     "CrossLayerTranscoder",
+    "Crosscoder",
     "FeatureIndex",
     "SAEConfig",
     "ScalingLaws",
@@ -97,6 +101,7 @@ __all__ = [
     "rank",
     "train",
     "train_cross_layer",
+    "train_crosscoder",
     "train_many",
 ]
 

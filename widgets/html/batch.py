@@ -55,12 +55,32 @@ def changes_html(changes: Any) -> str:
     ]
     about = f"{changes.mean_share:.0%} of what texts’ activations differ by; decoder rows along it"
     far = [[cell_html(number(row.distance, False), RIGHT), cell_html(escape(visible(row.text[:LONGEST])))] for row in _first(changes.texts)]
-    for name, note, cells in (
+    views = [
         ("The difference of means", about, dense),
         ("The texts that are read most differently", "1: as far as activations lie from their mean", far),
-    ):
+    ]
+    if changes.crosscoder is not None:
+        views.insert(1, ("A dictionary of both models", _crosscoder_note(changes.crosscoder), _crosscoder_rows(changes.crosscoder)))
+    for name, note, cells in views:
         parts.append(f"<details><summary>{name} <span style='{FAINT};font-size:12px'>{note}</span></summary>{table_html(cells)}</details>")
     return f'<div style="max-width:1080px;font-size:13px">{"".join(parts)}</div>'
+
+
+def _crosscoder_note(table: Any) -> str:
+    """Whose features are whose."""
+    kinds = table["kind"].value_counts()
+    return ", ".join(f"{kinds.get(kind, 0):,} {kind}" for kind in ("shared", "base only", "tuned only", "leaning"))
+
+
+def _crosscoder_rows(table: Any) -> list[list[str]]:
+    """The features furthest from both; an empty scale where a feature is of both."""
+    names = ("feature", "whose", "share", "density", "ν, error", "ν, reconstruction", "confirmed")
+    rows = [[cell_html(name, f"font-weight:600;{RIGHT if i > 1 else ''}") for i, name in enumerate(names)]]
+    for row in table.head(N_ROWS).itertuples():
+        scales = ["" if scale != scale else number(scale) for scale in (row.nu_error, row.nu_reconstruction)]
+        right = [number(row.share, False), f"{row.density:.2%}", *scales, "yes" if row.is_confirmed else ""]
+        rows.append([cell_html(str(row.feature)), cell_html(row.kind), *(cell_html(text, RIGHT) for text in right)])
+    return rows
 
 
 def _first(texts: Any) -> Any:

@@ -5,6 +5,7 @@
                      mean activation and density in both, the difference with its interval, q (false discoveries under control)
     changes.dense    the same question without an SAE: the difference of means, and the features whose decoder rows lie along it
     changes.texts    the texts that are read most differently
+    changes.crosscoder    with crosscoder=: a dictionary of both models, and which of its features one of them has alone (crosscoder.py)
 
 Everything is paired by text: both models read the same. The SAE was trained on one of them; what it explains of each stands beside, since
 what tuning adds outside of its dictionary no feature shows. A tuned model differs a little everywhere, and with many texts each little is
@@ -13,12 +14,13 @@ says what any tuning changes.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from workbench.features.changes.crosscoder import Crosscoder, crosscoder_words, read_crosscoder
 from workbench.features.changes.fit import check_pair
 from workbench.features.changes.paired import false_discovery, paired
 from workbench.features.changes.reads import Both, read_both
@@ -44,6 +46,7 @@ class Changes:
     fvu: tuple[float, float]  # of the base's activations, of the tuned model's
     mean_share: float  # of Σ ‖mean difference of a text‖², how much the difference of means is
     notes: tuple[str, ...] = ()
+    crosscoder: pd.DataFrame | None = None  # read_crosscoder's table
 
     @property
     def changed(self) -> pd.DataFrame:
@@ -85,14 +88,18 @@ class Changes:
         """As text: the verdict, the first n features, what is assumed."""
         shown = self.top(n)[["feature", "label", "moved", "base", "tuned", "change", "low", "high", "q"]]
         lines = shown.to_string(index=False, float_format="{:.3g}".format).splitlines() if len(shown) else []
-        return "\n".join([f"Changes: {self.verdict}", *(f"  {line}" for line in [*lines, self.assumes, *self.notes])])
+        beside = [] if self.crosscoder is None else [crosscoder_words(self.crosscoder)]
+        return "\n".join([f"Changes: {self.verdict}", *(f"  {line}" for line in [*lines, *beside, self.assumes, *self.notes])])
 
     def __repr__(self) -> str:
         return self.said()
 
 
-def diff(base: Any, tuned: Any, texts: Iterable[str] | Iterable[Chat], *, progress: bool = True) -> Changes:
-    """What tuning changed at the base's SAE. base: a Workbench. tuned: another, of which the model counts, or a model.
+def diff(
+    base: Any, tuned: Any, texts: Iterable[str] | Iterable[Chat], *, crosscoder: Crosscoder | None = None, progress: bool = True
+) -> Changes:
+    """What tuning changed at the base's SAE. base: a Workbench. tuned: another, of which the model counts, or a model. crosscoder: what
+    `train_crosscoder` made of both, read on these texts beside.
 
     Raises ValueError for models of other shapes or tokenizers, for two that are one, and for fewer than ten texts.
     """
@@ -108,7 +115,8 @@ def diff(base: Any, tuned: Any, texts: Iterable[str] | Iterable[Chat], *, progre
             f"nothing differs at {base.sae.reads} on these texts: what tuning changed lies behind it, or in other texts; "
             "look through an SAE of a later layer"
         )
-    return compared(both, base.sae, read, base.labels)
+    changes = compared(both, base.sae, read, base.labels)
+    return changes if crosscoder is None else replace(changes, crosscoder=read_crosscoder(crosscoder, base, model, read, progress))
 
 
 def compared(both: Both, sae: Any, texts: list[str], labels: Mapping[int, str]) -> Changes:
