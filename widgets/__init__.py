@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from widgets.panes.attention import AttentionPane
+    from widgets.panes.beside.compare import ComparePane
     from widgets.panes.card import CardPane
     from widgets.panes.circuit import CircuitView
     from widgets.panes.explorer import Explorer, explore
@@ -22,6 +23,7 @@ _HOMES = {
     "AttentionPane": "panes.attention",
     "CardPane": "panes.card",
     "CircuitView": "panes.circuit",
+    "ComparePane": "panes.beside.compare",
     "Explorer": "panes.explorer",
     "explore": "panes.explorer",
     "PromptPane": "panes.prompt",
@@ -35,6 +37,7 @@ __all__ = [
     "AttentionPane",
     "CardPane",
     "CircuitView",
+    "ComparePane",
     "Explorer",
     "FeatureMap",
     "Finder",

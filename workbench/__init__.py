@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
+    from workbench.circuits.ranking.comparison import compare
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.changes.diff import diff
     from workbench.features.index.index import FeatureIndex, build_index
@@ -45,6 +46,7 @@ _HOMES = {
     "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking.ranking",
+    "compare": "workbench.circuits.ranking.comparison",
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
@@ -85,6 +87,7 @@ __all__ = [
     "build_index",
     "check",
     "clamp",
+    "compare",
     "decoder_cosine",
     "diff",
     "evaluate",

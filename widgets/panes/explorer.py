@@ -13,7 +13,6 @@ Each SAE of the bench has panes of its own, which stay as they are while another
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -23,16 +22,18 @@ from widgets.html.ranking import ranking_html
 from widgets.html.standalone import WIDGET, page
 from widgets.marks import visible
 from widgets.panes.attention import AttentionPane
+from widgets.panes.beside.compare import ComparePane
 from widgets.panes.card import CardPane
 from widgets.panes.circuit import CircuitView
 from widgets.panes.finder import Finder
 from widgets.panes.group import GroupPane
-from widgets.panes.history import History, Place
 from widgets.panes.jobs import SETTING, Job, Progress
 from widgets.panes.map import FeatureMap
 from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane, as_typed
 from widgets.panes.ranking import RankingTable
+from widgets.panes.screen.history import History, Place
+from widgets.panes.screen.loading import script
 from widgets.panes.steering import SteeringPane
 from workbench.circuits.metrics import Metric
 from workbench.features.index.own_labels import unwatch, watch
@@ -45,6 +46,7 @@ PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that th
 TITLES = {
     "prompt": "Question",
     "ranking": "Ranking",
+    "compare": "Two prompts",
     "card": "Feature",
     "finder": "Find",
     "steering": "Steer",
@@ -53,7 +55,7 @@ TITLES = {
     "map": "Map",
     "attention": "Attention",
 }
-SHARED = ("prompt", "ranking", "circuit", "map")  # panes that all SAEs have together
+SHARED = ("prompt", "ranking", "compare", "circuit", "map")  # panes that all SAEs have together
 
 
 def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
@@ -76,12 +78,13 @@ def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: s
 class Explorer(Pane):
     """The whole workbench on one screen: every pane follows the feature that is chosen in any."""
 
-    _esm = module("shared/copy", "explorer/explorer")
+    _esm = module("shared/copy", "shared/inner", "explorer/explorer")
     _css = style("explorer/explorer")
 
     panes = traitlets.List(read_only=True).tag(sync=True, to_json=lambda panes, _: [_reference(each) for each in panes])
     waiting = traitlets.Unicode(read_only=True, help="where the map will be, what is being done or is wrong").tag(sync=True)
     tab = traitlets.Unicode("card", help="the pane beside the ranking").tag(sync=True)
+    is_compared = traitlets.Bool(False, help="a second prompt in the ranking's place, beside the first").tag(sync=True)
     preview = traitlets.Dict(read_only=True, help="a feature of another SAE, looked at beside this one's").tag(sync=True)
     sought = traitlets.Unicode("", help="what is typed into the box that opens a feature").tag(sync=True)
     offers = traitlets.List(read_only=True, help="what it may mean: feature or None, text, why not").tag(sync=True)
@@ -89,8 +92,8 @@ class Explorer(Pane):
     code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
 
-    kept = ("feature", "tab")
-    actions = ("save", "back", "forward", "follow", "leave", "steer")
+    kept = ("feature", "tab", "is_compared")
+    actions = ("save", "back", "forward", "follow", "leave", "steer", "read")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
         self.bench, self.pane, self._drawing = bench, {}, None
@@ -102,6 +105,7 @@ class Explorer(Pane):
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
+        self._add("compare", ComparePane(self.pane["prompt"]))
         self._add("circuit", CircuitView(bench=bench, question=self._question()))
         self._look_through(bench)
         asking = self.pane["prompt"]
@@ -114,6 +118,8 @@ class Explorer(Pane):
         self.pane["ranking"].observe(self._read_ahead, "view")
         self.pane["ranking"].observe(self._point_attention, "pair")
         self.pane["ranking"].observe(self._show_marks, "marked")
+        self.pane["compare"].on_msg(self._hear)
+        self.pane["compare"].observe(self._write, "code")
         watch(self._relabel)
         self.on_msg(self._hear)
 
@@ -127,6 +133,7 @@ class Explorer(Pane):
                 self._links.pop(name).unlink()
         self.bench, question = bench, self._question()
         self.pane["circuit"].look_through(bench)
+        self.pane["compare"].look_through(bench)
         room = self._rooms.pop(bench.sae_name, None)
         self.set_trait("preview", {})
         self.feature = None if room is None else room.pop("feature")
@@ -160,6 +167,10 @@ class Explorer(Pane):
             self.pane["steering"].give(feature)
         self.tab = "steering"
 
+    def read(self) -> None:
+        """The page of what was selected in a table."""
+        self.tab = "card"
+
     def _show_panes(self) -> None:
         self.set_trait("panes", [{"name": name, "title": title, "widget": self.pane.get(name)} for name, title in TITLES.items()])
         self._write()
@@ -178,7 +189,7 @@ class Explorer(Pane):
     def _show_ranking(self, change: Any) -> None:
         """What is ranked, everywhere: a new question is also the one whose attention is looked at, and what steering goes on from."""
         old, new = change["old"], change["new"]
-        self.pane["ranking"].ranking = new
+        self.pane["ranking"].ranking = self.pane["compare"].ranking = new
         if (
             new is not None
             and (old is None or old.prompt != new.prompt)
@@ -323,6 +334,7 @@ class Explorer(Pane):
     def _relabel(self) -> None:
         """Labels have changed, here or in a cell: every pane shows them."""
         with SETTING:
+            self.pane["compare"].relabel()
             self.pane["prompt"].relabel()
             for name in ("finder", "steering", "group"):
                 self.pane[name].relabel()
@@ -360,7 +372,7 @@ class Explorer(Pane):
         ranking = self.pane["ranking"].ranking
         return None if ranking is None or not len(ranking.table) else int(ranking.table["feature"].iloc[0])
 
-    @traitlets.observe("tab", "feature")
+    @traitlets.observe("tab", "feature", "is_compared")
     def _write(self, change: Any = None) -> None:
         if self.panes and "card" in self.pane:  # not before all are there, nor between two SAEs
             self.set_trait("code", self.to_python())
@@ -385,22 +397,11 @@ class Explorer(Pane):
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        steps = [self.pane[name].to_python() for name in ("prompt", "card", "group")]
+        steps = [self.pane[name].to_python() for name in ("prompt", "compare", "card", "group")]
         steps += [self.pane["circuit"].made()]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].found is not None else []
-        loading = _loading(self.bench)
-        needed = ["import dataclasses"] if "dataclasses" in loading[-1] else []
-        lines = [
-            *needed,
-            "import workbench as wb",
-            "from widgets import explore",
-            "",
-            *loading,
-            *filter(None, steps),
-            "",
-            "explorer = explore(bench)",
-        ]
-        return "\n".join([*lines, f"explorer.restore({self.state()!r})"])
+        opened = f"\nexplorer = explore(bench)\nexplorer.restore({self.state()!r})"
+        return script(self.bench, *steps, opened, needs=("from widgets import explore",))
 
     def _ranked_features(self) -> list[int]:
         """Those whose pages a saved file holds, the largest effects first."""
@@ -435,29 +436,6 @@ class Explorer(Pane):
     def __repr__(self) -> str:
         chosen = "no feature" if self.feature is None else f"feature {self.feature}"
         return f"Explorer: {self.pane['prompt'].prompt!r}, {chosen}"
-
-
-def _loading(bench: Any) -> list[str]:
-    """Code that loads a bench from where its parts came from; what was made in this session is taken by its name there."""
-    name, start = bench.name or _folder_of(bench.model), start_token(bench.model)
-    source = repr(bench.sae_name) if name == "atlas" else repr(bench.sae.source) if bench.sae.source else ""
-    if not name or not source:
-        return ["bench = wb.Workbench(model=model, sae=sae)  # as you made them: they came from no file"]
-    device = str(bench.model.cfg.device)
-    said = [f", device={device!r}"] if device != "cpu" else []
-    said += [f", start_token={start.text or None!r}"] if start.is_given else []
-    lines = [f"bench = wb.load({name!r}, sae={source}{''.join(said)})"]
-    if bench.index is not None and name != "atlas":
-        labels = ", labels=index.label_texts()" if bench.labels else ""
-        lines.append(f"index = wb.FeatureIndex.open({str(bench.index.folder)!r}, {bench.index.sae_name!r})")
-        lines.append(f"bench = dataclasses.replace(bench, index=index{labels})")
-    return lines
-
-
-def _folder_of(model: Any) -> str:
-    """Where its weights came from, if that is a folder here."""
-    name = str(getattr(model.original_model.config, "_name_or_path", ""))
-    return name if name and Path(name).is_dir() else ""
 
 
 def _reference(pane: dict[str, Any]) -> dict[str, Any]:
