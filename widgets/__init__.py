@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from widgets.panes.attention import AttentionPane
     from widgets.panes.beside.compare import ComparePane
+    from widgets.panes.beside.lists import ListPane
     from widgets.panes.card import CardPane
     from widgets.panes.circuit import CircuitView
     from widgets.panes.explorer import Explorer, explore
@@ -30,6 +31,7 @@ _HOMES = {
     "FeatureMap": "panes.map",
     "GroupPane": "panes.group",
     "Finder": "panes.finder",
+    "ListPane": "panes.beside.lists",
     "RankingTable": "panes.ranking",
     "SteeringPane": "panes.steering",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "FeatureMap",
     "Finder",
     "GroupPane",
+    "ListPane",
     "PromptPane",
     "RankingTable",
     "SteeringPane",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.changes.diff import diff
     from workbench.features.index.index import FeatureIndex, build_index
+    from workbench.features.lists.feature_list import FeatureList
     from workbench.features.probes.probe import probe
     from workbench.sae.config import SAEConfig, TranscoderConfig
     from workbench.sae.cross_layer import CrossLayerTranscoder
@@ -50,6 +51,7 @@ _HOMES = {
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
+    "FeatureList": "workbench.features.lists.feature_list",
     "diff": "workbench.features.changes.diff",
     "probe": "workbench.features.probes.probe",
     "SAE": "workbench.sae.sae",
@@ -76,6 +78,7 @@ __all__ = [
     "Circuit",
     "CrossLayerTranscoder",
     "FeatureIndex",
+    "FeatureList",
     "SAEConfig",
     "ScalingLaws",
     "TrainConfig",

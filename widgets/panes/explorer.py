@@ -23,6 +23,7 @@ from widgets.html.standalone import WIDGET, page
 from widgets.marks import visible
 from widgets.panes.attention import AttentionPane
 from widgets.panes.beside.compare import ComparePane
+from widgets.panes.beside.lists import ListPane
 from widgets.panes.card import CardPane
 from widgets.panes.circuit import CircuitView
 from widgets.panes.finder import Finder
@@ -51,11 +52,12 @@ TITLES = {
     "finder": "Find",
     "steering": "Steer",
     "group": "Group",
+    "lists": "Lists",
     "circuit": "Circuit",
     "map": "Map",
     "attention": "Attention",
 }
-SHARED = ("prompt", "ranking", "compare", "circuit", "map")  # panes that all SAEs have together
+SHARED = ("prompt", "ranking", "compare", "lists", "circuit", "map")  # panes that all SAEs have together
 
 
 def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
@@ -88,12 +90,13 @@ class Explorer(Pane):
     preview = traitlets.Dict(read_only=True, help="a feature of another SAE, looked at beside this one's").tag(sync=True)
     sought = traitlets.Unicode("", help="what is typed into the box that opens a feature").tag(sync=True)
     offers = traitlets.List(read_only=True, help="what it may mean: feature or None, text, why not").tag(sync=True)
+    notice = traitlets.Unicode(read_only=True, help="what a key did that is seen nowhere else").tag(sync=True)
     can_go = traitlets.List([False, False], read_only=True, help="back, forward").tag(sync=True)
     code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
 
     kept = ("feature", "tab", "is_compared")
-    actions = ("save", "back", "forward", "follow", "leave", "steer", "read")
+    actions = ("save", "back", "forward", "follow", "leave", "steer", "read", "keep")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
         self.bench, self.pane, self._drawing = bench, {}, None
@@ -106,6 +109,7 @@ class Explorer(Pane):
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
         self._add("compare", ComparePane(self.pane["prompt"]))
+        self._add("lists", ListPane(bench))
         self._add("circuit", CircuitView(bench=bench, question=self._question()))
         self._look_through(bench)
         asking = self.pane["prompt"]
@@ -119,6 +123,7 @@ class Explorer(Pane):
         self.pane["ranking"].observe(self._point_attention, "pair")
         self.pane["ranking"].observe(self._show_marks, "marked")
         self.pane["compare"].on_msg(self._hear)
+        self.pane["lists"].observe(self._show_kept, "rows")
         self.pane["compare"].observe(self._write, "code")
         watch(self._relabel)
         self.on_msg(self._hear)
@@ -134,6 +139,7 @@ class Explorer(Pane):
         self.bench, question = bench, self._question()
         self.pane["circuit"].look_through(bench)
         self.pane["compare"].look_through(bench)
+        self.pane["lists"].look_through(bench)
         room = self._rooms.pop(bench.sae_name, None)
         self.set_trait("preview", {})
         self.feature = None if room is None else room.pop("feature")
@@ -146,12 +152,14 @@ class Explorer(Pane):
             room["group"].observe(self._show_marks, "marked")
             room |= {"steering": SteeringPane(bench, prompt=question["prompt"]), "attention": AttentionPane(bench, **question)}
             room["card"].observe(self._read_ahead, "html")
+            room["card"].on_msg(self._hear)
             room["finder"].observe(self._read_ahead, "view")
             for pane in room.values():
                 pane.observe(self._write, list(pane.kept))
         for name, pane in room.items():
             self._enter(name, pane)
         self._show_marks()
+        self._show_kept()
         self._show_panes()
 
     def _show_marks(self, change: Any = None) -> None:
@@ -166,6 +174,21 @@ class Explorer(Pane):
         for feature in dict.fromkeys(feature for feature, _ in self.pane["group"].marked):
             self.pane["steering"].give(feature)
         self.tab = "steering"
+
+    def keep(self) -> None:
+        """The selection into the person's list; what is kept already is shown there."""
+        kept, feature = self.pane["lists"], self.feature
+        if feature is None:
+            return
+        if kept.holds(feature):
+            self.tab = "lists"
+            return
+        kept.keep(feature)
+        self.set_trait("notice", kept.problem or f"feature {feature:,} kept in {kept.where}")
+
+    def _show_kept(self, change: Any = None) -> None:
+        if "card" in self.pane:
+            self.pane["card"].is_kept = self.feature is not None and self.pane["lists"].holds(self.feature)
 
     def read(self) -> None:
         """The page of what was selected in a table."""
@@ -263,6 +286,7 @@ class Explorer(Pane):
             if "map" in self.pane and self.feature is not None:
                 self.pane["map"].point_at(self.bench.sae_name, self.feature)
             self._point_attention()
+            self._show_kept()
             if self.feature is not None:
                 self._visit()
 
@@ -336,7 +360,7 @@ class Explorer(Pane):
         with SETTING:
             self.pane["compare"].relabel()
             self.pane["prompt"].relabel()
-            for name in ("finder", "steering", "group"):
+            for name in ("finder", "steering", "group", "lists"):
                 self.pane[name].relabel()
             if "map" in self.pane and self.bench.index is not None:
                 own = {feature: label.text for feature, label in self.bench.index.labels().items()}
@@ -397,7 +421,7 @@ class Explorer(Pane):
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        steps = [self.pane[name].to_python() for name in ("prompt", "compare", "card", "group")]
+        steps = [self.pane[name].to_python() for name in ("prompt", "compare", "card", "group", "lists")]
         steps += [self.pane["circuit"].made()]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].found is not None else []
         opened = f"\nexplorer = explore(bench)\nexplorer.restore({self.state()!r})"

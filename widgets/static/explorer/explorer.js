@@ -10,11 +10,12 @@ const KEYS = [
   ["← →", "on the tabs: the pane beside the ranking"],
   ["B", "on a next token: make it the baseline; Enter makes it the answer"],
   ["/", "open a feature by its number, its label or a text"],
+  ["K", "keep the feature in your list; again: see it there"],
   ["2", "a second prompt beside the first: what differs"],
   ["?", "these keys"],
   ["Esc", "closes them, and a preview"],
 ];
-const BESIDE = ["card", "finder", "steering", "group", "circuit", "map", "attention"];
+const BESIDE = ["card", "finder", "steering", "group", "lists", "circuit", "map", "attention"];
 
 async function render({ model, el, host, signal }) {
   const root = node("div", { class: "wbp wbe" });
@@ -136,6 +137,7 @@ async function render({ model, el, host, signal }) {
     if (way && !model.isSaved) (event.preventDefault(), event.stopPropagation(), go(way));
     else if (event.key === "/" && !isTyping && !model.isSaved) (event.preventDefault(), seek.open());
     else if (event.key === "2" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), pair());
+    else if (event.key.toLowerCase() === "k" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), model.send({ do: "keep" }));
     else if (event.key === "?" && !isTyping) (event.preventDefault(), (keys.hidden = !keys.hidden));
     else if (event.key === "Escape" && !keys.hidden) keys.hidden = true;
     else if (event.key === "Escape" && !preview.hidden && !isTyping) model.send({ do: "leave" });
@@ -156,6 +158,7 @@ async function render({ model, el, host, signal }) {
     [["panes", "tab", "waiting", "is_compared"], drawPanes],
     [["preview"], drawPreview],
     [["can_go"], drawWays],
+    [["notice"], () => (said.textContent = model.get("notice"))],
     [["offers"], seek.draw],
   ]);
   return () => {
