@@ -44,6 +44,7 @@ from workbench.sae.config import checked_feature
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
 PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that the notebook keeps it for where no script runs
+N_RINGED = 20  # of a ranking's features, on the map: more would hide it
 TITLES = {
     "prompt": "Question",
     "ranking": "Ranking",
@@ -224,6 +225,7 @@ class Explorer(Pane):
         self.pane["circuit"].question = self._question()
         self.pane["finder"].ask_about(**self._question(), before=getattr(old, "prompt", ""))
         self.pane["group"].ranking = new
+        self._ring_ranked()
         self._point_attention()
         self._show_stale()
         self._choose_first()
@@ -320,12 +322,20 @@ class Explorer(Pane):
                     drawn.observe(self._write, list(drawn.kept))
                     drawn.observe(self._follow_map, ["feature", "sae_name"])
                     drawn.restore(self._map_state)
+                    self._ring_ranked()
                     self._show_panes()
 
         def show(progress: Progress) -> None:
             self.set_trait("waiting", progress.message if progress.is_over else "drawing the map …")
 
         self._drawing = Job(work, self.bench.model, show)
+
+    def _ring_ranked(self) -> None:
+        """The ranking's features of largest effect, marked on the map."""
+        ranking = self.pane["ranking"].ranking
+        if "map" in self.pane and ranking is not None:
+            features = ranking.table["feature"].drop_duplicates().head(N_RINGED).tolist()
+            self.pane["map"].ring(self.bench.sae_name, features, f"the {len(features)} features of largest effect on {ranking.answer!r}")
 
     def _follow_map(self, change: Any) -> None:
         """A point is selected; one of another dictionary is looked at beside what there is, which stays."""
