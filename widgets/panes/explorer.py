@@ -17,7 +17,6 @@ from typing import Any
 
 import traitlets
 
-from widgets.html.card import card_html
 from widgets.html.ranking import ranking_html
 from widgets.html.standalone import WIDGET, page
 from widgets.marks import visible
@@ -28,13 +27,14 @@ from widgets.panes.card import CardPane
 from widgets.panes.circuit import CircuitView
 from widgets.panes.finder import Finder
 from widgets.panes.group import GroupPane
-from widgets.panes.jobs import SETTING, Job, Progress
+from widgets.panes.jobs import SETTING
 from widgets.panes.map import FeatureMap
 from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane, as_typed
 from widgets.panes.ranking import RankingTable
 from widgets.panes.screen.history import History, Place
 from widgets.panes.screen.loading import script
+from widgets.panes.screen.mapped import MapPlace
 from widgets.panes.steering import SteeringPane
 from workbench.circuits.metrics import Metric
 from workbench.features.index.own_labels import unwatch, watch
@@ -44,7 +44,6 @@ from workbench.sae.config import checked_feature
 
 FIRST_QUESTION = {"atlas": ("Fact: The capital of the state where Kobe Bryant played basketball is", " Sacramento", " Albany")}
 PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that the notebook keeps it for where no script runs
-N_RINGED = 20  # of a ranking's features, on the map: more would hide it
 TITLES = {
     "prompt": "Question",
     "ranking": "Ranking",
@@ -100,10 +99,9 @@ class Explorer(Pane):
     actions = ("save", "back", "forward", "follow", "leave", "steer", "read", "keep")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
-        self.bench, self.pane, self._drawing = bench, {}, None
+        self.bench, self.pane, self._map = bench, {}, MapPlace(self)
         self._rooms: dict[str, dict[str, Any]] = {}  # SAE → its own panes and the feature that was selected among them
         self._links: dict[str, Any] = {}
-        self._map_state: Mapping[str, Any] = {}  # what a state says of a map that is not drawn yet
         self._history, self._is_going, self._chosen_for = History(), False, None
         answer, baseline = as_typed(bench, answer, baseline)
         super().__init__()
@@ -225,7 +223,7 @@ class Explorer(Pane):
         self.pane["circuit"].question = self._question()
         self.pane["finder"].ask_about(**self._question(), before=getattr(old, "prompt", ""))
         self.pane["group"].ranking = new
-        self._ring_ranked()
+        self._map.ring(new)
         self._point_attention()
         self._show_stale()
         self._choose_first()
@@ -285,8 +283,7 @@ class Explorer(Pane):
     @traitlets.observe("feature")
     def _see(self, change: Any) -> None:
         if self.panes:
-            if "map" in self.pane and self.feature is not None:
-                self.pane["map"].point_at(self.bench.sae_name, self.feature)
+            self._map.point_at(self.feature)
             self._point_attention()
             self._show_kept()
             if self.feature is not None:
@@ -310,47 +307,20 @@ class Explorer(Pane):
 
     @traitlets.observe("tab")
     def _draw_map(self, change: Any = None) -> None:
-        """The map is drawn when it is first looked at, in a job: an index keeps it, but without one it takes a while."""
-        if self.tab != "map" or "map" in self.pane or self.waiting:
-            return
+        """The map is drawn when it is first looked at."""
+        if self.tab == "map" and self._map.drawn is None and not self.waiting:
+            self._map.draw()
 
-        def work(job: Job) -> None:
-            table = self.bench.map().table
-            with SETTING:
-                if not job.is_cancelled:
-                    drawn = self.pane["map"] = FeatureMap(table, sae_name=self.bench.sae_name, feature=self.feature)
-                    drawn.observe(self._write, list(drawn.kept))
-                    drawn.observe(self._follow_map, ["feature", "sae_name"])
-                    drawn.restore(self._map_state)
-                    self._ring_ranked()
-                    self._show_panes()
+    @property
+    def _drawing(self) -> Any:
+        return self._map.drawing
 
-        def show(progress: Progress) -> None:
-            self.set_trait("waiting", progress.message if progress.is_over else "drawing the map …")
-
-        self._drawing = Job(work, self.bench.model, show)
-
-    def _ring_ranked(self) -> None:
-        """The ranking's features of largest effect, marked on the map."""
-        ranking = self.pane["ranking"].ranking
-        if "map" in self.pane and ranking is not None:
-            features = ranking.table["feature"].drop_duplicates().head(N_RINGED).tolist()
-            self.pane["map"].ring(self.bench.sae_name, features, f"the {len(features)} features of largest effect on {ranking.answer!r}")
-
-    def _follow_map(self, change: Any) -> None:
-        """A point is selected; one of another dictionary is looked at beside what there is, which stays."""
-        name, feature = self.pane["map"].sae_name, self.pane["map"].feature
-        if name == self.bench.sae_name:
-            self.set_trait("preview", {})
-            self.feature = feature
-        elif name in self.bench.saes and feature is not None:
-            self._look_at(name, feature)
-
-    def _look_at(self, sae: str, feature: int) -> None:
-        bench = self.bench.with_sae(sae)
-        shown = {"sae": sae, "feature": feature, "title": visible(bench.labels.get(feature, ""))}
-        html = card_html(bench.feature(feature)) if bench.index is not None else ""
-        self.set_trait("preview", {**shown, "html": html})
+    def take_map(self, drawn: FeatureMap) -> None:
+        """The map, now that it is drawn."""
+        self.pane["map"] = drawn
+        drawn.observe(self._write, list(drawn.kept))
+        self._map.ring(self.pane["ranking"].ranking)
+        self._show_panes()
 
     def follow(self) -> None:
         """Looks through the SAE of the feature that is previewed."""
@@ -362,8 +332,7 @@ class Explorer(Pane):
     def leave(self) -> None:
         """Closes the preview."""
         self.set_trait("preview", {})
-        if "map" in self.pane and self.feature is not None:
-            self.pane["map"].point_at(self.bench.sae_name, self.feature)
+        self._map.point_at(self.feature)
 
     def _relabel(self) -> None:
         """Labels have changed, here or in a cell: every pane shows them."""
@@ -419,7 +388,7 @@ class Explorer(Pane):
         """Also starts the ranking anew. Raises ValueError for a pane or a name that is not there."""
         panes = dict(state.get("panes", {}))
         if "map" in panes and "map" not in self.pane:
-            self._map_state = panes.pop("map")
+            self._map.state = panes.pop("map")
         unknown = [name for name in panes if name not in self.pane]
         if unknown:
             raise ValueError(f"the explorer has no pane {unknown[0]!r}; it has {', '.join(self.pane)}")
