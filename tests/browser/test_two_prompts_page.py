@@ -87,5 +87,15 @@ def test_a_question_of_the_history_is_picked_and_the_table_is_a_file(page: Page,
     assert all(line["label"].startswith("'=") for line in lines if line["feature"] == "3")
     assert f"other = bench.rank({FIRST!r}, wb.logit_diff(' mat', ' dog'))" in explorer.pane["compare"].code
     assert explorer.pane["compare"].to_python() in explorer.code
+    second_box = page.get_by_role("textbox", name="Second prompt")
+    second_box.focus()
+    feature = int(rows.nth(3).locator("td span").first.inner_text())
+    rows.nth(3).click()  # leaving the box moves nothing under the hand
+    page.wait_for_function("(n) => document.querySelector('.wbk-page').textContent.includes(`eature ${n} of`)", arg=feature)
+    assert explorer.feature == feature
+    second_box.focus()
+    page.keyboard.type(" mat")
+    expect(page.get_by_text("The second prompt was changed since")).to_be_visible()
+    rows.first.focus()
     page.keyboard.press("2")
     expect(page.get_by_role("grid", name="Features, ranked")).to_be_visible()

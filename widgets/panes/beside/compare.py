@@ -66,6 +66,7 @@ class ComparePane(Pane):
     page = traitlets.Int(0, min=0).tag(sync=True)
     page_size = traitlets.Int(10, min=1).tag(sync=True)
     view = traitlets.Dict(read_only=True, help="one page of rows, both questions, what to know first").tag(sync=True)
+    stale = traitlets.Unicode(read_only=True, help="which of the prompts was changed since").tag(sync=True)
     csv = traitlets.Dict(read_only=True, help="all rows that match as CSV, when asked for: text, and the how many-th time").tag(sync=True)
     code = traitlets.Unicode(read_only=True, help="the comparison in Python").tag(sync=True)
 
@@ -75,6 +76,8 @@ class ComparePane(Pane):
         self._rows: Rows | None = None
         super().__init__(asking=SecondPrompt(first), ranking=first.ranking, **traits)
         self.asking.observe(self._compare, "ranking")
+        for asking in (first, self.asking):
+            asking.observe(self._show_stale, ["prompt", "answer", "baseline", "ranked"])
         self.on_msg(self._hear)
         self._compare()
 
@@ -102,6 +105,14 @@ class ComparePane(Pane):
         self._rows = None if self.comparison is None else Rows(self.comparison.table)
         self.set_trait("code", "" if self.comparison is None else script(self._bench, self._first.to_python(), self.to_python()))
         self._show(message)
+
+    def _show_stale(self, change: Any = None) -> None:
+        """Rows of another question than one that is typed say so."""
+        asked = zip(SIDES, (self._first, self.asking), strict=True)
+        changed = [side for side, asking in asked if asking.ranked and asking.ranked != asking.question._asdict()]
+        self.set_trait(
+            "stale", f"The {' and the '.join(changed)} prompt was changed since. Enter ranks what is typed now." if changed else ""
+        )
 
     @traitlets.observe("sort_by", "is_descending", "query", "page", "page_size")
     def _turn(self, change: Any = None) -> None:

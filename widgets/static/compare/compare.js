@@ -25,7 +25,8 @@ async function render({ model, el, host, signal }) {
   const table = node("div", { class: "wbc-scroll" }, node("table", { role: "grid", "aria-label": "Features on both prompts" }, columns, head, body));
   const bar = node("div", { class: "wbp-bar wbc-bar" }, query, previous, next, status, model.isSaved ? null : save, copy, done);
   const wrong = node("p", { class: "wbp-faint", role: "status" });
-  root.append(asking, said, wrong, bar, table);
+  const stale = node("div", { class: "wbc-note", role: "status", hidden: true });
+  root.append(asking, said, stale, wrong, bar, table);
   el.append(root);
 
   const page = () => Math.floor((model.get("view").first ?? 0) / model.get("page_size"));
@@ -92,6 +93,10 @@ async function render({ model, el, host, signal }) {
   function draw() {
     const { rows, scales, questions, notes, message, n_rows, n_matching, first } = model.get("view");
     wrong.textContent = message ?? "";
+    stale.textContent = model.get("stale");
+    stale.hidden = !rows || !model.get("stale");
+    root.classList.toggle("wbc-old", !stale.hidden);
+    root.classList.toggle("wbc-asked", Boolean(rows) && stale.hidden);
     for (const each of [said, bar, table]) each.hidden = !rows;
     if (!rows) return;
     said.replaceChildren(
@@ -137,7 +142,7 @@ async function render({ model, el, host, signal }) {
   fill();
   draw();
   const unwatch = watch(model, [
-    [["view"], draw],
+    [["view", "stale"], draw],
     [["query"], fill],
     [["feature"], mark],
     [["csv"], () => download("two_prompts.csv", model.get("csv").text, "text/csv", root)],
