@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from workbench.features.index.page import FeaturePages
 from workbench.files import PATIENCE, checked_file, locked, made_folder, read_text, write_json, write_text
-from workbench.sae.sae import checked_feature
+from workbench.sae.config import checked_feature
 
 FORMAT = 1
 FILE = "kept_features.json"  # where the notebook is: a kernel runs in its notebook's folder

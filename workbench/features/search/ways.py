@@ -7,7 +7,7 @@ attributed    that support a metric most on one prompt: attribution, summed over
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
