@@ -48,7 +48,7 @@ def test_a_second_prompt_is_ranked_beside_the_first_by_keys(page: Page, tmp_path
     page.keyboard.press("Enter")
     rows = page.get_by_role("grid", name="Features on both prompts").locator("tbody tr")
     expect(rows.nth(9)).to_be_visible()
-    expect(page.locator(".wbc-note")).to_contain_text("metric of its own")
+    expect(page.locator(".wbc-said")).to_contain_text("metric of its own")
     bench = explorer.bench
     expected = compare(
         bench.rank(FIRST, logit_diff(" mat", " dog"), progress=False), bench.rank(SECOND, logit_diff(" mat"), progress=False)
