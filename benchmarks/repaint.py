@@ -9,6 +9,7 @@ Jupyter's websocket does not. The explorer holds the bundled atlas; tables and m
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -117,6 +118,7 @@ def table_of(browser: Browser, n_rows: int, n_rounds: int, bars: tuple[float, fl
 
 def explorer_on_the_atlas(browser: Browser, n_rounds: int) -> None:
     bench = atlas.load()
+    os.chdir(tempfile.mkdtemp())  # where a list of kept features is written
     bench.feature(0)  # without an index the example texts are read once
     explorer = explore(bench)
     explorer.pane["prompt"]._job.wait()
@@ -126,7 +128,74 @@ def explorer_on_the_atlas(browser: Browser, n_rounds: int) -> None:
         report("explorer: open a card in sight", median(n_rounds, lambda i: open_card(page, i)), 60)
         report("explorer: open a card that was not read ahead", median(n_rounds, lambda i: open_card(page, i, forget(bench))), 60)
         report("explorer: change the theme", median(n_rounds, lambda i: change_theme(page)), 60)
+        kept_and_compared(page, explorer, n_rounds)
         report("explorer: a new prompt to its first attributions", median(n_rounds, lambda i: new_prompt(page, PROMPTS[i])), 400)
+
+
+def kept_and_compared(page: Page, explorer: Any, n_rounds: int) -> None:
+    """What sets things side by side: a second prompt's rows, the list, a token with its logit lens. The lens runs the model twice."""
+    asking = explorer.pane["compare"].asking
+    asking.prompt = PROMPTS[-1]
+    asking.run().wait()
+    page.evaluate("ask({})")
+    press = page.get_by_role("tab", name="Feature").press
+    shown = "!document.querySelector('.wbc').parentElement.hidden"
+    page.get_by_role("button", name="Second prompt").click()
+    page.locator(".wbc tbody tr").first.wait_for()
+    page.get_by_role("button", name="Second prompt").click()
+    report("explorer: a second prompt, shown again", median(n_rounds, lambda i: toggled(page, press, shown)), 60)
+    page.evaluate("document.querySelector('.wbc').parentElement.hidden && document.querySelector('[aria-label=\"Second prompt\"]').click()")
+    report("explorer: select a row of two prompts", median(n_rounds, lambda i: select_compared(page, i)), 60)
+    report("explorer: sort the rows of two prompts", median(n_rounds, lambda i: sort_compared(page, i)), 60)
+    page.get_by_role("button", name="Second prompt").click()
+    report("explorer: keep a feature", median(n_rounds, lambda i: keep(page, explorer)), 60)
+    tokens = page.get_by_role("group", name="Tokens", exact=True).get_by_role("button")
+    report("explorer: a token's features and logit lens", median(n_rounds, lambda i: look_at(page, tokens.nth(2 + i % 6))), 400)
+    page.get_by_role("tab", name="Feature").click()
+
+
+def toggled(page: Page, press: Any, shown: str) -> float:
+    """Shown; it is hidden again afterwards."""
+    took = milliseconds(page, "keydown", lambda: press("2"), shown)
+    page.get_by_role("button", name="Second prompt").click()
+    return took
+
+
+def select_compared(page: Page, i: int) -> float:
+    """Over when its page is there."""
+    row = page.locator(".wbc tbody tr").nth(i % 8)
+    feature = int(row.locator("td span").first.inner_text())
+    return milliseconds(page, "click", row.click, f"document.querySelector('.wbk-page').textContent.includes('feature {feature:,} of')")
+
+
+def sort_compared(page: Page, i: int) -> float:
+    name = f"{MEASURES[i % 3]}_difference"
+    head = f".wbc th[data-column={name}]"
+    before = page.locator(".wbc tbody").inner_text()
+    done = f"document.querySelector('.wbc tbody').innerText !== {json.dumps(before)}"
+    return milliseconds(page, "click", page.locator(f"{head} button").click, done)
+
+
+def keep(page: Page, explorer: Any) -> float:
+    """By its key, until the star is full; it is taken out again afterwards."""
+    took = milliseconds(
+        page,
+        "keydown",
+        lambda: page.get_by_role("tab", name="Feature").press("k"),
+        "!!document.querySelector('[aria-label=\"In your list\"]')",
+    )
+    explorer.pane["lists"].remove(explorer.feature)
+    page.evaluate("ask({})")
+    page.locator('[aria-label="Keep"]').wait_for()
+    return took
+
+
+def look_at(page: Page, token: Any) -> float:
+    said = token.inner_text()
+    done = (
+        f"!document.querySelector('.wbf-lens')?.hidden && document.querySelector('.wbf-lens h4')?.textContent.includes({json.dumps(said)})"
+    )
+    return milliseconds(page, "click", token.click, done)
 
 
 def forget(bench: Workbench) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from widgets.panes.attention import AttentionPane
+    from widgets.panes.beside.compare import ComparePane
+    from widgets.panes.beside.lists import ListPane
     from widgets.panes.card import CardPane
     from widgets.panes.circuit import CircuitView
     from widgets.panes.explorer import Explorer, explore
@@ -22,12 +24,14 @@ _HOMES = {
     "AttentionPane": "panes.attention",
     "CardPane": "panes.card",
     "CircuitView": "panes.circuit",
+    "ComparePane": "panes.beside.compare",
     "Explorer": "panes.explorer",
     "explore": "panes.explorer",
     "PromptPane": "panes.prompt",
     "FeatureMap": "panes.map",
     "GroupPane": "panes.group",
     "Finder": "panes.finder",
+    "ListPane": "panes.beside.lists",
     "RankingTable": "panes.ranking",
     "SteeringPane": "panes.steering",
 }
@@ -35,10 +39,12 @@ __all__ = [
     "AttentionPane",
     "CardPane",
     "CircuitView",
+    "ComparePane",
     "Explorer",
     "FeatureMap",
     "Finder",
     "GroupPane",
+    "ListPane",
     "PromptPane",
     "RankingTable",
     "SteeringPane",

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
+    from workbench.circuits.ranking.comparison import compare
     from workbench.circuits.ranking.ranking import rank
     from workbench.features.changes.crosscoder import Crosscoder, train_crosscoder
     from workbench.features.changes.diff import diff
     from workbench.features.index.index import FeatureIndex, build_index
+    from workbench.features.lists.feature_list import FeatureList
     from workbench.features.probes.probe import probe
     from workbench.sae.config import SAEConfig, TranscoderConfig
     from workbench.sae.cross_layer import CrossLayerTranscoder
@@ -46,9 +48,11 @@ _HOMES = {
     "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking.ranking",
+    "compare": "workbench.circuits.ranking.comparison",
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
+    "FeatureList": "workbench.features.lists.feature_list",
     "diff": "workbench.features.changes.diff",
     "Crosscoder": "workbench.features.changes.crosscoder",
     "train_crosscoder": "workbench.features.changes.crosscoder",
@@ -78,6 +82,7 @@ __all__ = [
     "CrossLayerTranscoder",
     "Crosscoder",
     "FeatureIndex",
+    "FeatureList",
     "SAEConfig",
     "ScalingLaws",
     "TrainConfig",
@@ -89,6 +94,7 @@ __all__ = [
     "build_index",
     "check",
     "clamp",
+    "compare",
     "decoder_cosine",
     "diff",
     "evaluate",

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
 
 from workbench.circuits.depth.layers import SAEs
+from workbench.circuits.depth.logit_lens import LogitLens, logit_lens
 from workbench.circuits.direct.circuit import direct_circuit
 from workbench.circuits.graph.build import build_circuit
 from workbench.circuits.graph.circuit import Circuit
@@ -261,6 +262,11 @@ class Workbench:
     def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20, insist: bool = False) -> Found:
         """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""
         return ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top, insist)
+
+    def logit_lens(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 5) -> LogitLens:
+        """What the model would say after a token of the prompt (its text or position; None: the last one) if it stopped after each block:
+        the plain logit lens, with the final norm."""
+        return logit_lens(self.model, prompt, token, top=top)
 
     def find_by_classifier(
         self, positive: Iterable[str] | Iterable[Chat], negative: Iterable[str] | Iterable[Chat], *, top: int = 20, insist: bool = False

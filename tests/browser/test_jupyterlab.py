@@ -136,6 +136,26 @@ def test_the_story(lab: Page, chromium: Browser, tmp_path: Path):
     expect(steering).to_contain_text("unsteered", timeout=30_000, ignore_case=True)
     page.screenshot(path=tmp_path / "3_steer.png")
 
+    page.get_by_role("tab", name="Steer").focus()
+    page.keyboard.press("2")  # a second prompt beside the first, and what it shares kept in a list
+    expect(page.get_by_role("textbox", name="Second prompt")).to_be_focused()
+    page.keyboard.type("The star of the Celtics is")
+    page.keyboard.press("Enter")
+    both = page.get_by_role("grid", name="Features on both prompts").locator("tbody tr")
+    expect(both.first).to_be_visible(timeout=30_000)
+    both.first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("tabpanel", name="Feature")).to_be_visible()
+    page.keyboard.press("k")
+    expect(page.get_by_role("button", name="In your list")).to_be_visible()
+    page.keyboard.press("k")
+    expect(page.get_by_role("list", name="Kept features").get_by_role("listitem")).to_have_count(1)
+    page.screenshot(path=tmp_path / "3b_list.png")
+    both.first.focus()
+    page.keyboard.press("2")
+    page.locator(".wbr tbody tr").first.focus()
+    page.keyboard.press("Enter")
+
     with page.expect_download() as saving:
         page.get_by_role("button", name="Save as HTML").focus()
         page.keyboard.press("Enter")

@@ -175,3 +175,41 @@ def test_jupyters_shortcuts_do_not_hear_the_maps_keys(page: Page, tmp_path: Path
 def test_a_map_of_nothing_opens(page: Page, tmp_path: Path):
     opened(page, tmp_path, made_map().iloc[:0])
     expect(page.get_by_role("status")).to_have_text("0 features of 0 dictionaries")
+
+
+def test_what_a_search_finds_is_a_list_that_keys_reach(page: Page, tmp_path: Path):
+    opened(page, tmp_path, feature=8, sae_name="1k")
+    results = page.get_by_role("group", name="Features found on the map")
+    expect(results).to_be_empty()
+    box = page.get_by_label("Search labels and feature numbers")
+    box.fill("lakers")
+    n = int((made_map()["label"] == "Lakers").sum())
+    expect(results).to_contain_text(f"{n} found")
+    expect(results).to_contain_text(f"and {n - 24} more")
+    box.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    table = made_map()
+    own = table[(table["label"] == "Lakers") & (table["sae"] == "1k")]["feature"].tolist()  # of the selection's dictionary first
+    expect(said(page)).to_contain_text(f"Lakers feature {own[1]} of 1k")
+    expect(results.locator(":focus")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(box).to_be_focused()
+    box.fill("nowhere")
+    expect(results).to_contain_text("nothing on the map is called “nowhere”")
+
+
+def test_a_rankings_features_are_ringed_and_listed_until_their_box_is_emptied(page: Page, tmp_path: Path):
+    table = made_map(12)
+    pane = FeatureMap(table, sae_name="4k")
+    pane.ring("4k", [7, 99, 4, 0], f"of largest effect {HOSTILE}")  # 99 is not on the map, 0 is of the other dictionary
+    open_saved(page, pane.to_html(tmp_path / "map.html"))
+    page.locator(".wbp[data-paint]").wait_for()
+    results = page.get_by_role("group", name="Features found on the map").get_by_role("button")
+    expect(results).to_have_text(["7 Zinc", "4 California"])
+    before = field(page).evaluate("(each) => each.toDataURL()")
+    page.get_by_label("2 of the ranking").uncheck()
+    expect(results).to_have_count(0)
+    assert field(page).evaluate("(each) => each.toDataURL()") != before
+    assert page.evaluate("window.hacked") is None

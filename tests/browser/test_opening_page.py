@@ -9,6 +9,7 @@ from made_models import TEXT, random_sae
 from playwright.sync_api import Page, expect
 
 from widgets import Finder, explore
+from widgets.marks import visible
 from workbench.bench import Workbench
 from workbench.features.index.index import build_index
 
@@ -73,6 +74,18 @@ def test_a_token_of_the_question_shows_what_is_active_there(page: Page, tmp_path
     )
     expect(found.locator('.wbf-tokens [aria-pressed="true"]')).to_have_text(" cat")
     expect(found.locator(".wbf-filters")).to_be_hidden()
+    lens = found.get_by_role("region", name="Logit lens")
+    expect(lens).to_contain_text("plain logit lens: the final norm and the unembedding")
+    expect(lens).to_contain_text("nostalgebraist 2020")
+    expected = explorer.bench.logit_lens("the cat sat on the", 2, top=3)
+    lines = lens.locator("tbody tr")
+    expect(lines).to_have_count(len(expected.own))
+    for line, (_, best) in zip(lines.all(), expected.table.groupby("layer"), strict=True):
+        assert [each.strip() for each in line.locator("code").all_inner_texts()] == [visible(each).strip() for each in best["token"]]
+    boxes = [each.bounding_box() or {} for each in (lens, found.locator(".wbf-results"))]
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]  # beside each other
+    page.get_by_label("Find features by").select_option("label")
+    expect(lens).to_be_hidden()
 
 
 def test_each_way_asks_for_what_it_needs(page: Page, tmp_path: Path, model):

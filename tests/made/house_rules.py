@@ -17,7 +17,7 @@ WINGS = {  # in the order of the data, files that stand beside the wings include
         "config architectures dictionary parts formats sae transcoder cross_layer stack convert".split()
         + "neighborhoods evaluation evaluate evaluate_layers kernels training scaling".split()
     ),
-    "workbench/features": ["index", "search", "labels", "survey", "probes", "changes"],
+    "workbench/features": ["index", "lists", "search", "labels", "survey", "probes", "changes"],
     "workbench/circuits": ["metrics", "acts", "intervene", "ranking", "evidence", "steering", "depth", "graph", "direct"],
     "widgets": VIEWS,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from made_bench import made_bench
 from made_graph import made_graph
 from made_index import TEXTS, made_saes
 from made_models import random_sae
@@ -17,6 +18,7 @@ from workbench.activations.stream import ActivationStream
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.own_labels import OwnLabels
 from workbench.features.index.parts import Label
+from workbench.features.lists.feature_list import FeatureList
 from workbench.features.survey import mapping
 from workbench.sae.convert import convert
 from workbench.sae.formats.circuit_tracer_write import write_set
@@ -59,6 +61,7 @@ def made_writers(model: Any) -> dict[str, tuple[Writer, Writer]]:
         "labels": (index, lambda at: opened(at).save_labels({3: Label("cats", 0.5, "token statistics")})),
         "map": (index, lambda at: made_map({"narrow": saes["narrow"]}, opened(at))),
         "pages": (index, lambda at: opened(at).to_html([3, 4], at / "pages", progress=False)),
+        "kept features": (nothing, lambda at: FeatureList(made_bench(model), at / "kept.json").keep(3, "a note")),
         "own labels": (nothing, lambda at: OwnLabels(at / "mine.json").put("abc", {3: Label("cats")})),
         "train": (nothing, lambda at: train(Planted(), CONFIG, progress=False, folder=at / "run", checkpoint_every=7)),
         "runs": (lambda at: add_rows([ROW], at / "runs.jsonl"), lambda at: add_rows([ROW | {"lr": 2e-3}], at / "runs.jsonl")),
@@ -85,6 +88,8 @@ def without_clock(folder: Path) -> dict[str, Any]:
         if name.endswith("metrics.jsonl"):
             rows = [json.loads(line) for line in found[name].splitlines()]
             found[name] = [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
+        if name.endswith("kept.json"):
+            found[name] = [each | {"kept": ""} for each in json.loads(found[name])["entries"]]
         if name.endswith("mine.json"):
             found[name] = {i: said[-1]["text"] for i, said in json.loads(found[name])["saes"]["abc"].items()}
     return found

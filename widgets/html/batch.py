@@ -1,9 +1,10 @@
-"""Many prompts together → static tables: their rankings’ mean effects with intervals; what differs between two models that read them."""
+"""Several prompts → static tables: mean effects with intervals; two side by side; what differs between two models that read them."""
 
 from html import escape
 from typing import Any
 
-from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, table_html, visible
+from widgets.html.card import label_html
+from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, table_html, token_html, visible
 
 N_ROWS, LONGEST = 20, 160
 RIGHT = "text-align:right;white-space:nowrap"
@@ -85,3 +86,33 @@ def _crosscoder_rows(table: Any) -> list[list[str]]:
 
 def _first(texts: Any) -> Any:
     return texts.head(N_ROWS // 2).itertuples()
+
+
+def comparison_html(comparison: Any) -> str:
+    """A RankingComparison as a block: the two questions, what to know first, the largest differences of either sign."""
+    both, rows = (comparison.first, comparison.second), comparison.table
+    said = []
+    for side, each in zip(("First", "Second"), both, strict=True):
+        other = f"logit({token_html(each.baseline)})" if each.baseline else "the mean logit"
+        metric = f"logit({token_html(each.answer)}) − {other} = <b>{number(each.clean_metric)}</b>"
+        said.append(f"<div><b>{side}</b> {metric} · {escape(visible(each.prompt[:LONGEST]))}</div>")
+    said += [f'<div style="font-size:12px">⚠ {escape(visible(note))}</div>' for note in comparison.notes]
+    measures = ("effect", "attribution", "activation")
+    parts = ("first", "second", "difference")
+    scales = {name: max(float(rows[f"{name}_{part}"].abs().max()) for part in parts) if len(rows) else 0.0 for name in measures}
+    some = rows if len(rows) <= N_ROWS else _ends(rows, N_ROWS // 2)
+    lines = []
+    for row in some.to_dict("records"):
+        cells = [cell_html(str(row["feature"])), cell_html(label_html(str(row["label"])))]
+        for name in measures:
+            texts = [number(row[f"{name}_{part}"], name != "activation" or part == "difference", scales[name]) for part in parts]
+            cells += [cell_html(f"<b>{text}</b>" if i == 2 else text, RIGHT) for i, text in enumerate(texts)]
+        lines.append(cells)
+    head = [cell_html(name, "font-weight:600", "th") for name in ("feature", "label")]
+    head += [cell_html(f"{name}, {part}", f"font-weight:600;{RIGHT}", "th") for name in measures for part in ("1st", "2nd", "1st − 2nd")]
+    heading = heading_html("Two prompts side by side", f"{len(rows):,} features; sums over positions, the largest differences either way")
+    return f'<div style="font-size:13px">{heading}{"".join(said)}<div style="overflow-x:auto">{table_html(lines, head)}</div></div>'
+
+
+def _ends(rows: Any, n: int) -> Any:
+    return rows.iloc[[*range(n), *range(len(rows) - n, len(rows))]]

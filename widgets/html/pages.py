@@ -1,17 +1,21 @@
-"""A folder of feature pages: one document a feature, and a first page with a search box. No network; only the search box needs scripts."""
+"""Feature pages as documents: a folder, one a feature, with a first page that has a search box; a list of kept features as one page.
+
+No network; only the search box needs scripts."""
 
 import json
+import math
 from collections.abc import Container, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from widgets.html.card import MOST_CHARS, card_html
-from widgets.marks import number, visible
+from widgets.html.card import MOST_CHARS, card_html, label_html
+from widgets.marks import RULE, cell_html, heading_html, in_lines, number, table_html, visible
 
 STATIC = Path(__file__).parents[1] / "static"
 HEADS, NUMBERS = ("feature", "label", "active on", "max", "most active on", "promotes"), ("feature", "active on", "max")
 N_TOKENS = 5  # of each kind in a line of the first page
+LIST_HEADS = ("feature", "label", "note", "density", "max")
 
 
 def feature_page(page: Any, before: Sequence[int], after: Sequence[int], known: Container[int]) -> str:
@@ -58,3 +62,45 @@ def _document(title: str, body: str) -> str:
     pieces = (STATIC / "shared/features.html").read_text().split("@@")  # text, NAME, text, …: content that holds @@ is never searched
     parts = {"TITLE": escape(title), "BODY": body}
     return "".join(piece if i % 2 == 0 else parts[piece] for i, piece in enumerate(pieces))
+
+
+def list_html(of: str, file: str, rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> str:
+    """A list of kept features as a block. of: whose they are; others: the file's entries of other dictionaries."""
+    lines = [[cell_html(text) for text in _list_cells(row)] for row in rows]
+    head = [cell_html(name, "font-weight:600", "th") for name in LIST_HEADS]
+    heading = heading_html(f"{len(rows):,} features kept", escape(f"of {visible(of)}, in {visible(file)}"))
+    return f'<div style="max-width:1080px;font-size:13px">{heading}{table_html(lines, head) if lines else ""}{_others(others)}</div>'
+
+
+def list_page(of: str, rows: Sequence[Mapping[str, Any]], pages: Sequence[Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """A list as one document: the table, each line a link to the feature's page (a FeaturePage) below it."""
+    known = {page.feature for page in pages}
+    lines = [[cell_html(text) for text in (f'<a href="#{row["feature"]}">{row["feature"]:,}</a>', *_list_cells(row)[1:])] for row in rows]
+    head = [cell_html(name, "font-weight:600", "th") for name in LIST_HEADS]
+    cards = []
+    for row, page in zip(rows, pages, strict=True):
+        note = f'<p dir="auto" style="white-space:pre-wrap"><b>Note</b> {escape(in_lines(str(row["note"])))}</p>' if row["note"] else ""
+        card = card_html(page, lambda sae, feature, own=page.sae_name: f"#{feature}" if sae == own and feature in known else "")
+        top = '<p><a href="#list">↑ all of the list</a></p>'
+        cards.append(f'<section id="{page.feature}" style="margin-top:40px;border-top:{RULE}">{top}{note}{card}</section>')
+    title = f"{len(rows):,} features of {visible(of)}"
+    return _document(title, f'<h1 id="list">{escape(title)}</h1>{table_html(lines, head)}{_others(others)}{"".join(cards)}')
+
+
+def _list_cells(row: Mapping[str, Any]) -> list[str]:
+    density = "–" if math.isnan(row["density"]) else f"{100 * row['density']:.3g} %"
+    note = f'<span dir="auto" style="white-space:pre-wrap">{escape(in_lines(str(row["note"])))}</span>'
+    return [f"{row['feature']:,}", label_html(str(row["label"])), note, density, number(row["max_act"], False)]
+
+
+def _others(others: Sequence[Mapping[str, Any]]) -> str:
+    """What is said of entries that are not this dictionary's."""
+    if not others:
+        return ""
+    said = [
+        f"<li>feature {each['feature']:,} of {escape(visible(each['sae_name']))} ({escape(visible(each['model_name']))}): "
+        f"{label_html(each['label'])} {escape(visible(each['note']))}</li>"
+        for each in others
+    ]
+    about = "The file also holds features of other dictionaries, whose numbers mean nothing here:"
+    return f'<p style="font-size:12px">{about}</p><ul>{"".join(said)}</ul>'

@@ -46,11 +46,12 @@ def map_html(mapping: Any) -> str:
     note = f"{mapping.method} of decoder directions; near each other: they point the same way. Distances across the map mean little."
     legend = legend_html({f"{sae}: {int((table['sae'] == sae).sum()):,}": (color, "") for sae, color in colors.items()})
     heading = heading_html(f"{len(table):,} features, {len(clusters):,} clusters", escape(note))
-    return f'<div style="max-width:1080px;font-size:13px">{heading}{map_svg(table, colors)}{legend}{_clusters(clusters, saes)}</div>'
+    picture = map_svg(table, colors, mapping.regions)
+    return f'<div style="max-width:1080px;font-size:13px">{heading}{picture}{legend}{_clusters(clusters, saes)}</div>'
 
 
-def map_svg(table: Any, colors: dict[str, str]) -> str:
-    """Points, the widest dictionary at the bottom; the commonest label of the largest labeled clusters where they lie."""
+def map_svg(table: Any, colors: dict[str, str], regions: Any) -> str:
+    """Points, the widest dictionary at the bottom; the names of the regions that most features bear, where they lie."""
     every = max(1, -(-len(table) // N_POINTS))
     low, high = table[["x", "y"]].min().to_numpy(float), table[["x", "y"]].max().to_numpy(float)
     span = np.maximum(high - low, 1e-9)
@@ -66,17 +67,13 @@ def map_svg(table: Any, colors: dict[str, str]) -> str:
         path = "".join(f"M{x:.0f} {y:.0f}h0" for x, y in points)
         style = f'stroke="rgb({colors[sae]})" stroke-width="{3 + 0.5 * i:.1f}" stroke-linecap="round" stroke-opacity="0.75"'
         body.append(f'<path d="{path}" {style}/>')
-    labeled = table[(table["cluster"] >= 0) & (table["label"] != "")]
     taken: list[tuple[float, float]] = []
-    for cluster in labeled["cluster"].value_counts(sort=True).index:
-        members = labeled[labeled["cluster"] == cluster]
-        x, y = np.median(at(members), axis=0)
+    for (x, y), name in zip(at(regions), regions["name"], strict=True):
         if len(taken) == N_NAMED or any(abs(x - other_x) < 150 and abs(y - other_y) < 18 for other_x, other_y in taken):
             continue
         taken.append((x, y))
-        name = str(members["label"].value_counts().index[0])
         anchor = "start" if x < 80 else "end" if x > WIDTH - 80 else "middle"
-        shown = visible(name)[:30]
+        shown = visible(str(name))[:30]
         width = 7.3 * len(shown) + 10  # of the tag under the name: no ink reads on points of five colors
         left = x - {"start": 5, "middle": width / 2, "end": width - 5}[anchor]
         tag = f'x="{left:.0f}" y="{y - 11:.0f}" width="{width:.0f}" height="15" rx="3"'
@@ -91,10 +88,12 @@ def _clusters(clusters: Any, saes: list[str]) -> str:
     style = "text-align:right;white-space:nowrap"
     head = [
         cell_html(escape(visible(name)), f"font-weight:600;{style if i else ''}", "th")
-        for i, name in enumerate(["most common label", "features", *saes])
+        for i, name in enumerate(["labels", "features", *saes])
     ]
     rows = []
     for row in clusters.head(N_CLUSTERS).to_dict("records"):
         counts = [cell_html(f"{row.get(sae, 0):,}", style) for sae in ["n_features", *saes]]
-        rows.append([cell_html(label_html(row["label"] or "no label")), *counts])
-    return heading_html("The largest clusters", "by the label that stands in each most") + table_html(rows, head)
+        rows.append([cell_html(label_html(row["label"] or "no label that most share")), *counts])
+    return heading_html("The largest clusters", "by the label, or the two, that half of the labeled features in each bear") + table_html(
+        rows, head
+    )

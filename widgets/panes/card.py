@@ -48,6 +48,7 @@ class CardPane(WorkingPane):
         sync=True
     )
     problem = traitlets.Unicode(read_only=True).tag(sync=True)
+    is_kept = traitlets.Bool(None, allow_none=True, help="is it in a list of features? None: there is no list here").tag(sync=True)
 
     _offline = STATIC / "card/card_offline.js"
     actions = ("cancel",)

@@ -13,26 +13,28 @@ Each SAE of the bench has panes of its own, which stay as they are while another
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import traitlets
 
-from widgets.html.card import card_html
 from widgets.html.ranking import ranking_html
 from widgets.html.standalone import WIDGET, page
 from widgets.marks import visible
 from widgets.panes.attention import AttentionPane
+from widgets.panes.beside.compare import ComparePane
+from widgets.panes.beside.lists import ListPane
 from widgets.panes.card import CardPane
 from widgets.panes.circuit import CircuitView
 from widgets.panes.finder import Finder
 from widgets.panes.group import GroupPane
-from widgets.panes.history import History, Place
-from widgets.panes.jobs import SETTING, Job, Progress
+from widgets.panes.jobs import SETTING
 from widgets.panes.map import FeatureMap
 from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane, as_typed
 from widgets.panes.ranking import RankingTable
+from widgets.panes.screen.history import History, Place
+from widgets.panes.screen.loading import script
+from widgets.panes.screen.mapped import MapPlace
 from widgets.panes.steering import SteeringPane
 from workbench.circuits.metrics import Metric
 from workbench.features.index.own_labels import unwatch, watch
@@ -45,15 +47,17 @@ PATIENCE = 5.0  # seconds that `explore` waits for the first ranking, so that th
 TITLES = {
     "prompt": "Question",
     "ranking": "Ranking",
+    "compare": "Two prompts",
     "card": "Feature",
     "finder": "Find",
     "steering": "Steer",
     "group": "Group",
+    "lists": "Lists",
     "circuit": "Circuit",
     "map": "Map",
     "attention": "Attention",
 }
-SHARED = ("prompt", "ranking", "circuit", "map")  # panes that all SAEs have together
+SHARED = ("prompt", "ranking", "compare", "lists", "circuit", "map")  # panes that all SAEs have together
 
 
 def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
@@ -76,32 +80,35 @@ def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: s
 class Explorer(Pane):
     """The whole workbench on one screen: every pane follows the feature that is chosen in any."""
 
-    _esm = module("shared/copy", "explorer/explorer")
+    _esm = module("shared/copy", "shared/inner", "explorer/explorer")
     _css = style("explorer/explorer")
 
     panes = traitlets.List(read_only=True).tag(sync=True, to_json=lambda panes, _: [_reference(each) for each in panes])
     waiting = traitlets.Unicode(read_only=True, help="where the map will be, what is being done or is wrong").tag(sync=True)
     tab = traitlets.Unicode("card", help="the pane beside the ranking").tag(sync=True)
+    is_compared = traitlets.Bool(False, help="a second prompt in the ranking's place, beside the first").tag(sync=True)
     preview = traitlets.Dict(read_only=True, help="a feature of another SAE, looked at beside this one's").tag(sync=True)
     sought = traitlets.Unicode("", help="what is typed into the box that opens a feature").tag(sync=True)
     offers = traitlets.List(read_only=True, help="what it may mean: feature or None, text, why not").tag(sync=True)
+    notice = traitlets.Unicode(read_only=True, help="what a key did that is seen nowhere else").tag(sync=True)
     can_go = traitlets.List([False, False], read_only=True, help="back, forward").tag(sync=True)
     code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
 
-    kept = ("feature", "tab")
-    actions = ("save", "back", "forward", "follow", "leave", "steer")
+    kept = ("feature", "tab", "is_compared")
+    actions = ("save", "back", "forward", "follow", "leave", "steer", "read", "keep")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
-        self.bench, self.pane, self._drawing = bench, {}, None
+        self.bench, self.pane, self._map = bench, {}, MapPlace(self)
         self._rooms: dict[str, dict[str, Any]] = {}  # SAE → its own panes and the feature that was selected among them
         self._links: dict[str, Any] = {}
-        self._map_state: Mapping[str, Any] = {}  # what a state says of a map that is not drawn yet
         self._history, self._is_going, self._chosen_for = History(), False, None
         answer, baseline = as_typed(bench, answer, baseline)
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
+        self._add("compare", ComparePane(self.pane["prompt"]))
+        self._add("lists", ListPane(bench))
         self._add("circuit", CircuitView(bench=bench, question=self._question()))
         self._look_through(bench)
         asking = self.pane["prompt"]
@@ -114,6 +121,9 @@ class Explorer(Pane):
         self.pane["ranking"].observe(self._read_ahead, "view")
         self.pane["ranking"].observe(self._point_attention, "pair")
         self.pane["ranking"].observe(self._show_marks, "marked")
+        self.pane["compare"].on_msg(self._hear)
+        self.pane["lists"].observe(self._show_kept, "rows")
+        self.pane["compare"].observe(self._write, "code")
         watch(self._relabel)
         self.on_msg(self._hear)
 
@@ -127,6 +137,8 @@ class Explorer(Pane):
                 self._links.pop(name).unlink()
         self.bench, question = bench, self._question()
         self.pane["circuit"].look_through(bench)
+        self.pane["compare"].look_through(bench)
+        self.pane["lists"].look_through(bench)
         room = self._rooms.pop(bench.sae_name, None)
         self.set_trait("preview", {})
         self.feature = None if room is None else room.pop("feature")
@@ -139,12 +151,14 @@ class Explorer(Pane):
             room["group"].observe(self._show_marks, "marked")
             room |= {"steering": SteeringPane(bench, prompt=question["prompt"]), "attention": AttentionPane(bench, **question)}
             room["card"].observe(self._read_ahead, "html")
+            room["card"].on_msg(self._hear)
             room["finder"].observe(self._read_ahead, "view")
             for pane in room.values():
                 pane.observe(self._write, list(pane.kept))
         for name, pane in room.items():
             self._enter(name, pane)
         self._show_marks()
+        self._show_kept()
         self._show_panes()
 
     def _show_marks(self, change: Any = None) -> None:
@@ -159,6 +173,25 @@ class Explorer(Pane):
         for feature in dict.fromkeys(feature for feature, _ in self.pane["group"].marked):
             self.pane["steering"].give(feature)
         self.tab = "steering"
+
+    def keep(self) -> None:
+        """The selection into the person's list; what is kept already is shown there."""
+        kept, feature = self.pane["lists"], self.feature
+        if feature is None:
+            return
+        if kept.holds(feature):
+            self.tab = "lists"
+            return
+        kept.keep(feature)
+        self.set_trait("notice", kept.problem or f"feature {feature:,} kept in {kept.where}")
+
+    def _show_kept(self, change: Any = None) -> None:
+        if "card" in self.pane:
+            self.pane["card"].is_kept = self.feature is not None and self.pane["lists"].holds(self.feature)
+
+    def read(self) -> None:
+        """The page of what was selected in a table."""
+        self.tab = "card"
 
     def _show_panes(self) -> None:
         self.set_trait("panes", [{"name": name, "title": title, "widget": self.pane.get(name)} for name, title in TITLES.items()])
@@ -178,7 +211,7 @@ class Explorer(Pane):
     def _show_ranking(self, change: Any) -> None:
         """What is ranked, everywhere: a new question is also the one whose attention is looked at, and what steering goes on from."""
         old, new = change["old"], change["new"]
-        self.pane["ranking"].ranking = new
+        self.pane["ranking"].ranking = self.pane["compare"].ranking = new
         if (
             new is not None
             and (old is None or old.prompt != new.prompt)
@@ -190,6 +223,7 @@ class Explorer(Pane):
         self.pane["circuit"].question = self._question()
         self.pane["finder"].ask_about(**self._question(), before=getattr(old, "prompt", ""))
         self.pane["group"].ranking = new
+        self._map.ring(new)
         self._point_attention()
         self._show_stale()
         self._choose_first()
@@ -249,9 +283,9 @@ class Explorer(Pane):
     @traitlets.observe("feature")
     def _see(self, change: Any) -> None:
         if self.panes:
-            if "map" in self.pane and self.feature is not None:
-                self.pane["map"].point_at(self.bench.sae_name, self.feature)
+            self._map.point_at(self.feature)
             self._point_attention()
+            self._show_kept()
             if self.feature is not None:
                 self._visit()
 
@@ -273,39 +307,20 @@ class Explorer(Pane):
 
     @traitlets.observe("tab")
     def _draw_map(self, change: Any = None) -> None:
-        """The map is drawn when it is first looked at, in a job: an index keeps it, but without one it takes a while."""
-        if self.tab != "map" or "map" in self.pane or self.waiting:
-            return
+        """The map is drawn when it is first looked at."""
+        if self.tab == "map" and self._map.drawn is None and not self.waiting:
+            self._map.draw()
 
-        def work(job: Job) -> None:
-            table = self.bench.map().table
-            with SETTING:
-                if not job.is_cancelled:
-                    drawn = self.pane["map"] = FeatureMap(table, sae_name=self.bench.sae_name, feature=self.feature)
-                    drawn.observe(self._write, list(drawn.kept))
-                    drawn.observe(self._follow_map, ["feature", "sae_name"])
-                    drawn.restore(self._map_state)
-                    self._show_panes()
+    @property
+    def _drawing(self) -> Any:
+        return self._map.drawing
 
-        def show(progress: Progress) -> None:
-            self.set_trait("waiting", progress.message if progress.is_over else "drawing the map …")
-
-        self._drawing = Job(work, self.bench.model, show)
-
-    def _follow_map(self, change: Any) -> None:
-        """A point is selected; one of another dictionary is looked at beside what there is, which stays."""
-        name, feature = self.pane["map"].sae_name, self.pane["map"].feature
-        if name == self.bench.sae_name:
-            self.set_trait("preview", {})
-            self.feature = feature
-        elif name in self.bench.saes and feature is not None:
-            self._look_at(name, feature)
-
-    def _look_at(self, sae: str, feature: int) -> None:
-        bench = self.bench.with_sae(sae)
-        shown = {"sae": sae, "feature": feature, "title": visible(bench.labels.get(feature, ""))}
-        html = card_html(bench.feature(feature)) if bench.index is not None else ""
-        self.set_trait("preview", {**shown, "html": html})
+    def take_map(self, drawn: FeatureMap) -> None:
+        """The map, now that it is drawn."""
+        self.pane["map"] = drawn
+        drawn.observe(self._write, list(drawn.kept))
+        self._map.ring(self.pane["ranking"].ranking)
+        self._show_panes()
 
     def follow(self) -> None:
         """Looks through the SAE of the feature that is previewed."""
@@ -317,14 +332,14 @@ class Explorer(Pane):
     def leave(self) -> None:
         """Closes the preview."""
         self.set_trait("preview", {})
-        if "map" in self.pane and self.feature is not None:
-            self.pane["map"].point_at(self.bench.sae_name, self.feature)
+        self._map.point_at(self.feature)
 
     def _relabel(self) -> None:
         """Labels have changed, here or in a cell: every pane shows them."""
         with SETTING:
+            self.pane["compare"].relabel()
             self.pane["prompt"].relabel()
-            for name in ("finder", "steering", "group"):
+            for name in ("finder", "steering", "group", "lists"):
                 self.pane[name].relabel()
             if "map" in self.pane and self.bench.index is not None:
                 own = {feature: label.text for feature, label in self.bench.index.labels().items()}
@@ -360,7 +375,7 @@ class Explorer(Pane):
         ranking = self.pane["ranking"].ranking
         return None if ranking is None or not len(ranking.table) else int(ranking.table["feature"].iloc[0])
 
-    @traitlets.observe("tab", "feature")
+    @traitlets.observe("tab", "feature", "is_compared")
     def _write(self, change: Any = None) -> None:
         if self.panes and "card" in self.pane:  # not before all are there, nor between two SAEs
             self.set_trait("code", self.to_python())
@@ -373,7 +388,7 @@ class Explorer(Pane):
         """Also starts the ranking anew. Raises ValueError for a pane or a name that is not there."""
         panes = dict(state.get("panes", {}))
         if "map" in panes and "map" not in self.pane:
-            self._map_state = panes.pop("map")
+            self._map.state = panes.pop("map")
         unknown = [name for name in panes if name not in self.pane]
         if unknown:
             raise ValueError(f"the explorer has no pane {unknown[0]!r}; it has {', '.join(self.pane)}")
@@ -385,22 +400,11 @@ class Explorer(Pane):
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        steps = [self.pane[name].to_python() for name in ("prompt", "card", "group")]
+        steps = [self.pane[name].to_python() for name in ("prompt", "compare", "card", "group", "lists")]
         steps += [self.pane["circuit"].made()]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].found is not None else []
-        loading = _loading(self.bench)
-        needed = ["import dataclasses"] if "dataclasses" in loading[-1] else []
-        lines = [
-            *needed,
-            "import workbench as wb",
-            "from widgets import explore",
-            "",
-            *loading,
-            *filter(None, steps),
-            "",
-            "explorer = explore(bench)",
-        ]
-        return "\n".join([*lines, f"explorer.restore({self.state()!r})"])
+        opened = f"\nexplorer = explore(bench)\nexplorer.restore({self.state()!r})"
+        return script(self.bench, *steps, opened, needs=("from widgets import explore",))
 
     def _ranked_features(self) -> list[int]:
         """Those whose pages a saved file holds, the largest effects first."""
@@ -435,29 +439,6 @@ class Explorer(Pane):
     def __repr__(self) -> str:
         chosen = "no feature" if self.feature is None else f"feature {self.feature}"
         return f"Explorer: {self.pane['prompt'].prompt!r}, {chosen}"
-
-
-def _loading(bench: Any) -> list[str]:
-    """Code that loads a bench from where its parts came from; what was made in this session is taken by its name there."""
-    name, start = bench.name or _folder_of(bench.model), start_token(bench.model)
-    source = repr(bench.sae_name) if name == "atlas" else repr(bench.sae.source) if bench.sae.source else ""
-    if not name or not source:
-        return ["bench = wb.Workbench(model=model, sae=sae)  # as you made them: they came from no file"]
-    device = str(bench.model.cfg.device)
-    said = [f", device={device!r}"] if device != "cpu" else []
-    said += [f", start_token={start.text or None!r}"] if start.is_given else []
-    lines = [f"bench = wb.load({name!r}, sae={source}{''.join(said)})"]
-    if bench.index is not None and name != "atlas":
-        labels = ", labels=index.label_texts()" if bench.labels else ""
-        lines.append(f"index = wb.FeatureIndex.open({str(bench.index.folder)!r}, {bench.index.sae_name!r})")
-        lines.append(f"bench = dataclasses.replace(bench, index=index{labels})")
-    return lines
-
-
-def _folder_of(model: Any) -> str:
-    """Where its weights came from, if that is a folder here."""
-    name = str(getattr(model.original_model.config, "_name_or_path", ""))
-    return name if name and Path(name).is_dir() else ""
 
 
 def _reference(pane: dict[str, Any]) -> dict[str, Any]:

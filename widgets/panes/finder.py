@@ -16,9 +16,11 @@ import numpy as np
 import traitlets
 
 from widgets.html.find import found_html
+from widgets.html.heads import lens_rows
 from widgets.marks import FAINT, visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
+from workbench.circuits.depth.logit_lens import ABOUT
 from workbench.circuits.metrics import logit_diff
 from workbench.features.search.codes import Codes, encode
 from workbench.features.search.found import Found
@@ -52,6 +54,7 @@ COLUMNS = {  # of the searches' own columns: how each is drawn, what it is calle
     "activation": ("number", "activation", "its largest activation on the text"),
     "density": ("percent", "density", "the share of the index's tokens at which it is active"),
 }
+N_SAID = 3  # tokens of each depth of the logit lens
 N_CHIPS = 256  # tokens offered of a long text
 
 
@@ -84,6 +87,7 @@ class Finder(WorkingPane):
     code = traitlets.Unicode(read_only=True, help="the search as a line of Python").tag(sync=True)
     asking = traitlets.List(read_only=True, help="what the model would be asked now").tag(sync=True)
     view = traitlets.Dict(read_only=True, help="what was found, and of which `asking`").tag(sync=True)
+    lens = traitlets.Dict(read_only=True, help="the logit lens at the token that is looked at; or message").tag(sync=True)
     outside = traitlets.Dict(read_only=True, help="the selection, where it is not among the results").tag(sync=True)
 
     def __init__(self, bench: Any, **traits: Any):
@@ -105,10 +109,12 @@ class Finder(WorkingPane):
         else:
             found = self._search()
             codes = found.codes
+        lens = self._lens() if asked[0] == "token" and asked[2] is not None else {}
         with SETTING:
             if job.is_cancelled:
                 return
             self._asked, self._codes, self.found = asked, codes, found
+            self.set_trait("lens", lens and lens | {"asked": asked})
             self._n_positive = len(sets[0]) if found is None else found.n_positive
             self._filter()
             self._show_found()
@@ -129,6 +135,13 @@ class Finder(WorkingPane):
         if self._target is None:
             raise ValueError("near which feature? Select one, or type its number")
         return bench.find_near(self._target, top=self.top)
+
+    def _lens(self) -> dict[str, Any]:
+        """What the model would say next there, by depth; where its stream cannot be read, why."""
+        try:
+            return lens_rows(self._bench.logit_lens(self.text, self.at, top=N_SAID), ABOUT)
+        except ValueError as error:
+            return {"message": visible(str(error))}
 
     @property
     def _target(self) -> int | None:

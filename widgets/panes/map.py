@@ -6,7 +6,7 @@
 Pan, zoom, lasso, search; a click or the arrow keys select. The points travel as bytes, once; map.js says which file then does what.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import traitlets
 from widgets.html.map import map_html
 from widgets.marks import visible
 from widgets.panes.pane import Pane, module, style
+from workbench.features.survey.mapping import named_regions
 
 COLUMNS = ("sae", "feature", "x", "y", "cluster", "density", "label")
 COLORS = ("density", "label", "dictionary", "score")
@@ -28,13 +29,14 @@ class FeatureMap(Pane):
 
     _esm = module("map/points", "map/map_data", "map/map_scene", "map/map_canvas", "map/map_words", "map/map_hand", "map/map")
     _css = style("map/map")
-    kept = ("feature", "sae_name", "color_by", "query", "hidden", "view", "lassoed")
+    kept = ("feature", "sae_name", "color_by", "query", "hidden", "view", "lassoed", "is_ringed")
     maker = "FeatureMap(bench.map())"
 
     sae_name = traitlets.Unicode("", help="the dictionary of the selection").tag(sync=True)
     color_by = traitlets.Enum(COLORS, "density").tag(sync=True)
     query = traitlets.Unicode("", help="words of labels, or a feature's number: what matches stands out").tag(sync=True)
     hidden = traitlets.List(traitlets.Unicode(), help="dictionaries that are not drawn").tag(sync=True)
+    is_ringed = traitlets.Bool(True, help="are the ranking's features ringed?").tag(sync=True)
     view = traitlets.List([0.0, 0.0, 1.0], help="middle (x, y in −1 to 1) and zoom").tag(sync=True)
     lassoed = traitlets.List(traitlets.Int()).tag(sync=True)
 
@@ -44,6 +46,10 @@ class FeatureMap(Pane):
     densities = traitlets.Bytes(help="float32").tag(sync=True)
     scores = traitlets.Bytes(help="float32, NaN where there is none; empty: no search was shown").tag(sync=True)
     texts = traitlets.Bytes(help="the different labels, one a line, UTF-8").tag(sync=True)
+    ranked = traitlets.List(traitlets.Int(), read_only=True, help="rows of `table` that are ringed, a ranking's first ones first").tag(
+        sync=True
+    )
+    ranked_of = traitlets.Unicode(read_only=True, help="what they are").tag(sync=True)
     places = traitlets.List(help="[x, y, name] of clusters, large ones first").tag(sync=True)
 
     def __init__(self, table: Any, **traits: Any):
@@ -68,13 +74,20 @@ class FeatureMap(Pane):
         return dict(
             numbers=np.stack([self._features, self._saes, labels]).astype(np.int32).tobytes(),
             texts="\n".join(shown).encode("utf-8", "replace"),
-            places=places(self._xy, self.table["cluster"].to_numpy(), labels, shown),
+            places=places(self._xy, self.table),
         )
 
     def point_at(self, sae_name: str, feature: int | None) -> None:
         """Selects a feature of a dictionary."""
         with self.hold_trait_notifications():
             self.sae_name, self.feature = sae_name, feature
+
+    def ring(self, sae_name: str, features: Sequence[int], of: str) -> None:
+        """Marks features of one dictionary, in this order, and says what they are; those that are not on the map are left out."""
+        rows = {int(self._features[row]): int(row) for row in np.flatnonzero((self.table["sae"].astype(str) == sae_name).to_numpy())}
+        with self.hold_sync():
+            self.set_trait("ranked", [rows[feature] for feature in features if feature in rows])
+            self.set_trait("ranked_of", visible(of))
 
     def relabel(self, sae_name: str, labels: Mapping[int, str]) -> None:
         """Features of one dictionary are called as they are now."""
@@ -139,11 +152,8 @@ def fitted(table: pd.DataFrame) -> np.ndarray:
     return 2 * (xy - (low + high) / 2) / (float((high - low).max()) or 1.0)
 
 
-def places(xy: np.ndarray, clusters: np.ndarray, labels: np.ndarray, texts: list[str]) -> list[list[Any]]:
-    """Where clusters lie and the label that most of their features share; a cluster whose labels all differ has no name."""
-    table = pd.DataFrame({"cluster": clusters, "label": labels, "x": xy[:, 0], "y": xy[:, 1]})
-    table = table[(table["cluster"] >= 0) & np.array([bool(text.strip()) for text in texts], dtype=bool)[labels]]
-    shares = table.groupby(["cluster", "label"]).size().reset_index(name="n").sort_values("n", ascending=False, kind="stable")
-    best = shares.drop_duplicates("cluster").query("n > 1").head(N_PLACES)
-    middles = table.merge(best, on=["cluster", "label"]).groupby("cluster")[["x", "y"]].median()
-    return [[*middles.loc[row.cluster].round(4).tolist(), texts[row.label]] for row in best.itertuples()]
+def places(xy: np.ndarray, table: pd.DataFrame) -> list[list[Any]]:
+    """Where the map's named regions lie, and their names."""
+    regions = named_regions(table.assign(x=xy[:, 0], y=xy[:, 1])).head(N_PLACES)
+    rows = zip(regions["x"], regions["y"], regions["name"], strict=True)
+    return [[round(float(x), 4), round(float(y), 4), visible(str(name)[:MOST_CHARS])] for x, y, name in rows]

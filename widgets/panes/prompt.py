@@ -76,6 +76,8 @@ class PromptPane(WorkingPane):
     first_look = traitlets.Int(None, allow_none=True, help="tokens from here on tell `looked_at` of a click; None: none").tag(sync=True)
     looked_at = traitlets.Int(None, allow_none=True, help="the position of the token that was clicked last")
 
+    which = traitlets.Unicode("", help="what its boxes are called by, where there are two: Second").tag(sync=True)
+
     kept = ("sae", "prompt", "answer", "baseline", "feature")
     maker = "PromptPane(bench)"
     actions = ("run", "cancel", "rank")

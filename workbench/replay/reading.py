@@ -52,6 +52,15 @@ class Reading:
         """In float32 at least."""
         return columns.of(self._by_the_model(y)) if self.is_own else self._by_columns(y, columns)
 
+    def logits(self, y: LastResidual) -> LastLogits:
+        """All of them, in float32 at least."""
+        if self.is_own:
+            logits = self._by_the_model(y)
+            return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _capped(
+            self.scale * self._linear(self._normed(y), self.model.unembed.W_U.T, self._bias), self.model.cfg.output_logits_soft_cap
+        )
+
     def measure(self, clean: LastResidual) -> None:
         """Find out how this model reads, from what leaves its last block in the clean run."""
         expected = self._logits.double()

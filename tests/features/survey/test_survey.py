@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from made_models import random_sae
 
+from widgets import FeatureMap
 from workbench.bench import Workbench
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.parts import Label
 from workbench.features.survey import mapping
-from workbench.features.survey.mapping import feature_map
+from workbench.features.survey.mapping import FeatureMapping, feature_map, named_regions
 from workbench.features.survey.splitting import splitting
 from workbench.sae.config import SAEConfig
 from workbench.sae.sae import SAE
@@ -117,3 +119,24 @@ def test_a_map_of_other_saes_is_drawn_anew(saes, folder: Path, model_of):
 def test_saes_of_different_widths_have_no_common_map():
     with pytest.raises(ValueError, match="one map needs SAEs that read the same activations, not of widths"):
         feature_map({"a": random_sae(), "b": SAE(SAEConfig(16, 8, "blocks.1.hook_resid_pre"))})
+
+
+def test_a_region_is_called_by_what_half_of_its_labeled_features_bear_or_not_at_all():
+    labels = {
+        0: ["a", "a", "b", ""],  # half at least
+        1: ["b", "a", "b", "a", "c"],  # two together, the first of the alphabet first
+        2: ["a", "b", "c", "d"],  # no two agree
+        3: ["x"],  # one alone names nothing
+        -1: ["a", "a", "a"],  # in no region
+        4: ["", " "],
+    }
+    rows = [(cluster, label, float(i), -float(i)) for cluster, some in labels.items() for i, label in enumerate(some)]
+    table = pd.DataFrame(rows, columns=["cluster", "label", "x", "y"])
+    found = named_regions(table)
+    assert found[["cluster", "name", "n_named"]].to_numpy().tolist() == [[1, "a · b", 4], [0, "a", 2]]
+    assert found[["x", "y"]].to_numpy().tolist() == [[1.5, -1.5], [0.5, -0.5]]
+    shuffled = named_regions(table.sample(frac=1, random_state=0))
+    pd.testing.assert_frame_equal(found, shuffled)
+    mapped = FeatureMapping(table.assign(sae="s", feature=range(len(table)), density=0.1), "PCA")
+    assert mapped.clusters.set_index("cluster")["label"].to_dict() == {0: "a", 1: "a · b", 2: "", 3: "", 4: ""}
+    assert {name for _, _, name in FeatureMap(mapped).places} == {"a", "a · b"}  # on the screen as in the table

@@ -95,6 +95,8 @@ def test_the_map_comes_when_it_is_looked_at_and_a_point_of_another_dictionary_is
     assert "map" not in explorer.pane
     explorer.tab = "map"
     explorer._drawing.wait(60)
+    ranked = explorer.pane["ranking"].ranking.table["feature"].drop_duplicates().head(20)
+    assert explorer.pane["map"].ranked == [feature for feature in ranked if feature < 9] != []  # rows of the map, of this dictionary
     explorer.pane["map"].feature = 4
     assert explorer.feature == 4 and explorer.bench.sae_name == "a"
     ranking = explorer.pane["ranking"].ranking

@@ -10,6 +10,7 @@ function render({ model, el }) {
     drafts.delete(named);
     model.send({ do: "label", text: name.value, feature: named });
   });
+  const keep = button("☆", () => model.send({ do: "keep" }), { class: "wbp-icon" });
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
   const json = button("Copy JSON", () => copy(JSON.stringify(JSON.parse(model.get("facts")), null, 1), "JSON"));
@@ -30,6 +31,7 @@ function render({ model, el }) {
     name,
     save,
     undo,
+    keep,
     owned,
     node("span", { class: "wbp-push" }, copied),
   );
@@ -68,6 +70,11 @@ function render({ model, el }) {
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
     const { n = 0, path = "", is_shown = false } = model.get("own");
     for (const each of [name, save, carry, bring]) each.hidden = Boolean(model.isSaved);
+    const isKept = model.get("is_kept");
+    keep.hidden = isKept == null || Boolean(model.isSaved);
+    keep.textContent = isKept ? "★" : "☆";
+    keep.setAttribute("aria-label", isKept ? "In your list" : "Keep");
+    keep.title = isKept ? "it is in your list: see it there (K)" : "keep this feature in your list, with a note (K)";
     undo.hidden = !is_shown || Boolean(model.isSaved);
     mine.textContent = model.isSaved ? "" : `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
   }
@@ -117,7 +124,7 @@ function render({ model, el }) {
   drawPage();
   drawTried();
   return watch(model, [
-    [["html", "problem", "own", "progress", "title", "facts"], drawPage],
+    [["html", "problem", "own", "progress", "title", "facts", "is_kept"], drawPage],
     [["exported"], () => download("labels.json", model.get("exported").text, "application/json", root)],
     [["weaker"], drawWeaker],
     [["tried"], drawTried],

@@ -10,10 +10,12 @@ const KEYS = [
   ["← →", "on the tabs: the pane beside the ranking"],
   ["B", "on a next token: make it the baseline; Enter makes it the answer"],
   ["/", "open a feature by its number, its label or a text"],
+  ["K", "keep the feature in your list; again: see it there"],
+  ["2", "a second prompt beside the first: what differs"],
   ["?", "these keys"],
   ["Esc", "closes them, and a preview"],
 ];
-const BESIDE = ["card", "finder", "steering", "group", "circuit", "map", "attention"];
+const BESIDE = ["card", "finder", "steering", "group", "lists", "circuit", "map", "attention"];
 
 async function render({ model, el, host, signal }) {
   const root = node("div", { class: "wbp wbe" });
@@ -24,6 +26,7 @@ async function render({ model, el, host, signal }) {
   const preview = node("section", { class: "wbe-preview", "aria-label": "Preview", hidden: true });
   const back = button("‹", () => model.send({ do: "back" }), { class: "wbp-icon", "aria-label": "Back", title: "back to what was looked at before (Alt+←)" });
   const forward = button("›", () => model.send({ do: "forward" }), { class: "wbp-icon", "aria-label": "Forward", title: "forward again (Alt+→)" });
+  const compared = button("⇄", () => pair(), { class: "wbp-icon", "aria-label": "Second prompt", "aria-pressed": "false", title: "a second prompt beside this one: the same features on both, by how much they differ (2)" });
   const keys = node("section", { class: "wbe-keys", role: "dialog", "aria-label": "Keys", hidden: true }, node("h4", {}, "Keys"), node("dl", {}, ...KEYS.flatMap(([key, does]) => [node("dt", {}, key), node("dd", {}, does)])));
   const help = button("? keys", () => (keys.hidden = !keys.hidden), { title: "what the keys do (?)" });
   const seek = opener(model, root);
@@ -39,7 +42,7 @@ async function render({ model, el, host, signal }) {
     said,
   );
   right.append(tabs, preview, waiting, shown);
-  if (!model.isSaved) top.append(node("span", { class: "wbe-ways" }, back, forward, seek.button));
+  if (!model.isSaved) top.append(node("span", { class: "wbe-ways" }, back, forward, seek.button, compared));
   const dead = node("p", { class: "wbp-wrong", role: "alert", hidden: true }, "The kernel that computed for this view is gone: run the cell again.");
   root.append(dead, top, node("div", { class: "wbe-middle" }, left, right), foot, keys, seek.root);
   el.append(root);
@@ -63,7 +66,10 @@ async function render({ model, el, host, signal }) {
       element.remove();
       drawn.delete(reference);
     }
-    for (const [name, parent] of [["prompt", top], ["ranking", left]]) if (panes.has(name)) place(panes.get(name).widget, parent, "");
+    const isCompared = model.get("is_compared");
+    compared.setAttribute("aria-pressed", String(isCompared));
+    for (const [name, parent] of [["prompt", top], ["ranking", left], ...(isCompared ? [["compare", left]] : [])]) if (panes.has(name)) place(panes.get(name).widget, parent, "");
+    for (const name of ["ranking", "compare"]) drawn.get(panes.get(name)?.widget)?.toggleAttribute("hidden", isCompared !== (name === "compare"));
     const beside = BESIDE.filter((name) => panes.has(name));
     const hadFocus = tabs.contains(el.getRootNode().activeElement);
     tabs.replaceChildren(
@@ -102,6 +108,16 @@ async function render({ model, el, host, signal }) {
     preview.replaceChildren(node("div", { class: "wbp-bar" }, node("b", {}, title || `feature ${feature}`), node("span", { class: "wbp-faint" }, ` feature ${feature} of ${sae}`), button(`Look through ${sae}`, () => model.send({ do: "follow" }), { class: "wbp-main" }), button("✕", () => model.send({ do: "leave" }), { class: "wbp-icon", "aria-label": "Close the preview" })), page);
   }
 
+  // The second prompt's box is where one goes on.
+  async function pair() {
+    const isCompared = !model.get("is_compared");
+    change(model, { is_compared: isCompared });
+    if (!isCompared) return compared.focus();
+    await drawPanes();
+    for (let tries = 0; tries < 40 && !left.querySelector('[aria-label="Second prompt"]'); tries++) await new Promise((resolve) => setTimeout(resolve, 25));
+    left.querySelector('[aria-label="Second prompt"]')?.focus();
+  }
+
   function drawWays() {
     const [canBack, canForward] = model.get("can_go");
     back.disabled = !canBack;
@@ -116,9 +132,12 @@ async function render({ model, el, host, signal }) {
   }
   root.addEventListener("keydown", (event) => {
     const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !["checkbox", "range"].includes(event.target.type);
+    const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
     const way = event.altKey && { ArrowLeft: "back", ArrowRight: "forward" }[event.key];
     if (way && !model.isSaved) (event.preventDefault(), event.stopPropagation(), go(way));
     else if (event.key === "/" && !isTyping && !model.isSaved) (event.preventDefault(), seek.open());
+    else if (event.key === "2" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), pair());
+    else if (event.key.toLowerCase() === "k" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), model.send({ do: "keep" }));
     else if (event.key === "?" && !isTyping) (event.preventDefault(), (keys.hidden = !keys.hidden));
     else if (event.key === "Escape" && !keys.hidden) keys.hidden = true;
     else if (event.key === "Escape" && !preview.hidden && !isTyping) model.send({ do: "leave" });
@@ -136,9 +155,10 @@ async function render({ model, el, host, signal }) {
   drawPreview();
   drawWays();
   const unwatch = watch(model, [
-    [["panes", "tab", "waiting"], drawPanes],
+    [["panes", "tab", "waiting", "is_compared"], drawPanes],
     [["preview"], drawPreview],
     [["can_go"], drawWays],
+    [["notice"], () => (said.textContent = model.get("notice"))],
     [["offers"], seek.draw],
   ]);
   return () => {
@@ -200,19 +220,6 @@ function opener(model, parent) {
   };
   box.onblur = () => setTimeout(() => root.contains(parent.getRootNode().activeElement) || (root.hidden = true), 100);
   return { root, open, draw, button: button("⌕", open, { class: "wbp-icon", "aria-label": "Open a feature", title: "open a feature by its number, its label, or a text (/)" }) };
-}
-
-// A pane that was made a moment ago may not be known to the page yet.
-async function arrived(host, reference, el, signal) {
-  for (let tries = 0; ; tries++) {
-    try {
-      const widget = await host.getWidget(reference);
-      return await widget.render({ el, signal });
-    } catch (error) {
-      if (tries >= 40) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
 }
 
 export default { render };

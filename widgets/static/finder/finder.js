@@ -20,7 +20,7 @@ function render({ model, el }) {
     const asked = model.get(isEnough[way.value] ?? "way");
     if (asked.length) model.send({ do: "run" });
   };
-  const text = node("textarea", { rows: 2, "aria-label": "Text", placeholder: "a text · Enter finds what is active on it", spellcheck: "false" });
+  const text = node("textarea", { rows: 1, "aria-label": "Text", placeholder: "a text · Enter finds what is active on it", spellcheck: "false" });
   const words = node("input", { "aria-label": "Words of a label", placeholder: "words, such as: state california", spellcheck: "false", size: 32 });
   const target = node("input", { "aria-label": "Number of a feature", placeholder: "the selection", inputmode: "numeric", size: 9 });
   const answer = node("input", { "aria-label": "Answer to attribute", size: 12, spellcheck: "false" });
@@ -82,6 +82,7 @@ function render({ model, el }) {
   const body = node("tbody");
   const table = node("table", { role: "grid", "aria-label": "Features found" }, head, body);
   const why = node("section", { class: "wbf-why", "aria-live": "polite" });
+  const lensed = node("section", { class: "wbf-lens", "aria-label": "Logit lens", hidden: true });
   const code = node("code", { class: "wbf-code", tabindex: 0, "aria-label": "The search as Python" });
   const copy = button("Copy", async () => {
     await copyText(model.get("code"), root);
@@ -92,11 +93,10 @@ function render({ model, el }) {
   const filters = node("div", { class: "wbf-filters" }, ...sliders.map((slider) => slider.root));
   const root = node(
     "div", { class: "wbp" },
-    node("div", { class: "wbp-bar" }, node("label", {}, "by ", way)),
+    node("div", { class: "wbp-bar wbf-way" }, node("label", {}, "by ", way), work.run, work.cancel, work.status),
     sets, ...Object.values(asked), filters,
-    node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status),
     removed, stale, note,
-    node("div", { class: "wbf-results" }, node("div", { class: "wbf-scroll" }, table), why),
+    node("div", { class: "wbf-both" }, lensed, node("div", { class: "wbf-results" }, node("div", { class: "wbf-scroll" }, table), why)),
     node("details", {}, node("summary", {}, "This search as Python"), code, copy),
   );
   el.append(root);
@@ -207,6 +207,24 @@ function render({ model, el }) {
     chips.children[had]?.focus();
   }
 
+  // What the model would say next at the token, if it stopped at each depth: only beside what was found there.
+  function drawLens() {
+    const { token, pos, answer: own, about, rows, message, asked: of } = model.get("lens");
+    lensed.hidden = !of || JSON.stringify(of) !== JSON.stringify(model.get("asking"));
+    if (lensed.hidden) return;
+    if (message) return lensed.replaceChildren(node("p", { class: "wbp-faint" }, `No logit lens: ${message}`));
+    const share = (p) => (p >= 0.995 ? "> 99 %" : p >= 0.01 ? `${Math.round(100 * p)} %` : "< 1 %");
+    const line = ({ depth, blocks, said, rank, p }) => {
+      const words = said.flatMap(({ token: text, p: chance }) => [node("span", { class: "wbp-faint" }, `${share(chance)} `), node("code", {}, text), "  "]);
+      const made = node("tr", { title: `${depth}: ${said.map((each) => `${each.token} ${share(each.p)}`).join(", ")} · ${own} #${count(rank)}, ${share(p)}` }, node("th", { scope: "row", "aria-label": depth }, blocks ? String(blocks - 1) : "–"), node("td", {}, ...words), node("td", { class: "wbp-number" }, `#${count(rank)}`));
+      made.removeAttribute("data-lm-suppress-shortcuts");
+      return made;
+    };
+    const top = node("tr", {}, node("th", { scope: "col", title: "after which block; –: the embeddings, before any; the last is the model itself" }, "block"), node("th", { scope: "col" }, "says next"), node("th", { scope: "col", class: "wbp-number", title: `where the token that the model says at last, ${own}, stands at this depth` }, node("code", {}, own)));
+    top.removeAttribute("data-lm-suppress-shortcuts");
+    lensed.replaceChildren(node("h4", { title: `position ${pos} · ${about}` }, "After ", node("code", {}, token), node("span", { class: "wbp-faint" }, " logit lens")), node("table", {}, node("thead", {}, top), node("tbody", {}, ...rows.map(line))), node("p", { class: "wbf-about wbp-faint" }, about));
+  }
+
   function controls() {
     drawWay();
     for (const name of ["positive", "negative"]) lists[name].draw(model.get(name), isLive);
@@ -218,7 +236,8 @@ function render({ model, el }) {
   const unwatch = watch(model, [
     [["positive", "negative", "share", "margin", "max_density", "has_index"], controls],
     [["way", "text", "words", "target", "answer", "baseline", "tokens", "at"], drawWay],
-    [["asking"], results],
+    [["asking"], () => (results(), drawLens())],
+    [["lens"], drawLens],
     [["code"], () => (code.textContent = model.get("code"))],
     [["view"], results],
     [["feature", "outside"], explain],
@@ -227,6 +246,7 @@ function render({ model, el }) {
   const untheme = onTheme(theme);
   theme();
   controls();
+  drawLens();
   work.draw();
   return () => (unwatch(), untheme());
 }

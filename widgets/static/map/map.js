@@ -19,11 +19,12 @@ function render({ model, el }) {
   const legend = node("div", { class: "wbp-bar wbp-legend" });
   const said = node("div", { class: "wbp-said", "aria-live": "polite" });
   const listed = node("div", { class: "wbp-listed" });
+  const results = node("div", { class: "wbp-results", role: "group", "aria-label": "Features found on the map" });
   const hint = node("div", { class: "wbp-faint" }, "Drag to move, click to select; with the map focused the wheel zooms and the arrow keys walk from feature to feature of the dictionary. Shift and drag: lasso.");
   const root = node(
     "div", { class: "wbp" },
     node("div", { class: "wbp-bar" }, query, node("label", {}, "color ", color), lassoing, node("span", {}, zoomOut, " ", zoomIn, " ", whole), status),
-    field, legend, said, listed, hint,
+    results, field, legend, said, listed, hint,
   );
   el.append(root);
   const scene = new Scene(model);
@@ -49,6 +50,12 @@ function render({ model, el }) {
     repaintOver();
   }
   const list = () => drawListed(listed, scene, select);
+  // The middle of the view goes to a point that is named in the list.
+  const visit = (i) => {
+    look(scene.data.x[i], scene.data.y[i], Math.max(model.get("view")[2], 4));
+    select(i);
+  };
+  const answer = () => drawResults(results, scene, visit);
 
   // --- from the hand to the traits
   const select = (i) => change(model, { feature: scene.data.features[i], sae_name: scene.saeName(i) });
@@ -102,11 +109,19 @@ function render({ model, el }) {
   query.onchange = ask;
   const fill = filled(query, () => model.get("query"));
   query.onkeydown = (event) => {
-    const found = event.key === "Enter" ? scene.found(query.value) : [];
-    if (!found.length) return;
-    const i = found[(found.indexOf(scene.selected()) + 1) % found.length];
-    look(scene.data.x[i], scene.data.y[i], Math.max(model.get("view")[2], 4));
-    select(i);
+    if (event.key === "ArrowDown" && results.querySelector("button")) return event.preventDefault(), results.querySelector("button").focus();
+    if (event.key !== "Enter") return;
+    ask();
+    const found = scene.listed(query.value);
+    if (found.length) visit(found[(found.indexOf(scene.selected()) + 1) % found.length]);
+  };
+  results.onkeydown = (event) => {
+    const all = [...results.querySelectorAll("button")];
+    const at = all.indexOf(event.target);
+    const to = { ArrowDown: at + 1, ArrowRight: at + 1, ArrowUp: at - 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to == null || event.altKey || at < 0) return;
+    event.preventDefault();
+    (to < 0 ? query : all[Math.min(to, all.length - 1)]).focus();
   };
   color.onchange = () => change(model, { color_by: color.value });
 
@@ -115,6 +130,7 @@ function render({ model, el }) {
     fill();
     color.value = model.get("color_by");
     recolor();
+    answer();
   }
   function dress() {
     scene.isDark = isDark(root);
@@ -129,8 +145,9 @@ function render({ model, el }) {
     paint();
   }
   const unwatch = watch(model, [
-    [["feature", "sae_name"], say],
+    [["feature", "sae_name"], () => (say(), answer())],
     [["color_by", "query", "hidden"], controls],
+    [["ranked", "ranked_of", "is_ringed"], () => (answer(), drawLegend(legend, scene), repaintOver())],
     [["lassoed"], () => (recolor(), list())],
     [["view"], repaint],
     [["scores", "numbers", "texts"], () => (scene.read(), controls(), say())],

@@ -8,7 +8,7 @@ function paintPoints(canvas, scene) {
   writeNames(context, scene.names(), 40, ink, paper, 11.5 * scene.dpr);
 }
 
-// The point under the pointer, the selection, a lasso that is being drawn.
+// The ranking's points, the point under the pointer, the selection, a lasso that is being drawn.
 function paintOver(canvas, scene) {
   const { isDark, dpr, px, py, line, hovered } = scene;
   const context = canvas.getContext("2d");
@@ -20,6 +20,10 @@ function paintOver(canvas, scene) {
     Object.assign(context, { lineWidth: width * dpr, strokeStyle: paint });
     context.stroke();
   };
+  for (const i of scene.ringed) {
+    ring(i, scene.radius + 3 * dpr, 3, isDark ? "rgb(0 0 0 / 0.55)" : "rgb(255 255 255 / 0.75)");
+    ring(i, scene.radius + 3 * dpr, 1.5, isDark ? "rgb(255 160 80)" : "rgb(200 80 0)");
+  }
   if (hovered >= 0) ring(hovered, scene.radius + 4 * dpr, 1.5, ink);
   const i = scene.selected();
   if (i >= 0) {

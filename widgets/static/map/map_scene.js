@@ -49,6 +49,19 @@ class Scene {
     return matches ? this.order.filter((i) => matches[this.data.labels[i]] || this.data.features[i] === matches.number) : [];
   }
 
+  // The same as a list: those of the dictionary first that was selected when the search began, by label and number.
+  listed(text) {
+    if (this.sought?.text !== text) this.sought = { text, own: this.model.get("sae_names").indexOf(this.model.get("sae_name")) };
+    const { own } = this.sought;
+    const isAway = (i) => (this.data.saes[i] === own ? 0 : 1 + this.data.saes[i]);
+    return [...this.found(text)].filter((i) => this.isShown[i]).sort((i, j) => isAway(i) - isAway(j) || this.label(i).localeCompare(this.label(j), "en") || this.data.features[i] - this.data.features[j]);
+  }
+
+  // The ranking's points, where they are ringed.
+  get ringed() {
+    return this.model.get("is_ringed") ? this.model.get("ranked").filter((i) => i < this.data.n && this.isShown[i]) : [];
+  }
+
   // --- colors: faint points are drawn first
   get stops() {
     return RAMPS[this.isDark ? "dark" : "light"];

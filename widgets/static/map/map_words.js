@@ -34,7 +34,12 @@ function drawLegend(legend, scene) {
     if (by === "dictionary") glyph.style.color = `rgb(${PALETTE[i % PALETTE.length]})`;
     return node("label", {}, names.length > 1 ? box : null, glyph, name);
   });
-  legend.replaceChildren(...scaleParts(scene, by), ...boxes);
+  const ranked = model.get("ranked").length;
+  const ring = node("input", { type: "checkbox", value: "\n" }); // no dictionary's name
+  ring.checked = model.get("is_ringed");
+  ring.onchange = () => change(model, { is_ringed: ring.checked });
+  const rings = ranked ? [node("label", { title: model.get("ranked_of") }, ring, node("span", { class: "wbp-ringed", "aria-hidden": "true" }, "○"), `${count(ranked)} of the ranking`)] : [];
+  legend.replaceChildren(...scaleParts(scene, by), ...boxes, ...rings);
   if (hadFocus != null) [...legend.querySelectorAll("input")].find((box) => box.value === hadFocus)?.focus();
 }
 
@@ -79,4 +84,22 @@ function drawListed(listed, scene, select) {
   const rest = rows.length > N_LISTED ? node("span", { class: "wbp-faint" }, `and ${count(rows.length - N_LISTED)} more`) : null;
   const clear = button("Clear", () => change(scene.model, { lassoed: [] }), { "aria-label": "Clear the lasso" });
   listed.replaceChildren(...(rows.length ? [node("b", {}, `${several(rows.length, "feature")} in the lasso`), ...chips, rest, clear].filter(Boolean) : []));
+}
+
+// What a search finds, or, without one, the ranking's features: a click or Enter goes there. Reached from the box by ↓.
+function drawResults(results, scene, visit) {
+  const { model } = scene;
+  const query = model.get("query").trim();
+  const rows = query ? scene.listed(query) : scene.ringed;
+  const focused = results.contains(results.getRootNode().activeElement) ? Number(results.getRootNode().activeElement.dataset.row) : null;
+  const line = (i) => {
+    const made = button("", () => visit(i), { "data-row": i, "aria-pressed": String(i === scene.selected()), title: scene.named(i) });
+    const sae = scene.saeName(i) === model.get("sae_name") ? "" : ` of ${scene.saeName(i)}`;
+    made.append(`${scene.data.features[i]}`, node("span", { class: "wbp-faint" }, `${sae} `), cut(scene.label(i), 28));
+    return made;
+  };
+  const about = query ? (rows.length ? `${count(rows.length)} found` : `nothing on the map is called “${visible(query)}”`) : model.get("ranked_of");
+  const rest = rows.length > N_LISTED ? node("span", { class: "wbp-faint" }, `and ${count(rows.length - N_LISTED)} more`) : null;
+  results.replaceChildren(...(query || rows.length ? [node("span", { class: "wbp-faint" }, about), ...rows.slice(0, N_LISTED).map(line), rest].filter(Boolean) : []));
+  if (focused != null) results.querySelector(`[data-row="${focused}"]`)?.focus({ preventScroll: true });
 }

@@ -5,18 +5,20 @@ const percent = (p) => (p >= 0.995 ? "> 99 %" : p >= 0.01 ? `${Math.round(100 * 
 
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbq" });
-  const prompt = node("textarea", { rows: 1, "aria-label": "Prompt", placeholder: "a text whose next token you want explained", title: "Enter ranks; Shift+Enter makes a new line", spellcheck: "false" });
-  const answer = node("input", { "aria-label": "Answer", title: "the token whose logit is explained; empty: the model's own first", size: 12, spellcheck: "false" });
-  const baseline = node("input", { "aria-label": "Baseline", title: "the token that it is compared with; empty: the mean over the vocabulary", size: 12, placeholder: "the mean logit", spellcheck: "false" });
-  const sae = node("select", { "aria-label": "SAE" });
+  const which = model.get("which");
+  const called = (name) => (which ? `${which} ${name[0].toLowerCase()}${name.slice(1)}` : name); // two questions may stand on one screen
+  const prompt = node("textarea", { rows: 1, "aria-label": called("Prompt"), placeholder: "a text whose next token you want explained", title: "Enter ranks; Shift+Enter makes a new line", spellcheck: "false" });
+  const answer = node("input", { "aria-label": called("Answer"), title: "the token whose logit is explained; empty: the model's own first", size: 12, spellcheck: "false" });
+  const baseline = node("input", { "aria-label": called("Baseline"), title: "the token that it is compared with; empty: the mean over the vocabulary", size: 12, placeholder: "the mean logit", spellcheck: "false" });
+  const sae = node("select", { "aria-label": called("SAE") });
   const run = button("Rank", () => model.send({ do: isRunning() ? "cancel" : "run" }), { class: "wbp-main" });
-  const tokens = node("div", { class: "wbq-tokens", role: "group", "aria-label": "Tokens" });
-  const offered = node("div", { class: "wbq-next", role: "group", "aria-label": "The model's next tokens" });
-  const bar = node("div", { class: "wbq-bar", role: "progressbar", "aria-label": "Effects measured", "aria-valuemin": 0 }, node("i"));
+  const tokens = node("div", { class: "wbq-tokens", role: "group", "aria-label": called("Tokens") });
+  const offered = node("div", { class: "wbq-next", role: "group", "aria-label": called("The model's next tokens") });
+  const bar = node("div", { class: "wbq-bar", role: "progressbar", "aria-label": called("Effects measured"), "aria-valuemin": 0 }, node("i"));
   const status = node("span", { class: "wbp-faint wbq-status", role: "status" });
   const wrong = node("div", { class: "wbq-wrong wbp-wrong", role: "alert" });
-  const flag = node("div", { class: "wbq-flag", role: "status", "aria-label": "What the model says itself" });
-  const asked = node("select", { "aria-label": "Questions asked before, and to begin with", title: "return to a question, with what was measured of it; or begin with one" });
+  const flag = node("div", { class: "wbq-flag", role: "status", "aria-label": called("What the model says itself") });
+  const asked = node("select", { "aria-label": called("Questions asked before, and to begin with"), title: "return to a question, with what was measured of it; or begin with one" });
   root.append(
     node("div", { class: "wbq-line wbq-asking" }, prompt, asked),
     tokens,
@@ -122,7 +124,7 @@ function render({ model, el }) {
 
   function drawAsked() {
     const [known, examples] = [model.get("asked"), model.get("examples")];
-    asked.hidden = known.length < 2 && !examples.length;
+    asked.hidden = known.length < (which ? 1 : 2) && !examples.length;
     const said = ({ prompt: text, answer: why, baseline: than, sae: name }) => `${visible(text).slice(-60)} · ${visible(why) || "its first"}${than ? ` / ${visible(than)}` : ""} · ${name}`;
     const group = (label, ...options) => node("optgroup", { label }, ...options);
     const earlier = known.map((each, i) => node("option", { value: `recall ${i}` }, said(each)));

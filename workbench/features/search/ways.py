@@ -7,7 +7,7 @@ attributed    that support a metric most on one prompt: attribution, summed over
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def at(
 ) -> Found:
     """token: its text (the last one that reads so), or its position, start token counted; None: each feature's largest anywhere."""
     codes = encode(model, sae, [prompt], insist=insist)
-    pos = None if token is None else position(codes, token)
+    pos = None if token is None else position(codes.str_tokens[0], codes.first, token)
     acts = (codes.acts if pos is None else codes.acts[[pos]]).max(axis=0).toarray().ravel()
     features = np.flatnonzero(acts)[np.argsort(-acts[acts > 0], kind="stable")][:top]
     columns = {"activation": acts[features]}
@@ -54,9 +54,9 @@ def at(
     )
 
 
-def position(codes: Codes, token: str | int) -> int:
-    """Raises ValueError for a token that is not in the prompt, saying which ones are."""
-    tokens = codes.str_tokens[0]
+def position(tokens: Sequence[str], first: int, token: str | int) -> int:
+    """Where a token stands among a prompt's. first: the position after the start token. Raises ValueError for one that is not in the
+    prompt, saying which ones are."""
     if isinstance(token, str):
         places = [pos for pos, text in enumerate(tokens) if text == token] or [
             pos for pos, text in enumerate(tokens) if text.strip() == token.strip()
@@ -66,8 +66,8 @@ def position(codes: Codes, token: str | int) -> int:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{token!r} is no token of the prompt, which reads {' | '.join(map(repr, tokens))}{hint}")
         return places[-1]
-    if not codes.first <= token < len(tokens):
-        raise ValueError(f"position {token} is not in the prompt: its tokens stand at {codes.first} to {len(tokens) - 1}")
+    if not first <= token < len(tokens):
+        raise ValueError(f"position {token} is not in the prompt: its tokens stand at {first} to {len(tokens) - 1}")
     return token
 
 

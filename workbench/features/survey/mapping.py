@@ -43,12 +43,18 @@ class FeatureMapping:
     method: str  # "UMAP" or "PCA"
 
     @property
+    def regions(self) -> pd.DataFrame:
+        """The clusters that have a name: see `named_regions`."""
+        return named_regions(self.table)
+
+    @property
     def clusters(self) -> pd.DataFrame:
-        """One row a cluster, the largest first: how many features, from which dictionaries, and the label that stands in it most."""
+        """One row a cluster, the largest first: how many features, from which dictionaries, and its name ("" where labels disagree)."""
         grouped = self.table[self.table["cluster"] >= 0].groupby("cluster")
         sizes = grouped["sae"].value_counts().unstack(fill_value=0)
         sizes.insert(0, "n_features", grouped.size())
-        sizes["label"] = grouped["label"].agg(_most_common)
+        names = self.regions.set_index("cluster")["name"]
+        sizes["label"] = names.reindex(sizes.index).fillna("")
         return sizes.sort_values("n_features", ascending=False, kind="stable").reset_index()
 
     def _repr_html_(self) -> str:
@@ -147,6 +153,25 @@ def _labeled(table: pd.DataFrame, method: str, index: "FeatureIndex | None") -> 
     return FeatureMapping(table.merge(density, on=["sae", "feature"], how="left").assign(label=text), method)
 
 
-def _most_common(labels: pd.Series) -> str:
-    known = labels[labels != ""].value_counts()
-    return str(known.index[0]) if len(known) else ""
+def named_regions(table: pd.DataFrame) -> pd.DataFrame:
+    """What each cluster is called, the same wherever a map is drawn: cluster, name, n_named (features that bear it), x, y (their median).
+
+    The label that most of its labeled features bear, if at least two do and at least half of them; else the two commonest, if these do
+    together; else it has no name. Of equally common labels the first of the alphabet. Those most borne come first.
+    """
+    named = table[(table["cluster"] >= 0) & (table["label"].fillna("").astype(str).str.strip() != "")]
+    counts = named.groupby(["cluster", "label"]).size().rename("n").reset_index()
+    counts["n_labeled"] = counts.groupby("cluster")["n"].transform("sum")
+    counts = counts[counts["n"] > 1].sort_values(["cluster", "n", "label"], ascending=[True, False, True], kind="stable")
+    counts["place"] = counts.groupby("cluster").cumcount()
+    two = counts[counts["place"] < 2].copy()
+    is_enough = two["n"] * 2 >= two["n_labeled"]
+    agreed = two.loc[(two["place"] == 0) & is_enough, "cluster"]
+    together = two.groupby("cluster")["n"].sum() * 2 >= two.groupby("cluster")["n_labeled"].first()
+    borne = two[
+        ((two["place"] == 0) & two["cluster"].isin(agreed)) | (~two["cluster"].isin(agreed) & two["cluster"].map(together).astype(bool))
+    ]
+    middles = named.merge(borne[["cluster", "label"]], on=["cluster", "label"]).groupby("cluster")[["x", "y"]].median()
+    grouped = borne.groupby("cluster")
+    found = pd.DataFrame({"name": grouped["label"].agg(" · ".join), "n_named": grouped["n"].sum()}).join(middles).reset_index()
+    return found.sort_values(["n_named", "cluster"], ascending=[False, True], kind="stable").reset_index(drop=True)
