@@ -28,8 +28,9 @@ const revive = (key, value) => (value?.["@bytes"] == null ? value : bytes(value[
 const parts = JSON.parse(document.getElementById("state").textContent, revive);
 async function ask(question) {
   const { changes, isBusy } = JSON.parse(await window.askPython(JSON.stringify(question)), revive);
-  for (const [name, values] of Object.entries(changes)) Object.assign(parts[name].state, values);
-  for (const [name, values] of Object.entries(changes)) for (const trait of Object.keys(values)) models[name].fire(`change:${trait}`);
+  const known = Object.entries(changes).filter(([name]) => parts[name]);
+  for (const [name, values] of known) Object.assign(parts[name].state, values);
+  for (const [name, values] of known) for (const trait of Object.keys(values)) models[name].fire(`change:${trait}`);
   window.answered = (window.answered ?? 0) + 1;
   if (isBusy) setTimeout(() => ask({}), 20);
 }
@@ -58,6 +59,10 @@ function model(name, state) {
 const models = Object.fromEntries(Object.entries(parts).map(([name, { state }]) => [name, model(name, state)]));
 const host = { getWidget: async (reference) => ({ render: ({ el }) => show(reference.replace("anywidget:", ""), el) }) };
 async function show(name, el) {
+  if (!parts[name]) {  // made since the page was
+    parts[name] = JSON.parse(await window.askPython(JSON.stringify({ part: name })), revive);
+    models[name] = model(name, parts[name].state);
+  }
   const { default: definition } = await import(URL.createObjectURL(new Blob([parts[name].module], { type: "text/javascript" })));
   return definition.render({ model: models[name], el, host, signal: new AbortController().signal });
 }
@@ -74,12 +79,22 @@ class Behind:
     """Python's side of the page: takes what was set, gives what has changed since it was last asked."""
 
     def __init__(self, widget: Any):
-        self.widgets, self.changed, self.lock = {each.model_id: each for each in inside(widget)}, {}, threading.Lock()
-        for each in self.widgets.values():
-            each.observe(self._note)
+        self.widget, self.widgets, self.changed, self.lock = widget, {}, {}, threading.Lock()
+        self._meet()
+
+    def _meet(self) -> None:
+        """Those widgets that have been made since."""
+        for each in inside(self.widget):
+            if each.model_id not in self.widgets:
+                self.widgets[each.model_id] = each
+                each.observe(self._note)
 
     def answer(self, question: str) -> str:
         said = json.loads(question)
+        self._meet()
+        if "part" in said:
+            (part,) = (each for each in standalone.parts(self.widget) if each.name == said["part"])
+            return standalone.as_json({"module": part.module, "state": part.state})
         with jobs.SETTING:
             if "set" in said:
                 self.widgets[said["name"]].set_state(said["set"])
