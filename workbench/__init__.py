@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.ranking import rank
+    from workbench.circuits.steering.scores import score_features
     from workbench.features.changes.crosscoder import Crosscoder, train_crosscoder
     from workbench.features.changes.diff import diff
     from workbench.features.index.index import FeatureIndex, build_index
@@ -46,6 +47,7 @@ _HOMES = {
     "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
     "rank": "workbench.circuits.ranking.ranking",
+    "score_features": "workbench.circuits.steering.scores",
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
@@ -99,6 +101,7 @@ __all__ = [
     "plan",
     "probe",
     "rank",
+    "score_features",
     "train",
     "train_cross_layer",
     "train_crosscoder",
