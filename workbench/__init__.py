@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.bench import Workbench
     from workbench.benches import load
     from workbench.checks.check import check
+    from workbench.circuits.evidence.minimal import minimal_sets
     from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
@@ -46,6 +47,7 @@ _HOMES = {
     "Workbench": "workbench.bench",
     "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
+    "minimal_sets": "workbench.circuits.evidence.minimal",
     "rank": "workbench.circuits.ranking.ranking",
     "score_features": "workbench.circuits.steering.scores",
     "clamp": "workbench.circuits.intervene",
@@ -98,6 +100,7 @@ __all__ = [
     "load",
     "load_transcoders",
     "logit_diff",
+    "minimal_sets",
     "plan",
     "probe",
     "rank",

@@ -101,7 +101,7 @@ def unsteered(bench: Any, told: Told, concepts: Sequence[str], prompts: Sequence
         nexts.append(new.next_logits[:1].float().softmax(-1).cpu() @ weights)
         texts.append(weights[new.tokens[new.is_text].cpu()].mean(0, keepdim=True))
     means = [torch.cat(each).nanmean(0).tolist() for each in (nexts, texts)]
-    return {concept: Written(*shares, decoding.max_new_tokens) for concept, *shares in zip(concepts, *means, strict=True)}
+    return {concept: Written(first, text, decoding.max_new_tokens) for concept, first, text in zip(concepts, *means, strict=True)}
 
 
 def clamped(
@@ -141,7 +141,7 @@ def _batch(
         told = weights.repeat_interleave(n_samples, dim=0).gather(1, ids) * is_text
         texts[i] = told.view(n, -1).sum(1) / is_text.view(n, -1).sum(1)
     means = [part.nanmean(0).tolist() for part in (nexts, texts)]
-    return {feature: Written(*shares, decoding.max_new_tokens) for feature, *shares in zip(features, *means, strict=True)}
+    return {feature: Written(first, text, decoding.max_new_tokens) for feature, first, text in zip(features, *means, strict=True)}
 
 
 @torch.no_grad()
