@@ -128,7 +128,7 @@ def minimal_sets(  # noqa: PLR0913 a notebook's call
     without, left_out_too = _those(read["absent"], lambda prompt: prompt.metric <= 0, "is missing from", "without it")
     rng = np.random.default_rng(seed)
     halves = {name: _halves(some, rng) for name, some in (("with", with_it), ("without", without), ("keep", read["keep"]))}
-    others = tuple(halves["without"][i] + halves["keep"][i] for i in (0, 1))
+    others = halves["without"][0] + halves["keep"][0], halves["without"][1] + halves["keep"][1]
     removing = _found(bench, halves["with"], halves["without"][0], others, metric, Goal(1, answer, spare, most), rng, progress)
     giving = _found(bench, halves["without"], halves["with"][0], ([], []), metric, Goal(-1, answer, 1.0, most), rng, progress)
     return MinimalSets(removing, giving, metric, (*left_out, *left_out_too, *notes))

@@ -23,10 +23,10 @@ from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.attribution import gradient_at
 from workbench.model.tokens import to_tokens
 
-N_FEATURES = 24  # by first order
+N_FEATURES = 32  # by first order
 STEPS = (0.5, 1.0, 2.0)  # of the way from a feature's level on these prompts to its level on the opposite ones
-N_SCREENED = 16  # of a step's clamps, those that leave least: measured on the other prompts, too
-PRICE = 5.0  # one answer in a hundred changed weighs as much as a twentieth of the behavior
+N_SCREENED = 10  # of a step's clamps, those that leave least: measured on the other prompts, too
+PRICE = 2.0  # one answer in a hundred changed weighs as much as a fiftieth of the behavior; `spare` bounds it
 LEAST_GAIN = 1e-3
 
 
