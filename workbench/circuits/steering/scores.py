@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from workbench.circuits.intervene import check_features
 from workbench.circuits.steering.generation import Decoding
 from workbench.circuits.steering.output_scores import Told, by_tokens, clamped, doses, unsteered
-from workbench.features.index.logits import is_in_stream, token_logits
+from workbench.features.index.building.logits import is_in_stream, token_logits
 from workbench.features.index.parts import FeatureScore
 from workbench.features.survey import input_scores
 from workbench.features.survey.activity import Activity, Key, read_activity
