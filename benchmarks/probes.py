@@ -1,6 +1,6 @@
 """Features or probes? Over concepts of the atlas: AUROC of linear classifiers on the activation, on features and on neurons.
 
-    python benchmarks/probes.py [--concepts 100] [--texts 20000] [--sae 2k]
+    python benchmarks/probes.py [--concepts 100] [--texts 80000] [--sae 2k]
 
 For each concept 60 texts with it and 60 without, among the shorter half of the texts; judged on texts not seen (five parts, everything
 chosen inside of four) and, shifted, on as many of the longer half. Printed: means over concepts, how often features or the activation are
@@ -25,7 +25,7 @@ N_EACH = 60
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--concepts", type=int, default=100)
-    parser.add_argument("--texts", type=int, default=20_000)
+    parser.add_argument("--texts", type=int, default=80_000)
     parser.add_argument("--sae", default="2k")
     options = parser.parse_args()
     torch.set_num_threads(1)

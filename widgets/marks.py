@@ -39,6 +39,11 @@ def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     return text.replace("-", "−")
 
 
+def signed(value: float, form: str = "+.3f") -> str:
+    """A number in running text, with a true minus sign."""
+    return format(value, form).replace("-", "−")
+
+
 def share(p: float) -> str:
     """A probability in words that fit a chip."""
     return "> 99 %" if p >= 0.995 else f"{100 * p:.0f} %" if p >= 0.01 else "< 1 %"

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from workbench.bench import Workbench
     from workbench.benches import load
     from workbench.checks.check import check
+    from workbench.circuits.evidence.minimal import minimal_sets
     from workbench.circuits.graph.circuit import Circuit
     from workbench.circuits.intervene import clamp
     from workbench.circuits.metrics import logit_diff
     from workbench.circuits.ranking.comparison import compare
     from workbench.circuits.ranking.ranking import rank
+    from workbench.circuits.steering.scores import score_features
     from workbench.features.changes.crosscoder import Crosscoder, train_crosscoder
     from workbench.features.changes.diff import diff
     from workbench.features.index.index import FeatureIndex, build_index
@@ -47,8 +49,10 @@ _HOMES = {
     "Workbench": "workbench.bench",
     "Circuit": "workbench.circuits.graph.circuit",
     "logit_diff": "workbench.circuits.metrics",
+    "minimal_sets": "workbench.circuits.evidence.minimal",
     "rank": "workbench.circuits.ranking.ranking",
     "compare": "workbench.circuits.ranking.comparison",
+    "score_features": "workbench.circuits.steering.scores",
     "clamp": "workbench.circuits.intervene",
     "build_index": "workbench.features.index.index",
     "FeatureIndex": "workbench.features.index.index",
@@ -102,9 +106,11 @@ __all__ = [
     "load",
     "load_transcoders",
     "logit_diff",
+    "minimal_sets",
     "plan",
     "probe",
     "rank",
+    "score_features",
     "train",
     "train_cross_layer",
     "train_crosscoder",

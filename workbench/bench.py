@@ -257,11 +257,13 @@ class Workbench:
         model is about to go on. insist: even where the memory that it takes is not there. The score is in features/search.py.
         """
         filters = Filters(share, margin, max_density, top)
-        return find(self.model, self.sae, self._texts(positive), self._texts(negative), filters, self._known_beside, at_last, insist)
+        return self._with_scores(
+            find(self.model, self.sae, self._texts(positive), self._texts(negative), filters, self._known_beside, at_last, insist)
+        )
 
     def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20, insist: bool = False) -> Found:
         """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""
-        return ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top, insist)
+        return self._with_scores(ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top, insist))
 
     def logit_lens(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 5) -> LogitLens:
         """What the model would say after a token of the prompt (its text or position; None: the last one) if it stopped after each block:
@@ -272,15 +274,17 @@ class Workbench:
         self, positive: Iterable[str] | Iterable[Chat], negative: Iterable[str] | Iterable[Chat], *, top: int = 20, insist: bool = False
     ) -> Found:
         """The features by which a linear classifier tells the two sets of prompts apart, with its accuracy on prompts left out."""
-        return ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top, insist)
+        return self._with_scores(
+            ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top, insist)
+        )
 
     def find_near(self, target: int | Float[torch.Tensor, "d_in"], *, top: int = 20) -> Found:
         """The features whose directions are nearest to a feature's, or to any direction of the SAE's space."""
-        return ways.near(self.sae, target, self._known_beside, top)
+        return self._with_scores(ways.near(self.sae, target, self._known_beside, top))
 
     def find_by_label(self, text: str, *, top: int = 20) -> Found:
         """The features whose label holds these words."""
-        return labeled(text, self.labels, self._known_beside.density, top)
+        return self._with_scores(labeled(text, self.labels, self._known_beside.density, top))
 
     @in_words("ranking", LESS)
     def find_by_attribution(self, prompt: str | Chat, metric: Metric, *, top: int = 20, insist: bool = False) -> Found:
@@ -290,7 +294,7 @@ class Workbench:
         n_pos = tokens.shape[1]
         ranking_need(self.model.cfg, self.sae, n_pos, pairs_of(self.sae, n_pos) or 0, n_measured=0).check(tokens.device, insist)
         found = attribute(self.model, self.sae, tokens, metric)
-        return ways.attributed(self.model, self.sae, text, found, self._known_beside, top, insist)
+        return self._with_scores(ways.attributed(self.model, self.sae, text, found, self._known_beside, top, insist))
 
     def map(self) -> FeatureMapping:
         """All features of `saes` on one map; drawn once, kept beside the index."""
@@ -329,6 +333,16 @@ class Workbench:
     def features(self, features: Iterable[int]) -> FeaturePages:
         """The pages of several features, side by side."""
         return FeaturePages([self.feature(feature) for feature in features])
+
+    def _with_scores(self, found: Found) -> Found:
+        """With both scores of each feature, where the index keeps some."""
+        scores = {} if self.index is None else self.index.scores()
+        if not scores:
+            return found
+        table, pairs = found.table.copy(), [scores.get(int(feature), (None, None)) for feature in found.table["feature"]]
+        for i, name in enumerate(("input_score", "output_score")):
+            table.insert(table.columns.get_loc("label"), name, [float("nan") if pair[i] is None else pair[i] for pair in pairs])
+        return replace(found, table=table)
 
     def _texts(self, prompts: Any) -> Any:
         """Those that are conversations written out; what is no list of prompts is left for whoever checks them."""

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from widgets.html.pages import feature_page, search_page, search_row
 from widgets.marks import visible
 from workbench.features.index.page import FeaturePage
-from workbench.features.index.parts import Label
+from workbench.features.index.parts import FeatureScore, Label
 
 pytestmark = pytest.mark.browser
 
@@ -54,6 +54,19 @@ def test_features_are_found_by_label_token_and_number(page: Page, folder: Path, 
     page.get_by_label("Search features").fill(query)
     assert found(page) == expected
     expect(page.locator("#found")).to_contain_text(f"{len(expected)} ")
+
+
+def test_a_click_on_a_heading_sorts_and_what_is_not_known_stands_last(page: Page, tmp_path: Path):
+    scores = {3: FeatureScore(0.5, -0.1), 10: FeatureScore(), 77: FeatureScore(0.9, 0.2), 1500: FeatureScore(0.1, None)}
+    page.goto(write(tmp_path, [made_page(feature, scores=each) for feature, each in scores.items()]).as_uri())
+    heading = page.get_by_role("button", name="input")
+    heading.click()
+    assert found(page) == ["77", "3", "1,500", "10"]
+    heading.press("Enter")
+    assert found(page) == ["1,500", "3", "77", "10"]
+    page.get_by_role("button", name="output").click()
+    assert found(page)[:2] == ["77", "3"]
+    expect(page.locator("th[aria-sort=descending]")).to_have_text("output")
 
 
 def test_enter_opens_the_first_and_links_lead_on_and_back(page: Page, folder: Path):

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from widgets.figures.figures import StillFigure, empty_figure
-from widgets.figures.svg import HEIGHT, INK, WIDTH, Line, lines_svg, svg_img
+from widgets.figures.svg import HEIGHT, INK, WIDTH, Line, lines_svg, scatter_svg, svg_img
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, number, visible
 
 RATINGS = {"clean": "3 cleanly what it is", "near": "2 near it", "vague": "1 in the text", "irrelevant": "0 not in the text"}
@@ -135,6 +135,21 @@ def plot_probes(table: pd.DataFrame) -> StillFigure:
     figure.update_yaxes(autorange="reversed").update_xaxes(title_text="AUROC").update_layout(showlegend=True)
     legend = _boxes_html({name: color for *_, name, color in kinds})
     figure._still = f"<div>{_intervals_svg(table, kinds)}{legend if len(kinds) > 1 else ''}</div>"
+    return figure
+
+
+def plot_scores(table: pd.DataFrame) -> StillFigure:
+    """Output score against input score (columns feature, label, input, output), a point a feature."""
+    x_name, y_name = "input score: how well it reads it", "output score: how much it writes it"
+    figure = empty_figure(go.Figure(), "What features read and what they write")
+    said = [f"{f:,} {escape(visible(str(label))[:80])}" for f, label in zip(table["feature"], table["label"], strict=True)]
+    marker = dict(color=f"rgb({BLUE})", size=6, opacity=0.6)
+    figure.add_trace(
+        go.Scatter(x=table["input"], y=table["output"], text=said, hovertemplate="%{text}<extra></extra>", mode="markers", marker=marker)
+    )
+    figure.update_xaxes(title_text=x_name).update_yaxes(title_text=y_name)
+    still = scatter_svg(table["input"].to_numpy(float), table["output"].to_numpy(float), x_name, y_name, f"{y_name} against {x_name}")
+    figure._still = f"<div>{still}</div>"
     return figure
 
 

@@ -29,6 +29,26 @@ def batch_html(batch: Any) -> str:
     return f'<div style="font-size:13px">{heading}{table_html(lines, head)}{about}</div>'
 
 
+def minimal_html(found: Any) -> str:
+    """MinimalSets as a block: what both sets do on held-out prompts, and their features in the order in which they were taken."""
+    parts = [heading_html("Which features must be active, which silent?", "chosen on half of the prompts, measured on the other half")]
+    parts.append(f"<div><b>{escape(visible(found.verdict))}</b></div>")
+    parts += [f'<div style="font-size:12px;{FAINT}">{escape(visible(note))}</div>' for note in found.notes]
+    names = ("feature", "label", "role", "held", "chosen on", "held out", "95 % interval", "other answers changed")
+    head = [cell_html(name, f"font-weight:600;{RIGHT if i > 3 else ''}", "th") for i, name in enumerate(names)]
+    for title, each in (("Takes the behavior away", found.removing), ("Gives the behavior", found.giving)):
+        lines = []
+        for row in each.table.itertuples():
+            held = row.held if row.held == "off" else f"{row.held} {number(row.level, False)}"
+            cells = [cell_html(escape(visible(str(text)))) for text in (row.feature, row.label, row.role, held)]
+            others = "–" if row.others != row.others else f"{row.others:.1%}"
+            shares = (f"{row.share:.0%}", f"<b>{row.held_out:.0%}</b>", f"{row.low:.0%} to {row.high:.0%}", others)
+            lines.append([*cells, *(cell_html(text, RIGHT) for text in shares)])
+        note = "each row with all before it" if lines else "no feature does"
+        parts.append(heading_html(title, note) + (f'<div style="overflow-x:auto">{table_html(lines, head)}</div>' if lines else ""))
+    return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
+
+
 def changes_html(changes: Any) -> str:
     """Changes as a block: what changed and what is assumed, the features that moved most, the difference of means, the texts."""
     heading = heading_html(

@@ -65,13 +65,21 @@ def _head(page: Any) -> str:
     below = " · ".join(filter(None, [f"feature {page.feature:,} of {visible(page.sae_name)}", said]))
     active = f"<b>{page.n_active:,}</b> of {page.n_tokens:,} tokens ({100 * page.density:.3g} %)"
     active = active if page.n_active else f"<b>none</b> of {page.n_tokens:,} tokens"
+    scored = _scores(page)
     source = " · ".join([*(visible(name) for name in (page.model_name, page.hook_name) if name), "start token left out"])
     return (
         f'<div style="font-size:20px;font-weight:600;line-height:1.3;overflow-wrap:break-word">{title}</div>'
         f'<div style="{SMALL}">{escape(below)}</div>'
-        f'<div style="margin-top:4px">active on {active} · largest activation <b>{number(page.max_act, False)}</b></div>'
+        f'<div style="margin-top:4px">active on {active} · largest activation <b>{number(page.max_act, False)}</b>{scored}</div>'
         f'<div style="{SMALL}">{escape(source)}</div>'
     )
+
+
+def _scores(page: Any) -> str:
+    """How well it reads what it is called, how much it writes that; what these are in the title."""
+    known = [(name, score) for name, score in zip(("input", "output"), page.scores, strict=True) if score is not None]
+    title = escape(visible(page.scored))
+    return "".join(f' · <span title="{title}">{name} score <b>{number(score, False)}</b></span>' for name, score in known)
 
 
 def _histogram(page: Any) -> str:

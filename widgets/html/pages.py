@@ -13,7 +13,15 @@ from widgets.html.card import MOST_CHARS, card_html, label_html
 from widgets.marks import RULE, cell_html, heading_html, in_lines, number, table_html, visible
 
 STATIC = Path(__file__).parents[1] / "static"
-HEADS, NUMBERS = ("feature", "label", "active on", "max", "most active on", "promotes"), ("feature", "active on", "max")
+HEADS = ("feature", "label", "active on", "max", "input", "output", "most active on", "promotes")
+NUMBERS = {
+    "feature": "feature",
+    "active on": "density",
+    "max": "max_act",
+    "input": "input",
+    "output": "output",
+}  # heading → what to sort by
+SCORES = ("input", "output")
 N_TOKENS = 5  # of each kind in a line of the first page
 LIST_HEADS = ("feature", "label", "note", "density", "max")
 
@@ -31,9 +39,16 @@ def feature_page(page: Any, before: Sequence[int], after: Sequence[int], known: 
 def search_page(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, str]) -> str:
     """The first page: what the index is, and the features (`search_row` of each) that match what is typed."""
     about = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
-    heads = "".join(f'<th class="{"number" * (name in NUMBERS)}">{name}</th>' for name in HEADS)
+    has_scores = any(row[name] for row in rows for name in SCORES)
+    names = [name for name in HEADS if has_scores or name not in SCORES]
+    heads = "".join(
+        f'<th class="number" aria-sort="none"><button data-by="{NUMBERS[name]}">{name}</button></th>'
+        if name in NUMBERS
+        else f"<th>{name}</th>"
+        for name in names
+    )
     plain = " ".join(f'<a href="{row["feature"]}.html">{row["name"]}</a>' for row in rows)
-    state = json.dumps({"rows": rows}, ensure_ascii=False).replace("<", "\\u003c")
+    state = json.dumps({"rows": rows, "scored": has_scores}, ensure_ascii=False).replace("<", "\\u003c")
     body = (
         f"<h1>{len(rows):,} features</h1><dl>{about}</dl>"
         '<input type="search" placeholder="words of a label, tokens, or a number" aria-label="Search features">'
@@ -53,6 +68,8 @@ def search_row(page: Any) -> dict[str, Any]:
         "label": visible(page.label.text)[:MOST_CHARS],
         "density": f"{100 * page.density:.3g} %",
         "max_act": number(page.max_act, False),
+        **{name: "" if score is None else number(score, False) for name, score in zip(SCORES, page.scores, strict=True)},
+        "sorts": {"feature": page.feature, "density": page.density, "max_act": page.max_act, **page.scores._asdict()},
         "active_on": list(peaks)[:N_TOKENS],
         "promoted": [visible(each.token) for each in (page.promoted or [])[:N_TOKENS]],
     }

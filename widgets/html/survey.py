@@ -38,6 +38,29 @@ def _branch(branch: Any) -> str:
     return f'<details open style="margin-left:16px"><summary>{name}</summary>{below}</details>'
 
 
+def scores_html(scores: Any) -> str:
+    """FeatureScores as a block: how far reading and writing go together, the picture, the features in which they part."""
+    heading = heading_html(f"What {len(scores.table):,} features read and write", escape(scores.basis))
+    parts = [heading, f"<div><b>{escape(scores.verdict)}</b></div>"]
+    parts += [f'<div style="{SMALL}">{escape(note)}</div>' for note in scores.notes]
+    apart = scores.apart()
+    if not len(apart):
+        return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
+    right, rows = "text-align:right;white-space:nowrap", []
+    for row in apart.to_dict("records"):
+        numbers = [cell_html(number(row[name], name == "gap"), right) for name in ("input", "output", "gap")]
+        named = cell_html(label_html(str(row["label"]) or "no label"), "min-width:120px")
+        rows.append([cell_html(escape(row["does"])), cell_html(f"{row['feature']:,}", right), named, *numbers])
+    names = ("", "feature", "label", "input", "output", "gap")
+    head = [cell_html(name, f"font-weight:600;{right if name not in ('', 'label') else 'text-align:left'}", "th") for name in names]
+    parts += [
+        f'<div style="margin-top:8px">{scores.plot()._still}</div>',
+        heading_html("Where the two part", "by the share of features ahead of"),
+    ]
+    parts.append(f'<div style="overflow-x:auto">{table_html(rows, head)}</div>')
+    return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(parts)}</div>'
+
+
 def map_html(mapping: Any) -> str:
     """A FeatureMapping as a picture, a color for each dictionary, the largest clusters named; below it what they hold."""
     table, clusters = mapping.table, mapping.clusters

@@ -25,6 +25,7 @@ from workbench.cli.learn import plan, scaling, train
 from workbench.cli.observe import find, index, page
 from workbench.cli.options import shell_words
 from workbench.cli.sae import convert, evaluate
+from workbench.cli.score import score
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(check)
@@ -41,6 +42,7 @@ app.command()(find)
 app.command()(page)
 app.command()(diff)
 app.command()(label)
+app.command()(score)
 app.command()(lab)
 app.command()(doctor)
 app.add_typer(atlas_app, name="atlas")

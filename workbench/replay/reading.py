@@ -29,15 +29,20 @@ LastResidual = Float[Tensor, "n_rows d_model"]
 
 @dataclass(frozen=True)
 class Columns:
-    """Which logits to compute: those of a few tokens, then (has_mean) the mean over the vocabulary."""
+    """Which logits to compute: those of a few tokens (None: of all), then (has_mean) the mean over the vocabulary."""
 
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] | None
     has_mean: bool = False
+
+    @property
+    def chosen(self) -> slice | list[int]:
+        """What to index the vocabulary with; all of it is not copied."""
+        return slice(None) if self.tokens is None else list(self.tokens)
 
     def of(self, logits: LastLogits) -> Float[Tensor, "batch n_columns"]:
         """The same from all logits, in float32 at least."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        some = logits[:, list(self.tokens)]
+        some = logits[:, self.chosen]
         return torch.cat([some, logits.mean(-1, keepdim=True)], dim=1) if self.has_mean else some
 
 
@@ -81,7 +86,7 @@ class Reading:
         weight, bias = self.model.unembed.W_U.T, self._bias
         if cap > 0 and columns.has_mean:  # the mean of capped logits needs them all
             return torch.cat([columns.of(_capped(self.scale * self._linear(rows, weight, bias), cap)) for rows in h.split(64)])
-        some = list(columns.tokens)
+        some = columns.chosen
         weight, bias = weight[some].to(h.dtype), bias[some].to(h.dtype)
         if columns.has_mean:
             weight, bias = (

@@ -55,11 +55,13 @@ class LayerRankings:
         return layer_rankings_html(self)
 
     def __repr__(self) -> str:
+        from widgets.marks import signed
+
         first = next(iter(self.rankings.values()))
         lines = [f"LayerRankings of {first.prompt!r}: the largest effect at each hook point"]
         for name, ranking in self.rankings.items():
             top = ranking.top(1).iloc[0]
-            lines.append(f"  {name:<26} {top.effect:+.3f}  feature {top.feature} at {top.pos} {top.token!r}  {top.label}".rstrip())
+            lines.append(f"  {name:<26} {signed(top.effect)}  feature {top.feature} at {top.pos} {top.token!r}  {top.label}".rstrip())
         return "\n".join(lines)
 
 
@@ -136,9 +138,11 @@ class StepTrace:
         return trace_html(self)
 
     def __repr__(self) -> str:
-        lines = [f"StepTrace of {self.prompt!r}, metric {self.clean_metric:+.3f}: where each step's effect is largest"]
+        from widgets.marks import signed
+
+        lines = [f"StepTrace of {self.prompt!r}, metric {signed(self.clean_metric)}: where each step's effect is largest"]
         for row in self.summary().itertuples():
-            lines.append(f"  {row.step:<24} {row.effect:+.3f} at {row.hook_name}, position {row.pos} {row.token!r}")
+            lines.append(f"  {row.step:<24} {signed(row.effect)} at {row.hook_name}, position {row.pos} {row.token!r}")
         return "\n".join(lines)
 
 

@@ -69,7 +69,9 @@ class Controls:
         return controls_html(self)
 
     def __repr__(self) -> str:
-        lines = [f"Controls on {self.prompt!r}, metric {self.clean_metric:+.3f}: |effect| of taking away one"]
+        from widgets.marks import signed
+
+        lines = [f"Controls on {self.prompt!r}, metric {signed(self.clean_metric)}: |effect| of taking away one"]
         lines += [f"  {row.kind:<17} median {row.median:.3f}  largest {row.largest:.3f}  of {row.n}" for row in self.by_kind().itertuples()]
         return "\n".join(lines)
 

@@ -57,8 +57,10 @@ class SetCurves:
         return set_curves_html(self)
 
     def __repr__(self) -> str:
+        from widgets.marks import signed
+
         sizes = self.smallest().set_index("order")
-        lines = [f"SetCurves of {self.prompt!r}: metric {self.clean_metric:+.3f}, {self.floor:+.3f} without any feature"]
+        lines = [f"SetCurves of {self.prompt!r}: metric {signed(self.clean_metric)}, {signed(self.floor)} without any feature"]
         lines += [f"  by {order:<12} 80 % kept by {row.keeps:g}, lost without {row.loses:g}" for order, row in sizes.iterrows()]
         return "\n".join(lines)
 
@@ -149,9 +151,11 @@ def _unit_of_pair(sets: FeatureSets, rows: pd.DataFrame) -> Int[Tensor, "n_pairs
 
 
 def _check_share(sets: FeatureSets) -> None:
+    from widgets.marks import signed
+
     if sets.clean_metric <= 0:
         raise ValueError(
-            f"the metric is {sets.clean_metric:+.3f}: the model does not prefer this answer, so there is no share of it to keep"
+            f"the metric is {signed(sets.clean_metric)}: the model does not prefer this answer, so there is no share of it to keep"
         )
 
 

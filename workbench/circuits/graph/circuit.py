@@ -227,12 +227,14 @@ class Circuit:
         return circuit_html(self)
 
     def __repr__(self) -> str:
+        from widgets.marks import signed
+
         kinds = self.nodes["kind"].value_counts()
         counts = ", ".join(
             f"{kinds.get(kind, 0):,} {name}" for kind, name in (("feature", "features"), ("error", "errors"), ("token", "tokens"))
         )
         other = repr(self.baseline) if self.baseline else "the mean logit"
-        known = "" if np.isnan(self.clean_metric) else f"metric {self.clean_metric:+.3f}; "
+        known = "" if np.isnan(self.clean_metric) else f"metric {signed(self.clean_metric)}; "
         lines = [
             f"Circuit: why {self.answer!r} rather than {other}? ({self.way} edges)",
             f"  {self.prompt!r}",
@@ -242,5 +244,5 @@ class Circuit:
         top = self.top(5)
         for row in top.to_dict("records"):
             by = top.attrs["by"]
-            lines.append(f"  {by} {row[by]:+.3f}  {row['node']}  {row['token']!r} ({row['pos']})  {row['label']}".rstrip())
+            lines.append(f"  {by} {signed(row[by])}  {row['node']}  {row['token']!r} ({row['pos']})  {row['label']}".rstrip())
         return "\n".join(lines)

@@ -47,8 +47,10 @@ class Clamped:
         return float(np.corrcoef(moves["predicted"], moves["measured"])[0, 1]) if is_known else math.nan
 
     def __repr__(self) -> str:
+        from widgets.marks import signed
+
         lines = [f"Clamped: {len(self.members)} nodes at {self.value:g}"]
-        lines += [f"  metric {self.clean_metric:+.3f}; predicted {self.predicted_metric:+.3f}, measured {self.metric:+.3f}"]
+        lines += [f"  metric {signed(self.clean_metric)}; predicted {signed(self.predicted_metric)}, measured {signed(self.metric)}"]
         for row in self.table.head(8).itertuples():
             moved = f"{row.clean:.3f} → predicted {row.predicted:.3f}, measured {row.measured:.3f}"
             lines.append(f"  {row.node:<14} {moved}  {row.label}".rstrip())

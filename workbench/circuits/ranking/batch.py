@@ -53,9 +53,12 @@ class RankingBatch:
         return batch_html(self)
 
     def __repr__(self) -> str:
+        from widgets.marks import signed
+
         lines = [f"RankingBatch of {len(self.rankings)} prompts, {len(self.table):,} features; means over prompts, {LEVEL:.0%} intervals"]
         lines += [
-            f"  effect {row.effect:+.3f} ({row.low:+.3f} to {row.high:+.3f})  on {row.n_prompts}  {row.feature} {row.label}".rstrip()
+            f"  effect {signed(row.effect)} ({signed(row.low)} to {signed(row.high)})  on {row.n_prompts}  {row.feature} "
+            f"{row.label}".rstrip()
             for row in self.table.head(10).itertuples()
         ]
         return "\n".join(lines)

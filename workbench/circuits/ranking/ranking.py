@@ -180,6 +180,8 @@ class FeatureRanking:
         return ranking_html(self)
 
     def __repr__(self) -> str:
+        from widgets.marks import signed
+
         start = self.start_words
         n_measured = int(self.table["effect"].notna().sum())
         other = repr(self.baseline) if self.baseline else "the mean logit"
@@ -187,11 +189,12 @@ class FeatureRanking:
         lines = [
             f"FeatureRanking: why {self.answer!r} rather than {other}?",
             f"  {self.prompt!r}",
-            f"  clean metric {self.clean_metric:+.3f}; {pairs}; {start}",
+            f"  clean metric {signed(self.clean_metric)}; {pairs}; {start}",
         ]
         lines += [f"  {self.caveat}"] if self.caveat else []
         lines += [
-            f"  effect {row.effect:+.3f}  attribution {row.attribution:+.3f} (#{row.attribution_rank})  activation {row.activation:.3f} "
+            f"  effect {signed(row.effect)}  attribution {signed(row.attribution)} (#{row.attribution_rank})  "
+            f"activation {row.activation:.3f} "
             f"(#{row.activation_rank})  feature {row.feature} at {row.pos} {row.token!r}  {row.label}".rstrip()
             for row in self.top(5).itertuples()
         ]

@@ -86,8 +86,10 @@ class Changes:
 
     def said(self, n: int = 10) -> str:
         """As text: the verdict, the first n features, what is assumed."""
+        from widgets.marks import signed
+
         shown = self.top(n)[["feature", "label", "moved", "base", "tuned", "change", "low", "high", "q"]]
-        lines = shown.to_string(index=False, float_format="{:.3g}".format).splitlines() if len(shown) else []
+        lines = shown.to_string(index=False, float_format=lambda x: signed(x, ".3g")).splitlines() if len(shown) else []
         beside = [] if self.crosscoder is None else [crosscoder_words(self.crosscoder)]
         return "\n".join([f"Changes: {self.verdict}", *(f"  {line}" for line in [*lines, *beside, self.assumes, *self.notes])])
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -19,9 +20,9 @@ from workbench.features.index.layout import TOP, bin_width
 from workbench.features.index.manifest import MANIFEST, UNFINISHED, read_manifest, reading
 from workbench.features.index.own_labels import OwnLabels, stamp
 from workbench.features.index.page import FeaturePage, FeaturePages
-from workbench.features.index.parts import Correlate, Example, Label, Neighbor, parsed_labels, parsed_neurons
+from workbench.features.index.parts import Correlate, Example, FeatureScore, Label, Neighbor, parsed_labels, parsed_neurons, parsed_scores
 from workbench.features.index.tables import Tables, intervals
-from workbench.files import PATIENCE, locked, made_folder, read_json, write_json, write_text
+from workbench.files import PATIENCE, check_outside, locked, made_folder, read_json, write_json, write_text
 from workbench.sae.config import checked_feature
 
 if TYPE_CHECKING:
@@ -130,12 +131,16 @@ class FeatureIndex:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per feature: feature, label, density, n_active, max_act, and the tokens it promotes most."""
+        """One row per feature: feature, label, density, n_active, max_act, and the tokens it promotes most; input_score and output_score,
+        where `save_scores` was given some."""
         known = self.__dict__.get("_labeled")
         if known is None or known[0] is not self.labels():
             labels = self.labels()
             table = self._unlabeled.copy()
             table.insert(1, "label", [labels[feature].text if feature in labels else "" for feature in table["feature"]])
+            if scores := self.scores():
+                pairs = [scores.get(feature, FeatureScore()) for feature in table["feature"]]
+                table[["input_score", "output_score"]] = np.array(pairs, dtype=np.float64)
             known = self.__dict__["_labeled"] = labels, table
         return known[1]
 
@@ -172,6 +177,8 @@ class FeatureIndex:
             model_name=self.manifest["model"]["name"],
             hook_name=self.manifest["saes"][self.sae_name]["hook_name"],
             neurons=self._neurons.get(int(feature), []),
+            scores=self.scores().get(int(feature), FeatureScore()),
+            scored=self._scores[1],
         )
 
     def read_ahead(self, feature: int) -> None:
@@ -235,6 +242,20 @@ class FeatureIndex:
             write_json(self._neuron_file, {str(i): some for i, some in {**self._neurons, **added}.items()})
         self.__dict__.pop("_neurons", None)
 
+    def scores(self) -> dict[int, FeatureScore]:
+        """Feature → how well it reads what it is called and how much it writes that, as far as `save_scores` was told."""
+        return self._scores[0]
+
+    def save_scores(self, scores: Mapping[int, FeatureScore], basis: str) -> None:
+        """Keep the two scores of features of this SAE, in place of any before: its table, pages and searches show them. basis: what they
+        are, in words. Raises ValueError for an index inside of the installed package: copy it, or build one of your own."""
+        check_outside(self._score_file)
+        saved = {str(self._checked(i)): list(score) for i, score in scores.items()}
+        with locked(self.folder, PATIENCE):
+            write_json(self._score_file, {"basis": basis, "scores": saved})
+        for name in ("_scores", "_labeled"):
+            self.__dict__.pop(name, None)
+
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""
         saes, corpus, model = self.manifest["saes"], self.manifest["corpus"], self.manifest["model"]
@@ -249,6 +270,7 @@ class FeatureIndex:
             "start": _start_words(model.get("start_token")),
             **({"unknown": unknown} if unknown else {}),
             "labels": f"{len(self.labels()):,} features" if self.labels() else "none",
+            **({"scores": f"{len(self.scores()):,} features, {self._scores[1]}"} if self.scores() else {}),
         }
 
     def _unknown_words(self) -> str:
@@ -282,6 +304,14 @@ class FeatureIndex:
     @cached_property
     def _neurons(self) -> dict[int, list[Correlate]]:
         return parsed_neurons(read_json(self._neuron_file), self._neuron_file) if self._neuron_file.exists() else {}
+
+    @property
+    def _score_file(self) -> Path:
+        return self.folder / f"scores-{self.sae_name}.json"
+
+    @cached_property
+    def _scores(self) -> tuple[dict[int, FeatureScore], str]:
+        return parsed_scores(read_json(self._score_file), self._score_file) if self._score_file.exists() else ({}, "")
 
     @cached_property
     def _tables(self) -> Tables:

@@ -7,9 +7,10 @@ pages = bench.features([1234, 77])       several, side by side
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
-from workbench.features.index.parts import Correlate, Example, Interval, Label, Neighbor, TokenLogit
+from workbench.features.index.parts import Correlate, Example, FeatureScore, Interval, Label, Neighbor, TokenLogit
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -32,6 +33,8 @@ class FeaturePage:
     model_name: str = ""
     hook_name: str = ""
     neurons: list[Correlate] = field(default_factory=list)
+    scores: FeatureScore = FeatureScore()
+    scored: str = ""  # what the scores are
 
     @property
     def density(self) -> float:
@@ -56,6 +59,8 @@ class FeaturePage:
             f"Feature {self.feature} of {self.sae_name}: {label}",
             f"  active on {self.n_active:,} of {self.n_tokens:,} tokens (start tokens left out), max_act {self.max_act:.3f}",
         ]
+        if any(score is not None for score in self.scores):
+            lines.append(f"  {scores_text(self.scores)} ({self.scored})")
         lines += [f"  {e.activation:8.3f}  {_shown(e)!r}" for e in self.top[:5]]
         for name, tokens in (("promotes", self.promoted), ("suppresses", self.suppressed)):
             lines += [f"  {name} " + " ".join(repr(each.token) for each in tokens[:5])] if tokens else []
@@ -73,10 +78,13 @@ class FeaturePages:
 
     @property
     def table(self) -> pd.DataFrame:
-        """feature, sae_name, density, n_active, max_act, label."""
+        """feature, sae_name, density, n_active, max_act, label; input_score and output_score where one is known."""
         columns = ("feature", "sae_name", "density", "n_active", "max_act")
         rows = [{name: getattr(page, name) for name in columns} | {"label": page.label.text} for page in self.pages]
-        return pd.DataFrame(rows, columns=[*columns, "label"])
+        table = pd.DataFrame(rows, columns=[*columns, "label"])
+        if any(page.scored for page in self.pages):
+            table[["input_score", "output_score"]] = np.array([page.scores for page in self.pages], dtype=np.float64)
+        return table
 
     def _repr_html_(self) -> str:
         from widgets.html.card import cards_html
@@ -85,6 +93,12 @@ class FeaturePages:
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.pages))
+
+
+def scores_text(scores: FeatureScore) -> str:
+    """Both in words."""
+    said = [f"{name} score {score:.2f}" for name, score in zip(FeatureScore._fields, scores, strict=True) if score is not None]
+    return ", ".join(said).replace("-", "−")
 
 
 def _in_brackets(label: Label) -> str:

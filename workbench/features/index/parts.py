@@ -65,6 +65,13 @@ class Correlate(NamedTuple):
     correlation: float  # Pearson
 
 
+class FeatureScore(NamedTuple):
+    """How well a feature reads what it is called, and how much clamping it writes that; None where it is not known."""
+
+    input: float | None = None
+    output: float | None = None
+
+
 class Interval(NamedTuple):
     """A slice of a feature's range of activations, in units of x: [low, high)."""
 
@@ -97,6 +104,15 @@ def parsed_neurons(saved: Any, path: Path) -> dict[int, list[Correlate]]:
         return found
 
 
+def parsed_scores(saved: Any, path: Path) -> tuple[dict[int, FeatureScore], str]:
+    """(feature → its two scores, what they are), of what an index keeps of them."""
+    with _saying(path, "scores"):
+        found, basis = {int(i): FeatureScore(*each) for i, each in saved["scores"].items()}, saved["basis"]
+        if not isinstance(basis, str) or not all(_is_number(score, or_none=True) for pair in found.values() for score in pair):
+            raise TypeError("a score is no number")
+        return found, basis
+
+
 def _is_number(value: Any, or_none: bool = False) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     return is_number or (or_none and value is None)
@@ -106,5 +122,5 @@ def _is_number(value: Any, or_none: bool = False) -> bool:
 def _saying(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ValueError(f"{path} holds no {what} that can be read ({error}): delete it, or copy it again") from None

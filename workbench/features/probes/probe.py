@@ -183,13 +183,15 @@ def _differences(draws: dict[str, np.ndarray], of_shifted: dict[str, np.ndarray]
 
 def _verdict(table: pd.DataFrame, differences: pd.DataFrame, kind: str) -> str:
     """The activation beside the best that reads features, and beside the one feature."""
+    from widgets.marks import signed
+
     column, low, high = ("auroc", "low", "high") if not kind else (kind, f"{kind}_low", f"{kind}_high")
     by_name, more = table.set_index("reads"), differences.set_index("reads")
     of_features = [name for name in by_name.index if "feature" in name]
     best = by_name.loc[of_features, column].idxmax()
     difference, bounds = more.loc[best, kind or "activation_is_better"], (more.loc[best, low], more.loc[best, high])
     figures = f"AUROC {by_name.loc['activation', column]:.3f} against {by_name.loc[best, column]:.3f} of {best}"
-    interval = f"{difference:+.3f}, {bounds[0]:+.3f} to {bounds[1]:+.3f}"
+    interval = f"{signed(difference)}, {signed(bounds[0])} to {signed(bounds[1])}"
     where = "On shifted texts: " if kind else ""
     if bounds[0] > 0:
         said = f"a probe on the activation is better ({figures}: {interval})"

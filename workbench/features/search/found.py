@@ -59,12 +59,14 @@ class Found:
         return found_html(self)
 
     def __repr__(self) -> str:
+        from widgets.marks import signed
+
         lines = [f"Found: features {self.wants}", *(f"  {removed_text(each)}" for each in self.removed)]
         lines += [f"  {self.note}"] if self.note else []
         if not len(self.table):
             return "\n".join([*lines, "  no feature passes"])
         for row in self.table.head(10).to_dict("records"):
-            numbers = "  ".join(f"{name} {value:.3g}" for name, value in row.items() if isinstance(value, float))
+            numbers = "  ".join(f"{name} {signed(value, '.3g')}" for name, value in row.items() if isinstance(value, float))
             lines.append(f"  feature {row['feature']}  {numbers}  {row['label']}".rstrip())
         return "\n".join(lines)
 
