@@ -382,7 +382,9 @@ class Explorer(Pane):
             self.set_trait("facts", json.dumps(self.state(), ensure_ascii=False))
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "panes": {name: widget.state() for name, widget in self.pane.items()}}
+        panes = {name: widget.state() for name, widget in self.pane.items()}
+        kept = {"map": dict(self._map.state)} if self._map.state and self._map.drawn is None else {}  # of one that is not drawn yet
+        return {**super().state(), "panes": {**panes, **kept}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Also starts the ranking anew. Raises ValueError for a pane or a name that is not there."""

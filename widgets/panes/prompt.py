@@ -274,10 +274,18 @@ class PromptPane(WorkingPane):
         self.set_trait("problems", {**self.problems, about: problem})
 
     def to_python(self) -> str:
-        parts = [repr(self.answer or (self.next_tokens[0]["token"] if self.next_tokens else ""))] + (
-            [repr(self.baseline)] if self.baseline else []
-        )
-        return f"ranking = bench.rank({self.prompt!r}, wb.logit_diff({', '.join(parts)}))"
+        """The question as it is typed; where that cannot be asked, why, and the one that is shown."""
+        problems = [" ".join(problem.split()) for problem in self.problems.values() if problem]
+        if not problems:
+            return f"ranking = {self.call(self.question)}"
+        shown = [f"ranking = {self.call(self.question_ranked)}"] if self.ranked else []
+        return "\n".join([f"# What is typed cannot be asked: {problems[0]}", *shown])
+
+    def call(self, question: Question) -> str:
+        """What ranks a question."""
+        answer = question.answer or (self.next_tokens[0]["token"] if self.next_tokens else "")
+        metric = ", ".join(map(repr, [answer, question.baseline] if question.baseline else [answer]))
+        return f"bench.rank({question.prompt!r}, wb.logit_diff({metric}))"
 
     def __repr__(self) -> str:
         return f"PromptPane: {self.prompt!r}, why {self.answer!r} rather than {self.baseline or 'the mean logit'!r}"

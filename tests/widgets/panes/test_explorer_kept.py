@@ -61,6 +61,7 @@ def test_a_state_with_a_map_restores_where_no_map_is_drawn_yet(explorer: Explore
     explorer.pane["map"].query = "cats"
     other = Explorer(bench)
     other.restore(explorer.state())
+    assert other.state()["panes"]["map"] == explorer.state()["panes"]["map"]  # kept, drawn or not
     other._drawing.wait(60)
     assert other.pane["map"].query == "cats"
 

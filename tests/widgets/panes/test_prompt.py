@@ -35,6 +35,15 @@ def test_what_is_wrong_is_said_before_anything_is_computed(bench: Workbench, abo
     assert pane.run() is None and pane.ranking is None
 
 
+def test_what_cannot_be_asked_is_a_comment_in_the_code_and_what_is_shown_is_ranked(bench: Workbench):
+    pane = PromptPane(bench, prompt=PROMPT, answer=" mat")
+    pane.run().wait(60)
+    pane.answer = "catastrophe"
+    said, ranked = pane.to_python().splitlines()
+    assert said.startswith("# What is typed cannot be asked: ") and "expected one token" in said
+    assert ranked == f"ranking = bench.rank({PROMPT!r}, wb.logit_diff(' mat'))"
+
+
 def test_an_answer_gets_the_leading_space_that_makes_it_one_token(bench: Workbench):
     for word in ("mat", "dog", "ran", "cat"):
         pieces = bench.model.tokenizer(word, add_special_tokens=False)["input_ids"]

@@ -163,7 +163,7 @@ class ComparePane(Pane):
         return (
             ""
             if self.comparison is None
-            else f"other = {self.asking.to_python().partition(' = ')[2]}\ncomparison = wb.compare(ranking, other)"
+            else f"other = {self.asking.call(self.asking.question_ranked)}\ncomparison = wb.compare(ranking, other)"
         )
 
     def close(self) -> None:
