@@ -7,6 +7,7 @@
 # make test-newest, make test-oldest   the fast tests with the newest of all packages, and with the oldest that pyproject.toml allows
 # make faults  files damaged in FAULTS=2000 ways, writers killed and starved; prints what became of them
 # make licenses    docs/licenses.md anew: what an installation brings, and under which license
+# make lock, make install-locked   every package with the hash of its file, for this machine; a .venv-locked of these files (and hatchling, which builds us)
 # make screenshots   the pictures of the explorer, from JupyterLab in Chromium
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ FAST := "not slow and not browser and not notebook"
 TORCH ?= torch
 KOBE := "Fact: The capital of the state where Kobe Bryant played basketball is"
 
-.PHONY: demo test test-newest test-oldest check lint lab faults bench notebooks screenshots licenses clean
+.PHONY: demo test test-newest test-oldest check lint lab faults bench notebooks screenshots licenses lock install-locked clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -54,6 +55,15 @@ bench: .venv/.installed
 licenses: .venv/.installed-test
 	PYTHONPATH=tests/made $(BIN)/python -m licenses > docs/licenses.md
 
+lock: requirements.lock
+requirements.lock: pyproject.toml constraints.txt .venv/.installed
+	$(PIP) --dry-run --ignore-installed --report - -e '.[test]' | $(BIN)/python tests/made/locked.py > $@
+
+install-locked: requirements.lock
+	$(PYTHON) -m venv .venv-locked
+	.venv-locked/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv-locked/bin/python -m pip install --quiet --no-deps -e .
+
 notebooks: .venv/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m notebooks.execute notebooks/*.ipynb
 
@@ -84,4 +94,4 @@ notebooks: .venv/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-newest .venv-oldest build dist demo.html .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-oldest .venv-locked requirements.lock build dist demo.html .pytest_cache .ruff_cache

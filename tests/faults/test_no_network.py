@@ -51,6 +51,7 @@ def test_every_command_runs_without_a_network(
         "page": [index, "3"],
         "diff": [model, tuned_from(folders[0], tmp_path / "tuned"), "--sae", sae, *read],
         "label": [index, "3", "--by", "tokens"],
+        "score": [index, "3", *options_of_both],
         "doctor": [],
     }
     assert set(commands) == set(typer.main.get_command(cli.app).commands) - ELSEWHERE  # pyright: ignore[reportAttributeAccessIssue]

@@ -24,9 +24,9 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def no_labels_of_yours(tmp_path_factory: pytest.TempPathFactory):
-    """A person's labels stay out of tests, and tests out of the person's folder."""
+    """A person's labels stay out of tests, tests out of the person's folder, and what one module's fixtures label out of another's."""
     os.environ["WORKBENCH_LABELS"] = str(tmp_path_factory.mktemp("labels") / "labels.json")
 
 
