@@ -62,6 +62,7 @@ async function show(name, el) {
   if (!parts[name]) {  // made since the page was
     parts[name] = JSON.parse(await window.askPython(JSON.stringify({ part: name })), revive);
     models[name] = model(name, parts[name].state);
+    document.head.append(Object.assign(document.createElement("style"), { textContent: parts[name].style }));
   }
   const { default: definition } = await import(URL.createObjectURL(new Blob([parts[name].module], { type: "text/javascript" })));
   return definition.render({ model: models[name], el, host, signal: new AbortController().signal });
@@ -94,7 +95,7 @@ class Behind:
         self._meet()
         if "part" in said:
             (part,) = (each for each in standalone.parts(self.widget) if each.name == said["part"])
-            return standalone.as_json({"module": part.module, "state": part.state})
+            return standalone.as_json({"module": part.module, "state": part.state, "style": part.style})
         with jobs.SETTING:
             if "set" in said:
                 self.widgets[said["name"]].set_state(said["set"])
