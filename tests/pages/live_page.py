@@ -86,7 +86,7 @@ class Behind:
     def _meet(self) -> None:
         """Those widgets that have been made since."""
         for each in inside(self.widget):
-            if each.model_id not in self.widgets:
+            if each.comm is not None and each.model_id not in self.widgets:  # not one that is being made or was closed
                 self.widgets[each.model_id] = each
                 each.observe(self._note)
 

@@ -160,11 +160,11 @@ class ComparePane(Pane):
 
     def to_python(self) -> str:
         """After `ranking = …`: the second ranking, and both beside each other."""
-        return (
-            ""
-            if self.comparison is None
-            else f"other = {self.asking.call(self.asking.question_ranked)}\ncomparison = wb.compare(ranking, other)"
-        )
+        if self.comparison is None:
+            return ""
+        second = self.comparison.second
+        asked = Question("", second.prompt, second.answer, second.baseline)  # of what is shown, whatever is typed by now
+        return f"other = {self.asking.call(asked)}\ncomparison = wb.compare(ranking, other)"
 
     def close(self) -> None:
         self.asking.close()
