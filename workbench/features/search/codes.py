@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 LESS = "fewer or shorter prompts take less"
+BLOCKS = 8  # of feature activations: this one, the one before, what selecting makes, and freed ones that the allocator keeps (measured)
 ENTRY_BYTES, PEAK_BYTES = 20, 28  # of an active entry, a copy on the way included; of a peak
 
 
@@ -139,7 +140,7 @@ def searching_need(cfg: Any, sae: Dictionary, lengths: Sequence[int], n_entries:
         {"passes of the model": pass_bytes(cfg, longest, n_rows), "activations": 2 * x},
         {
             "activations": 2 * x,
-            "feature activations": 3 * 4 * max(ELEMENTS["cpu"], sae.cfg.d_sae),
+            "feature activations": BLOCKS * 4 * max(ELEMENTS["cpu"], sae.cfg.d_sae),
             "active entries": ENTRY_BYTES * n_entries,
         },
         {"active entries": (ENTRY_BYTES + PEAK_BYTES) * n_entries},
