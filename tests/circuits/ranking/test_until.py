@@ -57,6 +57,15 @@ def test_nothing_is_measured_twice_and_it_ends():
     assert set(np.argsort(-truth)[:10]) <= set(np.flatnonzero(np.isfinite(effects)))
 
 
+def test_what_is_no_number_is_refused_and_measuring_ends():
+    with pytest.raises(ValueError, match="attributions hold NaN"):
+        next(rounds(Estimates(np.array([1.0, np.nan]), np.ones(2)), np.full(2, np.nan), 1, 0.99))
+    effects = np.full(100, np.nan)
+    with pytest.raises(ValueError, match="effects hold NaN"):
+        for rows in rounds(Estimates(np.zeros(100), np.ones(100)), effects, 1, 0.99):
+            effects[rows[1:]] = 1.0
+
+
 def test_the_ten_are_those_of_all_pairs_and_the_ranking_says_what_it_measured():
     bench = atlas.load()
     for question in atlas.questions(held_out=True)[:6]:

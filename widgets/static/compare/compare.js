@@ -125,17 +125,7 @@ async function render({ model, el, host, signal }) {
     if (isArriving) (isArriving = false), choose(at);
   }
 
-  let typing;
-  const ask = () => {
-    clearTimeout(typing);
-    if (query.value !== model.get("query")) change(model, { query: query.value, page: 0 });
-  };
-  query.oninput = () => {
-    clearTimeout(typing);
-    typing = setTimeout(ask, 150);
-  };
-  query.onchange = ask;
-  const fill = filled(query, () => model.get("query"));
+  const fill = filters(query, model);
   const theme = () => root.classList.toggle("wbp-dark", isDark(root));
   const untheme = onTheme(theme);
   theme();

@@ -270,17 +270,7 @@ function render({ model, el }) {
     if (rows[at]) choose(rows[at]);
   }
 
-  let typing;
-  const ask = () => {
-    clearTimeout(typing);
-    if (query.value !== model.get("query")) change(model, { query: query.value, page: 0 });
-  };
-  query.oninput = () => {
-    clearTimeout(typing);
-    typing = setTimeout(ask, 150);
-  };
-  query.onchange = ask;
-  const fill = filled(query, () => model.get("query"));
+  const fill = filters(query, model);
   summed.onchange = () => change(model, { is_summed: summed.checked, page: 0 });
   body.onkeydown = (event) => {
     if (!["ArrowDown", "ArrowUp", "Home", "End", "PageDown", "PageUp", "Enter", " "].includes(event.key)) return;

@@ -73,6 +73,22 @@ function filled(box, read) {
   return fill;
 }
 
+// What is typed into a table's filter becomes its trait, and the first page is shown: at once when the box is left, while one types only
+// when the hand rests, since every answer draws the table anew. Returns what fills the box from the trait.
+function filters(box, model) {
+  let typing;
+  const ask = () => {
+    clearTimeout(typing);
+    if (box.value !== model.get("query")) change(model, { query: box.value, page: 0 });
+  };
+  box.oninput = () => {
+    clearTimeout(typing);
+    typing = setTimeout(ask, 150);
+  };
+  box.onchange = ask;
+  return filled(box, () => model.get("query"));
+}
+
 // Calls each draw when one of its traits changes; returns what takes them off again.
 function watch(model, draws) {
   const listeners = draws.flatMap(([names, draw]) => names.map((name) => [`change:${name}`, draw]));

@@ -69,14 +69,21 @@ def misses(estimates: Estimates, effects: Float[np.ndarray, "n_pairs"], n: int) 
 
 
 def rounds(estimates: Estimates, effects: Float[np.ndarray, "n_pairs"], n: int, confidence: float) -> Iterator[Int[np.ndarray, "n_next"]]:
-    """Pairs to measure, a round at a time; whoever measures writes their effects into `effects` before the next is drawn."""
+    """Pairs to measure, a round at a time; whoever measures writes their effects into `effects` before the next is drawn.
+    Raises ValueError for attributions or effects that are no numbers: of such none is certain, and measuring would not end."""
+    if not (np.isfinite(estimates.attribution).all() and np.isfinite(estimates.scale).all()):
+        raise ValueError("attributions hold NaN or infinite values: no effect is certain before all are measured")
     best = np.argsort(-(estimates.attribution + LARGEST * estimates.scale), kind="stable")
     first, others = np.split(best, [max(FIRST, 2 * n)])
-    yield np.concatenate([first, np.random.default_rng(0).permutation(others)[:N_DRAWN]])
+    rows = np.concatenate([first, np.random.default_rng(0).permutation(others)[:N_DRAWN]])
+    yield rows
     while (chance := misses(estimates, effects, n)).sum() > 1 - confidence:
+        if not np.isfinite(effects[rows]).all():
+            raise ValueError("effects hold NaN or infinite values: which are the largest cannot be told")
         n_next = max(FEWEST, int((~np.isnan(effects)).sum()) // 2)
         likeliest = np.argsort(-chance, kind="stable")[:n_next]
-        yield likeliest[chance[likeliest] > 0]
+        rows = likeliest[chance[likeliest] > 0]
+        yield rows
 
 
 def n_wanted(until: str) -> int:
