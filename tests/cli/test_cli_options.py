@@ -101,6 +101,7 @@ def test_epochs_read_a_short_corpus_again(folders, tmp_path: Path, capsys):
 def test_messages_speak_as_the_shell_does():
     names = ["max_act", "start_token", "share", "margin"]
     assert shell_words("give max_act={3: …}", names) == "give --max-act 3=…"
+    assert shell_words('such as until="top 10"', {"until"}) == 'such as --until "top 10"'
     assert shell_words("share=0.5, margin=3.2 lets it in", names) == "--share 0.5, --margin 3.2 lets it in"
     assert shell_words("start_token=None when loading", names) == 'start-token "" when loading'.replace("start", "--start", 1)
     assert shell_words("'3=5' is no share=", ["share"]) == "'3=5' is no --share"

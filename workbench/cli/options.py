@@ -67,4 +67,4 @@ def shell_words(message: str, names: Collection[str]) -> str:
         value = re.sub(r"^\{(\d+): (.*)\}$", r"\1=\2", value).replace("None", '""')
         return f"--{name.replace('_', '-')} {value}".rstrip()
 
-    return re.sub(r"(?<![\w-])(?P<name>[a-z]\w*)=(?P<value>\{[^}]*\}|'[^']*'|[\w.…-]*\w|…|)", said, message)
+    return re.sub(r"(?<![\w-])(?P<name>[a-z]\w*)=(?P<value>\{[^}]*\}|'[^']*'|\"[^\"]*\"|[\w.…-]*\w|…|)", said, message)
