@@ -86,12 +86,21 @@ def test_other_products_are_left_alone(x, weight, n_products):
     assert torch.equal(found, F.linear(x, weight))
 
 
-def test_a_cpu_with_avx2_only_keeps_mkl(n_products, monkeypatch):
+@pytest.mark.parametrize(("capability", "is_intel"), [("AVX2", False), ("AVX512", True)])
+def test_where_mkl_is_the_faster_it_is_kept(capability, is_intel, n_products, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(gemm, "is_intel", lambda: is_intel)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     with machine_rate():
         assert torch.equal(F.linear(X, WEIGHT), X @ WEIGHT.T)
     assert n_products == [0]
+
+
+def test_an_amd_cpu_with_avx512_takes_onednn(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(gemm, "is_intel", lambda: False)
+    assert gemm.onednn_is_faster()
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [((1.0, 6.0), torch.float32), ((4.0, 1.0), torch.bfloat16)])
