@@ -128,6 +128,7 @@ class Workbench:
         include_start: bool = False,
         progress: bool = True,
         insist: bool = False,
+        precision: str = "exact",
     ) -> FeatureRanking:
         """Every active feature at every position of `prompt`, by activation, attribution and measured effect on `metric`.
 
@@ -135,18 +136,24 @@ class Workbench:
         each token in the table.
         ablate=200 measures only the 200 pairs of largest |attribution|; until="top 10" as many as it takes to be certain of the ten
         largest effects to a confidence (ranking/until.py); without either all of them. insist: even where the memory that it takes is not
-        there.
+        there. precision="delta": faster where the device multiplies 16 bits faster, with an error that a note states (replay/delta.py).
         """
-        return rank(self, prompt, metric, ablate, until, confidence, include_start, progress, insist)
+        return rank(self, prompt, metric, ablate, until, confidence, include_start, progress, insist, precision)
 
     def rank_many(
-        self, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, *, progress: bool = True
+        self,
+        prompts: Iterable[str] | Path,
+        metric: Metric | Sequence[Metric],
+        ablate: int | None = None,
+        *,
+        progress: bool = True,
+        precision: str = "exact",
     ) -> RankingBatch:
         """Many prompts ranked together: each feature's mean effect with its interval, and on how many prompts it is active.
 
         prompts: texts, or the path of a file with one a line. metric: one for all, or one for each.
         """
-        return rank_many(self, prompts, metric, ablate, progress)
+        return rank_many(self, prompts, metric, ablate, progress, precision)
 
     def circuit(  # noqa: PLR0913 a notebook's call
         self,

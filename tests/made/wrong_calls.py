@@ -31,6 +31,11 @@ def clamped(bench: Workbench, values: Any) -> None:
 
 CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "rank by an answer": (lambda bench: bench.rank(PROMPT, ANSWER), NO_METRIC),
+    "rank in a precision that is none": (lambda bench: bench.rank(PROMPT, wb.logit_diff(ANSWER), precision="bf16"), "'exact' or 'delta'"),
+    "certain of what is rounded": (
+        lambda bench: bench.rank(PROMPT, wb.logit_diff(ANSWER), until="top 10", precision="delta"),
+        "certain of exact effects only",
+    ),
     "find by an answer": (lambda bench: bench.find_by_attribution(PROMPT, ANSWER), NO_METRIC),
     "rank layers by an answer": (lambda bench: rank_layers(bench, [bench.sae], PROMPT, ANSWER), NO_METRIC),
     "a circuit by an answer": (lambda bench: bench.circuit(PROMPT, ANSWER), NO_METRIC),

@@ -25,6 +25,13 @@ class Order(StrEnum):
     activation = "activation"
 
 
+class Precision(StrEnum):
+    """How effects are computed."""
+
+    exact = "exact"
+    delta = "delta"
+
+
 def rank(
     prompt: Annotated[str | None, typer.Argument(help="What the model reads, up to the answer.")] = None,
     *,
@@ -39,6 +46,7 @@ def rank(
     by: Annotated[list[Order], typer.Option(help="The order; give it several times for several tables.")] = [Order.effect],  # noqa: B006
     ablate: Annotated[int | None, typer.Option(min=1, help="Measure only this many pairs, those of largest |attribution|.")] = None,
     until: Annotated[str | None, typer.Option(help='Measure until so many of the largest effects are certain, such as "top 10".')] = None,
+    precision: Annotated[Precision, typer.Option(help="delta: faster on bf16 hardware, with an error that is measured.")] = Precision.exact,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write one page that opens offline.")] = None,
     insist: Insist = False,
@@ -52,7 +60,7 @@ def rank(
     from workbench.circuits.metrics import logit_diff
 
     bench = with_index(load(model, sae, device=device, start_token=start_of(start_token)), index)
-    ranking = bench.rank(read, logit_diff(answer, baseline), ablate=ablate, until=until, insist=insist)
+    ranking = bench.rank(read, logit_diff(answer, baseline), ablate=ablate, until=until, insist=insist, precision=precision.value)
     if html is not None:
         ranking.to_html(html)
     if as_json:

@@ -11,6 +11,7 @@ weights is computed in float32 (precision.py).
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,7 @@ from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.memory import free_memory, is_out_of_memory, kept_bytes, objection, pass_bytes
 from workbench.model.points import check_obeyed, check_point, installed
+from workbench.replay.delta import Deltas, nothing_to_win
 from workbench.replay.precision import InFloat32
 from workbench.replay.reading import Columns, Reading
 from workbench.replay.tail import Perturbed, Tail
@@ -76,7 +78,7 @@ class Replay:
         assert way in WAYS, f"{way!r} is none of {WAYS}"
         self.model, self.hook_name, self.tokens, self.n_pos = model, hook_name, tokens, tokens.shape[1]
         self.way, self.why_not = "forward", self._why_no_tail()
-        self._in_float32 = InFloat32(model)
+        self._in_float32, self._form = InFloat32(model), nullcontext  # of products
         with alone(model), self._in_float32:
             self._tail = Tail(model, self.hook_name, tokens)
             self.clean, self.clean_logits = self._tail.clean, self._tail.clean_logits
@@ -95,7 +97,7 @@ class Replay:
         row = torch.arange(len(pos), device=pos.device) if row is None else row  # mostly: each row is changed at one position
         n_rows = int(row[-1]) + 1
         try:
-            with alone(self.model), machine_rate(), self._in_float32:
+            with alone(self.model), machine_rate(), self._in_float32, self._form():
                 return self._finish(self.way, Perturbed(row, pos, x, n_rows), columns)
         except (RuntimeError, MemoryError) as error:
             if n_rows == 1 or not is_out_of_memory(error):
@@ -104,6 +106,23 @@ class Replay:
         cut = int((row < half).sum())
         first, second = (pos[:cut], x[:cut], columns, row[:cut]), (pos[cut:], x[cut:], columns, row[cut:] - half)
         return torch.cat([self.logits(*first), self.logits(*second)])
+
+    def why_no_delta(self) -> str:
+        """What keeps the delta form out, "" if nothing does."""
+        if self.way == "forward":
+            return f"the delta form needs blocks that run apart: {self.why_not}"
+        return nothing_to_win(self.clean.device)
+
+    @contextmanager
+    def in_delta_form(self) -> Iterator[Deltas]:
+        """Within, `logits` multiplies what was changed only, in 16 bits: faster, and rounded (delta.py). `why_no_delta` first."""
+        with alone(self.model), machine_rate(), self._in_float32, torch.no_grad():
+            deltas = self._tail.deltas
+        self._form = self._tail.in_delta_form
+        try:
+            yield deltas
+        finally:
+            self._form = nullcontext
 
     def batches(self, pos: RowIndex) -> Iterator[RowIndex]:
         """Which rows to give `logits` together: of like positions (a row's first changed one), to share their clean prefix; as many as

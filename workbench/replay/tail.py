@@ -9,10 +9,10 @@ measures whether it does.
 """
 
 import inspect
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ from workbench.model.callers import put
 from workbench.model.hooks import hooked, last_logits, seen
 from workbench.model.points import place_of
 from workbench.replay.arguments import from_position, longer, repeated
+from workbench.replay.delta import Deltas
 from workbench.replay.past import Carried, Continued, Keys, Noted, Past
 from workbench.replay.reading import LastResidual
 from workbench.shapes import RowIndex, Tokens
@@ -59,6 +60,7 @@ class Tail:
         self._repeats: dict[int, dict[str, Any]] = {}  # of each keyword argument, the axis along which a batch has more of it
         self._cache_names = kv_cache(model).names
         self._past = Past()
+        self._products: Callable[[int, int, int, int], AbstractContextManager] = _as_they_are
         self.residual, self.clean, self.clean_logits = self._run_clean(tokens)
 
     def whole(self, rows: Perturbed) -> LastResidual:
@@ -110,6 +112,26 @@ class Tail:
                 past.stepped.add(k)
         return y[:, -1]
 
+    @cached_property
+    def deltas(self) -> Deltas:
+        """The clean run's products with weights, for `in_delta_form`; `alone` around it."""
+        deltas, nothing = Deltas(), torch.zeros(1, dtype=torch.long, device=self.clean.device)
+        self._products = lambda k, n_rows, start, n: deltas.noting(k)
+        try:
+            self.whole(Perturbed(nothing, nothing, self.clean[:1], n_rows=1))
+        finally:
+            self._products = _as_they_are
+        return deltas
+
+    @contextmanager
+    def in_delta_form(self) -> Iterator[None]:
+        """Within, products of what was changed are in 16 bits (delta.py)."""
+        self._products = self.deltas.taking
+        try:
+            yield
+        finally:
+            self._products = _as_they_are
+
     def _past_before(self, start: int, n_rows: int) -> Continued:
         """What n_rows rows from `start` on need of the clean run, its recurrent states brought there."""
         past = self._past
@@ -139,7 +161,8 @@ class Tail:
         if cache is not None:
             assert k in self._cache_names, f"block {k} is handed no cache"
             kwargs[self._cache_names[k]] = cache
-        y = self.model.blocks[k](y, **kwargs)
+        with self._products(k, len(y), start, y.shape[1]):
+            y = self.model.blocks[k](y, **kwargs)
         return y[0] if isinstance(y, tuple | list) else y
 
     def _run_clean(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,6 +201,10 @@ class Tail:
 
 
 RESIDUAL = "the residual stream"
+
+
+def _as_they_are(k: int, n_rows: int, start: int, n: int) -> AbstractContextManager:
+    return nullcontext()
 
 
 class _KeysKnown(Exception):

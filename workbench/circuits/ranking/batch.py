@@ -65,7 +65,12 @@ class RankingBatch:
 
 
 def rank_many(
-    bench: Any, prompts: Iterable[str] | Path, metric: Metric | Sequence[Metric], ablate: int | None = None, progress: bool = True
+    bench: Any,
+    prompts: Iterable[str] | Path,
+    metric: Metric | Sequence[Metric],
+    ablate: int | None = None,
+    progress: bool = True,
+    precision: str = "exact",
 ) -> RankingBatch:
     """Each prompt ranked, all by one metric or each by its own. prompts: texts, or the path of a file with one a line.
 
@@ -81,7 +86,7 @@ def rank_many(
     rankings = []
     for i, (text, own) in enumerate(tqdm(list(zip(texts, metrics, strict=True)), desc="ranking", unit="prompt", disable=not progress)):
         try:
-            rankings.append(rank(bench, text, own, ablate=ablate, progress=False))
+            rankings.append(rank(bench, text, own, ablate=ablate, progress=False, precision=precision))
         except ValueError as error:
             raise ValueError(f"prompt {i}, {str(text)[:60]!r}: {error}") from None
     return RankingBatch(rankings)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import Metric, resolve
-from workbench.circuits.ranking.ablation import Ablations, ablate
+from workbench.circuits.ranking.ablation import Ablations
 from workbench.circuits.ranking.attribution import attribute
 from workbench.circuits.ranking.until import Estimates, misses, rounds
 from workbench.model.chat import Chat, Speaker, speakers, written
@@ -122,10 +122,16 @@ class Measurement:
 
     @in_words("ranking", LESS)
     def measure(
-        self, n: int | None = None, *, progress: bool = True, cancel: Event | None = None, on_batch: Callable[[int], None] | None = None
+        self,
+        n: int | None = None,
+        *,
+        precision: str = "exact",
+        progress: bool = True,
+        cancel: Event | None = None,
+        on_batch: Callable[[int], None] | None = None,
     ) -> None:
         """The effects of the n largest |attribution|, or of all. on_batch(how many are measured) after every batch; `cancel`, once set,
-        stops before the next one: what was not measured stays NaN."""
+        stops before the next one: what was not measured stays NaN. Of another precision than "exact" a note says the error."""
         pairs, n_measured = self.pairs[:n], 0
 
         def fill(rows: torch.Tensor, effects: torch.Tensor) -> None:
@@ -136,8 +142,9 @@ class Measurement:
                 on_batch(n_measured)
 
         seen = None if on_batch is None else fill
-        effects = ablate(self.model, self.sae, self.tokens, self.metric, pairs, progress, cancel, seen)
-        self.effects[: len(pairs)] = effects.to(self.effects)
+        ablations = Ablations(self.model, self.sae, self.tokens, self.metric, precision)
+        self.effects[: len(pairs)] = ablations.of(pairs, progress, cancel, seen).to(self.effects)
+        self.notes += (ablations.note,) if ablations.note else ()
 
     @in_words("ranking", LESS)
     def measure_until(self, n: int, confidence: float, *, progress: bool = True) -> None:
