@@ -1,6 +1,7 @@
 """How do time and memory grow? Each verb at 1, 2, 4, 8 times the tokens, features, texts and layers; the exponent of the last doubling.
 
-    python benchmarks/growth.py [--verbs rank …] [--axes tokens …] [--factors 1 2 4 8] [--picture docs/growth.svg]
+    python benchmarks/growth.py [--verbs rank …] [--axes tokens …] [--factors 1 2 4 8] [--kept FILE]
+                                [--picture docs/growth.svg]
 
 A point is a process of its own: a random GPT-2 of width 64, TopK dictionaries with 32 active features a token, one thread. Its time is CPU
 seconds of the call, after one on four tokens that loads what is loaded once; its memory the peak of resident memory beyond what the process
@@ -160,6 +161,11 @@ def main() -> None:
                 + ("  memory" + marks[1] if marks[1] and peaks[-1] > 50e6 else ""),
                 flush=True,
             )
+    if options.kept:
+        kept = json.loads(options.kept.read_text()) if options.kept.exists() else []
+        known = {tuple(key): seconds for key, seconds in kept} | curves
+        write_text(options.kept, json.dumps([[key, seconds] for key, seconds in known.items()]))
+        curves = {(verb, axis): known[verb, axis] for verb in VERBS for axis in EXPECTED[verb] if (verb, axis) in known}
     if options.picture:
         draw(options.picture, curves, factors)
 
@@ -188,6 +194,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--axes", nargs="+", default=list(BASE), choices=list(BASE))
     parser.add_argument("--factors", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--picture", type=Path, help="where to draw it, such as docs/growth.svg")
+    parser.add_argument(
+        "--kept", type=Path, help="a JSON file of what was measured, which is added to, so that verbs can be run one by one"
+    )
     parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -1,0 +1,168 @@
+"""Is anything slower than in an earlier build, and what became faster? Both in one run, part by part, in turns.
+
+    python benchmarks/builds.py FOLDER [--parts ablation …] [--rounds 3]
+
+FOLDER: a checkout of the earlier build (`git worktree add FOLDER COMMIT`), whose own settings in benchmarks/ are used, too, as far back as
+0d2974c. Each build is a process of its own with one thread; a part is CPU seconds of it, the median over the rounds, beside the same
+matrix product in both. Ratios hold under other work on the machine, seconds do not.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parents[1]
+N_PAIRS = 200  # of the 2,047 that are active
+
+
+def ablation(n_tokens: int) -> Callable[[], Any]:
+    from setting import random_setting
+
+    try:
+        from workbench.circuits.ranking.ablation import ablate
+        from workbench.circuits.ranking.attribution import attribute
+    except ImportError:
+        from workbench.circuits.ablation import ablate  # type: ignore[import-not-found]
+        from workbench.circuits.attribution import attribute  # type: ignore[import-not-found]
+    import torch
+
+    s = random_setting(n_tokens, 6)
+    pairs = attribute(s.model, s.sae, s.tokens, s.metric).pairs
+    some = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[:N_PAIRS]]
+    precision = {"precision": "delta"} if PART.startswith("delta") and BUILD == "now" else {}
+    return lambda: ablate(s.model, s.sae, s.tokens, s.metric, some, progress=False, **precision)
+
+
+def attribution() -> Callable[[], Any]:
+    from setting import random_setting
+
+    try:
+        from workbench.circuits.ranking.attribution import attribute
+    except ImportError:
+        from workbench.circuits.attribution import attribute  # type: ignore[import-not-found]
+    s = random_setting(32, 6)
+    return lambda: attribute(s.model, s.sae, s.tokens, s.metric)
+
+
+def ranking() -> Callable[[], Any]:
+    import workbench as wb
+
+    bench, prompt = wb.load("atlas"), "Fact: The capital of the state where Kobe Bryant played basketball is"
+    return lambda: bench.rank(prompt, wb.logit_diff(" Sacramento", " Albany"), progress=False)
+
+
+def sae_step(d_in: int, d_sae: int, architecture: str) -> Callable[[], Any]:
+    from sae_step import Sparse, planted
+
+    return Sparse(*planted(d_in, d_sae, architecture)).step
+
+
+def harvest() -> Callable[[], Any]:
+    import harvest
+    import torch
+
+    model = harvest.gpt2(torch.float32)
+    texts = harvest.documents(64)
+    return lambda: harvest.streamed(model, texts, "blocks.6.hook_resid_pre", 128)
+
+
+def index() -> Callable[[], Any]:
+    import tempfile
+
+    import index
+
+    s = index.made(4096, 8192, 3, 6)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            index.build_index(s.model, s.sae, s.texts, Path(folder) / "index", progress=False)
+
+    return run
+
+
+def product() -> Callable[[], Any]:
+    import torch
+
+    x, weight = torch.randn(1024, 768), torch.randn(3072, 768)
+    return lambda: [torch.nn.functional.linear(x, weight) for _ in range(10)]
+
+
+PARTS: dict[str, Callable[[], Callable[[], Any]]] = {
+    "product": product,
+    "ablation": lambda: ablation(32),
+    "delta": lambda: ablation(32),
+    "delta at 120 tokens": lambda: ablation(120),
+    "ablation at 120 tokens": lambda: ablation(120),
+    "attribution": attribution,
+    "ranking on the atlas": ranking,
+    "SAE step 768 → 16,384": lambda: sae_step(768, 16_384, "standard"),
+    "SAE step 768 → 16,384 TopK": lambda: sae_step(768, 16_384, "topk"),
+    "harvest": harvest,
+    "index": index,
+}
+BUILD = PART = ""
+
+
+def child(build: str) -> None:
+    """Answers each line on stdin, the name of a part, with its seconds of CPU; made ready and run once at its first."""
+    import torch
+
+    global BUILD, PART
+    BUILD = build
+    torch.set_num_threads(1)
+    ready: dict[str, Callable[[], Any]] = {}
+    for line in sys.stdin:
+        PART = line.strip()
+        if PART not in ready:
+            ready.clear()  # one part's models at a time
+            ready[PART] = PARTS[PART]()
+            ready[PART]()
+        start = time.process_time()
+        ready[PART]()
+        print("\n" + json.dumps({"seconds": time.process_time() - start}), flush=True)
+
+
+def asked(process: "subprocess.Popen[str]", part: str) -> float:
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(part + "\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith('{"seconds"'):
+            return json.loads(line)["seconds"]
+    raise RuntimeError(f"{part} broke off")
+
+
+def started(build: str, tree: Path) -> "subprocess.Popen[str]":
+    env = os.environ | {"PYTHONPATH": f"{tree}:{tree / 'benchmarks'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", f"import runpy; runpy.run_path({str(Path(__file__))!r}, run_name='child')['child']({build!r})"]
+    return subprocess.Popen(command, cwd=tree, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", help="a checkout of an earlier build; without it, this one beside itself")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    builds = {"before": started("before", (options.folder or HERE).resolve()), "now": started("now", HERE)}
+    print(f"{'':<28}{'before':>10}{'now':>10}   before / now")
+    for part in options.parts:
+        taken: dict[str, list[float]] = {name: [] for name in builds}
+        for _ in range(options.rounds):
+            for name, process in builds.items():
+                taken[name].append(asked(process, part))
+        before, now = (statistics.median(taken[name]) for name in builds)
+        print(f"{part:<28}{before:>9.2f}s{now:>9.2f}s{before / now:>12.2f} ×", flush=True)
+    for process in builds.values():
+        process.kill()
+
+
+if __name__ == "__main__":
+    main()
