@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from widgets.panes.attention import AttentionPane
+    from widgets.panes.beside.batch import BatchPane
     from widgets.panes.beside.compare import ComparePane
     from widgets.panes.beside.lists import ListPane
     from widgets.panes.card import CardPane
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AttentionPane": "panes.attention",
+    "BatchPane": "panes.beside.batch",
     "CardPane": "panes.card",
     "CircuitView": "panes.circuit",
     "ComparePane": "panes.beside.compare",
@@ -37,6 +39,7 @@ _HOMES = {
 }
 __all__ = [
     "AttentionPane",
+    "BatchPane",
     "CardPane",
     "CircuitView",
     "ComparePane",

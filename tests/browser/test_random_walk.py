@@ -24,7 +24,7 @@ pytestmark = pytest.mark.browser
 N_ACTIONS, SEED = int(os.environ.get("WALK", 200)), int(os.environ.get("WALK_SEED", 0))
 CONTROLS = "button, select, input, textarea, summary, [role=tab], [role=option], [role=row][tabindex], tbody tr, canvas"
 KEYS = tuple("Tab Shift+Tab ArrowDown ArrowUp ArrowLeft ArrowRight Enter Space Escape Home End Alt+ArrowLeft".split())
-LETTERS = ("/", "?", "2", "k", "j")
+LETTERS = ("/", "?", "1", "2", "3", "k", "j")
 WORDS = ("the cat", "the dog sat on", "cat", "<b>dog</b>", "3", "-1.5", "a mat")
 PROMPTS = ("the cat sat on the", "the dog sat on a", "a cat and the dog ran to the")
 

@@ -48,7 +48,7 @@ def test_a_second_prompt_is_ranked_beside_the_first_by_keys(page: Page, tmp_path
     page.keyboard.press("Enter")
     rows = page.get_by_role("grid", name="Features on both prompts").locator("tbody tr")
     expect(rows.nth(9)).to_be_visible()
-    expect(page.locator(".wbc-said")).to_contain_text("metric of its own")
+    expect(page.locator(".wbt-said")).to_contain_text("metric of its own")
     bench = explorer.bench
     expected = compare(
         bench.rank(FIRST, logit_diff(" mat", " dog"), progress=False), bench.rank(SECOND, logit_diff(" mat"), progress=False)
@@ -63,7 +63,7 @@ def test_a_second_prompt_is_ranked_beside_the_first_by_keys(page: Page, tmp_path
     page.keyboard.press("Enter")
     expect(page.get_by_role("tabpanel", name="Feature")).to_be_visible()
     assert explorer.feature == found["feature"][1] and explorer.tab == "card"
-    assert page.locator(".wbc-scroll").evaluate("(each) => each.scrollWidth <= each.clientWidth")  # nothing is cut off at the right
+    assert page.locator(".wbt-scroll").evaluate("(each) => each.scrollWidth <= each.clientWidth")  # nothing is cut off at the right
     assert page.evaluate("window.hacked") is None and too_faint(page, ".wbc") == []
 
 
@@ -71,7 +71,7 @@ def test_a_question_of_the_history_is_picked_and_the_table_is_a_file(page: Page,
     asking = explorer.pane["prompt"]
     asking.prompt, asking.baseline = SECOND, ""
     asking.run().wait(60)
-    explorer.is_compared = True
+    explorer.left = "compare"
     open_live(page, explorer, tmp_path)
     page.get_by_label("Second questions asked before").select_option(index=2)  # the newest is the one above
     rows = page.get_by_role("grid", name="Features on both prompts").locator("tbody tr")

@@ -12,7 +12,12 @@ RIGHT = "text-align:right;white-space:nowrap"
 
 def batch_html(batch: Any) -> str:
     """A RankingBatch as a block."""
-    rows, n = batch.table.head(N_ROWS), len(batch.rankings)
+    return means_html(batch, batch.table.head(N_ROWS), "the {} largest mean effects")
+
+
+def means_html(batch: Any, rows: Any, which: str) -> str:
+    """Some rows of its table, in their order. which: are shown, in words; {} is how many."""
+    n = len(batch.rankings)
     scale = float(rows["effect"].abs().max()) if len(rows) else 0.0
     head = [cell_html(name, f"font-weight:600;{RIGHT if i > 1 else ''}", "th") for i, name in enumerate(("feature", "label"))]
     head += [
@@ -25,7 +30,8 @@ def batch_html(batch: Any) -> str:
         cells += [cell_html(bar_html(row.effect, scale), "width:84px"), cell_html(interval, RIGHT)]
         lines.append([*cells, cell_html(number(row.attribution, scale=scale), RIGHT)])
     about = f'<div style="font-size:12px;{FAINT}">The mean of each feature’s effect, summed over positions, over all {n} prompts.</div>'
-    heading = heading_html(f"{n} prompts together", f"the {len(lines)} largest mean effects")
+    about += "".join(f'<div style="font-size:12px">⚠ {escape(visible(note))}</div>' for note in batch.notes)
+    heading = heading_html(f"{n} prompts together", escape(which.format(len(lines))))
     return f'<div style="font-size:13px">{heading}{table_html(lines, head)}{about}</div>'
 
 
@@ -108,8 +114,9 @@ def _first(texts: Any) -> Any:
     return texts.head(N_ROWS // 2).itertuples()
 
 
-def comparison_html(comparison: Any) -> str:
-    """A RankingComparison as a block: the two questions, what to know first, the largest differences of either sign."""
+def comparison_html(comparison: Any, some: Any = None, which: str = "the largest differences either way") -> str:
+    """A RankingComparison as a block: the two questions, what to know first, the largest differences of either sign; or some rows of its
+    table, in their order. which: they are, in words."""
     both, rows = (comparison.first, comparison.second), comparison.table
     said = []
     for side, each in zip(("First", "Second"), both, strict=True):
@@ -120,7 +127,8 @@ def comparison_html(comparison: Any) -> str:
     measures = ("effect", "attribution", "activation")
     parts = ("first", "second", "difference")
     scales = {name: max(float(rows[f"{name}_{part}"].abs().max()) for part in parts) if len(rows) else 0.0 for name in measures}
-    some = rows if len(rows) <= N_ROWS else _ends(rows, N_ROWS // 2)
+    if some is None:
+        some = rows if len(rows) <= N_ROWS else _ends(rows, N_ROWS // 2)
     lines = []
     for row in some.to_dict("records"):
         cells = [cell_html(str(row["feature"])), cell_html(label_html(str(row["label"])))]
@@ -130,7 +138,7 @@ def comparison_html(comparison: Any) -> str:
         lines.append(cells)
     head = [cell_html(name, "font-weight:600", "th") for name in ("feature", "label")]
     head += [cell_html(f"{name}, {part}", f"font-weight:600;{RIGHT}", "th") for name in measures for part in ("1st", "2nd", "1st − 2nd")]
-    heading = heading_html("Two prompts side by side", f"{len(rows):,} features; sums over positions, the largest differences either way")
+    heading = heading_html("Two prompts side by side", f"{len(rows):,} features; sums over positions, {escape(which)}")
     return f'<div style="font-size:13px">{heading}{"".join(said)}<div style="overflow-x:auto">{table_html(lines, head)}</div></div>'
 
 

@@ -66,7 +66,8 @@ def ranking_page(ranking: Any) -> str:
         (STATIC / name).read_text() for name in ("shared/pane.js", "shared/copy.js", "ranking/ranking_views.js", "ranking/ranking.js")
     )
     style = "".join((STATIC / name).read_text() for name in ("shared/pane.css", "ranking/ranking.css"))
-    offline, data = (STATIC / "ranking/ranking_offline.js").read_text(), page_rows(ranking)
+    offline = "".join((STATIC / name).read_text() for name in ("shared/rows_offline.js", "ranking/ranking_offline.js"))
+    data = page_rows(ranking)
     data["pictures"] = {kind: picture(ranking, kind) for kind in ("ranks", "agreement")}
     table = Part("table", script, style, dict(TRAITS, feature=_first(ranking)), offline, data)
     return document(_why(ranking), [table], ranking_html(ranking) + heading_html("All of them", ""))

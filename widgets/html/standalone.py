@@ -7,7 +7,7 @@ The JSON is gzipped: feature pages repeat their styles, and a saved explorer is 
 What Python answered in the notebook, a second module answers in the file, where the widget names one:
 
     class RankingTable(Pane):
-        _offline = STATIC / "ranking/ranking_offline.js"              export function answer(model, data)      called once, with what
+        _offline = (STATIC / "ranking/ranking_offline.js",)           export function answer(model, data)      called once, with what
         def offline(self) -> dict: ...                        it needs of Python's data                this returns
 
 `document` builds the same page from plain data: what a result writes without a widget.
@@ -63,7 +63,7 @@ def parts(widget: Any) -> Iterator[Part]:
         to_json = trait.metadata.get("to_json", lambda value, of: value)
         state[name] = to_json(getattr(widget, name), widget)
         inner += _widgets_in(getattr(widget, name))
-    offline = Path(widget._offline).read_text() if getattr(widget, "_offline", None) else ""
+    offline = "".join(path.read_text() for path in getattr(widget, "_offline", ()))
     data = widget.offline() if offline else {}
     yield Part(widget.model_id, str(widget._esm), str(getattr(widget, "_css", "")), state, offline, data)
     for each in inner:

@@ -33,7 +33,7 @@ class AttentionPane(WorkingPane):
 
     _esm = module("attention/attention")
     _css = style("attention/attention")
-    _offline = STATIC / "attention/attention_offline.js"
+    _offline = (STATIC / "attention/attention_offline.js",)
     kept = ("feature", "prompt", "answer", "baseline", "pos")
     maker = "AttentionPane(bench)"
     actions = ("run", "cancel", "send_bundle")

@@ -50,7 +50,7 @@ class CardPane(WorkingPane):
     problem = traitlets.Unicode(read_only=True).tag(sync=True)
     is_kept = traitlets.Bool(None, allow_none=True, help="is it in a list of features? None: there is no list here").tag(sync=True)
 
-    _offline = STATIC / "card/card_offline.js"
+    _offline = (STATIC / "card/card_offline.js",)
     actions = ("cancel",)
     kept = ("feature", "text")
     maker = "CardPane(bench)"

@@ -39,7 +39,7 @@ class CircuitView(WorkingPane):
 
     _esm = module(*SCRIPTS)
     _css = style("circuit/circuit")
-    _offline = STATIC / "circuit/circuit_offline.js"
+    _offline = (STATIC / "circuit/circuit_offline.js",)
     kept = ("feature", "node", "group", "marked", "pinned", "groups", "collapsed", "node_share", "edge_share", "query", "view", "with_page")
     maker = "CircuitView(circuit, bench)"
 

@@ -21,6 +21,7 @@ from widgets.html.ranking import ranking_html
 from widgets.html.standalone import WIDGET, page
 from widgets.marks import visible
 from widgets.panes.attention import AttentionPane
+from widgets.panes.beside.batch import BatchPane
 from widgets.panes.beside.compare import ComparePane
 from widgets.panes.beside.lists import ListPane
 from widgets.panes.card import CardPane
@@ -48,6 +49,7 @@ TITLES = {
     "prompt": "Question",
     "ranking": "Ranking",
     "compare": "Two prompts",
+    "batch": "Several prompts",
     "card": "Feature",
     "finder": "Find",
     "steering": "Steer",
@@ -57,7 +59,8 @@ TITLES = {
     "map": "Map",
     "attention": "Attention",
 }
-SHARED = ("prompt", "ranking", "compare", "lists", "circuit", "map")  # panes that all SAEs have together
+LEFT = ("ranking", "compare", "batch")  # of one prompt, of two, of several
+SHARED = ("prompt", *LEFT, "lists", "circuit", "map")  # panes that all SAEs have together
 
 
 def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
@@ -86,7 +89,7 @@ class Explorer(Pane):
     panes = traitlets.List(read_only=True).tag(sync=True, to_json=lambda panes, _: [_reference(each) for each in panes])
     waiting = traitlets.Unicode(read_only=True, help="where the map will be, what is being done or is wrong").tag(sync=True)
     tab = traitlets.Unicode("card", help="the pane beside the ranking").tag(sync=True)
-    is_compared = traitlets.Bool(False, help="a second prompt in the ranking's place, beside the first").tag(sync=True)
+    left = traitlets.Enum(LEFT, "ranking", help="one prompt's ranking, a second one beside it, or several together").tag(sync=True)
     preview = traitlets.Dict(read_only=True, help="a feature of another SAE, looked at beside this one's").tag(sync=True)
     sought = traitlets.Unicode("", help="what is typed into the box that opens a feature").tag(sync=True)
     offers = traitlets.List(read_only=True, help="what it may mean: feature or None, text, why not").tag(sync=True)
@@ -95,7 +98,7 @@ class Explorer(Pane):
     code = traitlets.Unicode(read_only=True).tag(sync=True)  # to_python()
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # state() as JSON
 
-    kept = ("feature", "tab", "is_compared")
+    kept = ("feature", "tab", "left")
     actions = ("save", "back", "forward", "follow", "leave", "steer", "read", "keep")
 
     def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
@@ -108,6 +111,7 @@ class Explorer(Pane):
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
         self._add("ranking", RankingTable())
         self._add("compare", ComparePane(self.pane["prompt"]))
+        self._add("batch", BatchPane(self.pane["prompt"]))
         self._add("lists", ListPane(bench))
         self._add("circuit", CircuitView(bench=bench, question=self._question()))
         self._look_through(bench)
@@ -118,12 +122,14 @@ class Explorer(Pane):
         asking.observe(self._show_stale, ["prompt", "answer", "baseline", "ranked"])
         asking.observe(self._choose_first, "progress")
         asking.observe(lambda change: self._look_through(change["new"]), "bench")
-        self.pane["ranking"].observe(self._read_ahead, "view")
+        for name in LEFT:
+            self.pane[name].observe(self._read_ahead, "view")
         self.pane["ranking"].observe(self._point_attention, "pair")
         self.pane["ranking"].observe(self._show_marks, "marked")
-        self.pane["compare"].on_msg(self._hear)
+        for name in ("compare", "batch"):
+            self.pane[name].on_msg(self._hear)
+            self.pane[name].observe(self._write, "code")
         self.pane["lists"].observe(self._show_kept, "rows")
-        self.pane["compare"].observe(self._write, "code")
         watch(self._relabel)
         self.on_msg(self._hear)
 
@@ -138,6 +144,7 @@ class Explorer(Pane):
         self.bench, question = bench, self._question()
         self.pane["circuit"].look_through(bench)
         self.pane["compare"].look_through(bench)
+        self.pane["batch"].look_through(bench)
         self.pane["lists"].look_through(bench)
         room = self._rooms.pop(bench.sae_name, None)
         self.set_trait("preview", {})
@@ -299,9 +306,11 @@ class Explorer(Pane):
         if self.tab == "attention":
             pane.measure()
 
+    @traitlets.observe("left")
     def _read_ahead(self, change: Any) -> None:
         """What is seen now is likely to be chosen next: rows of the ranking and of a search, neighbors of the selection."""
-        rows = [row for name in ("ranking", "finder") if name in self.pane for row in self.pane[name].view.get("rows", [])]
+        names = [self.left, *(name for name in ("ranking", "finder") if name != self.left)]
+        rows = [row for name in names if name in self.pane for row in self.pane[name].view.get("rows", [])]
         if "card" in self.pane:
             self.pane["card"].read_ahead(list(dict.fromkeys([*(row["feature"] for row in rows), *self.pane["card"].neighbors])))
 
@@ -339,7 +348,7 @@ class Explorer(Pane):
         with SETTING:
             self.pane["compare"].relabel()
             self.pane["prompt"].relabel()
-            for name in ("finder", "steering", "group", "lists"):
+            for name in ("batch", "finder", "steering", "group", "lists"):
                 self.pane[name].relabel()
             if "map" in self.pane and self.bench.index is not None:
                 own = {feature: label.text for feature, label in self.bench.index.labels().items()}
@@ -375,7 +384,7 @@ class Explorer(Pane):
         ranking = self.pane["ranking"].ranking
         return None if ranking is None or not len(ranking.table) else int(ranking.table["feature"].iloc[0])
 
-    @traitlets.observe("tab", "feature", "is_compared")
+    @traitlets.observe("tab", "feature", "left")
     def _write(self, change: Any = None) -> None:
         if self.panes and "card" in self.pane:  # not before all are there, nor between two SAEs
             self.set_trait("code", self.to_python())
@@ -402,7 +411,7 @@ class Explorer(Pane):
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        steps = [self.pane[name].to_python() for name in ("prompt", "compare", "card", "group", "lists")]
+        steps = [self.pane[name].to_python() for name in ("prompt", "compare", "batch", "card", "group", "lists")]
         steps += [self.pane["circuit"].made()]
         steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].found is not None else []
         opened = f"\nexplorer = explore(bench)\nexplorer.restore({self.state()!r})"
@@ -435,8 +444,8 @@ class Explorer(Pane):
         super().close()
 
     def static_html(self) -> str:
-        ranking, card = self.pane["ranking"].ranking, self.pane["card"]
-        return ("" if ranking is None else ranking_html(ranking)) + card.static_html()
+        ranking, beside = self.pane["ranking"].ranking, "" if self.left == "ranking" else self.pane[self.left].static_html()
+        return (beside or ("" if ranking is None else ranking_html(ranking))) + self.pane["card"].static_html()
 
     def __repr__(self) -> str:
         chosen = "no feature" if self.feature is None else f"feature {self.feature}"

@@ -20,9 +20,9 @@ def module(*names: str) -> str:
     return "".join((STATIC / f"{name}.js").read_text() for name in ("shared/pane", *names))
 
 
-def style(name: str) -> str:
+def style(*names: str) -> str:
     """What all panes share, then this one's CSS."""
-    return (STATIC / "shared" / "pane.css").read_text() + (STATIC / f"{name}.css").read_text()
+    return "".join((STATIC / f"{name}.css").read_text() for name in ("shared/pane", *names))
 
 
 class Pane(anywidget.AnyWidget):

@@ -57,7 +57,7 @@ class RankingTable(Pane):
 
     _esm = module("shared/copy", "ranking/ranking_views", "ranking/ranking")
     _css = style("ranking/ranking")
-    _offline = STATIC / "ranking/ranking_offline.js"
+    _offline = (STATIC / "shared/rows_offline.js", STATIC / "ranking/ranking_offline.js")
 
     ranking = traitlets.Any(None, help="a FeatureRanking, or None")
     sort_by = traitlets.Unicode("effect").tag(sync=True)

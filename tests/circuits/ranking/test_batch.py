@@ -50,3 +50,16 @@ def test_what_is_no_batch_is_refused(bench: Workbench, prompts, metrics: int, sa
 def test_a_prompt_that_cannot_be_ranked_is_named(bench: Workbench):
     with pytest.raises(ValueError, match="prompt 1, ''"):
         bench.rank_many(["the cat", ""], logit_diff(" mat"), progress=False)
+
+
+def test_a_feature_on_each_prompt_adds_up_to_its_mean_and_what_to_know_is_said(bench: Workbench):
+    batch = bench.rank_many(PROMPTS, [logit_diff(" mat"), logit_diff(" mat"), logit_diff(" mat", " dog")], progress=False)
+    for row in batch.table.iloc[[0, -1]].itertuples():
+        each = batch.on_each(row.feature)
+        assert each["prompt"].tolist() == PROMPTS and each["baseline"].tolist() == ["", "", " dog"]
+        assert each["effect"].mean() == pytest.approx(row.effect, abs=1e-6) and (each["n_pos"] > 0).sum() == row.n_prompts
+    assert (batch.on_each(10**9)[["effect", "n_pos"]] == 0).all(axis=None)
+    assert any("metrics of their own" in note for note in batch.notes) and "metrics of their own" in repr(batch)
+    single = bench.rank_many(PROMPTS[:1], logit_diff(" mat"), ablate=2, progress=False)
+    assert any("no interval" in note for note in single.notes) and any("not all effects" in note for note in single.notes)
+    assert single.on_each(int(single.rankings[0].table["feature"].iloc[-1]))["effect"].isna().all()

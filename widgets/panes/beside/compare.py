@@ -13,10 +13,11 @@ from typing import Any
 import traitlets
 
 from widgets.html.batch import comparison_html
-from widgets.html.ranking_data import plain, question_of
+from widgets.html.ranking_data import question_of
 from widgets.html.standalone import WIDGET
 from widgets.marks import visible
-from widgets.panes.pane import Pane, module, style
+from widgets.panes.beside.paged import Paged
+from widgets.panes.pane import module, style
 from widgets.panes.prompt import PromptPane, Question
 from widgets.panes.screen.loading import script
 from widgets.rows import QueryError, Rows
@@ -51,29 +52,22 @@ class SecondPrompt(PromptPane):
             self.run()
 
 
-class ComparePane(Pane):
+class ComparePane(Paged):
     """The same features on two prompts: each measure on both and its difference; a row selects, Enter opens its page."""
 
-    _esm = module("shared/copy", "shared/inner", "compare/compare")
-    _css = style("compare/compare")
+    _esm = module("shared/copy", "shared/inner", "shared/paged", "compare/compare")
+    _css = style("shared/paged", "compare/compare")
+    columns = ("feature", "label", "n_pos_first", "n_pos_second", *SORTS[1:])
     kept = ("sort_by", "is_descending", "query", "page", "feature")
 
     asking = traitlets.Any(help="the second question's PromptPane").tag(sync=True, to_json=lambda pane, _: WIDGET + pane.model_id)
     ranking = traitlets.Any(None, help="of the first question, or None")
     sort_by = traitlets.Enum(SORTS, "effect_difference").tag(sync=True)
-    is_descending = traitlets.Bool(True).tag(sync=True)
-    query = traitlets.Unicode("").tag(sync=True)
-    page = traitlets.Int(0, min=0).tag(sync=True)
-    page_size = traitlets.Int(10, min=1).tag(sync=True)
-    view = traitlets.Dict(read_only=True, help="one page of rows, both questions, what to know first").tag(sync=True)
     stale = traitlets.Unicode(read_only=True, help="which of the prompts was changed since").tag(sync=True)
-    csv = traitlets.Dict(read_only=True, help="all rows that match as CSV, when asked for: text, and the how many-th time").tag(sync=True)
-    code = traitlets.Unicode(read_only=True, help="the comparison in Python").tag(sync=True)
 
     def __init__(self, first: PromptPane, **traits: Any):
         self._bench, self._first = first.bench, first
         self.comparison: RankingComparison | None = None
-        self._rows: Rows | None = None
         super().__init__(asking=SecondPrompt(first), ranking=first.ranking, **traits)
         self.asking.observe(self._compare, "ranking")
         for asking in (first, self.asking):
@@ -124,29 +118,12 @@ class ComparePane(Pane):
         if found is None or rows is None:
             return self.set_trait("view", {"message": visible(message)})
         try:
-            at, n = rows.page(rows.order(self.sort_by, self.is_descending), rows.matching(self.query), self.page, self.page_size)
+            cut = self._cut()
         except QueryError as error:
             return self.set_trait("view", {**self.view, "message": str(error)})
-        shown = found.table.iloc[at]
-        names = ["feature", "n_pos_first", "n_pos_second", *SORTS[1:]]
-        drawn = [{name: plain(row[name]) for name in names} | {"label": visible(str(row["label"]))} for row in shown.to_dict("records")]
         scales = {name: max(rows.largest(f"{name}_{part}") for part in PARTS) for name in MEASURES}
         about = [question_of(each) | {"n_tokens": len(each.str_tokens)} for each in (found.first, found.second)]
-        first = min(self.page, max(0, (n - 1) // self.page_size)) * self.page_size
-        view = {"rows": drawn, "scales": scales, "questions": about, "notes": [visible(note) for note in found.notes]}
-        self.set_trait("view", {**view, "n_rows": len(found.table), "n_matching": n, "first": first, "message": ""})
-
-    def to_csv(self) -> str:
-        """The rows that match, in their order; texts that a spreadsheet would take for formulas are quoted."""
-        if self._rows is None:
-            return ""
-        order = self._rows.order(self.sort_by, self.is_descending)
-        rows = self._rows.table.iloc[order[self._rows.matching(self.query)[order]]]
-        return rows.assign(label=rows["label"].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True)).to_csv(index=False)
-
-    def _hear(self, _: Any, content: Any, buffers: Any) -> None:
-        if isinstance(content, dict) and content.get("do") == "csv" and self.comparison is not None:
-            self.set_trait("csv", {"text": self.to_csv(), "n": self.csv.get("n", 0) + 1})
+        self.set_trait("view", {**cut, "scales": scales, "questions": about, "notes": [visible(note) for note in found.notes]})
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "asking": {name: getattr(self.asking, name) for name in ("prompt", "answer", "baseline")}}
@@ -171,7 +148,7 @@ class ComparePane(Pane):
         super().close()
 
     def static_html(self) -> str:
-        return "" if self.comparison is None else comparison_html(self.comparison)
+        return "" if self.comparison is None else comparison_html(self.comparison, *self.shown())
 
     def __repr__(self) -> str:
         return (

@@ -11,10 +11,13 @@ const KEYS = [
   ["B", "on a next token: make it the baseline; Enter makes it the answer"],
   ["/", "open a feature by its number, its label or a text"],
   ["K", "keep the feature in your list; again: see it there"],
+  ["1", "the one prompt's ranking"],
   ["2", "a second prompt beside the first: what differs"],
+  ["3", "several prompts together: what matters over all of them (Ctrl+Enter ranks)"],
   ["?", "these keys"],
   ["Esc", "closes them, and a preview"],
 ];
+const LEFT = { ranking: ["1", '.wbr tbody tr[tabindex="0"]'], compare: ["2", '[aria-label="Second prompt"]'], batch: ["3", '[aria-label="Prompts, one a line"]'] }; // its key, and where one goes on
 const BESIDE = ["card", "finder", "steering", "group", "lists", "circuit", "map", "attention"];
 
 async function render({ model, el, host, signal }) {
@@ -26,7 +29,8 @@ async function render({ model, el, host, signal }) {
   const preview = node("section", { class: "wbe-preview", "aria-label": "Preview", hidden: true });
   const back = button("‹", () => model.send({ do: "back" }), { class: "wbp-icon", "aria-label": "Back", title: "back to what was looked at before (Alt+←)" });
   const forward = button("›", () => model.send({ do: "forward" }), { class: "wbp-icon", "aria-label": "Forward", title: "forward again (Alt+→)" });
-  const compared = button("⇄", () => pair(), { class: "wbp-icon", "aria-label": "Second prompt", "aria-pressed": "false", title: "a second prompt beside this one: the same features on both, by how much they differ (2)" });
+  const compared = button("⇄", () => show("compare"), { class: "wbp-icon", "aria-label": "Second prompt", "aria-pressed": "false", title: "a second prompt beside this one: the same features on both, by how much they differ (2)" });
+  const together = button("☰", () => show("batch"), { class: "wbp-icon", "aria-label": "Several prompts", "aria-pressed": "false", title: "several prompts together: mean effects with their intervals (3)" });
   const keys = node("section", { class: "wbe-keys", role: "dialog", "aria-label": "Keys", hidden: true }, node("h4", {}, "Keys"), node("dl", {}, ...KEYS.flatMap(([key, does]) => [node("dt", {}, key), node("dd", {}, does)])));
   const help = button("? keys", () => (keys.hidden = !keys.hidden), { title: "what the keys do (?)" });
   const seek = opener(model, root);
@@ -42,7 +46,7 @@ async function render({ model, el, host, signal }) {
     said,
   );
   right.append(tabs, preview, waiting, shown);
-  if (!model.isSaved) top.append(node("span", { class: "wbe-ways" }, back, forward, seek.button, compared));
+  if (!model.isSaved) top.append(node("span", { class: "wbe-ways" }, back, forward, seek.button, compared, together));
   const dead = node("p", { class: "wbp-wrong", role: "alert", hidden: true }, "The kernel that computed for this view is gone: run the cell again.");
   root.append(dead, top, node("div", { class: "wbe-middle" }, left, right), foot, keys, seek.root);
   el.append(root);
@@ -66,10 +70,10 @@ async function render({ model, el, host, signal }) {
       element.remove();
       drawn.delete(reference);
     }
-    const isCompared = model.get("is_compared");
-    compared.setAttribute("aria-pressed", String(isCompared));
-    for (const [name, parent] of [["prompt", top], ["ranking", left], ...(isCompared ? [["compare", left]] : [])]) if (panes.has(name)) place(panes.get(name).widget, parent, "");
-    for (const name of ["ranking", "compare"]) drawn.get(panes.get(name)?.widget)?.toggleAttribute("hidden", isCompared !== (name === "compare"));
+    const seen = model.get("left");
+    for (const [name, press] of [["compare", compared], ["batch", together]]) press.setAttribute("aria-pressed", String(name === seen));
+    for (const [name, parent] of [["prompt", top], ["ranking", left], ...(seen === "ranking" ? [] : [[seen, left]])]) if (panes.has(name)) place(panes.get(name).widget, parent, "");
+    for (const name of Object.keys(LEFT)) drawn.get(panes.get(name)?.widget)?.toggleAttribute("hidden", seen !== name);
     const beside = BESIDE.filter((name) => panes.has(name));
     const hadFocus = tabs.contains(el.getRootNode().activeElement);
     tabs.replaceChildren(
@@ -108,14 +112,14 @@ async function render({ model, el, host, signal }) {
     preview.replaceChildren(node("div", { class: "wbp-bar" }, node("b", {}, title || `feature ${feature}`), node("span", { class: "wbp-faint" }, ` feature ${feature} of ${sae}`), button(`Look through ${sae}`, () => model.send({ do: "follow" }), { class: "wbp-main" }), button("✕", () => model.send({ do: "leave" }), { class: "wbp-icon", "aria-label": "Close the preview" })), page);
   }
 
-  // The second prompt's box is where one goes on.
-  async function pair() {
-    const isCompared = !model.get("is_compared");
-    change(model, { is_compared: isCompared });
-    if (!isCompared) return compared.focus();
+  // What stands on the left: asked for again, the ranking comes back. Its box, or its rows, are where one goes on.
+  async function show(name) {
+    const seen = model.get("left") === name ? "ranking" : name;
+    change(model, { left: seen });
     await drawPanes();
-    for (let tries = 0; tries < 40 && !left.querySelector('[aria-label="Second prompt"]'); tries++) await new Promise((resolve) => setTimeout(resolve, 25));
-    left.querySelector('[aria-label="Second prompt"]')?.focus();
+    const here = LEFT[seen][1];
+    for (let tries = 0; tries < 40 && seen !== "ranking" && !left.querySelector(here); tries++) await new Promise((resolve) => setTimeout(resolve, 25));
+    (left.querySelector(here) ?? compared).focus();
   }
 
   function drawWays() {
@@ -133,10 +137,11 @@ async function render({ model, el, host, signal }) {
   root.addEventListener("keydown", (event) => {
     const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !["checkbox", "range"].includes(event.target.type);
     const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
+    const asked = Object.keys(LEFT).find((name) => LEFT[name][0] === event.key);
     const way = event.altKey && { ArrowLeft: "back", ArrowRight: "forward" }[event.key];
     if (way && !model.isSaved) (event.preventDefault(), event.stopPropagation(), go(way));
     else if (event.key === "/" && !isTyping && !model.isSaved) (event.preventDefault(), seek.open());
-    else if (event.key === "2" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), pair());
+    else if (asked && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), asked === "ranking" && model.get("left") === asked ? null : show(asked));
     else if (event.key.toLowerCase() === "k" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), model.send({ do: "keep" }));
     else if (event.key === "?" && !isTyping) (event.preventDefault(), (keys.hidden = !keys.hidden));
     else if (event.key === "Escape" && !keys.hidden) keys.hidden = true;
@@ -155,7 +160,7 @@ async function render({ model, el, host, signal }) {
   drawPreview();
   drawWays();
   const unwatch = watch(model, [
-    [["panes", "tab", "waiting", "is_compared"], drawPanes],
+    [["panes", "tab", "waiting", "left"], drawPanes],
     [["preview"], drawPreview],
     [["can_go"], drawWays],
     [["notice"], () => (said.textContent = model.get("notice"))],

@@ -1,8 +1,7 @@
-// Answers the ranking table (ranking.js) in a saved page as widgets/panes/ranking.py does in a notebook: holds the rows, sorts, filters, cuts pages.
+// After rows_offline.js. Answers the ranking table (ranking.js) in a saved page as widgets/panes/ranking.py does in a notebook: holds the rows, sorts, filters, cuts pages.
 
 const ORDERS = ["activation", "attribution", "effect"];
 const NUMERIC = ["feature", "pos", "n_pos", ...ORDERS];
-const COMPARE = { "<=": (a, b) => a <= b, ">=": (a, b) => a >= b, "<": (a, b) => a < b, ">": (a, b) => a > b, "=": (a, b) => a === b };
 const largest = (rows, name) => rows.reduce((most, row) => Math.max(most, Math.abs(row[name] ?? 0)), 0);
 
 // As widgets/html/ranking_data.py has it: attribution and effect are in one unit, and their decimals agree.
@@ -18,12 +17,6 @@ function addRanks(rows) {
   return rows;
 }
 
-function sorted(rows, name, isDescending) {
-  const key = (row) => (NUMERIC.includes(name) ? row[name] : row[name].trim().toLowerCase() || null);
-  const compare = (a, b) => (a === b ? 0 : a == null ? 1 : b == null ? -1 : (a < b ? -1 : 1) * (isDescending ? -1 : 1));
-  return [...rows].sort((a, b) => compare(key(a), key(b)));
-}
-
 function summed(rows) {
   const features = new Map();
   for (const { feature, label, ...row } of rows) {
@@ -35,34 +28,21 @@ function summed(rows) {
   return addRanks(sorted(sorted([...features.values()], "attribution", true), "effect", true));
 }
 
-// The query language of widgets/html/rows.py.
-function meets(row, term, columns) {
-  const [, name, sign, bound] = term.match(/^([a-z_]+)(<=|>=|<|>|=)(.*)$/i) ?? [];
-  if (!name) {
-    const word = term.replaceAll('"', "").toLowerCase();
-    return columns.some((column) => typeof row[column] === "string" && row[column].toLowerCase().includes(word)) || (/^\d+$/.test(word) && row.feature === Number(word));
-  }
-  const column = name.toLowerCase();
-  if (!NUMERIC.includes(column) || !columns.includes(column)) throw new Error(`no numbers in '${name}'; there are ${columns.filter((c) => NUMERIC.includes(c)).join(", ")}`);
-  if (!bound.trim() || Number.isNaN(Number(bound))) throw new Error(`${name}${sign} wants a number, not '${bound}': for example ${name}${sign}0.1`);
-  return row[column] != null && COMPARE[sign](row[column], Number(bound));
-}
-
 export function answer(model, { rows, tokens, is_start_included, n_left_out, question, pictures = {} }) {
   if (!rows) return;
   model.set("question", question);
   const names = Object.keys(rows);
-  const pairs = addRanks(rows.feature.map((_, i) => Object.fromEntries(names.map((name) => [name, rows[name][i]]))));
+  const pairs = addRanks(asRows(rows));
   const features = summed(pairs);
 
   function view() {
     const isSummed = model.get("is_summed");
     const all = isSummed ? features : pairs;
     const shown = isSummed ? ["feature", "label", "n_pos", ...ORDERS] : names;
-    const terms = model.get("query").match(/"[^"]*"|\S+/g) ?? [];
+    const terms = termsOf(model.get("query"));
     let matching;
     try {
-      matching = all.filter((row) => terms.every((term) => meets(row, term, shown)));
+      matching = all.filter((row) => terms.every((term) => meets(row, term, shown, NUMERIC)));
     } catch (error) {
       return { ...model.get("view"), message: error.message };
     }

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import Metric
+from workbench.circuits.ranking.comparison import metric_words
 from workbench.circuits.ranking.ranking import FeatureRanking, rank
 from workbench.files import read_text
 
@@ -47,6 +48,31 @@ class RankingBatch:
         found.loc[unmeasured, ["effect", "low", "high"]] = np.nan  # a mean of what was measured in part would mislead
         return found.sort_values(["effect", "attribution"], ascending=False, kind="stable").reset_index()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before believing it, a sentence each."""
+        said, n = [], len(self.rankings)
+        if len({metric_words(each) for each in self.rankings}) > 1:
+            said.append("prompts have metrics of their own: a mean effect is one over different logits")
+        if n == 1:
+            said.append("one prompt has no interval: two at least say how far another draw would move a mean")
+        others = sum(bool(each.caveat) for each in self.rankings)
+        said += [f"on {others:,} of {n:,} prompts the answer is not what the model says itself"] if others else []
+        partly = sum(bool(each.table["effect"].isna().any()) for each in self.rankings)
+        said += [f"on {partly:,} of {n:,} prompts not all effects were measured: those features have no mean"] if partly else []
+        return tuple(said)
+
+    def on_each(self, feature: int) -> pd.DataFrame:
+        """One feature on each prompt, in their order: prompt, answer, baseline, the metric's value there (logits), then summed over
+        positions activation, attribution and effect, and n_pos it is active at; 0 of each where it is active nowhere."""
+        found = []
+        for each in self.rankings:
+            pairs = each.table[each.table["feature"] == feature]
+            sums = pairs[list(SUMS)].sum(skipna=False)  # 0 of no rows
+            about = {name: getattr(each, name) for name in ("prompt", "answer", "baseline")}
+            found.append({**about, "metric": each.clean_metric, **{name: float(sums[name]) for name in SUMS}, "n_pos": len(pairs)})
+        return pd.DataFrame(found)
+
     def _repr_html_(self) -> str:
         from widgets.html.batch import batch_html
 
@@ -61,7 +87,7 @@ class RankingBatch:
             f"{row.label}".rstrip()
             for row in self.table.head(10).itertuples()
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
 def rank_many(
