@@ -42,8 +42,8 @@ def test_a_feature_is_kept_noted_removed_and_put_back_by_keys(page: Page, tmp_pa
     expect(page.locator(".wbe-foot")).to_contain_text("feature 3 kept in kept_features.json")
     page.keyboard.press("k")  # kept already: it is shown
     expect(page.get_by_role("tabpanel", name="Lists")).to_be_visible()
-    explorer.pane["lists"].list.keep(5, "from a cell")
-    page.get_by_role("button", name="Read the file again").press("Enter")
+    FeatureList(explorer.bench, "kept_features.json").keep(5, "from a cell")
+    page.evaluate("ask({})")  # what the page hears of the kernel by itself
     note = page.get_by_label("Note on feature 3")
     note.focus()
     page.keyboard.type(f"a k, 2 and / in it {HOSTILE}")
@@ -62,6 +62,15 @@ def test_a_feature_is_kept_noted_removed_and_put_back_by_keys(page: Page, tmp_pa
     expect(page.locator(".wbl-chosen")).to_contain_text("dogs")
     assert explorer.feature == 5 and "kept = wb.FeatureList(bench, 'kept_features.json')" in explorer.code
     assert page.evaluate("window.hacked") is None and too_faint(page, ".wbl") == []
+
+
+def test_what_another_notebook_wrote_is_there_when_the_list_is_opened(page: Page, tmp_path: Path, explorer):
+    open_live(page, explorer, tmp_path)
+    kept = FeatureList(explorer.bench, tmp_path / "elsewhere.json")
+    kept.keep(5, "from another notebook")
+    (tmp_path / "elsewhere.json").rename(tmp_path / "kept_features.json")  # of which nobody here is told
+    page.get_by_role("tab", name="Lists").click()
+    expect(page.get_by_label("Note on feature 5")).to_have_value("from another notebook")
 
 
 def test_two_features_stand_side_by_side_and_the_list_is_taken_away_as_files(page: Page, tmp_path: Path, explorer):

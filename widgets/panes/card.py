@@ -19,7 +19,7 @@ from widgets.html.card import card_html, intervals_html
 from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
-from workbench.features.index.own_labels import unwatch, watch
+from workbench.features.index.own_labels import changes
 from workbench.features.index.parts import Label
 from workbench.model.hooks import last_logits, seen
 from workbench.model.start import start_token
@@ -62,7 +62,7 @@ class CardPane(WorkingPane):
         self._was_read: set[int] = set()
         super().__init__(bench.model, **traits)
         self._tell_own()
-        watch(self.relabel)
+        changes.watch(self.relabel)
 
     @traitlets.observe("feature")
     def _show_page(self, change: Any = None) -> None:
@@ -114,7 +114,7 @@ class CardPane(WorkingPane):
         return [] if self._page is None else [each.feature for each in self._page.neighbors.get(self._bench.sae_name, [])]
 
     def close(self) -> None:
-        unwatch(self.relabel)
+        changes.unwatch(self.relabel)
         if self._ahead is not None:
             self._ahead.cancel()
         super().close()

@@ -38,7 +38,7 @@ from widgets.panes.screen.loading import script
 from widgets.panes.screen.mapped import MapPlace
 from widgets.panes.steering import SteeringPane
 from workbench.circuits.metrics import Metric
-from workbench.features.index.own_labels import unwatch, watch
+from workbench.features.index import own_labels
 from workbench.features.search.offers import offers
 from workbench.model.start import start_token
 from workbench.sae.config import checked_feature
@@ -130,7 +130,7 @@ class Explorer(Pane):
             self.pane[name].on_msg(self._hear)
             self.pane[name].observe(self._write, "code")
         self.pane["lists"].observe(self._show_kept, "rows")
-        watch(self._relabel)
+        own_labels.changes.watch(self._relabel)
         self.on_msg(self._hear)
 
     def _look_through(self, bench: Any) -> None:
@@ -320,6 +320,12 @@ class Explorer(Pane):
         if self.tab == "map" and self._map.drawn is None and not self.waiting:
             self._map.draw()
 
+    @traitlets.observe("tab")
+    def _read_lists(self, change: Any = None) -> None:
+        """Another notebook may have written the file since it was last looked at."""
+        if self.tab == "lists" and self.panes:
+            self.pane["lists"].refresh()
+
     @property
     def _drawing(self) -> Any:
         return self._map.drawing
@@ -436,7 +442,7 @@ class Explorer(Pane):
             getattr(self, content["do"])()
 
     def close(self) -> None:
-        unwatch(self._relabel)
+        own_labels.changes.unwatch(self._relabel)
         if self._drawing is not None:
             self._drawing.cancel()
         for widget in [*self.pane.values(), *(each for room in self._rooms.values() for each in room.values() if isinstance(each, Pane))]:

@@ -16,7 +16,7 @@ from widgets.html.ranking_data import plain
 from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
-from workbench.features.lists.feature_list import FILE, Entry, FeatureList
+from workbench.features.lists.feature_list import FILE, Entry, FeatureList, changes
 
 
 class ListPane(WorkingPane):
@@ -44,6 +44,7 @@ class ListPane(WorkingPane):
         self._removed: list[Entry] = []
         super().__init__(bench.model, **traits)
         self._take_path()  # the default, too
+        changes.watch(self.refresh)
 
     def look_through(self, bench: Any) -> None:
         """Another dictionary: its entries of the same file."""
@@ -62,7 +63,7 @@ class ListPane(WorkingPane):
         self.refresh()
 
     def refresh(self) -> None:
-        """What the file holds now: a cell, or another notebook, may have written it."""
+        """What the file holds now. Of what a cell writes it hears by itself; another notebook may have written it, too."""
         with SETTING:
             if self.list is None:
                 return
@@ -162,6 +163,10 @@ class ListPane(WorkingPane):
             getattr(self, do)(feature)
         else:
             super()._hear(_, content, buffers)
+
+    def close(self) -> None:
+        changes.unwatch(self.refresh)
+        super().close()
 
     def to_python(self) -> str:
         """The list in a cell."""

@@ -6,7 +6,7 @@ function render({ model, el }) {
   const root = node("div", { class: "wbp wbl" });
   const path = node("input", { "aria-label": "File of the list", spellcheck: "false", title: "a name alone is beside the notebook; another name opens another list", size: 20 });
   const keep = button("☆ Keep the selection", () => model.send({ do: "keep", feature: model.get("feature") }), { title: "puts the selected feature into the list (K)" });
-  const again = button("⟳", () => model.send({ do: "refresh" }), { class: "wbp-icon", "aria-label": "Read the file again", title: "what a cell or another notebook has written since" });
+  const again = button("⟳", () => model.send({ do: "refresh" }), { class: "wbp-icon", "aria-label": "Read the file again", title: "what another notebook has written since; what a cell writes is shown by itself" });
   const where = node("span", { class: "wbp-faint" });
   const wrong = node("p", { class: "wbp-wrong", role: "alert" });
   const empty = node("p", { class: "wbp-faint" }, "Nothing of this dictionary is kept yet. K, or ☆ on a feature’s page, keeps it here.");

@@ -87,7 +87,8 @@ function render({ model, el }) {
     const at = [...offered.querySelectorAll("button")].indexOf(el.getRootNode().activeElement);
     offered.replaceChildren(...(chips.length ? [node("span", { class: "wbp-faint" }, "next token"), ...chips] : []));
     if (at >= 0) offered.querySelectorAll("button")[at]?.focus();
-    answer.placeholder = best.length ? `${best[0].token.trim()} (its first)` : "the model's first";
+    answer.placeholder = best.length ? "its first" : "the model's first";
+    answer.title = `the token whose logit is explained; empty: the model's own first${best.length ? `, “${visible(best[0].token).trim()}”` : ""}`;
   }
 
   function drawProblems() {

@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from weakref import WeakMethod
 
 from platformdirs import user_data_path
 
 from workbench.features.index.parts import Label
+from workbench.features.index.watchers import Watchers
 from workbench.files import PATIENCE, checked_file, locked, made_folder, read_text, write_json
 
 A_PERSON = "a person"
 FORMAT = 1
 Said = dict[str, dict[str, list[dict[str, str]]]]  # SAE → feature → all that was said of it
-_watchers: list[WeakMethod] = []
+changes = Watchers()  # of any label
 _n_changes = 0  # in this process: what was laid over is laid over anew
 
 
@@ -36,16 +36,6 @@ def labels_file() -> Path:
 def stamp() -> tuple[int, str | None]:
     """Another one after every change."""
     return _n_changes, os.environ.get("WORKBENCH_LABELS")
-
-
-def watch(seen: Callable[[], None]) -> None:
-    """Calls `seen`, a method, after every change, for as long as there is its object."""
-    _watchers.append(WeakMethod(seen))
-
-
-def unwatch(seen: Callable[[], None]) -> None:
-    """Ends that."""
-    _watchers[:] = [each for each in _watchers if each() != seen]
 
 
 class OwnLabels:
@@ -115,20 +105,13 @@ class OwnLabels:
             known = self._read()
             yield known
             self._write(known)
-        _tell()
+        changes.tell()
 
     def _write(self, known: Mapping[str, Any]) -> None:
         global _n_changes
         kept = {sae: {i: said for i, said in of.items() if said} for sae, of in known.items()}
         write_json(self.path, {"format": FORMAT, "saes": kept})
         _n_changes += 1
-
-
-def _tell() -> None:
-    _watchers[:] = [each for each in _watchers if each() is not None]
-    for seen in [each() for each in _watchers]:
-        if seen is not None:
-            seen()
 
 
 def _parsed(text: str, name: str) -> Said:

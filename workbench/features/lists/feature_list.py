@@ -21,11 +21,13 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.features.index.page import FeaturePages
+from workbench.features.index.watchers import Watchers
 from workbench.files import PATIENCE, checked_file, locked, made_folder, read_text, write_json, write_text
 from workbench.sae.config import checked_feature
 
 FORMAT = 1
 FILE = "kept_features.json"  # where the notebook is: a kernel runs in its notebook's folder
+changes = Watchers()  # of any list
 OTHERS = ["sae_name", "model_name", "feature", "label", "note", "kept"]
 
 
@@ -177,6 +179,7 @@ class FeatureList:
             entries = self._read()
             yield entries
             write_json(self.path, {"format": FORMAT, "entries": [each._asdict() for each in entries]})
+        changes.tell()
 
     def _repr_html_(self) -> str:
         from widgets.html.pages import list_html
