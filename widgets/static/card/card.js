@@ -112,7 +112,9 @@ function render({ model, el }) {
     typing = setTimeout(ask, 200);
   };
   text.onchange = ask;
-  name.onkeydown = (event) => event.key === "Enter" && save.click();
+  name.onkeydown = (event) => {
+    if (event.key === "Enter") save.click();
+  };
   name.oninput = () => drafts.set(named, name.value);
   const fillName = filled(name, () => {
     named = model.get("feature");

@@ -18,7 +18,7 @@ function render({ model, el }) {
   const status = node("span", { class: "wbp-faint wbp-push", role: "status" });
   const canvas = node("canvas", { "aria-hidden": "true" });
   canvas.removeAttribute("data-lm-suppress-shortcuts");
-  const over = node("canvas", { tabindex: 0, role: "application", "aria-label": "Circuit. Arrow keys walk from node to node, brackets follow the strongest edge, Space marks, P pins, G names a group, C collapses or opens it, Escape clears." });
+  const over = node("canvas", { tabindex: 0, role: "application", "data-keys": "/", "aria-label": "Circuit. Arrow keys walk from node to node, brackets follow the strongest edge, Space marks, P pins, G names a group, C collapses or opens it, Escape clears." });
   const tip = node("div", { class: "wbx-tip", "aria-hidden": "true", hidden: true });
   const zooms = node("span", { class: "wbx-zoom" }, zoomOut, zoomIn, whole, button("SVG", () => saveSvg(), { title: "the picture as a file" }), button("PNG", () => savePng(), { title: "the picture as a file" }));
   const field = node("div", { class: "wbx-field" }, canvas, over, zooms, tip);
@@ -145,9 +145,8 @@ function render({ model, el }) {
     empty.hidden = isThere;
     const question = model.get("question");
     empty.textContent = model.get("waiting") || (question.prompt ? `No circuit of “${question.prompt}” yet: every active feature of every layer is switched off once, which takes a while.` : "No circuit yet: bench.circuit(prompt, metric) makes one.");
-    (isThere ? measuring : start).prepend(work.run);
-    if (!isThere) start.append(work.cancel, work.status);
-    else measuring.append(work.cancel, work.status);
+    const at = isThere ? measuring : start;
+    if (work.run.parentElement !== at) (at.prepend(work.run), at.append(work.cancel, work.status)); // moved, they would lose the focus
     start.hidden = isThere;
     if (!isThere) return;
     const does = way === "direct" ? ["raises what it leads to", "lowers it"] : ["supports the answer (filled)", "opposes it (hollow)"];

@@ -140,6 +140,7 @@ async function render({ model, el, host, signal }) {
     const asked = Object.keys(LEFT).find((name) => LEFT[name][0] === event.key);
     const way = event.altKey && { ArrowLeft: "back", ArrowRight: "forward" }[event.key];
     if (way && !model.isSaved) (event.preventDefault(), event.stopPropagation(), go(way));
+    else if (event.target.dataset.keys?.includes(event.key)) return; // which has a use of its own for it
     else if (event.key === "/" && !isTyping && !model.isSaved) (event.preventDefault(), seek.open());
     else if (asked && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), asked === "ranking" && model.get("left") === asked ? null : show(asked));
     else if (event.key.toLowerCase() === "k" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), model.send({ do: "keep" }));

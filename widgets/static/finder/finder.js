@@ -189,7 +189,7 @@ function render({ model, el }) {
     sets.hidden = !isBySets;
     filters.hidden = chosen !== "prompts";
     for (const [name, box] of Object.entries(asked)) box.hidden = name !== chosen;
-    if (["token", "attribution"].includes(chosen)) asked[chosen].prepend(text);
+    if (["token", "attribution"].includes(chosen) && text.parentElement !== asked[chosen]) asked[chosen].prepend(text); // moved, it would lose the focus
     for (const fill of fills) fill();
     drawTokens();
   }

@@ -18,6 +18,7 @@ function render({ model, el }) {
     const called = name.value.trim() || `group ${Object.keys(model.get("groups")).length + 1}`;
     name.value = "";
     change(model, { groups: { ...model.get("groups"), [called]: model.get("marked") }, marked: [] });
+    work.run.focus(); // this button rests now: what is next has the keys
   });
   const clear = button("Unmark all", () => change(model, { marked: [] }));
   const steer = button("Clamp together", () => model.send({ do: "steer" }), { title: "a slider for each marked feature, in Steer" });

@@ -109,7 +109,9 @@ function render({ model, el }) {
   dialog.addEventListener("keydown", (event) => event.stopPropagation()); // Escape closes this, and nothing behind it
 
   path.onchange = () => change(model, { path: path.value });
-  path.onkeydown = (event) => event.key === "Enter" && path.onchange();
+  path.onkeydown = (event) => {
+    if (event.key === "Enter") path.onchange();
+  };
   const fillPath = filled(path, () => model.get("path"));
   const theme = () => [root, dialog].forEach((each) => each.classList.toggle("wbp-dark", isDark(root)));
   const unwatch = watch(model, [

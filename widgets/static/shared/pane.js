@@ -123,10 +123,10 @@ function worker(model, name, without) {
   function draw() {
     const { stage, done, total, message, seconds } = model.get("progress");
     const isBusy = stage === "running" || stage === "waiting";
-    if (isBusy && run.getRootNode().activeElement === run) cancel.focus();
-    if (!isBusy && cancel.getRootNode().activeElement === cancel) run.focus();
-    run.disabled = !isLive || isBusy;
-    cancel.disabled = !isLive || !isBusy;
+    const [rests, next] = isBusy ? [run, cancel] : [cancel, run];
+    next.disabled = !isLive;
+    if (rests.getRootNode().activeElement === rests) next.focus(); // before the one that has the keys rests, and they are nowhere
+    rests.disabled = true;
     const said = { waiting: "waiting for other work on the model …", running: total ? `${count(done)} of ${count(total)} …` : "working …", done: `done in ${number(seconds, false)} s`, cancelled: "cancelled", failed: message };
     status.textContent = isLive ? said[stage] ?? "" : without;
     status.classList.toggle("wbp-wrong", stage === "failed");

@@ -44,7 +44,9 @@ function render({ model, el }) {
     model.send({ do: "give", feature });
   }
   other.oninput = () => other.setCustomValidity("");
-  other.onkeydown = (event) => event.key === "Enter" && give(Number(other.value));
+  other.onkeydown = (event) => {
+    if (event.key === "Enter") give(Number(other.value));
+  };
 
   // One line a feature; lines stay while their feature does, so that a slider under the hand is not taken away.
   const lines = new Map();
