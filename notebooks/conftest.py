@@ -1,7 +1,10 @@
 """nbval executes each notebook, a test a cell; what an output shows is compared as a reader would (tests/made/shown.py), not by the byte:
 its own comparison knows neither a last digit nor pictures."""
 
+from collections.abc import Callable
+
 from nbval.plugin import IPyNbCell
+from notebook_claims import CLAIMS, with_claims
 from shown import differences, is_trained
 
 
@@ -13,3 +16,13 @@ def compare_outputs(self: IPyNbCell, test: list, ref: list, skip_compare: tuple 
 
 
 IPyNbCell.compare_outputs = compare_outputs
+
+
+def runtest(self: IPyNbCell, run: Callable[[IPyNbCell], None] = IPyNbCell.runtest) -> None:
+    """The cell, and in the same breath what is claimed of it (tests/made/notebook_claims.py)."""
+    claims = CLAIMS.get(self.parent.path.stem, {}).get(self.cell.execution_count or 0, "")
+    self.cell.source = with_claims(self.cell.source, claims)
+    run(self)
+
+
+IPyNbCell.runtest = runtest

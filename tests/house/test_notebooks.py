@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from notebook_claims import CLAIMS, with_claims
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -96,3 +97,28 @@ def test_executing_a_notebook_again_changes_no_byte(tmp_path: Path):
         written.append((tmp_path / "made.ipynb").read_bytes())
     assert written[0] == written[1]
     assert b"RankingTable: " in written[0]
+
+
+def test_no_cell_asserts_and_what_is_claimed_is_of_a_cell_that_is_there(path: Path):
+    """What a text relies on is asserted where a reader does not stumble over it."""
+    numbers = {cell.execution_count for cell in code_cells(path)}
+    assert not [cell.source for cell in code_cells(path) if re.search("^ *assert ", cell.source, re.M)]
+    for number, claims in CLAIMS.get(path.stem, {}).items():
+        assert number in numbers and any(isinstance(node, ast.Assert) for node in ast.parse(claims).body), number
+
+
+def test_an_exercise_is_not_solved_in_its_cell_and_its_answer_is_folded_away(path: Path):
+    cells = read(path).cells
+    for question, ask, check in zip(cells, cells[1:], cells[2:], strict=False):
+        if question.cell_type == "markdown" and re.search("^## Exercise", question.source, re.M):
+            assert re.fullmatch(r"[\w, ]+ = [., ]+|(\w+ = \[\]\n?)+", ask.source), ask.source
+            assert question.source.count("<details><summary>The answer</summary>") == 1
+            (output,) = check.outputs
+            assert output.text.startswith("Put ") and output.text.endswith(", then run this cell again.\n")
+
+
+def test_claims_stand_before_what_a_cell_shows_and_a_false_one_fails():
+    assert with_claims("a = 1\na", "assert a == 1") == "a = 1\nassert a == 1\na"
+    assert with_claims("a = 1", "assert a == 2") == "a = 1\nassert a == 2" and with_claims("a", "") == "a"
+    with pytest.raises(AssertionError):
+        exec(with_claims("a = 1", "assert a == 2"), {})

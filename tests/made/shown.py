@@ -2,7 +2,7 @@
 
 Words must be the same, and numbers to the last digit shown, or to a share CLOSE where more digits are written than anyone reads: another
 processor sums in another order. Of HTML the texts and attributes count, so bars and SVG paths by their numbers; of a figure its data. What
-is trained on the spot comes out differently elsewhere (TRAINED): there the words must be nearly the same, the notebook asserts its numbers.
+is trained on the spot comes out differently elsewhere (TRAINED): there the words must be nearly the same; numbers: notebook_claims.py.
 """
 
 import base64
