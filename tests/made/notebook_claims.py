@@ -1,4 +1,4 @@
-"""What the texts of the notebooks say, held against what their cells compute: asserted in a notebook's own kernel with each cell, but where no
+"""What the texts of the notebooks say, held against what their cells compute: asserted in its kernel with each cell, but where no
 reader stumbles over it. nbval runs them (notebooks/conftest.py). Notebook → the code cell's number → what is asserted there."""
 
 import ast

@@ -392,7 +392,8 @@ class Explorer(Pane):
 
     @traitlets.observe("tab", "feature", "left")
     def _write(self, change: Any = None) -> None:
-        if self.panes and "card" in self.pane:  # not before all are there, nor between two SAEs
+        is_whole = self.panes and "card" in self.pane  # not before all are there, nor between two SAEs
+        if is_whole and all(self.pane[name].feature == self.feature for name in self._links):  # once, when the last one has followed
             self.set_trait("code", self.to_python())
             self.set_trait("facts", json.dumps(self.state(), ensure_ascii=False))
 

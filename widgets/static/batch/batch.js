@@ -3,8 +3,8 @@
 
 const COLUMNS = [
   ["feature", "feature", "its number and its label"],
-  ["n_prompts", "prompts", "on how many prompts it is active anywhere", 54],
-  ["effect", "effect", "the mean over all prompts of what the metric loses when it is switched off, measured; 0 where it is not active. Bold: the interval lies on one side of 0", 52],
+  ["n_prompts", "prompts", "on how many prompts it is active anywhere", 60],
+  ["effect", "effect", "the mean over all prompts of what the metric loses when it is switched off, measured; 0 where it is not active. Bold: the interval lies on one side of 0", 56],
   ["low", "95 %", "the mean's interval (Student's t over prompts): how far another draw of such prompts would move it. Sorted by its lower end", 104],
   ["attribution", "attrib.", "the mean of the effect's first-order estimate", 52],
   ["activation", "activ.", "the mean of how active it is, summed over positions", 52],
@@ -15,8 +15,8 @@ function render({ model, el }) {
   const root = node("div", { class: "wbp wbb" });
   const isLive = !model.isSaved;
   const text = node("textarea", { rows: 3, wrap: "off", "aria-label": "Prompts, one a line", placeholder: HELP, title: "prompt | answer | baseline, or with tabs between, as spreadsheets copy. A word gets its leading space; \"quoted\" it is taken as it stands; ⏎ is a new line. Ctrl+Enter ranks", spellcheck: "false" });
-  const answer = node("input", { "aria-label": "Answer of all lines", title: "for lines that name none; empty: the model's own first on each", placeholder: "each one’s first", size: 12, spellcheck: "false" });
-  const baseline = node("input", { "aria-label": "Baseline of all lines", title: "for lines that name none; empty: the mean over the vocabulary", placeholder: "the mean logit", size: 12, spellcheck: "false" });
+  const answer = node("input", { "aria-label": "Answer of all lines", title: "for lines that name none; empty: the model's own first on each", placeholder: "its first", size: 12, spellcheck: "false" });
+  const baseline = node("input", { "aria-label": "Baseline of all lines", title: "for lines that name none; empty: the mean over the vocabulary", placeholder: "mean logit", size: 12, spellcheck: "false" });
   const path = node("input", { "aria-label": "File of prompts", title: "a text file, one prompt a line; a name alone is beside the notebook. Enter adds its lines", placeholder: "prompts.txt", size: 12, spellcheck: "false" });
   const load = button("Add lines of", () => path.value.trim() && model.send({ do: "load", path: path.value.trim() }), { title: "adds the file's lines to the box" });
   const loaded = node("span", { class: "wbp-faint", role: "status" });
@@ -42,7 +42,7 @@ function render({ model, el }) {
       ];
     },
   });
-  const asking = node("div", { class: "wbb-asking" }, text, node("div", { class: "wbp-bar" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), work.run, work.cancel), node("div", { class: "wbp-bar" }, load, path, loaded, work.status));
+  const asking = node("div", { class: "wbb-asking" }, text, node("div", { class: "wbp-bar" }, node("label", {}, "Why ", answer), node("label", {}, "rather than ", baseline), work.run), node("div", { class: "wbp-bar" }, load, path, loaded, work.cancel, work.status));
   root.append(asking, stale, said, wrong, table.bar, table.table, every);
   el.append(root);
 

@@ -37,7 +37,7 @@ function render({ model, el }) {
   );
   const page = node("div", { class: "wbk-page" });
   const weaker = node("details", {}, node("summary", { "data-lm-suppress-shortcuts": "true" }, "From strong to weak"), node("div"));
-  const text = node("input", { "aria-label": "Try your own text", placeholder: "try your own text: where is this feature active in it?", spellcheck: "false" });
+  const text = node("input", { "aria-label": "Try your own text", placeholder: "your own text: where is it active?", spellcheck: "false" });
   const tried = node("div", { class: "wbk-tried", "aria-live": "polite" });
   const trying = node("div", { class: "wbk-try" }, text, tried);
   const empty = node("p", { class: "wbp-faint" });

@@ -6,7 +6,7 @@ const GROUPS = [
   ["attribution", "the effect's first-order estimate, summed over positions"],
   ["activation", "how active it is, summed over positions; 0: nowhere on that prompt"],
 ];
-const PARTS = [["first", "1st", "on the first prompt", 43], ["second", "2nd", "on the second prompt", 43], ["difference", "1 − 2", "first − second: below 0, it does more on the second", 54]];
+const PARTS = [["first", "1st", "on the first prompt", 41], ["second", "2nd", "on the second prompt", 41], ["difference", "1 − 2", "first − second: below 0, it does more on the second", 51]];
 
 async function render({ model, el, host, signal }) {
   const root = node("div", { class: "wbp wbc" });

@@ -24,7 +24,7 @@ function render({ model, el }) {
   const words = node("input", { "aria-label": "Words of a label", placeholder: "words, such as: state california", spellcheck: "false", size: 32 });
   const target = node("input", { "aria-label": "Number of a feature", placeholder: "the selection", inputmode: "numeric", size: 9 });
   const answer = node("input", { "aria-label": "Answer to attribute", size: 12, spellcheck: "false" });
-  const baseline = node("input", { "aria-label": "Baseline of the answer", size: 12, placeholder: "the mean logit", spellcheck: "false" });
+  const baseline = node("input", { "aria-label": "Baseline of the answer", size: 12, placeholder: "mean logit", spellcheck: "false" });
   const chips = node("div", { class: "wbf-tokens", role: "group", "aria-label": "Tokens of the text" });
   const featureOf = (value) => (/^[\d,\s]+$/.test(value) && value.trim() ? Number(value.replaceAll(/[,\s]/g, "")) : null);
   const boxes = [

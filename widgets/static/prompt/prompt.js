@@ -9,7 +9,7 @@ function render({ model, el }) {
   const called = (name) => (which ? `${which} ${name[0].toLowerCase()}${name.slice(1)}` : name); // two questions may stand on one screen
   const prompt = node("textarea", { rows: 1, "aria-label": called("Prompt"), placeholder: "a text whose next token you want explained", title: "Enter ranks; Shift+Enter makes a new line", spellcheck: "false" });
   const answer = node("input", { "aria-label": called("Answer"), title: "the token whose logit is explained; empty: the model's own first", size: 12, spellcheck: "false" });
-  const baseline = node("input", { "aria-label": called("Baseline"), title: "the token that it is compared with; empty: the mean over the vocabulary", size: 12, placeholder: "the mean logit", spellcheck: "false" });
+  const baseline = node("input", { "aria-label": called("Baseline"), title: "the token that it is compared with; empty: the mean over the vocabulary", size: 12, placeholder: "mean logit", spellcheck: "false" });
   const sae = node("select", { "aria-label": called("SAE") });
   const run = button("Rank", () => model.send({ do: isRunning() ? "cancel" : "run" }), { class: "wbp-main" });
   const tokens = node("div", { class: "wbq-tokens", role: "group", "aria-label": called("Tokens") });
@@ -87,7 +87,7 @@ function render({ model, el }) {
     const at = [...offered.querySelectorAll("button")].indexOf(el.getRootNode().activeElement);
     offered.replaceChildren(...(chips.length ? [node("span", { class: "wbp-faint" }, "next token"), ...chips] : []));
     if (at >= 0) offered.querySelectorAll("button")[at]?.focus();
-    answer.placeholder = best.length ? "its first" : "the model's first";
+    answer.placeholder = best.length ? "its first" : "its own first";
     answer.title = `the token whose logit is explained; empty: the model's own first${best.length ? `, “${visible(best[0].token).trim()}”` : ""}`;
   }
 

@@ -72,7 +72,7 @@ function detail({ feature, label, measures, tokens, name, values, scale, metric,
 
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbr" });
-  const query = node("input", { type: "search", "aria-label": "Filter rows", placeholder: "filter: lakers effect>0.1", title: "words, a feature's number, and conditions such as effect>0.1 pos=8", spellcheck: "false" });
+  const query = node("input", { type: "search", "aria-label": "Filter rows", placeholder: "filter: lakers", title: "words, a feature's number, and conditions such as effect>0.1 pos=8", spellcheck: "false" });
   const summed = node("input", { type: "checkbox", "aria-label": "sum over positions", title: "one row a feature, summed over positions" });
   const status = node("span", { class: "wbr-status", role: "status" });
   const views = node("div", { class: "wbr-views", role: "group", "aria-label": "Show as" });

@@ -10,7 +10,7 @@ function pagedTable(model, root, { name, what, example, file, columns, over, wid
   const next = button("›", () => change(model, { page: page() + 1 }), { "aria-label": `Next page of ${what}` });
   const done = node("span", { class: "wbp-faint", role: "status" });
   const save = button("CSV", () => model.send({ do: "csv" }), { title: "all rows that match, as a file" });
-  const copy = button("Copy as Python", () => copyText(model.get("code"), root).then(() => (done.textContent = "Python copied")), { title: "code that computes this table" });
+  const copy = button("Python", () => copyText(model.get("code"), root).then(() => (done.textContent = "Python copied")), { title: "copies code that computes this table", "aria-label": `Copy ${what} as Python` });
   const head = node("thead");
   const body = node("tbody");
   const table = node("div", { class: "wbt-scroll" }, node("table", { role: "grid", "aria-label": name, class: "wbt" }, node("colgroup", {}, ...widths.map((width) => node("col", { style: width && `width: ${width}px` }))), head, body));
