@@ -145,9 +145,16 @@ def kept_and_compared(page: Page, explorer: Any, n_rounds: int) -> None:
     page.get_by_role("button", name="Second prompt").click()
     report("explorer: a second prompt, shown again", median(n_rounds, lambda i: toggled(page, press, shown)), 60)
     page.evaluate("document.querySelector('.wbc').parentElement.hidden && document.querySelector('[aria-label=\"Second prompt\"]').click()")
-    report("explorer: select a row of two prompts", median(n_rounds, lambda i: select_compared(page, i)), 60)
+    report("explorer: select a row of two prompts", median(n_rounds, lambda i: select_compared(page, ".wbc", i)), 60)
     report("explorer: sort the rows of two prompts", median(n_rounds, lambda i: sort_compared(page, i)), 60)
-    page.get_by_role("button", name="Second prompt").click()
+    batch = explorer.pane["batch"]
+    batch.text = "\n".join(PROMPTS[:4])
+    batch.run().wait()
+    page.evaluate("ask({})")
+    page.get_by_role("button", name="Several prompts").click()
+    page.locator(".wbb tbody tr").first.wait_for()
+    report("explorer: select a row of several prompts", median(n_rounds, lambda i: select_compared(page, ".wbb", i)), 60)
+    page.get_by_role("button", name="Several prompts").click()
     report("explorer: keep a feature", median(n_rounds, lambda i: keep(page, explorer)), 60)
     tokens = page.get_by_role("group", name="Tokens", exact=True).get_by_role("button")
     report("explorer: a token's features and logit lens", median(n_rounds, lambda i: look_at(page, tokens.nth(2 + i % 6))), 400)
@@ -161,9 +168,9 @@ def toggled(page: Page, press: Any, shown: str) -> float:
     return took
 
 
-def select_compared(page: Page, i: int) -> float:
+def select_compared(page: Page, table: str, i: int) -> float:
     """Over when its page is there."""
-    row = page.locator(".wbc tbody tr").nth(i % 8)
+    row = page.locator(f"{table} .wbt tbody tr").nth(i % 8)
     feature = int(row.locator("td span").first.inner_text())
     return milliseconds(page, "click", row.click, f"document.querySelector('.wbk-page').textContent.includes('feature {feature:,} of')")
 
