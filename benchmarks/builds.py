@@ -36,7 +36,7 @@ def ablation(n_tokens: int) -> Callable[[], Any]:
     s = random_setting(n_tokens, 6)
     pairs = attribute(s.model, s.sae, s.tokens, s.metric).pairs
     some = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[:N_PAIRS]]
-    precision = {"precision": "delta"} if PART.startswith("delta") and BUILD == "now" else {}
+    precision: dict[str, Any] = {"precision": "delta"} if PART.startswith("delta") and BUILD == "now" else {}
     return lambda: ablate(s.model, s.sae, s.tokens, s.metric, some, progress=False, **precision)
 
 
