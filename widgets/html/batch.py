@@ -88,9 +88,32 @@ def changes_html(changes: Any) -> str:
     ]
     if changes.crosscoder is not None:
         views.insert(1, ("A dictionary of both models", _crosscoder_note(changes.crosscoder), _crosscoder_rows(changes.crosscoder)))
+    if changes.effects is not None:
+        views.insert(0, ("Effects on what follows", "of the features whose attribution differs most", _effect_rows(changes.effects)))
     for name, note, cells in views:
         parts.append(f"<details><summary>{name} <span style='{FAINT};font-size:12px'>{note}</span></summary>{table_html(cells)}</details>")
     return f'<div style="max-width:1080px;font-size:13px">{"".join(parts)}</div>'
+
+
+def _effect_rows(table: Any) -> list[list[str]]:
+    """Measured mean effects in both models, the largest change first."""
+    names = ("feature", "label", "effect, mean, nats", "change", "95 % interval", "active in", "q")
+    rows, scale = (
+        [[cell_html(name, f"font-weight:600;{RIGHT if i > 1 else ''}") for i, name in enumerate(names)]],
+        _largest(table, "change"),
+    )
+    known = max(_largest(table, "base"), _largest(table, "tuned"))
+    for row in table.head(N_ROWS).itertuples():
+        means = f"{number(row.base, scale=known)} → {number(row.tuned, scale=known)}"
+        interval = f"{number(row.low, scale=scale)} to {number(row.high, scale=scale)}"
+        cells = [cell_html(str(row.feature)), cell_html(escape(visible(str(row.label)))), cell_html(means, RIGHT)]
+        cells.append(cell_html(bar_html(row.change, scale), "width:84px"))
+        rows.append([*cells, *(cell_html(text, RIGHT) for text in (interval, f"{row.n_texts:,} texts", f"{row.q:.1g}"))])
+    return rows
+
+
+def _largest(table: Any, name: str) -> float:
+    return float(table[name].abs().max()) if len(table) else 0.0
 
 
 def _crosscoder_note(table: Any) -> str:

@@ -23,6 +23,9 @@ def diff(
     n_texts: Annotated[int, typer.Option(min=1, help="Read so many texts.")] = N_TEXTS,
     sae: Annotated[str | None, typer.Option(help="The SAE's folder, of the model before; for the atlas, one of its widths.")] = None,
     index: Index = None,
+    effects: Annotated[
+        bool, typer.Option("--effects", help="Also whose effect changed on what the model after says next: minutes, of a large model more.")
+    ] = False,
     top: Annotated[int, typer.Option(min=1, help="How many features.")] = 10,
     start_token: StartToken = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -44,7 +47,7 @@ def diff(
     before = with_index(load(base, sae, device=device, start_token=start), index)
     after: Any = (load if tuned in BENCHES else load_model)(tuned, device=device, start_token=start)
     source = list(islice(read_texts(texts), n_texts)) if texts else mixed(ATLAS_SEED, n_texts)
-    changes = compare(before, after, source)
+    changes = compare(before, after, source, effects=effects)
     if out is not None:
         write_text(out, changes_page(changes))
     print(changes_json(changes, top) if as_json else changes.said(top))
@@ -53,6 +56,7 @@ def diff(
 def changes_json(changes: "Changes", top: int) -> str:
     """The first features as JSON: numbers in full, what was found and what is assumed."""
     tables = {"rows": changes.top(top), "dense": changes.dense, "texts": changes.texts.head(top)}
+    tables |= {} if changes.effects is None else {"effects": changes.effects.head(top)}
     about = {"verdict": changes.verdict, "assumes": changes.assumes, "notes": list(changes.notes), "hook_name": changes.hook_name}
     rows = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}
     return json.dumps(about | {"n_texts": changes.n_texts, "n_changed": len(changes.changed)} | rows, ensure_ascii=False, indent=1)

@@ -5,6 +5,7 @@
                      mean activation and density in both, the difference with its interval, q (false discoveries under control)
     changes.dense    the same question without an SAE: the difference of means, and the features whose decoder rows lie along it
     changes.texts    the texts that are read most differently
+    changes.effects  with effects=: the features whose effect on what follows a text changed most, measured (effects.py)
     changes.crosscoder    with crosscoder=: a dictionary of both models, and which of its features one of them has alone (crosscoder.py)
 
 Everything is paired by text: both models read the same. The SAE was trained on one of them; what it explains of each stands beside, since
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.features.changes.crosscoder import Crosscoder, crosscoder_words, read_crosscoder
+from workbench.features.changes.effects import Answers, check_answers, effect_words, read_effects
 from workbench.features.changes.fit import check_pair
 from workbench.features.changes.paired import false_discovery, paired
 from workbench.features.changes.reads import Both, read_both
@@ -47,6 +49,7 @@ class Changes:
     mean_share: float  # of Σ ‖mean difference of a text‖², how much the difference of means is
     notes: tuple[str, ...] = ()
     crosscoder: pd.DataFrame | None = None  # read_crosscoder's table
+    effects: pd.DataFrame | None = None  # read_effects's, with label
 
     @property
     def changed(self) -> pd.DataFrame:
@@ -91,6 +94,9 @@ class Changes:
         shown = self.top(n)[["feature", "label", "moved", "base", "tuned", "change", "low", "high", "q"]]
         lines = shown.to_string(index=False, float_format=lambda x: signed(x, ".3g")).splitlines() if len(shown) else []
         beside = [] if self.crosscoder is None else [crosscoder_words(self.crosscoder)]
+        if self.effects is not None:
+            rows = self.effects.head(n).drop(columns="has_changed")
+            beside += [effect_words(self.effects), *rows.to_string(index=False, float_format=lambda x: signed(x, ".3g")).splitlines()]
         return "\n".join([f"Changes: {self.verdict}", *(f"  {line}" for line in [*lines, *beside, self.assumes, *self.notes])])
 
     def __repr__(self) -> str:
@@ -98,12 +104,21 @@ class Changes:
 
 
 def diff(
-    base: Any, tuned: Any, texts: Iterable[str] | Iterable[Chat], *, crosscoder: Crosscoder | None = None, progress: bool = True
+    base: Any,
+    tuned: Any,
+    texts: Iterable[str] | Iterable[Chat],
+    *,
+    effects: Answers = False,
+    crosscoder: Crosscoder | None = None,
+    progress: bool = True,
 ) -> Changes:
     """What tuning changed at the base's SAE. base: a Workbench. tuned: another, of which the model counts, or a model. crosscoder: what
     `train_crosscoder` made of both, read on these texts beside.
 
-    Raises ValueError for models of other shapes or tokenizers, for two that are one, and for fewer than ten texts.
+    effects: whose effect changed on the log-probability of what follows each text: True: of the token that the tuned model finds likeliest
+    there; " Paris": of that one, after every text; or one for each text. Some passes of both models for each of twenty features.
+    Raises ValueError for models of other shapes or tokenizers, for two that are one, for fewer than ten texts (of effects twenty), and for
+    an answer that is not one token.
     """
     model = check_pair(base, tuned)
     if isinstance(texts, str):
@@ -111,6 +126,8 @@ def diff(
     read = [written(base.model, each) for each in texts]
     if len(read) < FEWEST:
         raise ValueError(f"{len(read)} texts: a text is what is counted, give {FEWEST} or more, better hundreds")
+    is_asked = effects is not False
+    answers = check_answers(base.model, base.sae, effects, len(read)) if is_asked else None
     both = read_both(base.model, model, base.sae, read, progress)
     if not both.distance.any():
         raise ValueError(
@@ -118,6 +135,10 @@ def diff(
             "look through an SAE of a later layer"
         )
     changes = compared(both, base.sae, read, base.labels)
+    if is_asked:
+        found = read_effects((base.model, model), base.sae, read, answers, progress=progress)
+        found.insert(1, "label", [base.labels.get(int(i), "") for i in found["feature"]])
+        changes = replace(changes, effects=found)
     return changes if crosscoder is None else replace(changes, crosscoder=read_crosscoder(crosscoder, base, model, read, progress))
 
 
