@@ -99,7 +99,8 @@ def test_a_command_half_typed_is_one_line_and_exit_2(args: list[str], capsys: py
 
 
 @pytest.mark.parametrize(
-    ("args", "last"), [(["frobnicate"], "label, score, lab, doctor, atlas"), (["atlas"], "build"), (["atlas", "nonsense"], "build")]
+    ("args", "last"),
+    [(["frobnicate"], "label, score, minimal, lab, doctor, atlas"), (["atlas"], "build"), (["atlas", "nonsense"], "build")],
 )
 def test_a_command_that_is_none_lists_those_that_there_are(args: list[str], last: str, capsys: pytest.CaptureFixture[str]):
     assert cli.main(args) == 2

@@ -25,7 +25,7 @@ from workbench.cli.learn import plan, scaling, train
 from workbench.cli.observe import find, index, page
 from workbench.cli.options import shell_words
 from workbench.cli.sae import convert, evaluate
-from workbench.cli.score import score
+from workbench.cli.score import minimal, score
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(check)
@@ -43,6 +43,7 @@ app.command()(page)
 app.command()(diff)
 app.command()(label)
 app.command()(score)
+app.command()(minimal)
 app.command()(lab)
 app.command()(doctor)
 app.add_typer(atlas_app, name="atlas")
