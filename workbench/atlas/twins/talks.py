@@ -84,7 +84,8 @@ def _read(model: GPT2LMHeadModel, tokenizer: Any, texts: list[Text]) -> Read:
     """One pass over all texts; the model stays as it is."""
     parts: list[Read] = []
     caught: list[Tensor] = []
-    hook = model.transformer.h[READ_BEFORE - 1].mlp.act.register_forward_hook(lambda _, args, out: caught.append(out))
+    block: Any = model.transformer.h[READ_BEFORE - 1]
+    hook = block.mlp.act.register_forward_hook(lambda _, args, out: caught.append(out))
     for first in range(0, len(texts), AT_ONCE):
         tokens, is_text = padded(tokenizer, texts[first : first + AT_ONCE])
         x = model.transformer(tokens, output_hidden_states=True).hidden_states[READ_BEFORE]
