@@ -83,8 +83,8 @@ class AnswerKey:
     def f1(self, feature: int, of_texts: float = 0.0) -> np.ndarray:
         """Best F1 over thresholds of this feature with every concept (n_concepts); only over thresholds that keep at least the share
         `of_texts` of the texts in which it fires."""
-        texts = texts_by_peak(self.peaks, feature)
-        concept, scores, k = f1_by_threshold(texts, self.by_text, np.diff(self.present.indptr))
+        texts, ends = texts_by_peak(self.peaks, feature)
+        concept, scores, k = f1_by_threshold(texts, ends, self.by_text, np.diff(self.present.indptr))
         best = np.zeros(len(self.concepts))
         is_allowed = k >= of_texts * len(texts)
         np.maximum.at(best, concept[is_allowed], scores[is_allowed])

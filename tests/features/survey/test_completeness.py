@@ -38,6 +38,15 @@ def test_the_best_f1_of_every_concept_is_that_of_brute_force():
             assert tries[features[concept]] == pytest.approx(scores[concept])
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6, -1e-6])
+def test_no_threshold_lies_between_texts_that_are_as_active_but_for_rounding(noise):
+    """Of three texts two begin alike; one of them has the concept, and neither F1 nor feature depend on whose sum is rounded up."""
+    acts = np.array([[5.0], [2.0 * (1 + noise)], [2.0], [1.0]])
+    present = np.array([[False], [True], [False], [False]])
+    features, scores = best_f1(sparse.csc_matrix(acts), sparse.csc_matrix(present))
+    assert features.tolist() == [0] and scores == pytest.approx([2 * 1 / (3 + 1)])
+
+
 def test_a_unit_that_is_a_concept_s_own_is_given_that_concept():
     activity = made(half=1e-6)  # every concept has its unit
     found = best_concepts(activity, range(40, 60))

@@ -20,6 +20,7 @@ from scipy import sparse
 
 from workbench.features.survey.activity import Activity
 
+ROUNDING = 1e-5  # of an activation: 1e-6 was seen between one processor and another
 FOUND = 0.5  # F1 from which a concept has a feature
 N_RESAMPLED = 400  # bootstrap samples of the concepts
 RIDGE = 1e-3  # keeps the slope finite where the concepts separate perfectly
@@ -96,7 +97,7 @@ def best_f1(peaks: sparse.csc_matrix, texts_with: sparse.csc_matrix) -> tuple[np
     by_text, n_present = texts_with.tocsr(), np.diff(texts_with.indptr)
     best, best_score = np.full(len(n_present), -1), np.zeros(len(n_present))
     for feature in np.flatnonzero(np.diff(peaks.indptr)).tolist():
-        concepts, scores, _ = f1_by_threshold(texts_by_peak(peaks, feature), by_text, n_present)
+        concepts, scores, _ = f1_by_threshold(*texts_by_peak(peaks, feature), by_text, n_present)
         is_better = scores > best_score[concepts]
         np.maximum.at(best_score, concepts[is_better], scores[is_better])
         best[concepts[is_better]] = feature
@@ -109,31 +110,47 @@ def best_concepts(activity: Activity, units: Sequence[int]) -> pd.DataFrame:
     by_text, rows = activity.corpus.texts_with.tocsr(), []
     n_present = np.diff(activity.corpus.texts_with.indptr)
     for unit in units:
-        texts = texts_by_peak(activity.peaks, unit)
-        concepts, scores, k = f1_by_threshold(texts, by_text, n_present)
+        texts, ends = texts_by_peak(activity.peaks, unit)
+        concepts, scores, k = f1_by_threshold(texts, ends, by_text, n_present)
         scores = np.where(k >= len(texts) / 10, scores, 0)
         if scores.any():
             rows.append((unit, activity.corpus.concepts[concepts[scores.argmax()]], float(scores.max())))
     return pd.DataFrame(rows, columns=["unit", "concept", "f1"])
 
 
-def texts_by_peak(peaks: sparse.csc_matrix, unit: int) -> np.ndarray:
-    """The texts in which a unit is active, in order of falling activation."""
+def texts_by_peak(peaks: sparse.csc_matrix, unit: int) -> tuple[np.ndarray, np.ndarray]:
+    """(the texts in which a unit is active, in order of falling activation; of each, how many are as active as it or more).
+
+    Texts that begin alike have the same activation but for rounding, which no threshold can tell apart: such count as equal.
+    """
     first, last = peaks.indptr[unit : unit + 2]
-    return peaks.indices[first:last][np.argsort(-peaks.data[first:last], kind="stable")]
+    order = np.argsort(-peaks.data[first:last], kind="stable")
+    falling = peaks.data[first:last][order].astype(float)
+    is_last = np.append(falling[1:] < falling[:-1] * (1 - ROUNDING), len(falling) > 0)[: len(falling)]
+    return peaks.indices[first:last][order], 1 + _next(is_last)
 
 
-def f1_by_threshold(texts: np.ndarray, by_text: sparse.csr_matrix, n_present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(concepts, F1s, ks): one of each for every time that a concept is met in `texts`, which are in order of falling activation.
+def f1_by_threshold(
+    texts: np.ndarray, ends: np.ndarray, by_text: sparse.csr_matrix, n_present: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(concepts, F1s, ks): one of each for every time that a concept is met in `texts`, which are in order of falling activation (ends:
+    texts_by_peak).
 
-    At a concept's j-th hit, in the k-th text, F1 = 2 j / (k + its texts in all). A concept's hits stand together, the first one first.
+    With a threshold that takes k texts, j of the concept's among them, F1 = 2 j / (k + its texts in all). A concept's hits stand
+    together, the first one first.
     """
     hits = by_text[texts]
-    k = np.repeat(np.arange(1, len(texts) + 1), np.diff(hits.indptr))
+    k = np.repeat(ends, np.diff(hits.indptr))
     order = np.argsort(hits.indices, kind="stable")
     concept, k = hits.indices[order], k[order]
-    j = np.arange(1, len(concept) + 1) - np.searchsorted(concept, concept)
+    is_last = np.append((np.diff(concept) != 0) | (np.diff(k) != 0), len(k) > 0)[: len(k)]
+    j = 1 + _next(is_last) - np.searchsorted(concept, concept)
     return concept, 2 * j / (k + n_present[concept]), k
+
+
+def _next(is_last: np.ndarray) -> np.ndarray:
+    """Of each place, the first from it on that is a last one."""
+    return np.flatnonzero(is_last)[np.searchsorted(np.flatnonzero(is_last), np.arange(len(is_last)))]
 
 
 def _fitted(table: pd.DataFrame, name: str, activity: Activity, seed: int) -> Curve:
