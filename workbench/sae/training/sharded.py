@@ -58,6 +58,8 @@ def train_sharded(
     """
     if cfg.widths:
         raise TrainingError("nested widths are trained in one process, by train")
+    if cfg.merge_copies:
+        raise TrainingError("a shard does not see the others' copies: train in one process, or merge_copies(sae, x) once it is trained")
     rank, _ = join()
     source, folder = shared(source_of(stream, cfg, predict) if stream is not None else None), Path(folder)
     if finished([folder], [describe(source, cfg)]):
@@ -174,7 +176,7 @@ def engine(cfg: TrainConfig) -> Engine:
         dist.all_reduce(least, dist.ReduceOp.MIN)
         return least
 
-    return Engine(step, partial(auxk_step, largest=topk, total=total), smallest, total)
+    return Engine(step, partial(auxk_step, largest=topk, total=total), smallest, total, is_whole=False)
 
 
 def selected(architecture: str, pre_acts: Tensor, *, k: int | None = None, threshold: Tensor | None = None) -> Tensor:
