@@ -62,6 +62,7 @@ TRANSCODER = TrainConfig(384, n_steps=1000, l1=1.0)
 TRANSCODER_BUFFER = 2**16  # tokens of twelve hook points: 0.5 GB
 # Copies are merged in all but these, where fewer than 1 in 1,000 pairs of features are alike: lessons name their features and activations.
 AS_TRAINED = ("1k", "2k", "blocks.1.hook_resid_pre", "blocks.2.hook_resid_pre")
+TOGETHER = 0.5  # of transcoders' copies: at 0.7 those of the last layers keep 3 in 1,000 pairs alike
 MERGE_BATCHES = 16  # 32,768 tokens by which copies are known
 
 
@@ -148,20 +149,22 @@ def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) ->
     activations = ActivationStreams(model, stream(SAE_SEED), [*reads, *writes], buffer=TRANSCODER_BUFFER)
     activations.model_name = "atlas"
     configs = [replace(TRANSCODER, hook_name=name) for name in reads]
-    found = merged(model, dict(zip(reads, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True)))
+    found = merged(
+        model, dict(zip(reads, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True)), together=TOGETHER
+    )
     for folder, name in zip(folders, reads, strict=True):
         save_halved(found[name], folder)
     shutil.rmtree(checkpoints)
 
 
-def merged(model: Any, dictionaries: Mapping[str, Any]) -> dict[str, Any]:
+def merged(model: Any, dictionaries: Mapping[str, Any], **how: float) -> dict[str, Any]:
     """The same by what they read, their copies merged."""
     places = {each.reads for each in dictionaries.values()} | {each.writes for each in dictionaries.values()}
     batches = list(islice(ActivationStreams(model, stream(SAE_SEED), sorted(places), buffer=TRANSCODER_BUFFER), MERGE_BATCHES))
     found = {}
     for name, each in dictionaries.items():
         x, y = (torch.cat([batch[place] for batch in batches]) for place in (each.reads, each.writes))
-        found[name] = merge_copies(each, x, None if each.reads == each.writes else y).sae
+        found[name] = merge_copies(each, x, None if each.reads == each.writes else y, **how).sae
     return found
 
 

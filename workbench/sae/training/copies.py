@@ -28,7 +28,7 @@ from workbench.sae.training.recipe import random_rows
 from workbench.shapes import Activations
 
 SAME = 0.99  # cosine of two decoder rows from which they are one direction
-TOGETHER = 0.7  # share, of the tokens on which either is active, of those on which both are: trials in docs/log.md
+TOGETHER = 0.7  # of the tokens on which either is active: trials in docs/log.md
 SEED = 1  # of the directions that freed features are left with
 LEAST = 4  # tokens on which both are active: on fewer, chance would do
 N_ENTRIES = 2**24  # of feature activations at once
@@ -66,9 +66,9 @@ def copies_note(metadata: Mapping[str, Any]) -> str:
 
 
 @torch.no_grad()
-def find_copies(dictionary: Dictionary, x: Activations) -> Copies:
+def find_copies(dictionary: Dictionary, x: Activations, together: float = TOGETHER) -> Copies:
     """Copies among the features that are active on x (…, d_in): the strongest first, each takes those that write its direction (cosine ≥
-    0.99) where it is active itself (on 0.7 of the tokens on which either is, and on four at least)."""
+    0.99) where it is active itself. together: on which share, at least, of the tokens on which either is, both are; and on four tokens."""
     x = x.reshape(-1, x.shape[-1])
     rows = normalize(dictionary.W_dec.float(), dim=1)
     alike = _alike(rows)
@@ -84,7 +84,7 @@ def find_copies(dictionary: Dictionary, x: Activations) -> Copies:
         is_taken[i] = True
         near = torch.where((directions @ directions[i] >= SAME) & ~is_taken)[0]
         both = (active[near] & active[i]).sum(1)
-        near = near[(both >= TOGETHER * (n_on[i] + n_on[near] - both)) & (both >= LEAST)]
+        near = near[(both >= together * (n_on[i] + n_on[near] - both)) & (both >= LEAST)]
         is_taken[near], leader[alike[near]] = True, alike[i]
     return Copies(leader, strength, n_active)
 
@@ -144,21 +144,25 @@ class Merged(Generic[Kind]):
 
 
 @torch.no_grad()
-def merge_copies(sae: Kind, x: Activations, y: Activations | None = None) -> Merged[Kind]:
+def merge_copies(sae: Kind, x: Activations, y: Activations | None = None, *, together: float = TOGETHER) -> Merged[Kind]:
     """The same dictionary with copies merged: other features keep numbers and weights, copies are dead.
 
-    x: raw activations (…, d_in) at the hook point that it reads, some ten thousand tokens: copies that are hardly active on them stay. y:
-    those at the hook point that a transcoder writes. Raises ValueError for architectures other than standard: these select, so that a sum
-    would be selected otherwise.
+    x: raw activations (…, d_in) at the hook point that it reads, some ten thousand tokens: copies that are hardly active on them stay.
+    y: those at the hook point that a transcoder writes. together: as for `find_copies`; the smaller, the more is merged and moved. Raises
+    ValueError for architectures other than standard: these select, so that a sum would be selected otherwise.
     """
     if (y is None) != (sae.reads == sae.writes):
         of_two = f"y, the same tokens' activations at {sae.writes}, is needed: fvu is of what a transcoder predicts"
         raise ValueError(of_two if y is None else "y is a transcoder's: leave it out")
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x={x!r:.60}: expected a tensor of activations at {sae.reads}, as a batch of an ActivationStream is")
     if sae.cfg.architecture != "standard":
-        raise ValueError(f"merge_copies is for ReLU + L1; this one is {sae.cfg.architecture}, which selects: a sum would be selected otherwise")
+        raise ValueError(
+            f"merge_copies is for ReLU + L1; this one is {sae.cfg.architecture}, which selects: a sum would be selected otherwise"
+        )
     if x.shape[-1] != sae.cfg.d_in:
         raise ValueError(f"x is {tuple(x.shape)}; expected (…, {sae.cfg.d_in}), activations at {sae.reads}")
-    copies = find_copies(sae, x)
+    copies = find_copies(sae, x, together)
     merged = deepcopy(sae)
     merge(merged, copies)
     merged.cfg = replace(sae.cfg, metadata={**sae.cfg.metadata, "merged": len(copies)})

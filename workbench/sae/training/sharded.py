@@ -52,7 +52,7 @@ def train_sharded(
 ) -> None:
     """Train the SAE that `train` would, with `predict` the transcoder, its features dealt out among the processes of torchrun, and
     write it to `folder`, a place that all of them see. Every process calls it: rank 0 brings the stream, the others None. The same call
-    resumes, on any number of ranks.
+    resumes, on any number of ranks. Copies are neither counted nor merged: a shard does not see the others'.
 
     Raises TrainingError as `train` does, and where the features cannot be dealt out evenly.
     """
