@@ -1,6 +1,6 @@
 """Is the circuit of an answer true? The atlas's held-out questions against their answer key, and swapping one state for another.
 
-    python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100] [--over saes|transcoders [--transcoders FOLDER]]
+    python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100] [--sae FOLDER] [--over saes|transcoders [--transcoders FOLDER]]
 
 Printed: steps, links and strangers (atlas/chains.py) of the strongest 30 features, with the interval of the mean over questions, for
 measured edges, for attributed ones and for random graphs of equal size (or for direct effects between transcoders' features, with the
@@ -21,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench import atlas
+from workbench.atlas.build import label
 from workbench.atlas.chains import LINKS, Chains, Truth, random_graph
 from workbench.atlas.truth import AnswerKey, kind_of
 from workbench.bench import Workbench
@@ -28,6 +29,7 @@ from workbench.circuits.graph.groups import concept
 from workbench.circuits.metrics import logit_diff
 from workbench.sae.config import TranscoderConfig
 from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.sae import SAE
 from workbench.sae.stack import Transcoders, load_stack
 from workbench.sae.transcoder import Transcoder
 
@@ -40,6 +42,9 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=30, help="kept in each graph")
     parser.add_argument("--over", choices=("saes", "transcoders"), default="saes", help="whose features the graphs have")
     parser.add_argument("--transcoders", help="a set or a cross-layer one for the atlas, in place of its own")
+    parser.add_argument(
+        "--sae", action="append", default=[], help="one for the atlas, in place of its own at that hook point; several times"
+    )
     parser.add_argument("--pairs", type=int, default=100, help="of questions to swap between")
     parser.add_argument("--texts", type=int, default=8_000, help="that the answer key is read from")
     options = parser.parse_args()
@@ -47,10 +52,16 @@ def main() -> None:
     bench, asked = atlas.load(), atlas.questions()
     if options.transcoders:
         bench = replace(bench, transcoders=load_stack(options.transcoders))
+    others = {sae.reads: sae for sae in map(SAE.load, options.sae)}
+    if others:
+        bench = replace(bench, layers={**bench.layers, **others})
     if options.n:
         texts = atlas.texts(seed=3, n=options.texts)
         known = bench.layers.values() if options.over == "saes" else readers(bench.transcoders)
-        chains = Chains({each.reads: AnswerKey.read(bench.model, each, texts) for each in known})
+        keys = {each.reads: AnswerKey.read(bench.model, each, texts) for each in known}
+        if options.over == "saes":
+            bench = replace(bench, layer_labels={**bench.layer_labels, **{name: label(keys[name]) for name in others}})
+        chains = Chains(keys)
         some = asked[:: max(1, len(asked) // options.n)][: options.n]
         found = (truths if options.over == "saes" else transcoder_truths)(bench, chains, some, options.features)
         report(found, [kind_of(step) for step in asked[0].steps])

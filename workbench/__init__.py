@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from workbench.sae.sae import SAE
     from workbench.sae.scaling.plan import plan
     from workbench.sae.scaling.sweep import ScalingLaws
+    from workbench.sae.training.copies import merge_copies
     from workbench.sae.training.monitor import TrainingHistory
     from workbench.sae.training.train import TrainConfig, train, train_cross_layer, train_many
     from workbench.sae.transcoder import Transcoder, load_transcoders
@@ -74,6 +75,7 @@ _HOMES = {
     "train": "workbench.sae.training.train",
     "train_cross_layer": "workbench.sae.training.train",
     "train_many": "workbench.sae.training.train",
+    "merge_copies": "workbench.sae.training.copies",
     "TrainingHistory": "workbench.sae.training.monitor",
     "ScalingLaws": "workbench.sae.scaling.sweep",
     "plan": "workbench.sae.scaling.plan",
@@ -106,6 +108,7 @@ __all__ = [
     "load",
     "load_transcoders",
     "logit_diff",
+    "merge_copies",
     "minimal_sets",
     "plan",
     "probe",

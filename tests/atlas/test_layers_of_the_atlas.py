@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
 
 from workbench import atlas
 from workbench.activations.stream import harvest, padded
@@ -31,6 +32,26 @@ def test_each_reads_its_own_layer_and_no_other(bench):
         assert sae.cfg.hook_name == name
         unexplained = [float((x - sae(x)).square().sum() / (x - x.mean(0)).square().sum()) for x in read]
         assert min(unexplained) == unexplained[list(bench.layers).index(name)] < 0.05
+
+
+def test_no_bundled_dictionary_is_full_of_copies(bench):
+    """Features that read anything: fewer than 1 in 1,000 pairs point the same way; where copies were merged, 1 in 10 features has a twin at
+    most."""
+    found = bench.saes | dict(bench.layers) | {f"transcoder {layer}": each for layer, each in bench.transcoders.items()}
+    for name, each in found.items():
+        rows = normalize(each.W_dec[each.W_enc.norm(dim=0) > 0], dim=1)
+        n_alike = torch.cat([(part @ rows.T > 0.99).sum(1) for part in rows.split(1024)]) - 1
+        assert n_alike.sum() <= 0.001 * len(rows) * (len(rows) - 1), name
+        assert "merged" not in each.cfg.metadata or (n_alike > 0).float().mean() <= 0.2, name
+
+
+def test_what_was_merged_is_dead_has_no_label_and_is_near_nobody(bench):
+    sae, index = bench.saes["16k"], bench.index.with_sae("16k")
+    freed = (sae.W_enc.norm(dim=0) == 0).nonzero()[:, 0].tolist()
+    assert len(freed) == sae.cfg.metadata["merged"] > 5_000
+    assert (index.table["n_active"].to_numpy()[freed] == 0).all() and not set(index.labels()) & set(freed)
+    near = {each.feature for i in (241, 7636, 2571) for each in index.feature(i).neighbors["16k"]}
+    assert near and not near & set(freed)
 
 
 def test_a_layer_that_has_no_sae_is_said(bench):

@@ -94,10 +94,17 @@ assert italian.at_top == 1.0
         8: """
 assert error.at_top == 1.0 and promoted[0] == "NameError"
 """,
-        9: """
+        10: """
+call, at_name = adding["465 at call"], adding["652 at name"]
+assert call["f: x + y"] > 0.8 and call["g: x + y"] > 0.8 and call["f: x - y"] == call["f: x * y"] == call["minus: x - y"] == 0
+assert at_name["add: x + y"] > 0.7 and at_name["f: x + y"] == 0 and adding["652 at call"]["f: x + y"] > 0.4
+assert not adding.filter(like="at sign").any(axis=None) and call["minus: x + y"] < 0.4 < call["add: x - y"] < 0.6
+assert (told.loc["x + y", "p(-)"] < 0.01).all() and (told.loc["x - y", "p(-)"] > 0.99).all()
+""",
+        11: """
 assert at_token.median() == 1.0 and 0.8 < (at_token >= 0.9).mean() < 0.9 < (in_text >= 0.9).mean()
 """,
-        12: """
+        14: """
 assert abs(share - 0.26) < 0.01
 """,
     },
@@ -133,36 +140,38 @@ assert n_active == 8
         2: """
 assert page.neighbors["2k"][0].cosine > 0.9
 """,
-        3: """
+        4: """
 assert list(tree.counts.values()) == sorted(tree.counts.values()) and tree.counts["16k"] >= 10
 """,
-        4: """
+        5: """
 assert min(has_parent.values()) > 0.95
 """,
-        6: """
+        7: """
 assert both.mean() > 0.7
 """,
-        7: """
-assert copies["features"].sum() == 268 and copies["least cosine"].min() > 0.999
-assert copies["largest activation"].max() < 1.3 and max_act.median() > 5.5
-""",
         8: """
-assert found["1k"] < found["2k"] < found["4k"]
-assert concepts.table["half_times_alive"].min() > 1 and concepts.table["half_times_alive"].max() < 3
+assert copies.loc["16k", "merged after training"] > 5000 and copies["share of pairs"].max() < 0.001
 """,
-        10: """
+        9: """
+assert found["1k"] < found["2k"] < found["4k"] < found["16k"]
+assert concepts.table["half_times_alive"].min() > 1 and concepts.table["half_times_alive"].max() < 3.5
+""",
+        12: """
 assert n_parts == 6
 """,
     },
     "07_features_vs_neurons": {
         4: """
-assert 0.4 < shares["2k"] < 0.42 and 0.63 < shares["16k"] < 0.65
+assert 0.4 < shares["2k"] < 0.42 and 0.77 < shares["16k"] < 0.79
 assert all(len(each.kept) == 1024 for each in found.values())
 """,
         8: """
+assert at_half["low"]["features"] > at_half["share"]["neurons"]
+""",
+        9: """
 assert named["features"] > 1.5 * named["neurons"] and clean["features"] > clean["neurons"]
 """,
-        10: """
+        11: """
 assert (n_like, n_all) == (30, 1023)
 """,
     },

@@ -83,6 +83,15 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
         lambda bench: wb.train(5, wb.TrainConfig(8, has_skip=True)),
         "has_skip is a transcoder's: say what it predicts",
     ),
+    "copies merged by texts": (
+        lambda bench: wb.merge_copies(bench.sae, [PROMPT]),
+        "expected a tensor of activations at blocks.3.hook_resid_pre",
+    ),
+    "copies merged of another place": (lambda bench: wb.merge_copies(bench.sae, bench.sae.b_dec[:7]), "x is (7,); expected (…, 160)"),
+    "copies of what selects": (
+        lambda bench: wb.TrainConfig(8, architecture="topk", k=2, merge_copies=True),
+        "merge_copies is for architecture 'standard'",
+    ),
     "laws of no file": (lambda bench: wb.ScalingLaws.read("/nope"), "/nope is no file: expected the JSON lines of a sweep"),
     "a name with a slip": (lambda bench: wb.load("atals"), "'atals' needs an SAE trained on that model"),
     "another slip": (lambda bench: wb.load("Atlas"), "did you mean 'atlas'?"),

@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 310, 200
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 34
 HEAT_GRAY, HEAT_ORANGE, HEAT_PURPLE = (178, 172, 168), (240, 115, 20), (160, 132, 245)  # a heat map's: black on them has contrast ≥ 6
 OPAQUE = 0.15  # of a heat map's scale: from here on a cell has a number and covers the page
+NOTHING = 1e-3  # share of the scale that cannot be seen
 N_POINTS = 2_000  # the largest by |y|; more would neither be seen nor keep the notebook small
 
 
@@ -106,8 +107,9 @@ def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequenc
 
 
 def _shade(share: float) -> tuple[str, float]:
-    """A color between gray and orange or purple that black numbers stand out on, and its opacity: shares too small for a number fade."""
-    full, depth = (HEAT_ORANGE if share > 0 else HEAT_PURPLE), min(0.2 + 0.8 * abs(share), 1.0)
+    """A color between gray and orange or purple that black numbers stand out on, and its opacity: shares too small for a number fade; of
+    what cannot be seen the color does not depend on how the machine rounds."""
+    full, depth = (HEAT_ORANGE if share > NOTHING else HEAT_PURPLE), min(0.2 + 0.8 * abs(share), 1.0)
     mixed = (round(gray + depth * (hue - gray)) for gray, hue in zip(HEAT_GRAY, full, strict=True))
     return ",".join(map(str, mixed)), min(abs(share) / OPAQUE, 1.0)
 

@@ -14,8 +14,9 @@ Every folder and file of these comes by one rename, when it is done: what is the
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from workbench.files import PARTIAL, locked, made_folder, whole_folder, write_te
 from workbench.model.model import load_model
 from workbench.sae.config import WEIGHTS_FILE
 from workbench.sae.sae import SAE
+from workbench.sae.training.copies import merge_copies
 from workbench.sae.training.train import TrainConfig, train, train_many
 from workbench.sae.transcoder import load_dictionary
 
@@ -59,6 +61,10 @@ MLP_READS, MLP_WRITES = "blocks.{}.mlp.hook_in", "blocks.{}.hook_mlp_out"
 # As wide as fits: with it all of the atlas's files take just under 60 MB. 1,000 steps explain 95 % of every output (docs/log.md).
 TRANSCODER = TrainConfig(384, n_steps=1000, l1=1.0)
 TRANSCODER_BUFFER = 2**16  # tokens of twelve hook points: 0.5 GB
+# Copies are merged in all but these, where fewer than 1 in 1,000 pairs of features are alike: lessons name their features and activations.
+AS_TRAINED = ("1k", "2k", "blocks.1.hook_resid_pre", "blocks.2.hook_resid_pre")
+TOGETHER = 0.5  # of transcoders' copies: at 0.7 those of the last layers keep 3 in 1,000 pairs alike
+MERGE_BATCHES = 16  # 32,768 tokens by which copies are known
 
 
 def build(out: str | Path, device: str = "cpu") -> None:
@@ -80,7 +86,8 @@ def _build(out: Path, device: str) -> None:
     for name in SAES:
         folder = out / f"sae_{name}"
         if not folder.exists():
-            save_halved(build_sae(model, name, out / f"training_{name}"), folder)
+            sae = build_sae(model, name, out / f"training_{name}")
+            save_halved(sae if name in AS_TRAINED else merged(model, {HOOK_NAME: sae})[HOOK_NAME], folder)
         write_labels(model, folder)
     if not all((out / "layers" / name).exists() for name in LAYERS):
         build_layers(model, out / "layers", out / "training_layers")
@@ -130,7 +137,9 @@ def build_layers(model: Any, out: Path, checkpoints: Path) -> None:
     activations = ActivationStreams(model, stream(SAE_SEED), LAYERS, buffer=LAYER_BUFFER)
     activations.model_name = "atlas"
     saes = train_many(activations, [replace(LAYER_SAE, hook_name=name) for name in LAYERS], folder=checkpoints)
-    for name, sae in zip(LAYERS, saes, strict=True):
+    found = dict(zip(LAYERS, saes, strict=True))
+    found |= merged(model, {name: sae for name, sae in found.items() if name not in AS_TRAINED})
+    for name, sae in found.items():
         save_halved(sae, out / name)
     shutil.rmtree(checkpoints)
 
@@ -141,9 +150,23 @@ def build_transcoders(model: Any, folders: Sequence[Path], checkpoints: Path) ->
     activations = ActivationStreams(model, stream(SAE_SEED), [*reads, *writes], buffer=TRANSCODER_BUFFER)
     activations.model_name = "atlas"
     configs = [replace(TRANSCODER, hook_name=name) for name in reads]
-    for folder, transcoder in zip(folders, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True):
-        save_halved(transcoder, folder)
+    found = merged(
+        model, dict(zip(reads, train_many(activations, configs, predict=writes, folder=checkpoints), strict=True)), together=TOGETHER
+    )
+    for folder, name in zip(folders, reads, strict=True):
+        save_halved(found[name], folder)
     shutil.rmtree(checkpoints)
+
+
+def merged(model: Any, dictionaries: Mapping[str, Any], **how: float) -> dict[str, Any]:
+    """The same by what they read, their copies merged."""
+    places = {each.reads for each in dictionaries.values()} | {each.writes for each in dictionaries.values()}
+    batches = list(islice(ActivationStreams(model, stream(SAE_SEED), sorted(places), buffer=TRANSCODER_BUFFER), MERGE_BATCHES))
+    found = {}
+    for name, each in dictionaries.items():
+        x, y = (torch.cat([batch[place] for batch in batches]) for place in (each.reads, each.writes))
+        found[name] = merge_copies(each, x, None if each.reads == each.writes else y, **how).sae
+    return found
 
 
 def write_twin(out: Path, name: str, file: Path) -> None:

@@ -47,6 +47,9 @@ def train(
     architecture: Annotated[str, typer.Option(help="standard (ReLU + L1), topk, batchtopk or jumprelu.")] = "standard",
     k: Annotated[int | None, typer.Option(help="topk, batchtopk: active features per token.")] = None,
     widths: Annotated[str, typer.Option(help="batchtopk: the first so many features do by themselves too, such as 512,2048.")] = "",
+    merge_copies: Annotated[
+        bool, typer.Option("--merge-copies", help="standard: features that are copies of others become one; what is freed starts anew.")
+    ] = False,
     precision: Annotated[str, typer.Option(help="float32; bfloat16: dense steps, where the device is faster at it.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps from one checkpoint to the next.")] = 1000,
@@ -70,7 +73,7 @@ def train(
     reads = hook_name or (mlp_input(predict) if predict else None)
     nested = tuple(counts(widths, "--widths")) if widths else ()
     how: Any = dict(architecture=architecture, k=k, precision=precision, hook_name=reads or "", has_skip=skip, widths=nested)
-    cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, **how)  # refuses nonsense at once
+    cfg = TrainConfig(d_sae, n_steps, lr, l1, seed=seed, merge_copies=merge_copies, **how)  # refuses nonsense at once
     try:
         reading = Reading(epochs, start_of(start_token), cross_layer)
         train_by(
@@ -94,7 +97,8 @@ def train(
     loss, l0, fvu, dead = (cfg.metadata[name] for name in ("loss", "l0", "fvu", "dead"))
     place = f"{reads} → {predict}" if predict else cfg.metadata["training"]["hook_name"]
     place += f" of each of {cfg.n_layers} blocks" if cross_layer else ""
-    print(f"{out}: {d_sae:,} features at {place}; loss {loss:.2f}, l0 {l0:.1f}, fvu {fvu:.3f}, dead {dead:.1%}")
+    same = f", {n:,} copies" if (n := cfg.metadata.get("copies")) else ""
+    print(f"{out}: {d_sae:,} features at {place}; loss {loss:.2f}, l0 {l0:.1f}, fvu {fvu:.3f}, dead {dead:.1%}{same}")
 
 
 def mlp_input(predict: str) -> str:

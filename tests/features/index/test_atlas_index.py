@@ -39,6 +39,14 @@ def test_pages_examples_and_neighbors_come_without_reading_a_text(bench, monkeyp
     assert wide.labels and wide.feature(3).sae_name == "16k" and wide.examples(3) is not None
 
 
+def test_a_page_draws_its_neighbors(bench):
+    page = bench.with_sae("1k").feature(628)
+    figure = page.plot_neighbors(3)
+    assert {trace.name: len(trace.x) for trace in figure.data} == {**dict.fromkeys(SAES, 3), "the feature": 1}
+    nearest = page.neighbors["2k"][0]
+    assert f"{nearest.cosine:.2f} {nearest.label}" in [note.text for note in figure.layout.annotations]
+
+
 def test_another_sae_shows_the_labels_that_it_is_loaded_with(bench):
     assert bench.with_sae("1k").labels == atlas.load("1k").labels
 

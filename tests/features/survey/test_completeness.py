@@ -78,6 +78,19 @@ def test_a_half_point_outside_of_what_was_seen_is_not_claimed():
     assert found.table["half"].isna().all() and found.table["found"].iloc[0] > 0.9
 
 
+def test_the_grid_shows_concepts_from_frequent_to_rare_or_those_asked_for():
+    found = completeness({"a": made(), "b": made(half=0.5)})
+    figure, frequency = found.plot_concepts(n=5), found.concepts.set_index("concept")["frequency"]
+    shown = list(figure.data[0].y)
+    assert len(shown) == 5 and list(figure.data[0].x) == ["a", "b"]
+    assert frequency[shown].is_monotonic_decreasing and shown[0] == frequency.idxmax() and frequency[shown[-1]] == frequency.min()
+    asked = found.plot_concepts(["thing:50", "thing:40"])
+    assert list(asked.data[0].y) == ["thing:50", "thing:40"]
+    assert asked.data[0].z[0][0] == found.concepts.set_index("concept").loc["thing:50", "a"]
+    with pytest.raises(ValueError, match="'thing:99' is not among the"):
+        found.plot_concepts(["thing:99"])
+
+
 def test_too_few_concepts_are_said():
     with pytest.raises(ValueError, match="0 of 2 concepts are in play in 8 texts or more"):
         completeness({"made": made()}, ["thing:00", "unheard of"])

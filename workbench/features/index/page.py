@@ -6,6 +6,7 @@ pages = bench.features([1234, 77])       several, side by side
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,14 @@ class FeaturePage:
         groups = [("top", self.top), *((f"{i.low:.3g} – {i.high:.3g}", i.examples) for i in self.intervals)]
         rows = [(name, e.activation, e.str_tokens[e.peak], "".join(e.str_tokens), e.text) for name, examples in groups for e in examples]
         return pd.DataFrame(rows, columns=["group", "activation", "token", "window", "text"])
+
+    def plot_neighbors(self, n: int = 6) -> Any:
+        """This feature in the middle, its n nearest of each dictionary around it, the nearer the more alike, with labels."""
+        from widgets.figures.survey import plot_neighborhood
+
+        rows = [(name, *near) for name, some in self.neighbors.items() for near in some[:n]]
+        said = f"feature {self.feature} of {self.sae_name} {self.label.text}"
+        return plot_neighborhood(pd.DataFrame(rows, columns=["sae", "feature", "cosine", "label"]), said)
 
     def _repr_html_(self) -> str:
         from widgets.html.card import card_html

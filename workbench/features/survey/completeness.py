@@ -62,6 +62,22 @@ class Completeness:
         points = pd.concat([_points(self.concepts, name) for name in self.curves])
         return plot_completeness(points, {name: (each.intercept, each.slope, each.alive) for name, each in self.curves.items()})
 
+    def plot_concepts(self, concepts: Sequence[str] | None = None, n: int = 24) -> Any:
+        """Which dictionary has which concept: the best F1 of each with any feature, from 0.5 on a feature of its own. concepts: by default
+        n of them, from the most to the least frequent in even steps."""
+        from widgets.figures.survey import plot_grid
+
+        table = self.concepts.sort_values("frequency", ascending=False, kind="stable").set_index("concept")[list(self.curves)]
+        if concepts is None:
+            table = table.iloc[np.unique(np.linspace(0, len(table) - 1, min(n, len(table))).round().astype(int))]
+        elif missing := [concept for concept in concepts if concept not in table.index]:
+            raise ValueError(
+                f"{missing[0]!r} is not among the {len(table):,} concepts that were asked for; they begin {', '.join(table.index[:5])}"
+            )
+        else:
+            table = table.loc[list(concepts)]
+        return plot_grid(table, "Best F1 of each concept with a feature, by dictionary")
+
     def __repr__(self) -> str:
         return f"Completeness over {len(self.concepts):,} concepts\n{self.table.to_string(index=False, float_format='{:.3g}'.format)}"
 

@@ -22,6 +22,7 @@ class Engine:
     auxk: Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # (sae, x, error, dead), adding to them
     smallest: Callable[[Any, Tensor], Tensor]  # (sae, x) → the smallest activation that BatchTopK selects
     total: Callable[[Tensor], Tensor]  # a sum over this process's features → the sum over all features
+    is_whole: bool = True  # all features are in this process, and of one layer
 
 
 def one_process(cfg: TrainConfig) -> Engine:
@@ -42,7 +43,7 @@ def across_layers() -> Engine:
     def step(clt: Any, x: Tensor, l1: float, density: float, y: Tensor) -> Step:
         return cross_layer_step(clt, x, l1, y)
 
-    return Engine(step, cross_layer_auxk, lambda clt, x: _smallest(clt.encode(x.transpose(0, 1))), itself)
+    return Engine(step, cross_layer_auxk, lambda clt, x: _smallest(clt.encode(x.transpose(0, 1))), itself, is_whole=False)
 
 
 def _smallest(feature_acts: Tensor) -> Tensor:

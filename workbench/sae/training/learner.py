@@ -16,8 +16,9 @@ from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.dictionary import WIDTHS
 from workbench.sae.kernels.objective import Step
 from workbench.sae.sae import SAE
+from workbench.sae.training.copies import find_copies, merge
 from workbench.sae.training.engine import Engine, across_layers, one_process
-from workbench.sae.training.recipe import TrainConfig, initialize, initialize_cross_layer
+from workbench.sae.training.recipe import DECODER_NORM, OTHER, TrainConfig, initialize, initialize_cross_layer, random_rows
 from workbench.sae.training.source import CrossLayerSource, Source, TrainingError, describe
 from workbench.sae.transcoder import Transcoder
 
@@ -70,6 +71,7 @@ class Learner:
             self.optimizer.state[rows] = {"step": torch.zeros((), device=rows.device), **means}
         device = sae.b_dec.device
         self.n_done = self.n_tokens = 0
+        self.n_copies: int | None = None  # once it is done, where one process holds all features
         self.density = 1.0  # share of active entries in the batch before
         self.since_fired = torch.zeros(sae.b_enc.shape, dtype=torch.int64, device=device)  # tokens
         self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
@@ -115,6 +117,27 @@ class Learner:
         self.n_tokens += len(x)
         self.n_done += 1
         self.last = goal, step
+        if self.cfg.merges_at(self.n_done):
+            self._merge(x)
+        if self.is_done and self.engine.is_whole:
+            self.n_copies = len(find_copies(self.sae, x))
+
+    @torch.no_grad()
+    def _merge(self, x: Tensor) -> None:
+        """Copies become one feature each; what is freed starts anew, as training starts, unless this was the last step."""
+        sae, copies = self.sae, find_copies(self.sae, x)
+        merge(sae, copies)
+        freed = copies.is_copy
+        if self.is_done:
+            return
+        for name in ("W_enc", "b_enc", "W_dec"):
+            for mean in ADAM_MEANS:
+                self.optimizer.state[self.rows[name]][mean][freed] = 0.0
+        seed = self.cfg.seed + self.n_done
+        sae.W_dec[freed] = DECODER_NORM * random_rows(sae.W_dec, seed)[freed]
+        start = DECODER_NORM * random_rows(sae.W_enc.T, seed + OTHER)[freed] if self.source.predict else sae.W_dec[freed]
+        sae.W_enc.T[freed] = start
+        self.since_fired[freed] = 0
 
     @torch.no_grad()
     def _measure(self, x: Tensor, goal: Tensor, step: Step) -> None:
@@ -196,6 +219,7 @@ class Learner:
             "l0": n_active / n_tokens / self.source.n_layers,
             "dead": self.engine.total(self.dead.sum()).item() / self.n_features,
             "dead_tokens": self.dead_tokens,
+            **({} if self.n_copies is None else {"copies": self.n_copies}),
             "n_tokens_measured": int(n_tokens),
             "n_tokens": self.n_tokens,
         }

@@ -4,7 +4,8 @@
 
 Scaling Monosemanticity, "Sparse autoencoders", and the April 2024 update on training: decoder rows random with norm 0.1, W_enc = W_decᵀ,
 biases 0; Adam(0.9, 0.999); learning rate constant, then linear to 0 over the last fifth; λ linear from 0 over the first twentieth; gradient
-norm clipped at 1; one epoch; no resampling, no constraint on the decoder.
+norm clipped at 1; one epoch; no resampling, no constraint on the decoder. With `merge_copies` (not the paper's) features that are copies
+of others become one several times on the way, and what that frees starts anew (copies.py).
 
 A transcoder reads one place and writes another, so its encoder starts in random directions of its own, as long as the decoder's; its skip
 starts at 0 ("Transcoders beat sparse autoencoders").
@@ -26,8 +27,10 @@ from workbench.sae.transcoder import Transcoder
 
 DECODER_NORM = 0.1
 THRESHOLD = 0.1
+MERGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # shares of the steps after which copies are merged; and after the last, where nothing starts anew
 ROWS_AT_ONCE = 4096  # random rows drawn together
 OTHER = 2**32  # added to the seed of a transcoder's encoder: other directions than any decoder's
+AGAIN = 2**40  # added to the seed of features that start a second time
 NEXT_LAYER = 2**33  # added to both for each layer of a cross-layer transcoder
 
 
@@ -49,6 +52,7 @@ class TrainConfig:
     precision: str = "float32"  # or "bfloat16", where the device multiplies it faster: the plain step under autocast; weights stay float32
     is_plain: bool = False  # dense autograd in every step, also where the sparse step would be faster
     has_skip: bool = False  # a transcoder's: y_hat includes x @ W_skip
+    merge_copies: bool = False  # standard: features that are copies of others become one, and what is freed starts anew
     widths: tuple[int, ...] = ()  # batchtopk: the first so many features shall also do by themselves (Matryoshka); growing, below d_sae
 
     def __post_init__(self):
@@ -63,12 +67,18 @@ class TrainConfig:
             raise ValueError(f"widths={self.widths} are of nested batchtopk dictionaries, this one is {self.architecture}")
         if list(self.widths) != sorted({*self.widths}) or any(not 0 < n < self.d_sae for n in self.widths):
             raise ValueError(f"widths is {self.widths}; expected growing numbers above 0 and below d_sae, {self.d_sae}")
+        if self.merge_copies and self.architecture != "standard":
+            raise ValueError(f"merge_copies is for architecture 'standard', whose price of a copy is 0; this one is {self.architecture}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision {self.precision!r} is unknown; there is float32, bfloat16")
 
     def lr_at(self, step: int) -> float:
         """Learning rate at a step: constant, then linear to 0."""
         return self.lr * min(1.0, (self.n_steps - step) / (self.lr_decay * self.n_steps)) if self.lr_decay else self.lr
+
+    def merges_at(self, step: int) -> bool:
+        """Are copies merged after so many steps?"""
+        return self.merge_copies and step in {self.n_steps, *(round(share * self.n_steps) for share in MERGES)}
 
     def l1_at(self, step: int) -> float:
         """λ at a step: linear from 0, then constant."""
@@ -102,6 +112,13 @@ def initialize_cross_layer(clt: CrossLayerTranscoder, seed: int) -> CrossLayerTr
     if clt.threshold is not None:
         clt.threshold.fill_(THRESHOLD)
     return clt
+
+
+def random_rows(like: Tensor, seed: int) -> Tensor:
+    """As many rows of norm 1 in random directions, of another seed than training starts with."""
+    rows = torch.empty_like(like)
+    _fill(rows, 1.0, seed + AGAIN, 0)
+    return rows
 
 
 def _fill(weights: Tensor, norm: float, seed: int, first: int) -> None:

@@ -52,12 +52,14 @@ def train_sharded(
 ) -> None:
     """Train the SAE that `train` would, with `predict` the transcoder, its features dealt out among the processes of torchrun, and
     write it to `folder`, a place that all of them see. Every process calls it: rank 0 brings the stream, the others None. The same call
-    resumes, on any number of ranks.
+    resumes, on any number of ranks. Copies are neither counted nor merged: a shard does not see the others'.
 
     Raises TrainingError as `train` does, and where the features cannot be dealt out evenly.
     """
     if cfg.widths:
         raise TrainingError("nested widths are trained in one process, by train")
+    if cfg.merge_copies:
+        raise TrainingError("a shard does not see the others' copies: train in one process, or merge_copies(sae, x) once it is trained")
     rank, _ = join()
     source, folder = shared(source_of(stream, cfg, predict) if stream is not None else None), Path(folder)
     if finished([folder], [describe(source, cfg)]):
@@ -174,7 +176,7 @@ def engine(cfg: TrainConfig) -> Engine:
         dist.all_reduce(least, dist.ReduceOp.MIN)
         return least
 
-    return Engine(step, partial(auxk_step, largest=topk, total=total), smallest, total)
+    return Engine(step, partial(auxk_step, largest=topk, total=total), smallest, total, is_whole=False)
 
 
 def selected(architecture: str, pre_acts: Tensor, *, k: int | None = None, threshold: Tensor | None = None) -> Tensor:

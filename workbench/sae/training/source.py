@@ -111,6 +111,8 @@ def cross_layer_source(stream: Any, cfg: TrainConfig, hook_in: str, hook_out: st
         raise TrainingError(f"a cross-layer transcoder reads every block: give it ActivationStreams(model, texts, {names})")
     if cfg.architecture == "topk" or cfg.widths or cfg.precision != "float32":
         raise TrainingError("a cross-layer transcoder is trained in float32 as standard, jumprelu or batchtopk, without nested widths")
+    if cfg.merge_copies:
+        raise TrainingError("merge_copies is not for cross-layer transcoders: leave it out")
     if cfg.hook_name not in ("", hook_in):
         raise TrainingError(f"TrainConfig.hook_name is {cfg.hook_name!r}, but hook_in {hook_in!r}: leave the first out")
     blocks = {
@@ -176,4 +178,5 @@ def describe(source: Source | CrossLayerSource, cfg: TrainConfig) -> dict[str, A
     run = asdict(cfg) | asdict(source)
     widths = run.pop("widths")
     run |= {"widths": list(widths)} if widths else {}
+    run |= {} if run.pop("merge_copies") is False else {"merge_copies": True}
     return run if source.predict else {name: value for name, value in run.items() if name not in OF_TWO_PLACES}

@@ -31,6 +31,7 @@ from workbench.sae.formats.files import CIRCUIT_TRACER_FILE
 from workbench.sae.sae import SAE
 from workbench.sae.training.budget import Budget, budget, product_rate
 from workbench.sae.training.checkpoint import CHECKPOINT_FILE, Checkpoint, check_same_run
+from workbench.sae.training.copies import copies_note
 from workbench.sae.training.learner import Learner, Metrics, finish, new_sae
 from workbench.sae.training.monitor import Monitor
 from workbench.sae.training.recipe import TrainConfig
@@ -94,7 +95,8 @@ def train(
     on_metrics: OnMetrics = None,
 ) -> SAE | Transcoder:
     """A frozen SAE, with `predict` a Transcoder, on raw activations: scales and decoder norms folded in. `sae.cfg.metadata` holds the
-    config and, over the last tenth of training, loss, fvu and l0; and the share of dead features.
+    config and, over the last tenth of training, loss, fvu and l0; the share of dead features; and how many of those active in the last
+    batch are copies of others (copies.py).
 
     predict           the hook point that a transcoder writes; the stream is an ActivationStreams of it and of the one that is read
     folder            where checkpoints, metrics and the SAE go; the same call resumes, or returns the SAE if it is done
@@ -204,6 +206,8 @@ def _train_many(
         learn(learners, islice(batches, n_steps - n_done), monitor, checkpoint, interrupted)
     check_is_done(learners, checkpoint)
     saes = [finish(learner, learner.sae) for learner in learners]
+    for note in filter(None, (copies_note(sae.cfg.metadata) for sae in saes) if progress else ()):
+        tqdm.write(note, file=sys.stderr)
     if checkpoint:
         for sae, place in zip(saes, homes, strict=True):
             sae.save(place)
