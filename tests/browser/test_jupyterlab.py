@@ -232,6 +232,9 @@ def test_the_map_and_the_heads_are_drawn(lab: Page, tmp_path: Path):
     page.keyboard.press("ArrowRight")
     expect(page.locator(".wbp-said")).not_to_have_text(before)
     page.screenshot(path=tmp_path / "map.png")
+    page.keyboard.press("/")
+    page.get_by_role("combobox", name="Open a feature").fill("0")  # which is not active on this prompt
+    page.keyboard.press("Enter")
     choose_tab(page, "Attention")
     page.get_by_role("button", name="Measure heads").focus()
     page.keyboard.press("Enter")

@@ -63,7 +63,7 @@ def build(out: Path) -> None:
     model = SimpleNamespace(cfg=SimpleNamespace(device="cpu", n_layers=3))
     streams = dict.fromkeys(("ActivationStream", "ActivationStreams"), lambda *args, **options: SimpleNamespace())
     stages = {"build_model": build_model, "build_tokenizer": build_tokenizer, "train": train_one, "train_many": train_many}
-    stages["build_twin"] = build_twin
+    stages |= {"build_twin": build_twin, "build_talker": build_twin}
     rest = {"load_model": lambda *args, **options: model, "label": lambda key: {3: "team:Lakers 0.90"}}
     rest |= {"AnswerKey": SimpleNamespace(read=lambda *args: None), "write_index": lambda *args: None}
     rest["merged"] = lambda model, dictionaries, **how: dict(dictionaries)

@@ -48,7 +48,7 @@ assert evaluation.losses.recovered > 0.9
         9: """
 assert (by_kind.loc[["city", "state", "language", "relation", "code-error"], "found"] == 1).all()
 assert (
-    0.45 < by_kind.loc["team", "found"] < 0.65 and by_kind.loc[["newspaper", "color", "river", "landmark", "place"], "found"].max() <= 0.2
+    0.45 < by_kind.loc["team", "found"] < 0.65 and by_kind.loc[["newspaper", "color", "river", "landmark"], "found"].max() <= 0.2
 )
 assert by_kind["n_concepts"].get("player", 0) <= 1
 """,

@@ -29,7 +29,7 @@ SVG = re.compile(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)")
 DOT = re.compile(r"M[-\d.]+ [-\d.]+h0")  # a point in a picture's path
 BEND = re.compile(r"(?<=[ML])([-\d.]+) ([-\d.]+)")  # of a line there
 DOTS, BENDS = "points of pictures", "lines of pictures"
-UNSEEN = 1.0  # pixels; seen between two processors' products, where rankings have ties: 0.5
+UNSEEN = 0.75  # pixels; seen between two processors' products, where rankings have ties: 0.5
 CONTEXT = 40  # characters shown around a difference
 Output = dict[str, Any]
 
