@@ -107,7 +107,7 @@ def _clamping(sae: Dictionary, values: Mapping[int, float]) -> Edit:
     def edit(feature_acts: FeatureActs) -> FeatureActs:
         edited = feature_acts.clone()
         for feature, value in values.items():
-            edited[..., feature] = value
+            edited[..., feature] = value if isinstance(value, Tensor) else float(value)  # of NumPy's kinds torch assigns float64 only
         return edited
 
     return edit
