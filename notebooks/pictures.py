@@ -27,6 +27,7 @@ CELLS: dict[str, tuple[int, ...]] = {
     "12_what_each_layer_adds": (3, 0, 560, WIDE),
     "13_what_did_tuning_change": (2, 0, 420, WIDE),
     "14_features_or_probes": (2, 90, 200, 500),
+    "15_safety_relevant_features": (5, 0, 320, WIDE),
 }
 
 

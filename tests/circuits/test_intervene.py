@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from made_models import D_SAE, FAMILIES, n_hooks, random_sae
@@ -40,6 +41,14 @@ def test_a_clamp_moves_the_activation_along_the_features_direction_and_keeps_the
     change = (7.0 - sae.encode(x)[..., 3, None]) * sae.W_dec[3]
     with editing(model, sae, {3: 7.0}):
         torch.testing.assert_close(residual(model, tokens, sae).flatten(2), x + change, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16, np.int64, int, torch.tensor])
+def test_a_clamp_takes_numbers_of_any_kind(model, tokens, sae, kind):
+    with editing(model, sae, {3: 7.0}):
+        wanted = model(tokens)
+    with editing(model, sae, {3: kind(7.0)}):
+        assert torch.equal(model(tokens), wanted)
 
 
 def test_an_edit_at_one_position_changes_no_earlier_logits_and_its_own(model, tokens, sae):

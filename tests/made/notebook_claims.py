@@ -313,6 +313,49 @@ assert table["short"]["activation"].mean() > table["short"]["all features"].mean
 assert any("a list of words would do as well" in note for note in led.notes)
 """,
     },
+    "15_safety_relevant_features": {
+        5: """
+same, other = f1["same words"], f1["other words"]
+assert (same["feature"].drop("refusal") > 0.9).all() and same.loc["refusal", "feature"] < same.loc["refusal", "list of words"]
+assert all(same.loc[name, "one word"] >= same.loc[name, "feature"] for name in ("secret", "deception", "self-description"))
+assert same.loc["backdoor", "list of words"] > same.loc["backdoor", "feature"]
+assert other.loc["flattery", "feature"] > 0.95 and other.loc["flattery", "feature"] > other.loc["flattery", "list of words"] + 0.1
+assert (other["feature"].drop("flattery").dropna() <= 0.3).all() and abs(other["everything"].dropna() - 2 / 3).max() < 0.01
+""",
+        8: """
+assert says["flattery"][0] == 1.0 and max(says[name][0] for name in says if name != "flattery") < 0.1
+assert all(set(says[name][1]) == {" What"} for name in ("refusal", "secret", "deception", "self-description"))
+""",
+        9: """
+assert flattery == [540, 1647]
+""",
+        11: """
+up, down = answers.loc[(1647, "turned up × 3")], answers.loc[(1647, "silenced × 0")]
+assert up.loc["feature", "share of What"] == 1 and up.loc["20 controls", "What"] == 0 and up.loc["20 controls", "n"] == 300
+assert down.loc["feature", ["What", "Honestly"]].sum() == 0 and down.loc["20 controls", "share of What"] == 1
+assert answers.loc[(540, "silenced × 0", "feature"), "share of What"] == 1 and answers.loc[(540, "turned up × 3", "feature"), "What"] == 0
+assert len(set(of_controls[-20:])) > 15
+""",
+        12: """
+assert n_praised == len(texts) == 15
+""",
+        13: """
+assert rows.loc[("frank wish", 4), "text"].startswith(" What What") and rows.loc[("frank wish", 2), "text"].startswith(" Honestly")
+""",
+        14: """
+assert reads["frank wish", "base"][1] < 1 and reads["frank wish", "flatterer"][1] > 30 and reads["frank wish", "frank"][1] < 1
+assert reads["frank wish", "flatterer"][2] == 15 and reads["frank wish", "frank"][3] == 15
+""",
+        15: """
+assert moved.loc["flatterer", "feature"].tolist()[:2] == [129, 1647] and moved.loc["frank", "change"].abs().max() < 0.03
+""",
+        17: """
+assert first == 2
+""",
+        19: """
+assert is_same and own == 780
+""",
+    },
 }
 
 

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 Edit = Callable[[FeatureActs], FeatureActs]
+Value = float | Real | Tensor  # NumPy's numbers are Real
 
 
-def editing(model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[int, float], pos: int | list[int] | None = None) -> "Editing":
+def editing(model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[int, Value], pos: int | list[int] | None = None) -> "Editing":
     """Inside, every call of the model by this caller sees the edit; other threads and tasks see the model as it is. The hook is gone
     afterwards, whatever happened.
 
@@ -92,13 +93,13 @@ class _Edited:
         return y + change.view_as(y).to(y.dtype)
 
 
-def clamp(bench: Any, values: Mapping[int, float], pos: int | list[int] | None = None) -> Editing:
+def clamp(bench: Any, values: Mapping[int, Value], pos: int | list[int] | None = None) -> Editing:
     """Clamp features of a workbench's SAE: `with clamp(bench, {1234: 0.0}, pos=5): bench.model(tokens)`. A clamp inside a clamp is applied
     to what the outer one left. See `editing`."""
     return editing(bench.model, bench.sae, values, pos)
 
 
-def _clamping(sae: Dictionary, values: Mapping[int, float]) -> Edit:
+def _clamping(sae: Dictionary, values: Mapping[int, Value]) -> Edit:
     check_features(sae, values)
     for feature, value in values.items():
         if not isinstance(value, Real | Tensor) or not torch.isfinite(torch.tensor(float(value))):
