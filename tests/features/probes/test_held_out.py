@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workbench.bench import Workbench
-from workbench.features.search.held_out import best_threshold, f1, held_out, share_interval
+from workbench.features.probes.held_out import best_threshold, f1, held_out, share_interval
 
 SEEN = ["the cat sat", "the cat ran", "a cat on the mat"], ["the dog ran", "a dog on the mat", "the dog sat"]
 NEW = ["a cat ran", "one cat sat"], ["a dog ran", "one dog sat"]
