@@ -26,7 +26,7 @@ from workbench.model.gemm import MATMULS, product_dtype, product_sentence
 from workbench.model.memory import free_memory
 
 FORMAT = torch.bfloat16
-KEPT_BYTES = 2 * 2**30  # of weights in that format, beside the model's own; and at most a quarter of the memory that is free
+KEPT_BYTES = 2 * 2**30  # of weights in that format and of the clean run's products; and at most a quarter of the memory that is free
 PART_FLOATS = 2**17  # of activations that are changed at once: what one step leaves in the cache the next one finds there
 PACKED_ROWS = 1024  # for which oneDNN lays out a weight; other numbers of rows take the same layout
 
@@ -90,9 +90,9 @@ def _parts(x: Float[Tensor, "n_rows n d"]) -> Iterator[slice]:
 class Deltas:
     """The products of one prompt's clean run. Within `noting(k)` block k's are kept, within `taking(k, …)` they are used."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._noted: dict[tuple, Noted | None] = {}
-        self._free_bytes = KEPT_BYTES
+        self._free_bytes = min(KEPT_BYTES, (free_memory(device) or 4 * KEPT_BYTES) // 4)
         self._n_short = self._n_exact = 0  # multiply-adds in FORMAT; as they were
 
     @property
@@ -109,8 +109,9 @@ class Deltas:
         return _Products(partial(self._take, k, n_rows, start, n))
 
     def _note(self, k: int, call: Callable[[], Tensor], it: Operands) -> Tensor:
-        product, key, n_bytes = call(), (k, *it.key), it.weight.numel() * FORMAT.itemsize
-        if key in self._noted or n_bytes > min(self._free_bytes, (free_memory(it.weight.device) or KEPT_BYTES) // 4):
+        product, key = call(), (k, *it.key)
+        n_bytes = it.weight.numel() * FORMAT.itemsize + it.x.nbytes + product.nbytes
+        if key in self._noted or n_bytes > self._free_bytes:
             self._noted[key] = None  # twice in a block: which call would be meant?
         else:
             self._noted[key] = Noted(it, product)

@@ -115,7 +115,7 @@ class Tail:
     @cached_property
     def deltas(self) -> Deltas:
         """The clean run's products with weights, for `in_delta_form`; `alone` around it."""
-        deltas, nothing = Deltas(), torch.zeros(1, dtype=torch.long, device=self.clean.device)
+        deltas, nothing = Deltas(self.clean.device), torch.zeros(1, dtype=torch.long, device=self.clean.device)
         self._products = lambda k, n_rows, start, n: deltas.noting(k)
         try:
             self.whole(Perturbed(nothing, nothing, self.clean[:1], n_rows=1))

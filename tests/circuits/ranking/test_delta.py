@@ -106,9 +106,21 @@ def test_weights_beyond_the_memory_allowed_stay_as_they_are(model, sae, tokens, 
     assert "only 0% could take the delta form" in note
 
 
+def test_what_is_kept_stays_within_a_quarter_of_the_free_memory_all_together(monkeypatch):
+    one = 8 * 8 * 2 + 2 * 5 * 8 * 4  # bytes of a weight in 16 bits, of what it is given and gives
+    monkeypatch.setattr(delta, "free_memory", lambda device: 4 * 2 * one)
+    x, weights = torch.randn(1, 5, 8), torch.randn(3, 8, 8).unbind()
+    deltas = Deltas(torch.device("cpu"))
+    for mode in (deltas.noting(0), deltas.taking(0, n_rows=1, start=0, n=5)):
+        with mode:
+            for weight in weights:
+                nn.functional.linear(x, weight)
+    assert deltas.share == pytest.approx(2 / 3)
+
+
 def test_a_weight_that_a_block_uses_twice_stays_as_it_is():
     weight, x, y = torch.randn(8, 8), torch.randn(1, 5, 8), torch.randn(3, 5, 8)
-    deltas = Deltas()
+    deltas = Deltas(torch.device("cpu"))
     with deltas.noting(0):
         nn.functional.linear(nn.functional.linear(x, weight), weight)
     with deltas.taking(0, n_rows=3, start=0, n=5):
@@ -117,7 +129,7 @@ def test_a_weight_that_a_block_uses_twice_stays_as_it_is():
 
 
 def test_products_of_other_positions_stay_as_they_are():
-    weight, deltas = torch.randn(8, 8), Deltas()
+    weight, deltas = torch.randn(8, 8), Deltas(torch.device("cpu"))
     with deltas.noting(0):
         nn.functional.linear(torch.randn(1, 5, 8), weight)
     some = torch.randn(4, 8)  # as of an expert that gets four of fifteen tokens
@@ -126,7 +138,7 @@ def test_products_of_other_positions_stay_as_they_are():
 
 
 def test_parts_of_it_are_the_whole(monkeypatch):
-    weight, x, y, found, deltas = torch.randn(8, 6), torch.randn(1, 5, 8), torch.randn(7, 3, 8), [], Deltas()
+    weight, x, y, found, deltas = torch.randn(8, 6), torch.randn(1, 5, 8), torch.randn(7, 3, 8), [], Deltas(torch.device("cpu"))
     with deltas.noting(0):
         torch.addmm(torch.ones(6), x.view(-1, 8), weight)
     for size in (1, 24, 10**6):
