@@ -83,7 +83,20 @@ def test_where_blocks_cannot_be_run_apart_it_is_exact_and_says_so(model, tokens,
 def test_an_error_that_is_too_large_is_not_believed(model, sae, tokens, monkeypatch):
     monkeypatch.setattr(ablation, "MOST_ERROR", 1e-9)
     exact, found, note = both(model, sae, tokens)
-    assert torch.equal(exact, found) and note.endswith("; too much: measured anew, exact.")
+    assert torch.equal(exact, found) and note.endswith(" That is too much: all were measured anew, exact.")
+
+
+def test_stopped_with_too_large_an_error_it_claims_nothing_that_was_not_done(model, sae, tokens, monkeypatch):
+    monkeypatch.setattr(ablation, "MOST_ERROR", 1e-9)
+    made, cancel = Ablations(model, sae, tokens, METRIC, "delta"), Event()
+    made.of(progress=False, cancel=cancel, on_batch=lambda rows, effects: cancel.set())
+    assert made.note.endswith(" That is too much.")
+
+
+def test_many_prompts_say_that_each_has_a_note(monkeypatch):
+    bench = atlas.load()
+    found = bench.rank_many([PROMPT, PROMPT], logit_diff(" Sacramento"), ablate=20, precision="delta", progress=False)
+    assert "2 of 2 rankings have notes of their own" in found.notes[-1] and found.notes[-1] in repr(found)
 
 
 def test_a_form_that_gives_no_numbers_is_not_believed(model, sae, tokens, monkeypatch):

@@ -113,8 +113,10 @@ class Ablations:
             if not len(rows):  # stopped before anything was measured
                 return effects
             error = DeltaError.of(effects[rows], self._measure(pairs[rows], acts[rows]))
-            self.note = " ".join(filter(None, (error.sentence, self.note)))
-            return effects if error.of_largest <= MOST_ERROR or is_stopped else run()
+            is_believed = error.of_largest <= MOST_ERROR
+            then = "" if is_believed else " That is too much." if is_stopped else " That is too much: all were measured anew, exact."
+            self.note = " ".join(filter(None, (error.sentence + then, self.note)))
+            return effects if is_believed or is_stopped else run()
 
     def _measure(
         self,
@@ -161,8 +163,7 @@ class DeltaError:
     def sentence(self) -> str:
         """For a person."""
         off = f"off by at most {self.largest:.2g} logits, {self.of_largest:.2%} of the largest effect (median {self.median:.2%} of its own)"
-        then = "" if self.of_largest <= MOST_ERROR else "; too much: measured anew, exact"
-        return f"Effects are in the delta form: on {self.n_pairs} pairs that were measured exactly, too, {off}{then}."
+        return f"Effects are in the delta form: on {self.n_pairs} pairs that were measured exactly, too, {off}."
 
 
 def checked_precision(precision: str) -> str:
