@@ -6,7 +6,6 @@
 strength × max_act is what a feature is clamped to, at every position (workbench/circuits/steering/steering.py).
 """
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -18,7 +17,7 @@ from widgets.marks import FAINT, visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
 from workbench.circuits.evidence.reference import usual_norm
-from workbench.circuits.steering.continuations import safe_strength
+from workbench.circuits.steering.continuations import round_down, safe_strength
 from workbench.circuits.steering.generation import Decoding
 from workbench.circuits.steering.steering import steer
 
@@ -97,8 +96,7 @@ class SteeringPane(WorkingPane):
         max_act = self._max_act(feature)
         if self._norm is None or not max_act:
             return None
-        safe = safe_strength(self._norm, max_act * float(self._bench.sae.W_dec[feature].norm()))
-        return math.floor(2 * safe) / 2 if safe >= 0.5 else float(f"{safe:.1g}")
+        return round_down(safe_strength(self._norm, max_act * float(self._bench.sae.W_dec[feature].norm())))
 
     def _max_act(self, feature: int) -> float | None:
         known = self.result.max_act if self.result else {}

@@ -10,7 +10,7 @@ from made_bench import PROMPT, made_bench
 from made_models import D_SAE, N_CTX, random_sae
 
 from workbench.circuits.intervene import editing
-from workbench.circuits.steering.continuations import Steering
+from workbench.circuits.steering.continuations import Steering, round_down
 from workbench.circuits.steering.generation import Decoding, Generated, generate
 from workbench.circuits.steering.steering import steer
 from workbench.model.tokens import to_tokens
@@ -160,6 +160,14 @@ def test_the_whole_context_can_be_used(model):
 def test_strengths_beyond_the_sane_range_are_named_and_not_forbidden(model):
     far = steer(made_bench(model), PROMPT, {3: [1.0, 100.0]}, SHORT, max_act={3: 1e-3})
     assert far.notes == ["feature 3 at strength 100: beyond ±10 texts usually turn into nonsense"]
-    large = steer(made_bench(model), PROMPT, {3: [0.5, -2.0]}, SHORT, max_act={3: far.x_norm / far.row_norms[3]})
+    large = steer(made_bench(model), PROMPT, {3: [0.5, -2.0]}, SHORT, max_act={3: 0.8 * far.x_norm / far.row_norms[3]})
     assert len(large.notes) == 1 and "at strength -2: beyond ±1 " in large.notes[0] and "outweighs" in large.notes[0]
     assert large.notes[0] in repr(large) and "outweighs" in large._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("strength", "shown"),
+    [(10.0, 10), (7.9, 7.5), (0.5, 0.5), (0.4999, 0.4), (0.497, 0.4), (0.3, 0.3), (0.0999, 0.09), (0.01, 0.01), (3e-7, 3e-7), (0.0, 0)],
+)
+def test_a_safe_limit_is_rounded_down_so_that_it_is_safe(strength, shown):
+    assert round_down(strength) == shown <= strength

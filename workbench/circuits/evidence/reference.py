@@ -89,16 +89,19 @@ def steered_stream(model: Any, hook_name: str) -> str:
     return after if is_added and after in model.hook_dict else hook_name
 
 
-_NORMS: WeakKeyDictionary[Any, dict[str, float]] = WeakKeyDictionary()  # model → hook point → norm
+_NORMS: WeakKeyDictionary[Any, dict[tuple[str, bytes], float]] = WeakKeyDictionary()  # model → hook point and texts → norm
 
 
 def usual_norm(bench: Any) -> float | None:
     """The median norm of the activation that is steered (`steered_stream`) over reference texts, start tokens left out; a short prompt's
-    own says little. Read once for a model. None where there is no text to read."""
-    known, hook_name = _NORMS.setdefault(bench.model, {}), steered_stream(bench.model, bench.sae.writes)
-    if hook_name not in known and (tokens := _reference_tokens(bench)):
-        known[hook_name] = float(torch.cat([_norms(bench.model, each, hook_name) for each in tokens]).median())
-    return known.get(hook_name)
+    own says little. Read once for a model and these texts. None where there is no text to read."""
+    tokens, hook_name = _reference_tokens(bench), steered_stream(bench.model, bench.sae.writes)
+    if not tokens:
+        return None
+    known, key = _NORMS.setdefault(bench.model, {}), (hook_name, b"|".join(each.cpu().numpy().tobytes() for each in tokens))
+    if key not in known:
+        known[key] = float(torch.cat([_norms(bench.model, each, hook_name) for each in tokens]).median())
+    return known[key]
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """What steering gives back: one prompt's continuations side by side, unsteered and under every setting, and responses against strength."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_DOWN, Context
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,13 @@ def safe_strength(x_norm: float, added: float) -> float:
     """Up to where texts usually stay readable: ±10, and less where the feature would outweigh the whole activation. added: how long it is
     at strength 1, max_act times the norm of its decoder row."""
     return min(SANE, x_norm / added) if added > 0 else SANE
+
+
+def round_down(strength: float) -> float:
+    """A positive strength as people set it, never above it: in the halves of the slider, below one half to one digit."""
+    if strength >= 0.5:
+        return math.floor(2 * strength) / 2
+    return float(Context(prec=1, rounding=ROUND_DOWN).create_decimal(repr(float(strength))))
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ class Steering:
             if beyond := sorted(k for k in strengths if abs(k) > sane):
                 why = "" if sane == SANE else f": there it outweighs the whole activation, of norm {self.x_norm:.3g}"
                 shown = ", ".join(f"{k:g}" for k in beyond)
-                found.append(f"feature {feature} at strength {shown}: beyond ±{sane:.2g} texts usually turn into nonsense{why}")
+                found.append(f"feature {feature} at strength {shown}: beyond ±{round_down(sane):g} texts usually turn into nonsense{why}")
         plain = [each.perplexity for each in self.continuations if each.setting.kind == "unsteered" and each.str_tokens]
         for name, perplexities in self._steered().items():
             if plain and (came := float(np.median(perplexities))) > UNLIKELY * float(np.median(plain)):
