@@ -3,14 +3,13 @@
     python benchmarks/builds.py FOLDER [--parts ablation …] [--rounds 3]
 
 FOLDER: a checkout of the earlier build (`git worktree add FOLDER COMMIT`), whose own settings in benchmarks/ are used, too, as far back as
-0d2974c. Each build is a process of its own with one thread; a part is CPU seconds of it, the median over the rounds, beside the same
-matrix product in both. Ratios hold under other work on the machine, seconds do not.
+0d2974c. Each build is a process of its own with one thread; a part is the least of its CPU seconds, run for ENOUGH of them in each round
+(other work on the machine only adds), beside the same matrix product in both, whose ratio says how far from 1 is noise.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parents[1]
+ENOUGH = 2.0  # CPU seconds of a part in a round
 N_PAIRS = 200  # of the 2,047 that are active
 
 
@@ -124,9 +124,12 @@ def child(build: str) -> None:
             ready.clear()  # one part's models at a time
             ready[PART] = PARTS[PART]()
             ready[PART]()
-        start = time.process_time()
-        ready[PART]()
-        print("\n" + json.dumps({"seconds": time.process_time() - start}), flush=True)
+        taken: list[float] = []
+        while sum(taken) < ENOUGH:
+            start = time.process_time()
+            ready[PART]()
+            taken.append(time.process_time() - start)
+        print("\n" + json.dumps({"seconds": min(taken)}), flush=True)
 
 
 def asked(process: "subprocess.Popen[str]", part: str) -> float:
@@ -158,7 +161,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, process in builds.items():
                 taken[name].append(asked(process, part))
-        before, now = (statistics.median(taken[name]) for name in builds)
+        before, now = (min(taken[name]) for name in builds)
         print(f"{part:<28}{before:>9.2f}s{now:>9.2f}s{before / now:>12.2f} ×", flush=True)
     for process in builds.values():
         process.kill()
