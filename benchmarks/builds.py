@@ -19,7 +19,7 @@ from typing import Any
 
 HERE = Path(__file__).parents[1]
 ENOUGH = 2.0  # CPU seconds of a part in a round
-N_PAIRS = 200  # of the 2,047 that are active
+N_PAIRS = int(os.environ.get("N_PAIRS", "200"))
 
 
 def ablation(n_tokens: int) -> Callable[[], Any]:
@@ -153,7 +153,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="a checkout of an earlier build; without it, this one beside itself")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--pairs", type=int, default=N_PAIRS, help="of the 2,047; fixed costs weigh ten times as much in 200"
+    )
     options = parser.parse_args()
+    os.environ["N_PAIRS"] = str(options.pairs)  # the children's
     builds = {"before": started("before", (options.folder or HERE).resolve()), "now": started("now", HERE)}
     print(f"{'':<28}{'before':>10}{'now':>10}   before / now")
     for part in options.parts:

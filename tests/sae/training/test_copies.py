@@ -9,6 +9,7 @@ from made_sae import random_sae
 from made_stream import D_SAE, Planted, PlantedMany
 
 from workbench.sae.sae import SAE
+from workbench.sae.training import copies
 from workbench.sae.training.copies import copies_note, find_copies, merge_copies
 from workbench.sae.training.source import TrainingError, cross_layer_source, source_of
 from workbench.sae.training.train import TrainConfig, train
@@ -141,3 +142,13 @@ def test_what_cannot_merge_says_so():
     with pytest.raises(TrainingError, match="merge_copies is not for cross-layer"):
         cross_layer_source(PlantedMany(3), TrainConfig(8, merge_copies=True), "hook_resid_pre", "hook_resid_pre")
     assert source_of(Planted(), TrainConfig(8, merge_copies=True)).d_in == 16
+
+
+@pytest.mark.parametrize("tile", [(3, 7), (4, 4), (64, 64)])
+def test_what_is_alike_is_found_tile_by_tile(monkeypatch, tile):
+    rows = torch.nn.functional.normalize(torch.randn(50, 8, generator=torch.Generator().manual_seed(2)), dim=1)
+    rows[[3, 20, 49]] = rows[[4, 0, 21]]  # beside each other, far apart, in the last tile
+    rows[7] = 0.0
+    monkeypatch.setattr(copies, "TILE", tile)
+    cosines = rows @ rows.T - torch.eye(50)
+    assert copies._alike(rows).tolist() == (cosines >= copies.SAME).any(1).nonzero()[:, 0].tolist() == [0, 3, 4, 20, 21, 49]

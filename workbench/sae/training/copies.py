@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from workbench.model.gemm import machine_rate
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.training.recipe import random_rows
 from workbench.shapes import Activations
@@ -32,7 +33,7 @@ TOGETHER = 0.7  # of the tokens on which either is active: trials in docs/log.md
 SEED = 1  # of the directions that freed features are left with
 LEAST = 4  # tokens on which both are active: on fewer, chance would do
 N_ENTRIES = 2**24  # of feature activations at once
-N_ROWS = 512  # of cosines at once
+TILE = (256, 2048)  # of cosines at once: 2 MB
 Kind = TypeVar("Kind", bound=Dictionary)
 
 
@@ -71,7 +72,8 @@ def find_copies(dictionary: Dictionary, x: Activations, together: float = TOGETH
     0.99) where it is active itself. together: on which share, at least, of the tokens on which either is, both are; and on four tokens."""
     x = x.reshape(-1, x.shape[-1])
     rows = normalize(dictionary.W_dec.float(), dim=1)
-    alike = _alike(rows)
+    with machine_rate():
+        alike = _alike(rows)
     found = [_read(dictionary, part, alike) for part in x.split(max(1, N_ENTRIES // len(rows)))]
     active = torch.cat([on for on, _, _ in found], 1)  # (n_alike, n_tokens) bool
     strength = torch.stack([sums for _, sums, _ in found]).sum(0) * dictionary.W_dec.norm(dim=1)
@@ -90,12 +92,17 @@ def find_copies(dictionary: Dictionary, x: Activations, together: float = TOGETH
 
 
 def _alike(rows: Tensor) -> Tensor:
-    """The rows, of norm 1, that have another one near."""
+    """The rows, of norm 1, that have another one near. Each pair once, in tiles that stay in a processor's cache."""
     has_near = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-    for first, part in zip(range(0, len(rows), N_ROWS), rows.split(N_ROWS), strict=True):
-        cosines = part @ rows.T
-        cosines.diagonal(first).zero_()
-        has_near[first : first + len(part)] = (cosines >= SAME).any(1)
+    for first in range(0, len(rows), TILE[0]):
+        here = slice(first, first + TILE[0])
+        for start in range(first, len(rows), TILE[1]):
+            there = slice(start, start + TILE[1])
+            cosines = rows[here] @ rows[there].T
+            if start == first:
+                cosines.diagonal().zero_()  # with itself
+            has_near[here] |= cosines.amax(1) >= SAME
+            has_near[there] |= cosines.amax(0) >= SAME
     return has_near.nonzero()[:, 0]
 
 
