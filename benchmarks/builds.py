@@ -153,9 +153,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="a checkout of an earlier build; without it, this one beside itself")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--pairs", type=int, default=N_PAIRS, help="of the 2,047; fixed costs weigh ten times as much in 200"
-    )
+    parser.add_argument("--pairs", type=int, default=N_PAIRS, help="of the 2,047; fixed costs weigh ten times as much in 200")
     options = parser.parse_args()
     os.environ["N_PAIRS"] = str(options.pairs)  # the children's
     builds = {"before": started("before", (options.folder or HERE).resolve()), "now": started("now", HERE)}

@@ -34,6 +34,7 @@ from workbench.sae.evaluate import evaluate
 from workbench.sae.training.train import TrainConfig, train
 
 BASE = {"tokens": 64, "features": 4096, "texts": 64, "layers": 2}
+OWN = {"circuit": {"tokens": 8}}  # of 512 tokens it would hold 151 million edges, 33 GB, and says so
 EXPECTED = {  # verb → axis → (time, memory)
     # a pair's pass goes through the positions from its own on: pairs × positions
     "rank": {"tokens": (2.0, 2.0), "features": (1.0, 1.0), "layers": (1.0, 1.0)},
@@ -121,11 +122,16 @@ def point(verb: str, sizes: dict[str, int]) -> str:
     return json.dumps([time.process_time() - start, max(0, resident("VmHWM") - before)])
 
 
+def base(verb: str) -> dict[str, int]:
+    """What 1 × is."""
+    return BASE | OWN.get(verb, {})
+
+
 def measured(verb: str, axis: str, factors: list[int]) -> list[tuple[float, float]]:
     """(CPU seconds, peak bytes) at each factor."""
     found = []
     for factor in factors:
-        sizes = json.dumps(BASE | {axis: BASE[axis] * factor})
+        sizes = json.dumps(base(verb) | {axis: base(verb)[axis] * factor})
         ran = subprocess.run([sys.executable, __file__, "--point", verb, sizes], capture_output=True, text=True, check=False)
         if ran.returncode:
             sys.exit(f"{verb} at {sizes}: {(ran.stderr.strip().splitlines() or ['killed'])[-1]}")
@@ -177,7 +183,7 @@ def draw(path: Path, curves: dict[tuple[str, str], list[float]], factors: list[i
     panels = []
     for i, axis in enumerate(axes):
         lines = [
-            Curve(np.array(factors) * BASE[axis], np.array(seconds), color[verb], "line", verb)
+            Curve(np.array(factors) * base(verb)[axis], np.array(seconds), color[verb], "line", verb)
             for (verb, other), seconds in curves.items()
             if other == axis
         ]
