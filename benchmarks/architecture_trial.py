@@ -58,6 +58,32 @@ def trial(architecture: str, variant: str) -> Trial:
     return found
 
 
+def beside_others(model: Any, sae: Any, tokens: torch.Tensor, metric: Any) -> float:
+    """What this prompt gets among three that are measured together, beside what it gets alone; nan where they are not."""
+    from workbench.circuits.metrics import EachMetric, logit_diff, resolve
+    from workbench.circuits.ranking.ablation import ablate
+    from workbench.circuits.ranking.attribution import attribute, attribute_each
+    from workbench.circuits.ranking.together import _is_apart
+    from workbench.replay.replay import Replay
+
+    others = [torch.cat([tokens[:, :1], torch.randint(2, 200, (1, N_TOKENS))], dim=1) for _ in range(2)]
+    metrics, whose = [logit_diff(9), metric, logit_diff(3, 4)], 1
+    three = torch.cat([others[0], tokens, others[1]])
+    found, alone = attribute_each(model, sae, three, metrics)[whose], attribute(model, sae, tokens, metric)
+    if not _is_apart(model, three, attribute_each(model, sae, three, metrics)[0].logits):
+        return float("nan")
+    largest = _share(found.gradient, alone.gradient)
+    replay = Replay(model, sae.cfg.hook_name, three)
+    if replay.way != "prefix":
+        return largest
+    pairs = alone.pairs[:N_PAIRS]
+    x = replay.of_each[whose, pairs[:, 0]] - alone.acts[:N_PAIRS, None] * sae.W_dec[pairs[:, 1]]
+    each, prompt = EachMetric([resolve(model, one) for one in metrics]), torch.full((len(pairs) + 1,), whose)
+    pos, x = torch.cat([pairs[:1, 0], pairs[:, 0]]), torch.cat([replay.of_each[whose, pairs[:1, 0]], x])
+    values = each.difference(replay.logits(pos, x, each.columns, prompt=prompt), prompt)
+    return max(largest, _share(values[0] - values[1:], ablate(model, sae, tokens, metric, pairs, progress=False)))
+
+
 def compare(hf_model: Any, folder: str, found: Trial) -> None:
     from workbench.bench import Workbench
     from workbench.circuits.intervene import clamp
@@ -104,6 +130,7 @@ def compare(hf_model: Any, folder: str, found: Trial) -> None:
     found.figures["rank"] = _share(ablate(model, sae, tokens, metric, pairs, progress=False), expected)
     attribution = attribute(model, sae, tokens, metric)
     found.figures["attribution"] = _share(attribution.gradient, plain.gradient(tokens))
+    found.figures["together"] = beside_others(model, sae, tokens, metric)
 
     bench, feature, value = Workbench(model=model, sae=sae), int(pairs[0, 1]), 3.0
     worst = largest = 0.0

@@ -46,7 +46,7 @@ def test_a_model_that_does_something_else_with_its_last_residual_stream_reads_it
 @pytest.mark.parametrize(("wrong", "right"), [(("after_prefix",), "whole"), (("after_prefix", "whole"), "forward")])
 def test_a_way_that_gives_other_numbers_is_measured_and_not_taken(model, tokens, monkeypatch, wrong: tuple[str, ...], right: str):
     for way in wrong:
-        monkeypatch.setattr(tail.Tail, way, lambda self, rows: 1.1 * self.residual[-1:].expand(rows.n_rows, -1))
+        monkeypatch.setattr(tail.Tail, way, lambda self, rows: 1.1 * self.residual[0, -1:].expand(rows.n_rows, -1))
     made = Replay(model, "blocks.1.hook_resid_pre", tokens)
     assert made.way == right and "logits differ by" in made.why_not
 

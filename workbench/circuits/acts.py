@@ -44,5 +44,10 @@ def reading(model: "TransformerBridge", sae: Dictionary, caught: list[Tensor], i
 
 def once(caught: list[Tensor], sae: Dictionary) -> Float[Tensor, "pos d_in"]:
     """What was caught, where it was one prompt's."""
+    return of_all(caught, sae)[0]
+
+
+def of_all(caught: list[Tensor], sae: Dictionary) -> Float[Tensor, "batch pos d_in"]:
+    """What was caught in one pass of several prompts."""
     assert len(caught) == 1, f"{sae.reads} fired {len(caught)} times in one forward pass, expected once"
-    return caught[0][0].detach().flatten(1)
+    return caught[0].detach().flatten(2)

@@ -6,7 +6,9 @@ Scaling Monosemanticity, "Features as computational intermediates". A Metric is 
 model it becomes a function of the last position's logits, and knows which few of them it needs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from workbench.model.tokens import answer_token, to_str_tokens
 from workbench.replay.reading import Columns
-from workbench.shapes import LastLogits, Rows
+from workbench.shapes import LastLogits, RowIndex, Rows
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -74,3 +76,28 @@ class ResolvedMetric:
         """Answer and baseline for display: " Sacramento", " Albany" or "mean logit"."""
         answer = to_str_tokens(model, torch.tensor([self.answer]))[0]
         return answer, "mean logit" if self.baseline is None else to_str_tokens(model, torch.tensor([self.baseline]))[0]
+
+
+@dataclass(frozen=True)
+class EachMetric:
+    """A metric for each of several prompts, over the logits that any of them needs."""
+
+    each: Sequence[ResolvedMetric]
+
+    @cached_property
+    def columns(self) -> Columns:
+        """All that is needed, no token twice."""
+        tokens = {token: None for metric in self.each for token in (metric.answer, metric.baseline) if token is not None}
+        return Columns(tuple(tokens), has_mean=any(metric.baseline is None for metric in self.each))
+
+    def difference(self, logits: Float[Tensor, "batch n_columns"], prompt: RowIndex) -> Rows:
+        """The metric of each row, prompt[i]'s own, from the logits of `columns` only."""
+        assert self.columns.tokens is not None
+        place = {token: i for i, token in enumerate(self.columns.tokens)}
+        of_prompts = torch.tensor([(place[m.answer], -1 if m.baseline is None else place[m.baseline]) for m in self.each])
+        answer, baseline = of_prompts.to(logits.device)[prompt].T % logits.shape[1]  # the mean is the last column
+        return (logits.gather(1, answer[:, None]) - logits.gather(1, baseline[:, None]))[:, 0]
+
+    def __call__(self, logits: LastLogits) -> Rows:
+        """The metric of each prompt, from all the logits at its last position."""
+        return self.difference(self.columns.of(logits), torch.arange(len(logits), device=logits.device))

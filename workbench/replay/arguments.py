@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from workbench.shapes import RowIndex
+
 # Which axis of a block's other keyword arguments counts the positions it computes; of one that is not named here, the first that is as long
 # as the prompt. ALiBi's counts those that are attended to, which stay.
 POS_AXIS = {"attention_mask": -2, "position_embeddings": -2, "position_ids": -1, "cache_position": -1, "alibi": None}
@@ -28,12 +30,14 @@ def longer(one: Any, several: Any) -> Any:
     return next((axis for axis in range(one.ndim) if several.shape[axis] > one.shape[axis]), None)
 
 
-def repeated(value: Any, axis: Any, n_rows: int) -> Any:
-    """A keyword argument of the clean run's one row, for n_rows."""
+def repeated(value: Any, axis: Any, n_rows: int, prompt: RowIndex | None = None) -> Any:
+    """A keyword argument of the clean run's one row, for n_rows; of several, for rows of these prompts."""
     if isinstance(axis, tuple):
-        return tuple(repeated(part, along, n_rows) for part, along in zip(value, axis, strict=True))
+        return tuple(repeated(part, along, n_rows, prompt) for part, along in zip(value, axis, strict=True))
     if axis is None:
         return value
+    if prompt is not None and value.shape[axis] > 1:
+        return value.index_select(axis, prompt)
     if value.shape[axis] == 1:  # no memory is needed for copies
         return value.expand(*value.shape[:axis], n_rows, *value.shape[axis + 1 :])
     return value.repeat(*(n_rows if other == axis else 1 for other in range(value.ndim)))

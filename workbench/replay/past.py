@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.shapes import RowIndex
+
 Place = tuple[int, int]  # (layer, which of its states)
 
 
@@ -30,6 +32,11 @@ class Past:
     entering: dict[int, Float[Tensor, "1 pos d_model"]] = field(default_factory=dict)  # what enters each block that has states
     n_states: int = 0
     stepped: set[int] = field(default_factory=set)  # blocks that take up a state for one position only
+
+
+def of_rows(clean: Tensor, n_rows: int, prompt: RowIndex | None) -> Tensor:
+    """What the clean run has for its one prompt, for n_rows copies of it; where it has several prompts, for rows of these."""
+    return clean.expand(n_rows, *clean.shape[1:]) if prompt is None else clean.index_select(0, prompt)
 
 
 class Keys:
@@ -48,14 +55,15 @@ class Keys:
 
 
 class Continued:
-    """For n_rows rows from position `start` on: what came before it is the clean run's."""
+    """For n_rows rows from position `start` on: what came before it is the clean run's; of several prompts, that of each row's own."""
 
-    def __init__(self, past: Past, start: int, n_rows: int):
-        self.past, self.start, self.n_rows = past, start, n_rows
+    def __init__(self, past: Past, start: int, n_rows: int, prompt: RowIndex | None = None):
+        self.past, self.start, self.n_rows, self.prompt = past, start, n_rows, prompt
 
     def update(self, k: Tensor, v: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """A batch's keys and values (batch, head, pos ≥ start, d_head), led by the clean run's."""
-        clean_k, clean_v = (clean[:, :, : self.start].expand(len(k), -1, -1, -1) for clean in self.past.keys_values[layer_idx])
+        known = (clean[:, :, : self.start] for clean in self.past.keys_values[layer_idx])
+        clean_k, clean_v = (of_rows(each, len(k), self.prompt) for each in known)
         return torch.cat([clean_k, k], dim=2), torch.cat([clean_v, v], dim=2)
 
     def update_indexer(self, keys: Tensor, layer_idx: int) -> Tensor:

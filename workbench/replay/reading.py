@@ -115,7 +115,7 @@ class Reading:
 
     def _by_the_model(self, y: LastResidual) -> LastLogits:
         with alone(self.model), self._blocks_give(y[:, None]):
-            return last_logits(self.model, self._tokens[:, -1:].expand(len(y), -1))
+            return last_logits(self.model, self._tokens[:1, -1:].expand(len(y), -1))
 
     @contextmanager
     def _blocks_give(self, y: Tensor) -> Iterator[None]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.model.callers import alone
@@ -24,6 +24,7 @@ from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.memory import free_memory, is_out_of_memory, kept_bytes, objection, pass_bytes
 from workbench.model.points import check_obeyed, check_point, installed
 from workbench.replay.delta import Deltas, nothing_to_win
+from workbench.replay.past import of_rows
 from workbench.replay.precision import InFloat32
 from workbench.replay.reading import Columns, Reading
 from workbench.replay.tail import Perturbed, Tail
@@ -63,10 +64,12 @@ def replay_bytes(cfg: Any, n_pos: int, n_rows: int) -> int:
 
 
 class Replay:
-    """The clean run of one prompt, tokens (1, pos), and the rest of the model as a function of what stands at a hook point.
+    """The clean run of one prompt, tokens (1, pos), and the rest of the model as a function of what stands at a hook point. Of several
+    prompts of one length, tokens (prompt, pos), rows are finished together.
 
     way: how rows are finished, the fastest that applies here. why_not: what keeps the next faster one out, "" if nothing does.
-    clean (pos, d_in): the activation at the hook point. clean_logits (1, d_vocab): the model's own, at the last position.
+    clean (pos, d_in): the activation at the hook point, of the first prompt; of_each (prompt, pos, d_in) of all. clean_logits (prompt,
+    d_vocab): the model's own, at the last position.
     """
 
     @torch.no_grad()
@@ -74,41 +77,50 @@ class Replay:
         check_hook_name(model, hook_name)
         check_point(model, hook_name)
         check_obeyed(model, hook_name)
-        assert tokens.shape[0] == 1, f"one prompt at a time, got {tokens.shape[0]}"
         assert way in WAYS, f"{way!r} is none of {WAYS}"
         self.model, self.hook_name, self.tokens, self.n_pos = model, hook_name, tokens, tokens.shape[1]
         self.way, self.why_not = "forward", self._why_no_tail()
         self._in_float32, self._form = InFloat32(model), nullcontext  # of products
         with alone(model), self._in_float32:
             self._tail = Tail(model, self.hook_name, tokens)
-            self.clean, self.clean_logits = self._tail.clean, self._tail.clean_logits
+            self.of_each, self.clean_logits = self._tail.clean, self._tail.clean_logits
+            self.clean = self.of_each[0]
             self._read = Reading(model, tokens, self.clean_logits)
             if not self.why_not and way != "forward":
                 self._find_way(WAYS[1 : WAYS.index(way) + 1])
 
     @torch.no_grad()
     def logits(
-        self, pos: RowIndex, x: Float[Tensor, "n_rows d_in"], columns: Columns, row: RowIndex | None = None
+        self,
+        pos: RowIndex,
+        x: Float[Tensor, "n_rows d_in"],
+        columns: Columns,
+        row: RowIndex | None = None,
+        prompt: Int[Tensor, "n_copies"] | None = None,
     ) -> Float[Tensor, "n_changed n_columns"]:
         """The last logits of each changed row, in float32 at least. Where memory is short the batch is halved until it fits.
 
         Row i has x[i] at pos[i]. Where rows are changed at several positions, row[i] (0, 1, … ascending, none left out) says whose x[i] is.
+        prompt: of several prompts, which one each row is a copy of.
         """
+        assert (prompt is None) == (len(self.tokens) == 1), f"{len(self.tokens)} prompts: whose copies are these rows?"
         row = torch.arange(len(pos), device=pos.device) if row is None else row  # mostly: each row is changed at one position
         n_rows = int(row[-1]) + 1
         try:
             with alone(self.model), machine_rate(), self._in_float32, self._form():
-                return self._finish(self.way, Perturbed(row, pos, x, n_rows), columns)
+                return self._finish(self.way, Perturbed(row, pos, x, n_rows, prompt), columns)
         except (RuntimeError, MemoryError) as error:
             if n_rows == 1 or not is_out_of_memory(error):
                 raise
         half = n_rows // 2  # outside of the handler, whose traceback keeps the failed batch alive
         cut = int((row < half).sum())
-        first, second = (pos[:cut], x[:cut], columns, row[:cut]), (pos[cut:], x[cut:], columns, row[cut:] - half)
+        whose = (None, None) if prompt is None else (prompt[:half], prompt[half:])
+        first, second = (pos[:cut], x[:cut], columns, row[:cut], whose[0]), (pos[cut:], x[cut:], columns, row[cut:] - half, whose[1])
         return torch.cat([self.logits(*first), self.logits(*second)])
 
     def why_no_delta(self) -> str:
         """What keeps the delta form out, "" if nothing does."""
+        assert len(self.tokens) == 1, "the delta form has the clean products of one prompt"
         if self.way == "forward":
             return f"the delta form needs blocks that run apart: {self.why_not}"
         return nothing_to_win(self.clean.device)
@@ -156,7 +168,7 @@ class Replay:
     def _finish(self, way: str, rows: Perturbed, columns: Columns) -> Tensor:
         if way == "forward":
             with hooked(self.model, self.hook_name, rows.put):
-                return columns.of(last_logits(self.model, self.tokens.expand(rows.n_rows, -1)))
+                return columns.of(last_logits(self.model, of_rows(self.tokens, rows.n_rows, rows.prompt)))
         return self._read(self._tail.whole(rows) if way == "whole" else self._tail.after_prefix(rows), columns)
 
     def _why_no_tail(self) -> str:
@@ -168,13 +180,13 @@ class Replay:
 
     def _find_way(self, ways: tuple[str, ...]) -> None:
         """Take the fastest way that agrees with a whole forward pass on strongly perturbed rows: two, at several positions, since masks and
-        position biases that suit one row can fail on a batch. The fastest is tried first: where it holds, the others cost nothing."""
-        pos = torch.tensor([self.n_pos // 3, self.n_pos // 2, self.n_pos - 1], device=self.clean.device)
-        row = torch.tensor([0, 1, 1], device=self.clean.device)
-        rows = Perturbed(row, pos, self.clean[pos].flip(-1), n_rows=2)
+        position biases that suit one row can fail on a batch. Of several prompts one row each, and the first two once more, so that a row
+        is not its prompt's number. The fastest is tried first: where it holds, the others cost nothing."""
+        rows = self._strongly_perturbed()
         d_vocab = self.clean_logits.shape[-1]
         columns = Columns((*range(0, d_vocab, max(1, d_vocab // 64)), d_vocab - 1))  # of the mean, `measure` has compared every column
         expected, clean = self._tail.note_batch(lambda: self._finish("forward", rows, columns)), columns.of(self.clean_logits)
+        clean = clean if rows.prompt is None else clean[rows.prompt]
         # Rounding errors of n_layers blocks add up as the steps of a random walk; four times that is no difference.
         rounding = 4 * self.model.cfg.n_layers**0.5 * torch.finfo(self.clean.dtype).eps * expected.abs().max()
         for way in reversed(ways):
@@ -190,6 +202,18 @@ class Replay:
                 return
             self.why_not = f"{way}: logits differ by {difference:.2g} of {expected.abs().max():.2g}"
 
+    def _strongly_perturbed(self) -> Perturbed:
+        n, device = len(self.tokens), self.clean.device
+        third, half, last = self.n_pos // 3, self.n_pos // 2, self.n_pos - 1
+        if n == 1:
+            pos, row = torch.tensor([third, half, last], device=device), torch.tensor([0, 1, 1], device=device)
+            return Perturbed(row, pos, self.clean[pos].flip(-1), n_rows=2)
+        prompt = torch.tensor([1, 0, *range(n)], device=device)
+        pos = torch.tensor([third, half, last], device=device)[torch.arange(len(prompt), device=device) % 3]
+        row = torch.arange(len(prompt), device=device)
+        return Perturbed(row, pos, self.of_each[prompt, pos].flip(-1), len(prompt), prompt)
+
     def _nothing_changed(self) -> Perturbed:
-        first = torch.zeros(1, dtype=torch.long, device=self.clean.device)
-        return Perturbed(first, first, self.clean[:1], n_rows=1)
+        n, device = len(self.tokens), self.clean.device
+        row, first = torch.arange(n, device=device), torch.zeros(n, dtype=torch.long, device=device)
+        return Perturbed(row, first, self.of_each[:, 0], n, row if n > 1 else None)

@@ -8,7 +8,7 @@ supports the answer. x is the model's activation at the SAE's hook point; the SA
 features are read where it reads and differentiated where it writes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.circuits.acts import once, reading
-from workbench.circuits.metrics import Metric, resolve
+from workbench.circuits.acts import of_all, reading
+from workbench.circuits.metrics import EachMetric, Metric, resolve
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_dictionary, hooked, last_logits
 from workbench.model.points import check_point
@@ -100,23 +100,37 @@ def attribute(
 ) -> Attribution:
     """Every active feature's attribution at every position of one prompt, tokens (1, pos). each: told how many pairs the positions so far
     have, while they are read."""
+    return attribute_each(model, sae, tokens, [metric], each)[0]
+
+
+def attribute_each(
+    model: "TransformerBridge",
+    sae: Dictionary,
+    tokens: Tokens,
+    metrics: Sequence[Metric],
+    each: Callable[[int, int], None] = lambda n_active, n_pos: None,
+) -> list[Attribution]:
+    """The same of several prompts of one length, each with a metric of its own, in one forward and one backward pass."""
     check_dictionary(model, sae)
-    found, x = _at_both(model, sae, tokens, metric)
+    found, x = _at_both(model, sae, tokens, metrics)
     with torch.no_grad(), machine_rate():
-        gradient = found.gradient[0].to(sae.W_dec.dtype)
-        pairs, acts = active(sae, x.to(sae.W_dec.dtype), each)
-        attributions = _products(pairs, acts, gradient, sae.W_dec)
-    norm = found.x[0].double().norm(dim=-1)
-    return Attribution(pairs, acts, attributions, gradient, norm, found.metric[0].item(), found.logits[0], sae.cfg.d_sae)
+        return [_of_prompt(i, found, x[i], sae, each) for i in range(len(tokens))]
+
+
+def _of_prompt(i: int, found: "Gradient", x: Tensor, sae: Dictionary, each: Callable[[int, int], None]) -> Attribution:
+    gradient = found.gradient[i].to(sae.W_dec.dtype)
+    pairs, acts = active(sae, x.to(sae.W_dec.dtype), each)
+    attributions, norm = _products(pairs, acts, gradient, sae.W_dec), found.x[i].double().norm(dim=-1)
+    return Attribution(pairs, acts, attributions, gradient, norm, found.metric[i].item(), found.logits[i], sae.cfg.d_sae)
 
 
 def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric, n_steps: int = 16) -> Float[Tensor, "pos d_sae"]:
     """Integrated gradients: sums over all features to metric(x) − metric(x without them), up to the n_steps of the sum. The start token's
     features stay as they are and get 0."""
     check_dictionary(model, sae)
-    found, x = _at_both(model, sae, tokens, metric)
+    found, x = _at_both(model, sae, tokens, [metric])
     y = found.x[0]
-    feature_acts = sae.encode(x.to(sae.W_dec.dtype)).masked_fill(is_start_token(model, tokens)[0][:, None], 0.0)
+    feature_acts = sae.encode(x[0].to(sae.W_dec.dtype)).masked_fill(is_start_token(model, tokens)[0][:, None], 0.0)
     along = (torch.arange(n_steps, device=y.device) + 0.5) / n_steps
     path = y - (1 - along)[:, None, None].to(y.dtype) * (feature_acts @ sae.W_dec).to(y.dtype)
     found = gradient_at(model, sae.writes, tokens.expand(n_steps, -1), metric, at=path)
@@ -126,12 +140,14 @@ def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metri
     return integrated
 
 
-def _at_both(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metric: Metric) -> tuple["Gradient", Float[Tensor, "pos d_in"]]:
+def _at_both(
+    model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metrics: Sequence[Metric]
+) -> tuple["Gradient", Float[Tensor, "batch pos d_in"]]:
     """(the gradient where the dictionary writes, what it reads), in one pass."""
     caught: list[Tensor] = []
     with reading(model, sae, caught, is_needed=sae.reads != sae.writes):
-        found = gradient_at(model, sae.writes, tokens, metric)
-    return found, once(caught, sae) if caught else found.x[0]
+        found = gradient_at(model, sae.writes, tokens, metrics)
+    return found, of_all(caught, sae) if caught else found.x
 
 
 @dataclass(frozen=True)
@@ -145,11 +161,17 @@ class Gradient:
 
 
 def gradient_at(
-    model: "TransformerBridge", hook_name: str, tokens: Tokens, metric: Metric, at: Float[Tensor, "batch pos d_in"] | None = None
+    model: "TransformerBridge",
+    hook_name: str,
+    tokens: Tokens,
+    metric: Metric | Sequence[Metric],
+    at: Float[Tensor, "batch pos d_in"] | None = None,
 ) -> Gradient:
-    """The metric's gradient at a hook point; at: put there first. Below the hook autograd keeps nothing. In float32 at least."""
+    """The metric's gradient at a hook point, of each prompt its own where several are given; at: put there first. Below the hook autograd
+    keeps nothing. In float32 at least."""
     check_point(model, hook_name)
-    resolved, leaves = resolve(model, metric), []
+    metrics = metric if isinstance(metric, list | tuple) else [metric] * len(tokens)
+    resolved, leaves = EachMetric([resolve(model, each) for each in metrics]), []
 
     def leaf(value: Tensor) -> Tensor:
         leaves.append((value if at is None else at.view_as(value)).detach().clone().requires_grad_())

@@ -19,8 +19,10 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.comparison import metric_words
-from workbench.circuits.ranking.ranking import FeatureRanking, rank
+from workbench.circuits.ranking.ranking import FeatureRanking, as_ranking, rank
+from workbench.circuits.ranking.together import groups, measured_together
 from workbench.files import read_text
+from workbench.model.memory import is_out_of_memory
 
 LEVEL = 0.95
 SUMS = ("activation", "attribution", "effect")
@@ -111,10 +113,38 @@ def rank_many(
     metrics = [metric] * len(texts) if isinstance(metric, Metric) else list(metric)
     if not texts or len(metrics) != len(texts):
         raise ValueError(f"{len(texts)} prompts and {len(metrics)} metrics: expected one prompt at least, and one metric, or one for each")
-    rankings = []
-    for i, (text, own) in enumerate(tqdm(list(zip(texts, metrics, strict=True)), desc="ranking", unit="prompt", disable=not progress)):
-        try:
-            rankings.append(rank(bench, text, own, ablate=ablate, progress=False, precision=precision))
-        except ValueError as error:
-            raise ValueError(f"prompt {i}, {str(text)[:60]!r}: {error}") from None
-    return RankingBatch(rankings)
+    rankings: dict[int, FeatureRanking] = {}
+    with tqdm(total=len(texts), desc="ranking", unit="prompt", disable=not progress) as bar:
+        for group in _groups(bench, texts, ablate, precision):
+            some = _together(bench, [texts[i] for i in group], [metrics[i] for i in group], ablate) if len(group) > 1 else None
+            for i in group if some is None else ():
+                try:
+                    rankings[i] = rank(bench, texts[i], metrics[i], ablate=ablate, progress=False, precision=precision)
+                except ValueError as error:
+                    raise ValueError(f"prompt {i}, {str(texts[i])[:60]!r}: {error}") from None
+                bar.update()
+            if some is not None:
+                rankings.update(zip(group, some, strict=True))
+                bar.update(len(group))
+    return RankingBatch([rankings[i] for i in range(len(texts))])
+
+
+def _groups(bench: Any, texts: Sequence[str], ablate: int | None, precision: str) -> list[list[int]]:
+    """Those to measure together; each alone where something is wrong, which its own ranking says."""
+    alone = [[i] for i in range(len(texts))]
+    if precision != "exact" or (ablate is not None and ablate <= 0):
+        return alone
+    try:
+        return groups(bench.model, texts)
+    except ValueError:
+        return alone
+
+
+def _together(bench: Any, texts: Sequence[str], metrics: Sequence[Metric], ablate: int | None) -> list[FeatureRanking] | None:
+    """None: something is wrong with one of them, or together they take too much."""
+    try:
+        return [as_ranking(bench, each) for each in measured_together(bench.model, bench.sae, texts, metrics, ablate)]
+    except (ValueError, RuntimeError, MemoryError) as error:
+        if not (isinstance(error, ValueError) or is_out_of_memory(error)):
+            raise
+    return None

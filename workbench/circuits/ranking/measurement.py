@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.ablation import Ablations
-from workbench.circuits.ranking.attribution import attribute
+from workbench.circuits.ranking.attribution import Attribution, attribute
 from workbench.circuits.ranking.until import Estimates, misses, rounds
 from workbench.model.chat import Chat, Speaker, speakers, written
 from workbench.model.hooks import check_dictionary
@@ -86,9 +86,10 @@ class Measurement:
         n_measured: int | None = None,
         insist: bool = False,
         say: bool = False,
+        attributions: Attribution | None = None,
     ):
         """Raises ValueError for what cannot be ranked: prompt, answer, SAE, nothing active, more than memory holds unless insisted on.
-        say: print what it needs, where that is much."""
+        say: print what it needs, where that is much. attributions: where they are known."""
         self.model, self.sae, self.metric = model, sae, metric
         self.speakers = [] if isinstance(prompt, str) else speakers(model, prompt)
         self.prompt = prompt = written(model, prompt)
@@ -104,7 +105,7 @@ class Measurement:
             if sae.cfg.k is None:
                 ranking_need(model.cfg, sae, n_pos, n_active * n_pos // n_read, n_measured).check(device, insist)
 
-        found = attribute(model, sae, self.tokens, metric, check)
+        found = attributions or attribute(model, sae, self.tokens, metric, check)
         is_start = is_start_token(model, self.tokens)[0]
         pairs = found.pairs if include_start else found.pairs[~is_start[found.pairs[:, 0]]]
         if not len(pairs):
