@@ -17,10 +17,12 @@ import ablation as naive
 import attribution as tutorial
 import harvest as harvesting
 import index as indexing
+import numpy as np
 import sae_step as steps
 import torch
 from setting import Setting, random_setting
 
+from workbench.bench import Workbench
 from workbench.circuits.ranking.ablation import ablate
 from workbench.circuits.ranking.attribution import attribute
 from workbench.features.index.building.collect import collect
@@ -160,13 +162,14 @@ def ablation(card: Card) -> Rows:
         few = sample(n_few := card.n(10, 2))
         ways = {
             "ours": partial(measure, pairs),
+            "ours, delta form": partial(measure, pairs, precision="delta"),
             "Hugging Face forward hook": lambda s=s, some=few: naive.naive_hf(s, some),
             "TransformerLens run_with_hooks": lambda s=s, some=few: naive.naive_hooked(s, some),
         }
         seconds = card.take_turns(ways, 3)
         ours, replay = seconds["ours"] / len(pairs), Replay(s.model, s.sae.cfg.hook_name, s.tokens)
         for way, whole in seconds.items():
-            each = ours if way == "ours" else whole / (n_few + 1)
+            each = whole / len(pairs) if way.startswith("ours") else whole / (n_few + 1)
             row = {"what": f"{n_tokens} tokens, a pair, {way}", "ms": ms(each), "times": each / ours}
             if way == "ours":
                 row |= _share(card, "fp32", naive.needed_operations(s, pairs[:, 0]), whole)
@@ -177,13 +180,34 @@ def ablation(card: Card) -> Rows:
 def effects(s: Setting, some: naive.Sample, measure: Callable, n_tokens: int) -> Rows:
     """Ours and the naive loop's, against the naive loop in float64: the largest error, relative to the largest effect."""
     exact = naive.naive_hf(_in_float64(s), naive.Sample(some.pairs, some.contributions.double()))
-    for way, found in {"ours": measure(some.pairs), "Hugging Face forward hook": naive.naive_hf(s, some)}.items():
+    delta = measure(some.pairs, precision="delta")
+    for way, found in {
+        "ours": measure(some.pairs),
+        "ours, delta form": delta,
+        "Hugging Face forward hook": naive.naive_hf(s, some),
+    }.items():
         error = float((found.double() - exact).abs().max() / exact.abs().max())
         yield {"what": f"{n_tokens} tokens, effects, {way}", "error": error, "note": f"largest effect {exact.abs().max():.1e}"}
 
 
 def _in_float64(s: Setting) -> Setting:
     return Setting(s.name, s.model, copy.deepcopy(s.hf_model).double(), s.sae, s.tokens, s.metric)
+
+
+def together(card: Card) -> Rows:
+    """Prompts of one length ranked together and one at a time."""
+    s, n = random_setting(card.n(32, 8), LAYER, card.device), card.n(32, 3)
+    bench, most = Workbench(model=s.model, sae=s.sae), card.n(10**6, 4)
+    draws = torch.randint(1, s.model.cfg.d_vocab, (n, s.tokens.shape[1] - 1), generator=torch.Generator().manual_seed(0))
+    prompts = [" ".join(f"w{i}" for i in row) for row in draws.tolist()]
+    ways = {
+        "together": lambda: bench.rank_many(prompts, s.metric, ablate=most, progress=False).rankings,
+        "one at a time": lambda: [bench.rank(prompt, s.metric, ablate=most, progress=False) for prompt in prompts],
+    }
+    effects = [torch.tensor(np.concatenate([each.table["effect"].dropna() for each in way()])) for way in ways.values()]
+    error, seconds = relative(*effects), card.take_turns(ways, 3)
+    for way, whole in seconds.items():
+        yield {"what": f"{n} prompts, {way}", "ms": ms(whole / n), "times": whole / seconds["together"], "error": error}
 
 
 def attribution(card: Card) -> Rows:
