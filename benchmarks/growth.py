@@ -136,7 +136,8 @@ def measured(verb: str, axis: str, factors: list[int], rounds: int) -> list[tupl
     found = []
     for factor in factors:
         sizes = json.dumps(base(verb) | {axis: base(verb)[axis] * factor})
-        ran = subprocess.run(
+        command = [sys.executable, __file__, "--point", verb, sizes, "--rounds", str(rounds)]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
             [sys.executable, __file__, "--point", verb, sizes, "--rounds", str(rounds)], capture_output=True, text=True, check=False
         )
         if ran.returncode:
