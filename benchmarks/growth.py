@@ -138,8 +138,6 @@ def measured(verb: str, axis: str, factors: list[int], rounds: int) -> list[tupl
         sizes = json.dumps(base(verb) | {axis: base(verb)[axis] * factor})
         command = [sys.executable, __file__, "--point", verb, sizes, "--rounds", str(rounds)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
-            [sys.executable, __file__, "--point", verb, sizes, "--rounds", str(rounds)], capture_output=True, text=True, check=False
-        )
         if ran.returncode:
             sys.exit(f"{verb} at {sizes}: {(ran.stderr.strip().splitlines() or ['killed'])[-1]}")
         found.append(tuple(json.loads(ran.stdout.splitlines()[-1])))
