@@ -11,6 +11,7 @@ Operations are caught as they are called, whatever the architecture. Products th
 get some tokens only), or with one weight twice in a block, stay as they are.
 """
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +55,8 @@ class Noted:
     """A product of the clean run, and x @ weight for others."""
 
     def __init__(self, it: Operands, product: Tensor):
-        self.weight = it.weight  # kept, so that no other tensor takes its place in memory
+        base = it.weight._base
+        self._owner = weakref.ref(it.weight if base is None else base)  # a float32 twin of a pass (precision.py) is not held on to
         self.clean, self.product = (each.reshape(-1, each.shape[-1]).clone() for each in (it.x, product))
         short = it.weight.T.to(FORMAT).contiguous()
         self._is_packed = (
@@ -62,6 +64,11 @@ class Noted:
         )
         # laid out once, as oneDNN wants it: twice as fast as laying it out at each call (AMX)
         self._short = torch.ops.mkldnn._reorder_linear_weight(short, PACKED_ROWS) if self._is_packed else short
+
+    @property
+    def is_there(self) -> bool:
+        """Is its weight? Where that is gone, another may have taken its place in memory, and so its key."""
+        return self._owner() is not None
 
     def changed(self, x: Float[Tensor, "n_rows n d_from"], start: int) -> Float[Tensor, "n_rows n d_to"]:
         """What it is for x, at positions from `start` on."""
@@ -121,7 +128,7 @@ class Deltas:
     def _take(self, k: int, n_rows: int, start: int, n: int, call: Callable[[], Tensor], it: Operands) -> Tensor:
         noted = self._noted.get((k, *it.key))
         n_products, n_operations = it.x.numel() // it.x.shape[-1], it.x.numel() * it.weight.shape[1]
-        if noted is None or n_products != n_rows * n or len(noted.clean) < start + n:
+        if noted is None or not noted.is_there or n_products != n_rows * n or len(noted.clean) < start + n:
             self._n_exact += n_operations
             return call()
         self._n_short += n_operations

@@ -1,5 +1,6 @@
 """The delta form: as good as it says, on five architectures; where it wins nothing or errs too much, the exact form, in a sentence."""
 
+import gc
 import json
 from threading import Event
 
@@ -17,7 +18,7 @@ from workbench.circuits.ranking.ablation import Ablations, DeltaError, ablate
 from workbench.cli import app
 from workbench.model.gemm import SETTING
 from workbench.model.model import load_model
-from workbench.replay import delta
+from workbench.replay import delta, precision
 from workbench.replay.delta import Deltas
 from workbench.replay.replay import Replay
 
@@ -66,6 +67,16 @@ def test_a_model_of_half_precision_weights(folder_of, tokens):
     model, sae = load_model(folder_of("llama"), dtype=torch.bfloat16), random_sae()
     exact, found, note = both(model, sae, tokens)
     assert DeltaError.of(found, exact).of_largest < 0.02 and is_as_good_as_said(exact, found, note)
+
+
+def test_weights_that_are_widened_anew_at_each_pass_are_not_held_on_to(folder_of, tokens, monkeypatch):
+    monkeypatch.setattr(precision, "KEPT_BYTES", 0)
+    made = Ablations(load_model(folder_of("llama"), dtype=torch.bfloat16), random_sae(), tokens, METRIC, "delta")
+    exact = ablate(made.replay.model, made.sae, tokens, METRIC, progress=False)
+    torch.testing.assert_close(made.of(progress=False), exact)
+    assert "of this model's products only 0% could take the delta form" in made.note
+    gc.collect()
+    assert not any(noted and noted.is_there for noted in made.replay._tail.deltas._noted.values())
 
 
 def test_where_16_bits_are_no_faster_it_is_exact_and_says_so(model, sae, tokens, monkeypatch):
