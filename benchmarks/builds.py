@@ -58,6 +58,16 @@ def ranking() -> Callable[[], Any]:
     return lambda: bench.rank(prompt, wb.logit_diff(" Sacramento", " Albany"), progress=False)
 
 
+def rankings() -> Callable[[], Any]:
+    import workbench as wb
+
+    bench, metric = wb.load("atlas"), wb.logit_diff(" Sacramento", " Albany")
+    names = ("Kobe Bryant", "John Stockton", "Magic Johnson", "Larry Bird", "Tim Duncan", "Jerry West")
+    prompts = [f"Fact: The capital of the state where {name} played basketball is" for name in names] * 6
+    many = getattr(bench, "rank_many", lambda prompts, metric, progress: [bench.rank(each, metric, progress=False) for each in prompts])
+    return lambda: many(prompts, metric, progress=False)
+
+
 def sae_step(d_in: int, d_sae: int, architecture: str) -> Callable[[], Any]:
     from sae_step import Sparse, planted
 
@@ -102,6 +112,7 @@ PARTS: dict[str, Callable[[], Callable[[], Any]]] = {
     "ablation at 120 tokens": lambda: ablation(120),
     "attribution": attribution,
     "ranking on the atlas": ranking,
+    "36 rankings on the atlas": rankings,
     "SAE step 768 → 16,384": lambda: sae_step(768, 16_384, "standard"),
     "SAE step 768 → 16,384 TopK": lambda: sae_step(768, 16_384, "topk"),
     "harvest": harvest,
