@@ -108,3 +108,10 @@ def test_a_stream_picked_inside_a_block_stands_inside_it():
     )
     assert [place_of(picked, name) for name in names] == [(2, True), (2, True)]  # pyright: ignore[reportArgumentType]
     assert [place_of(same, name) for name in names] == [(2, False), (3, False)]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("kind", ["a scan", "an index of keys"])
+def test_states_are_kept_of_one_prompt_and_several_are_no_reason_to_warn(keeping, tokens, kind, recwarn):
+    made = Replay(keeping(kind), "blocks.1.hook_resid_pre", torch.cat([tokens, tokens.flip(1)]))
+    assert made.way == "whole" and "of one prompt" in made.why_not
+    assert not [each for each in recwarn if "slower way" in str(each.message)]

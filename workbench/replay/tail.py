@@ -108,8 +108,7 @@ class Tail:
             entering, y = y, self._block(k, y, 0, noted, each)
             if noted.states or len(past.convolved) > n_convolved:
                 past.entering[k], leaving[k] = entering, y
-        if len(self.residual) > 1 and (past.entering or past.indexed):
-            raise NotImplementedError("recurrent states and chosen positions are kept for one prompt at a time")
+        assert len(self.residual) == 1 or not (past.entering or past.indexed), "states and chosen positions are kept of one prompt"
         half = self.n_pos // 2
         for k, entering in past.entering.items():
             # Mamba 1 of transformers 5.23 begins anew where it gets several positions after others: no error is raised.

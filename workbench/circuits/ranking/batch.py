@@ -116,7 +116,9 @@ def rank_many(
     rankings: dict[int, FeatureRanking] = {}
     with tqdm(total=len(texts), desc="ranking", unit="prompt", disable=not progress) as bar:
         for group in _groups(bench, texts, ablate, precision):
-            some = _together(bench, [texts[i] for i in group], [metrics[i] for i in group], ablate) if len(group) > 1 else None
+            before = bar.n
+            some = _together(bench, [texts[i] for i in group], [metrics[i] for i in group], ablate, bar) if len(group) > 1 else None
+            bar.update(before - bar.n if some is None else 0)
             for i in group if some is None else ():
                 try:
                     rankings[i] = rank(bench, texts[i], metrics[i], ablate=ablate, progress=False, precision=precision)
@@ -125,7 +127,6 @@ def rank_many(
                 bar.update()
             if some is not None:
                 rankings.update(zip(group, some, strict=True))
-                bar.update(len(group))
     return RankingBatch([rankings[i] for i in range(len(texts))])
 
 
@@ -140,10 +141,10 @@ def _groups(bench: Any, texts: Sequence[str], ablate: int | None, precision: str
         return alone
 
 
-def _together(bench: Any, texts: Sequence[str], metrics: Sequence[Metric], ablate: int | None) -> list[FeatureRanking] | None:
+def _together(bench: Any, texts: Sequence[str], metrics: Sequence[Metric], ablate: int | None, bar: tqdm) -> list[FeatureRanking] | None:
     """None: something is wrong with one of them, or together they take too much."""
     try:
-        return [as_ranking(bench, each) for each in measured_together(bench.model, bench.sae, texts, metrics, ablate)]
+        return [as_ranking(bench, each) for each in measured_together(bench.model, bench.sae, texts, metrics, ablate, bar.update)]
     except (ValueError, RuntimeError, MemoryError) as error:
         if not (isinstance(error, ValueError) or is_out_of_memory(error)):
             raise
