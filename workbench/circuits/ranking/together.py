@@ -49,7 +49,7 @@ def measured_together(
     prompts: Sequence[str | Chat],
     metrics: Sequence[Metric],
     n: int | None = None,
-    each_done: Callable[[int], None] = lambda n_prompts: None,
+    each_done: Callable[[int], object] = lambda n_prompts: None,
 ) -> list[Measurement]:
     """Each prompt as `Measurement` and its `measure(n)` give it, up to rounding. The prompts are of one length. each_done: told of how many
     more are measured."""
