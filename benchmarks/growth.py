@@ -49,7 +49,7 @@ EXPECTED = {  # verb → axis → (time, memory)
     "evaluate": {"texts": (1.0, 0.5), "tokens": (1.0, 1.0), "features": (1.0, 1.0)},
 }
 ABOVE = 0.25
-SIZE = (460, 300)  # of a panel
+SIZE, LEGEND = (460, 300), 30  # of a panel; above them all
 COLORS = ("240,115,20", "160,132,245", "40,150,110", "200,60,90", "70,130,220", "140,110,40", "120,120,120")
 BATCH = 512  # tokens of a training step
 
@@ -182,21 +182,25 @@ def main() -> None:
 
 
 def draw(path: Path, curves: dict[tuple[str, str], list[float]], factors: list[int]) -> None:
-    """CPU seconds at each factor, a panel an axis, log–log: the steeper, the faster it grows."""
+    """How many times the seconds at 1 × each takes, a panel an axis, log–log, beside straight and quadratic growth, dashed."""
     axes, verbs = (list(dict.fromkeys(key[i] for key in curves)) for i in (1, 0))
-    color = dict(zip(verbs, COLORS, strict=False))
-    panels = []
+    color, x, panels = dict(zip(verbs, COLORS, strict=False)), np.array(factors, float), []
     for i, axis in enumerate(axes):
-        lines = [
-            Curve(np.array(factors) * base(verb)[axis], np.array(seconds), color[verb], "line", verb)
-            for (verb, other), seconds in curves.items()
-            if other == axis
-        ]
-        img = loglog_svg(lines, axis, "CPU seconds", f"CPU seconds by {axis}", SIZE)
+        lines = [Curve(x, x**power, "128,128,128", "dash") for power in (1, 2)]
+        lines += [Curve(x, np.array(took) / took[0], color[verb], "line") for (verb, other), took in curves.items() if other == axis]
+        sizes = {
+            f"{base(verb)[axis]:,} {'' if axis in OWN.get(verb, {}) else axis}".strip(): verb for verb, other in curves if other == axis
+        }
+        own = "".join(f"; {verb} {size}" for size, verb in sizes.items() if axis not in size)
+        img = loglog_svg(lines, f"× {BASE[axis]:,} {axis}{own}", "times as long", f"Times as long by {axis}", SIZE)
         svg = base64.b64decode(img.split("base64,")[1].split('"')[0]).decode()
-        panels.append(svg.replace("<svg ", f'<svg x="{i % 2 * SIZE[0]}" y="{i // 2 * SIZE[1]}" ', 1))
-    width, height = 2 * SIZE[0], -(-len(axes) // 2) * SIZE[1]
-    write_text(path, f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{"".join(panels)}</svg>')
+        at = f'x="{i % 2 * SIZE[0]}" y="{LEGEND + i // 2 * SIZE[1]}"'
+        panels.append(svg.replace("<svg ", f"<svg {at} ", 1))
+    legend = "".join(f'<tspan fill="rgb({color[verb]})" dx="{14 * (i > 0)}">{verb}</tspan>' for i, verb in enumerate(verbs))
+    legend = f'<text x="34" y="16" font-family="system-ui,sans-serif" font-size="13" font-weight="600">{legend}</text>'
+    width, height = 2 * SIZE[0], LEGEND + -(-len(axes) // 2) * SIZE[1]
+    view = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    write_text(path, f'<svg xmlns="http://www.w3.org/2000/svg" {view}>{legend}{"".join(panels)}</svg>')
 
 
 def arguments() -> argparse.Namespace:
