@@ -188,10 +188,7 @@ def draw(path: Path, curves: dict[tuple[str, str], list[float]], factors: list[i
     for i, axis in enumerate(axes):
         lines = [Curve(x, x**power, "128,128,128", "dash") for power in (1, 2)]
         lines += [Curve(x, np.array(took) / took[0], color[verb], "line") for (verb, other), took in curves.items() if other == axis]
-        sizes = {
-            f"{base(verb)[axis]:,} {'' if axis in OWN.get(verb, {}) else axis}".strip(): verb for verb, other in curves if other == axis
-        }
-        own = "".join(f"; {verb} {size}" for size, verb in sizes.items() if axis not in size)
+        own = "".join(f"; {verb} {OWN[verb][axis]}" for verb in verbs if axis in OWN.get(verb, {}))
         img = loglog_svg(lines, f"× {BASE[axis]:,} {axis}{own}", "times as long", f"Times as long by {axis}", SIZE)
         svg = base64.b64decode(img.split("base64,")[1].split('"')[0]).decode()
         at = f'x="{i % 2 * SIZE[0]}" y="{LEGEND + i // 2 * SIZE[1]}"'
