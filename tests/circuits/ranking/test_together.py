@@ -71,6 +71,16 @@ def test_a_prompt_that_fills_batches_of_its_own_is_measured_alone(model, shared,
     assert done == [1, 1], "what watches sees each prompt as it is done"
 
 
+def test_a_group_has_the_memory_that_its_pass_takes(model, monkeypatch):
+    prompts = ["a cat"] * 8 + ["the cat sat on"]
+    assert [len(some) for some in together.groups(model, prompts)] == [8, 1]
+    n_pos = len(model.to_tokens("a cat")[0])
+    monkeypatch.setattr(together, "free_memory", lambda device: 4 * together.pass_bytes(model.cfg, n_pos, 3, is_graded=True))
+    assert [len(some) for some in together.groups(model, prompts)] == [2, 2, 2, 2, 1]
+    monkeypatch.setattr(together, "free_memory", lambda device: None)
+    assert [len(some) for some in together.groups(model, prompts)] == [8, 1], "where the system does not say"
+
+
 def test_a_model_that_mixes_rows_is_measured_one_prompt_at_a_time(folder_of, shared):
     from workbench.model.model import load_model
 

@@ -18,6 +18,7 @@ from workbench.circuits.ranking.measurement import Measurement
 from workbench.model.chat import Chat, written
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import last_logits
+from workbench.model.memory import free_memory, pass_bytes
 from workbench.model.tokens import to_tokens
 from workbench.replay.precision import InFloat32
 from workbench.replay.replay import WAYS, Replay, batch_tokens
@@ -32,13 +33,19 @@ FULL = 4  # batches of one prompt's own: where there are as many, others' rows h
 
 
 def groups(model: "TransformerBridge", prompts: Sequence[str | Chat]) -> list[list[int]]:
-    """Which prompts to measure together, by number: those of one length, as many as a batch takes well; in the order of their first."""
+    """Which prompts to measure together, by number: those of one length, as many as a batch takes well and a pass with its gradient has
+    memory for; in the order of their first."""
     by_length: dict[int, list[int]] = defaultdict(list)
+    device = torch.device("cpu")
     for i, prompt in enumerate(prompts):
-        by_length[to_tokens(model, written(model, prompt)).shape[1]].append(i)
-    found = []
+        tokens = to_tokens(model, written(model, prompt))
+        device = tokens.device
+        by_length[tokens.shape[1]].append(i)
+    found, free = [], free_memory(device)
     for n_pos, some in by_length.items():
         size = max(1, min(MOST, batch_tokens(model.cfg, n_pos) // n_pos))
+        while free is not None and size > 1 and pass_bytes(model.cfg, n_pos, size, is_graded=True) > free // 4:
+            size //= 2
         found += [some[first : first + size] for first in range(0, len(some), size)]
     return sorted(found)
 
