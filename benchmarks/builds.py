@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,24 @@ def rankings() -> Callable[[], Any]:
     return lambda: many(prompts, metric, progress=False)
 
 
+def on_the_atlas(what: str) -> Callable[[], Any]:
+    import workbench as wb
+
+    bench, prompt = wb.load("atlas"), "Fact: The capital of the state where Kobe Bryant played basketball is"
+    named = [prompt.replace("Kobe Bryant", name) for name in ("John Stockton", "Magic Johnson", "Larry Bird")]
+    feature = int(bench.index.table["max_act"].idxmax())
+    return {
+        "a search": lambda: bench.find([prompt, *named], ["The cat sat on the mat.", "2 + 2 = 4", "def add(a, b):"]),
+        "a search by classifier": lambda: bench.find_by_classifier([prompt, *named] * 3, ["The cat sat on the mat.", "2 + 2 = 4"] * 6),
+        "a steered text": lambda: bench.steer(prompt, {feature: 1.0}, 20, progress=False),
+        "a feature's page": lambda: bench.feature(feature)._repr_html_(),
+        "evaluation": lambda: wb.evaluate(bench.model, bench.sae, [prompt, *named] * 16, progress=False),
+    }[what]
+
+
+ON_THE_ATLAS = ("a search", "a search by classifier", "a steered text", "a feature's page", "evaluation")
+
+
 def sae_step(d_in: int, d_sae: int, architecture: str) -> Callable[[], Any]:
     from sae_step import Sparse, planted
 
@@ -113,6 +132,7 @@ PARTS: dict[str, Callable[[], Callable[[], Any]]] = {
     "attribution": attribution,
     "ranking on the atlas": ranking,
     "36 rankings on the atlas": rankings,
+    **{f"{what} on the atlas": partial(on_the_atlas, what) for what in ON_THE_ATLAS},
     "SAE step 768 → 16,384": lambda: sae_step(768, 16_384, "standard"),
     "SAE step 768 → 16,384 TopK": lambda: sae_step(768, 16_384, "topk"),
     "harvest": harvest,
@@ -168,14 +188,14 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["N_PAIRS"] = str(options.pairs)  # the children's
     builds = {"before": started("before", (options.folder or HERE).resolve()), "now": started("now", HERE)}
-    print(f"{'':<28}{'before':>10}{'now':>10}   before / now")
+    print(f"{'':<38}{'before':>10}{'now':>10}   before / now")
     for part in options.parts:
         taken: dict[str, list[float]] = {name: [] for name in builds}
         for _ in range(options.rounds):
             for name, process in builds.items():
                 taken[name].append(asked(process, part))
         before, now = (min(taken[name]) for name in builds)
-        print(f"{part:<28}{before:>9.2f}s{now:>9.2f}s{before / now:>12.2f} ×", flush=True)
+        print(f"{part:<38}{before:>9.2f}s{now:>9.2f}s{before / now:>12.2f} ×", flush=True)
     for process in builds.values():
         process.kill()
 
