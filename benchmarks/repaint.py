@@ -9,34 +9,21 @@ Jupyter's websocket does not. The explorer holds the bundled atlas; tables and m
 
 import argparse
 import json
-import os
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from playwright.sync_api import Browser, Page, sync_playwright
+from repaint_page import CHROMIUM, MEASURES, change_theme, opened, report  # which finds the folders of the next three
 
-from workbench import atlas
-from workbench.bench import Workbench
+from live_page import open_saved  # isort: skip
+from made_graph import made_graph  # isort: skip
+from page_clock import busy, median, milliseconds  # isort: skip
+from repaint_explorer import explorer_on_the_atlas
+
+from widgets import CircuitView, FeatureMap, RankingTable
 from workbench.circuits.ranking.ranking import FeatureRanking
-
-sys.path[:1] = [
-    str(Path(__file__).parents[1] / "tests" / folder) for folder in ("made", "pages")
-]  # in place of this folder, where this file hides the package widgets
-from live_page import open_live, open_saved  # noqa: E402
-from made_graph import made_graph  # noqa: E402
-from page_clock import busy, median, milliseconds  # noqa: E402
-
-from widgets import CircuitView, FeatureMap, RankingTable, explore  # noqa: E402
-
-CHROMIUM = "/usr/bin/chromium"
-PROMPTS = [question.prompt for question in atlas.questions(held_out=True)]
-MEASURES = ("activation", "attribution", "effect")
 
 
 def arguments() -> argparse.Namespace:
@@ -44,20 +31,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", choices=["explorer", "ranking", "million", "map", "circuit"])
     return parser.parse_args()
-
-
-def report(name: str, value: float, bar: float) -> None:
-    print(f"{name:<58}{value:8.0f} ms   bar {bar:5.0f} ms   {'held' if value <= bar else 'MISSED'}", flush=True)
-
-
-@contextmanager
-def opened(browser: Browser, widget: Any) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.on("pageerror", lambda error: print("error in the page:", error))
-    with tempfile.TemporaryDirectory() as folder:
-        open_live(page, widget, Path(folder))
-        yield page
-    page.close()
 
 
 def made_ranking(n_rows: int) -> FeatureRanking:
@@ -90,12 +63,6 @@ def select_row(page: Page, i: int) -> float:
     return milliseconds(page, "click", row.click, shown)
 
 
-def mark_row(page: Page, i: int) -> float:
-    """Over when the row is marked; what Python knows of the feature follows: that is to open its card."""
-    row = page.locator(".wbr tbody tr").nth(3 + i % 2)
-    return milliseconds(page, "click", row.click, f"document.querySelectorAll('.wbr tbody tr')[{3 + i % 2}].ariaSelected === 'true'")
-
-
 def sort_rows(page: Page, table: RankingTable, i: int) -> float:
     """By each measure in turn; nothing is kept of an earlier sort."""
     for kept in (table.rows._orders, table.rows._ranks, table._rows._found):
@@ -111,132 +78,9 @@ def sort_rows(page: Page, table: RankingTable, i: int) -> float:
 
 def table_of(browser: Browser, n_rows: int, n_rounds: int, bars: tuple[float, float]) -> None:
     table = RankingTable(made_ranking(n_rows))
-    with opened(browser, table) as page:
-        report(f"select a row of {n_rows:,}", median(n_rounds, lambda i: select_row(page, i)), bars[0])
-        report(f"sort {n_rows:,} rows", median(n_rounds, lambda i: sort_rows(page, table, i)), bars[1])
-
-
-def explorer_on_the_atlas(browser: Browser, n_rounds: int) -> None:
-    bench = atlas.load()
-    os.chdir(tempfile.mkdtemp())  # where a list of kept features is written
-    bench.feature(0)  # without an index the example texts are read once
-    explorer = explore(bench)
-    explorer.pane["prompt"]._job.wait()
-    with opened(browser, explorer) as page:
-        page.locator(".wbk-page").wait_for()
-        report("explorer: select a row", median(n_rounds, lambda i: mark_row(page, i)), 60)
-        report("explorer: open a card in sight", median(n_rounds, lambda i: open_card(page, i)), 60)
-        report("explorer: open a card that was not read ahead", median(n_rounds, lambda i: open_card(page, i, forget(bench))), 60)
-        report("explorer: change the theme", median(n_rounds, lambda i: change_theme(page)), 60)
-        kept_and_compared(page, explorer, n_rounds)
-        report("explorer: a new prompt to its first attributions", median(n_rounds, lambda i: new_prompt(page, PROMPTS[i])), 400)
-
-
-def kept_and_compared(page: Page, explorer: Any, n_rounds: int) -> None:
-    """What sets things side by side: a second prompt's rows, the list, a token with its logit lens. The lens runs the model twice."""
-    asking = explorer.pane["compare"].asking
-    asking.prompt = PROMPTS[-1]
-    asking.run().wait()
-    page.evaluate("ask({})")
-    press = page.get_by_role("tab", name="Feature").press
-    shown = "!document.querySelector('.wbc').parentElement.hidden"
-    page.get_by_role("button", name="Second prompt").click()
-    page.locator(".wbc tbody tr").first.wait_for()
-    page.get_by_role("button", name="Second prompt").click()
-    report("explorer: a second prompt, shown again", median(n_rounds, lambda i: toggled(page, press, shown)), 60)
-    page.evaluate("document.querySelector('.wbc').parentElement.hidden && document.querySelector('[aria-label=\"Second prompt\"]').click()")
-    report("explorer: select a row of two prompts", median(n_rounds, lambda i: select_compared(page, ".wbc", i)), 60)
-    report("explorer: sort the rows of two prompts", median(n_rounds, lambda i: sort_compared(page, i)), 60)
-    batch = explorer.pane["batch"]
-    batch.text = "\n".join(PROMPTS[:4])
-    batch.run().wait()
-    page.evaluate("ask({})")
-    page.get_by_role("button", name="Several prompts").click()
-    page.locator(".wbb tbody tr").first.wait_for()
-    report("explorer: select a row of several prompts", median(n_rounds, lambda i: select_compared(page, ".wbb", i)), 60)
-    page.get_by_role("button", name="Several prompts").click()
-    report("explorer: keep a feature", median(n_rounds, lambda i: keep(page, explorer)), 60)
-    tokens = page.get_by_role("group", name="Tokens", exact=True).get_by_role("button")
-    report("explorer: a token's features and logit lens", median(n_rounds, lambda i: look_at(page, tokens.nth(2 + i % 6))), 400)
-    page.get_by_role("tab", name="Feature").click()
-
-
-def toggled(page: Page, press: Any, shown: str) -> float:
-    """Shown; it is hidden again afterwards."""
-    took = milliseconds(page, "keydown", lambda: press("2"), shown)
-    page.get_by_role("button", name="Second prompt").click()
-    return took
-
-
-def select_compared(page: Page, table: str, i: int) -> float:
-    """Over when its page is there."""
-    row = page.locator(f"{table} .wbt tbody tr").nth(i % 8)
-    feature = int(row.locator("td span").first.inner_text())
-    return milliseconds(page, "click", row.click, f"document.querySelector('.wbk-page').textContent.includes('feature {feature:,} of')")
-
-
-def sort_compared(page: Page, i: int) -> float:
-    name = f"{MEASURES[i % 3]}_difference"
-    head = f".wbc th[data-column={name}]"
-    before = page.locator(".wbc tbody").inner_text()
-    done = f"document.querySelector('.wbc tbody').innerText !== {json.dumps(before)}"
-    return milliseconds(page, "click", page.locator(f"{head} button").click, done)
-
-
-def keep(page: Page, explorer: Any) -> float:
-    """By its key, until the star is full; it is taken out again afterwards."""
-    took = milliseconds(
-        page,
-        "keydown",
-        lambda: page.get_by_role("tab", name="Feature").press("k"),
-        "!!document.querySelector('[aria-label=\"In your list\"]')",
-    )
-    explorer.pane["lists"].remove(explorer.feature)
-    page.evaluate("ask({})")
-    page.locator('[aria-label="Keep"]').wait_for()
-    return took
-
-
-def look_at(page: Page, token: Any) -> float:
-    said = token.inner_text()
-    done = (
-        f"!document.querySelector('.wbf-lens')?.hidden && document.querySelector('.wbf-lens h4')?.textContent.includes({json.dumps(said)})"
-    )
-    return milliseconds(page, "click", token.click, done)
-
-
-def forget(bench: Workbench) -> None:
-    """What the index has read of features."""
-    tables = bench.index._tables if bench.index else None
-    assert tables is not None
-    for read in (tables.row, tables.windows):
-        read.cache_clear()
-
-
-def open_card(page: Page, i: int, _: None = None) -> float:
-    """Of one row after the other."""
-    row = page.locator(".wbr tbody tr").nth(i % 12)
-    feature = row.locator("td").first.inner_text().replace(",", "")
-    return milliseconds(
-        page, "click", row.click, f"document.querySelector('.wbk-page').textContent.includes('feature {int(feature):,} of')"
-    )
-
-
-def change_theme(page: Page, is_recolored: str = "") -> float:
-    """A key's event is its beginning. is_recolored: true once the panes that draw their colors themselves have done so."""
-    is_dark = page.evaluate("document.body.classList.contains('dark')")
-    page.evaluate("addEventListener('keydown', () => document.body.classList.toggle('dark'), { once: true })")
-    done = f"document.body.classList.contains('dark') !== {json.dumps(is_dark)}"
-    return milliseconds(page, "keydown", lambda: page.keyboard.press("F8"), f"{done} && ({is_recolored or 'true'})")
-
-
-def new_prompt(page: Page, prompt: str) -> float:
-    page.get_by_label("Prompt", exact=True).fill(prompt)
-    before = page.locator(".wbr tbody").inner_text()
-    done = f"document.querySelector('.wbr tbody').innerText !== {json.dumps(before)}"
-    found = milliseconds(page, "keydown", lambda: page.keyboard.press("Enter"), done)
-    page.wait_for_function("document.querySelector('.wbq').dataset.stage === 'done'")
-    return found
+    with opened(browser, table, n_rounds) as live:
+        live.report(f"select a row of {n_rows:,}", lambda i: select_row(live.page, i), bars[0])
+        live.report(f"sort {n_rows:,} rows", lambda i: sort_rows(live.page, table, i), bars[1])
 
 
 def map_of(browser: Browser, n: int, n_rounds: int) -> None:
@@ -247,7 +91,8 @@ def map_of(browser: Browser, n: int, n_rounds: int) -> None:
     table = pd.DataFrame(
         {**columns, "cluster": cluster, "density": 10 ** rng.uniform(-5, -1, n), "label": [f"label {i % 9_000}" for i in range(n)]}
     )
-    with opened(browser, FeatureMap(table)) as page:
+    with opened(browser, FeatureMap(table), n_rounds) as live:
+        page = live.page
         box = page.locator(".wbp-map").bounding_box() or {}
         at = lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])  # noqa: E731
         drawn = "addEventListener('keydown', () => delete document.querySelector('.wbp').dataset.paint, { once: true })"
@@ -274,10 +119,10 @@ def map_of(browser: Browser, n: int, n_rounds: int) -> None:
             return found
 
         report(f"map of {n:,}: from the bytes to all points, once", page.evaluate("window.drawnIn"), 500)
-        report(f"map of {n:,}: zoom", median(n_rounds, zoom), 60)
-        report(f"map of {n:,}: select a point", median(n_rounds, click), 60)
-        report(f"map of {n:,}: lasso", median(n_rounds, lasso), 60)
-        report(f"map of {n:,}: change the theme", median(n_rounds, lambda i: recolor(page)), 60)
+        live.report(f"map of {n:,}: zoom", zoom)
+        live.report(f"map of {n:,}: select a point", click)
+        live.report(f"map of {n:,}: lasso", lasso)
+        live.report(f"map of {n:,}: change the theme", lambda i: recolor(page))
 
 
 def circuit_of(browser: Browser, n_nodes: int, n_edges: int, n_rounds: int) -> None:
@@ -296,8 +141,8 @@ def circuit_of(browser: Browser, n_nodes: int, n_edges: int, n_rounds: int) -> N
         "move the threshold of nodes": (places["node"], "ArrowLeft", "ArrowRight"),
         "collapse all groups, open them": ("", "Shift+C", "Shift+C"),
     }
-    with opened(browser, pane) as live, tempfile.TemporaryDirectory() as folder:
-        saved = browser.new_page(viewport={"width": 1400, "height": 1000})
+    with opened(browser, pane, n_rounds) as opened_live, tempfile.TemporaryDirectory() as folder:
+        live, saved = opened_live.page, browser.new_page(viewport={"width": 1400, "height": 1000})
         open_saved(saved, pane.to_html(Path(folder) / "circuit.html"))
         print(f"circuit: {saved.locator('.wbp-push').inner_text()}")
         report("circuit: draw, once", live.evaluate("window.drawnIn"), 500)

@@ -8,6 +8,7 @@ Between page and Python lies playwright's pipe instead of Jupyter's websocket an
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class Behind:
 
     def __init__(self, widget: Any):
         self.widget, self.widgets, self.changed, self.lock = widget, {}, {}, threading.Lock()
+        self.seconds = 0.0  # of CPU time that answering took
         self._meet()
 
     def _meet(self) -> None:
@@ -91,7 +93,14 @@ class Behind:
                 each.observe(self._note)
 
     def answer(self, question: str) -> str:
-        said = json.loads(question)
+        """JSON to JSON."""
+        began = time.thread_time()
+        try:
+            return self._answer(json.loads(question))
+        finally:
+            self.seconds += time.thread_time() - began
+
+    def _answer(self, said: dict[str, Any]) -> str:
         self._meet()
         if "part" in said:
             (part,) = (each for each in standalone.parts(self.widget) if each.name == said["part"])
@@ -125,15 +134,16 @@ def inside(widget: Any) -> list[Any]:
     return [widget, *(each for inner in held for each in inside(inner))]
 
 
-def open_live(page: Page, widget: Any, folder: Path) -> None:
-    parts = list(standalone.parts(widget))
-    page.expose_function("askPython", Behind(widget).answer)
+def open_live(page: Page, widget: Any, folder: Path) -> Behind:
+    parts, behind = list(standalone.parts(widget)), Behind(widget)
+    page.expose_function("askPython", behind.answer)
     state = standalone.as_json({part.name: {"module": part.module, "state": part.state} for part in parts})
     texts = {"STYLE": "\n".join(dict.fromkeys(part.style for part in parts)), "SCRIPT": SCRIPT, "STATE": state}
     pieces = HTML.split("@@")
     (folder / "live.html").write_text("".join(piece if i % 2 == 0 else texts[piece] for i, piece in enumerate(pieces)), encoding="utf-8")
     page.goto((folder / "live.html").as_uri())
     page.wait_for_function("window.isDrawn")
+    return behind
 
 
 def open_saved(page: Page, path: Path) -> None:

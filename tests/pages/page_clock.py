@@ -22,14 +22,18 @@ CLOCK = """() => { window.arm = (event, isDone) => new Promise((resolve) => {
   }, { capture: true, once: true });
 }); }"""
 ARM = "([event, done]) => { window.measured = window.arm(event, new Function(`return ${done}`)); }"
+MEASURED = "() => Promise.race([window.measured, new Promise((resolve) => setTimeout(() => resolve(null), 20_000))])"
 
 
 def milliseconds(page: Page, event: str, act: Callable[[], object], done: str) -> float:
-    """act() makes Chromium fire `event`; done: a JavaScript expression that is true once its answer is in the page."""
+    """act() makes Chromium fire `event`; done: a JavaScript expression that is true once its answer is in the page. Raises TimeoutError."""
     page.evaluate(CLOCK)
     page.evaluate(ARM, [event, done])
     act()
-    return float(page.evaluate("window.measured"))
+    took = page.evaluate(MEASURED)
+    if took is None:
+        raise TimeoutError(f"20 seconds after {event} the page does not say: {done}")
+    return float(took)
 
 
 def busy(page: Page) -> Callable[[], float]:

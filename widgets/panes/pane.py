@@ -56,6 +56,11 @@ class Pane(anywidget.AnyWidget):
         with SETTING:  # what the page says and what a job found are never set at the same time: traitlets would lose one
             super().set_state(sync_data)
 
+    def notify_change(self, change: Any) -> None:
+        """What follows from a change is told with it: one message to the page, which draws once."""
+        with SETTING, self.hold_sync():
+            super().notify_change(change)
+
     def to_html(self, path: str | Path) -> Path:
         """One file that opens offline and shows the pane as it is now."""
         from widgets.html.standalone import save

@@ -71,10 +71,10 @@ class RankingBatch:
         positions activation, attribution and effect, and n_pos it is active at; 0 of each where it is active nowhere."""
         found = []
         for each in self.rankings:
-            pairs = each.table[each.table["feature"] == feature]
-            sums = pairs[list(SUMS)].sum(skipna=False)  # 0 of no rows
+            rows = np.flatnonzero(each.table["feature"].to_numpy() == feature)
+            sums = {name: float(each.table[name].to_numpy()[rows].sum()) for name in SUMS}  # 0 of no rows, NaN where one was not measured
             about = {name: getattr(each, name) for name in ("prompt", "answer", "baseline")}
-            found.append({**about, "metric": each.clean_metric, **{name: float(sums[name]) for name in SUMS}, "n_pos": len(pairs)})
+            found.append({**about, "metric": each.clean_metric, **sums, "n_pos": len(rows)})
         return pd.DataFrame(found)
 
     def _repr_html_(self) -> str:
