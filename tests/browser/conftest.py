@@ -1,11 +1,16 @@
 """Debian's Chromium through playwright, cut off from the network. No Chromium: these tests skip, but in CI they fail."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from made_models import TEXT, random_sae
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from widgets import Explorer, explore
+from workbench.bench import Workbench
+from workbench.features.index.index import build_index
 
 CHROMIUM = next(
     (path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome") if Path(path).exists()), None
@@ -37,3 +42,21 @@ def page(chromium: Browser) -> Iterator[Page]:
     yield page
     page.close()
     assert not wrong
+
+
+@pytest.fixture
+def explorer_of(model_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Explorer]]:
+    """Labels, then what `explore` takes → an explorer on a tiny model with an index, its question ranked; lists are kept in tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    index = build_index(model_of("gpt2"), random_sae(), [TEXT, "the dog sat"], tmp_path / "index", progress=False)
+    made: list[Explorer] = []
+
+    def make(labels: Mapping[int, str], *question: str, **options) -> Explorer:
+        bench = Workbench(model=model_of("gpt2"), sae=random_sae(), index=index, labels=dict(labels))
+        made.append(explore(bench, *question, **options))
+        made[-1].pane["prompt"]._job.wait(60)
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

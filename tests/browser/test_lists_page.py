@@ -7,12 +7,8 @@ from pathlib import Path
 import pytest
 from contrast import too_faint
 from live_page import open_live
-from made_models import TEXT, random_sae
 from playwright.sync_api import Page, expect
 
-from widgets import explore
-from workbench.bench import Workbench
-from workbench.features.index.index import build_index
 from workbench.features.lists.feature_list import FeatureList
 
 pytestmark = pytest.mark.browser
@@ -20,14 +16,8 @@ HOSTILE = "<img src=x onerror=window.hacked=1>"
 
 
 @pytest.fixture
-def explorer(model_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    index = build_index(model_of("gpt2"), random_sae(), [TEXT, "the dog sat"], tmp_path / "index", progress=False)
-    bench = Workbench(model=model_of("gpt2"), sae=random_sae(), index=index, labels={3: f"cats {HOSTILE}", 5: "dogs"})
-    made = explore(bench, "the cat sat on the", " mat", " dog", feature=3)
-    made.pane["prompt"]._job.wait(60)
-    yield made
-    made.close()
+def explorer(explorer_of):
+    return explorer_of({3: f"cats {HOSTILE}", 5: "dogs"}, "the cat sat on the", " mat", " dog", feature=3)
 
 
 def test_a_feature_is_kept_noted_removed_and_put_back_by_keys(page: Page, tmp_path: Path, explorer):

@@ -5,26 +5,20 @@ from pathlib import Path
 
 import pytest
 from live_page import open_live
-from made_models import TEXT, random_sae
+from made_models import random_sae
 from playwright.sync_api import Page, expect
 
-from widgets import Finder, explore
+from widgets import Finder
 from widgets.marks import visible
 from workbench.bench import Workbench
-from workbench.features.index.index import build_index
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 
 
 @pytest.fixture
-def explorer(model_of, tmp_path: Path):
-    index = build_index(model_of("gpt2"), random_sae(), [TEXT, "the dog sat"], tmp_path / "index", progress=False)
-    bench = Workbench(model=model_of("gpt2"), sae=random_sae(), index=index, labels={3: "three small cats", 12: f"cats {HOSTILE}"})
-    made = explore(bench, "the cat sat on the", " mat", " dog")
-    made.pane["prompt"]._job.wait(60)
-    yield made
-    made.close()
+def explorer(explorer_of):
+    return explorer_of({3: "three small cats", 12: f"cats {HOSTILE}"}, "the cat sat on the", " mat", " dog")
 
 
 def test_a_slash_opens_a_box_and_what_is_typed_there_is_found_by_keys(page: Page, tmp_path: Path, explorer):

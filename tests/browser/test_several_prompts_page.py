@@ -8,13 +8,9 @@ from pathlib import Path
 import pytest
 from contrast import too_faint
 from live_page import open_live, open_saved
-from made_models import TEXT, random_sae
 from playwright.sync_api import Page, expect
 
-from widgets import explore
-from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
-from workbench.features.index.index import build_index
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=window.hacked=1>"
@@ -22,13 +18,8 @@ PROMPTS = ["the cat sat on the", "the dog ran to", "a cat"]
 
 
 @pytest.fixture
-def explorer(model_of, tmp_path: Path):
-    index = build_index(model_of("gpt2"), random_sae(), [TEXT, "the dog sat"], tmp_path / "index", progress=False)
-    bench = Workbench(model=model_of("gpt2"), sae=random_sae(), index=index, labels={3: f"=cats {HOSTILE}"})
-    made = explore(bench, PROMPTS[0], " mat", " dog")
-    made.pane["prompt"]._job.wait(60)
-    yield made
-    made.close()
+def explorer(explorer_of):
+    return explorer_of({3: f"=cats {HOSTILE}"}, PROMPTS[0], " mat", " dog")
 
 
 def test_pasted_prompts_are_ranked_together_by_keys_and_taken_away(page: Page, tmp_path: Path, explorer):

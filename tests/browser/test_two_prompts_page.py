@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 from contrast import too_faint
 from live_page import open_live
-from made_models import TEXT, random_sae
 from playwright.sync_api import Page, expect
 
-from widgets import explore
-from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.comparison import compare
-from workbench.features.index.index import build_index
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=window.hacked=1>"
@@ -22,13 +18,8 @@ FIRST, SECOND = "the cat sat on the", "the dog ran to"
 
 
 @pytest.fixture
-def explorer(model_of, tmp_path: Path):
-    index = build_index(model_of("gpt2"), random_sae(), [TEXT, "the dog sat"], tmp_path / "index", progress=False)
-    bench = Workbench(model=model_of("gpt2"), sae=random_sae(), index=index, labels={3: f"=cats {HOSTILE}"})
-    made = explore(bench, FIRST, " mat", " dog")
-    made.pane["prompt"]._job.wait(60)
-    yield made
-    made.close()
+def explorer(explorer_of):
+    return explorer_of({3: f"=cats {HOSTILE}"}, FIRST, " mat", " dog")
 
 
 def test_a_second_prompt_is_ranked_beside_the_first_by_keys(page: Page, tmp_path: Path, explorer):

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from widgets.figures.figures import StillFigure, empty_figure
-from widgets.figures.svg import Line, heat_svg, lines_svg
+from widgets.figures.svg import HALF, Line, heat_svg, lines_svg
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, visible
 
 COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")
@@ -62,7 +62,7 @@ def plot_set_curves(table: pd.DataFrame) -> StillFigure:
             figure.add_trace(trace, row=1, col=column)
         figure.update_xaxes(title_text="size of the set", row=1, col=column)
         figure.update_yaxes(title_text=title, row=1, col=column)
-        stills.append(lines_svg(lines, "size of the set", f"share {title}", f"share {title} against its size"))
+        stills.append(lines_svg(lines, "size of the set", f"share {title}", f"share {title} against its size", HALF))
     figure.update_layout(showlegend=True)
     figure._still = f"<div>{''.join(stills)}</div>{legend_html({order: ORDER_STYLE[order] for order in dict.fromkeys(medians['order'])})}"
     return figure

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from widgets.figures.figures import StillFigure, empty_figure
-from widgets.figures.svg import HEIGHT, INK, WIDTH, Line, lines_svg, scatter_svg, svg_img
+from widgets.figures.svg import HALF, INK, WHOLE, Line, lines_svg, scatter_svg, svg_img
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html, number, visible
 
 RATINGS = {"clean": "3 cleanly what it is", "near": "2 near it", "vague": "1 in the text", "irrelevant": "0 not in the text"}
@@ -42,8 +42,9 @@ def plot_specificity(table: pd.DataFrame, title: str) -> StillFigure:
 
 def _stacked_svg(rows: pd.DataFrame, names: Sequence[str]) -> str:
     """Stacked shares above, counts on a log scale below."""
-    left, top, bottom, low = 42, 22, HEIGHT - 70, HEIGHT - 18
-    step, body = (WIDTH - left - 10) / max(len(rows), 1), []
+    (wide, high), left, top = WHOLE, 42, 22
+    bottom, low = high - 70, high - 18
+    step, body = (wide - left - 10) / max(len(rows), 1), []
     tallest = np.log1p(rows["n_active"].max())
     for i, row in enumerate(rows.to_dict("records")):
         x, y, width = left + i * step, float(bottom), max(step - 2, 1)
@@ -57,8 +58,8 @@ def _stacked_svg(rows: pd.DataFrame, names: Sequence[str]) -> str:
         body.append(_text(left - 6, bottom - share * (bottom - top) + 4, f"{share:g}", "end"))
     body.append(_text(left - 36, 10, "share of the activations at this level, by rating", "start"))
     body += [_text(left - 6, low - 12, "how", "end"), _text(left - 6, low, "often", "end")]
-    body += [_text(left, HEIGHT - 4, "0", "start"), _text(WIDTH - 10, HEIGHT - 4, f"activation {names[-1].split(' – ')[1]}", "end")]
-    return svg_img("".join(body), WIDTH, HEIGHT, "share of each rating against the level of activation")
+    body += [_text(left, high - 4, "0", "start"), _text(wide - 10, high - 4, f"activation {names[-1].split(' – ')[1]}", "end")]
+    return svg_img("".join(body), wide, high, "share of each rating against the level of activation")
 
 
 def _boxes_html(colors: Mapping[str, str]) -> str:
@@ -155,7 +156,7 @@ def plot_scores(table: pd.DataFrame) -> StillFigure:
 
 def _intervals_svg(table: pd.DataFrame, kinds: Sequence[tuple[str, str, str, str, str]]) -> str:
     """A row a classifier: a point and its interval for each kind of texts; the axis begins at chance or below what is lowest."""
-    left, right, step = 104, 470, 26
+    left, right, step = 104, WHOLE[0] - 20, 26
     first = min(0.5, np.floor(10 * min(table[low].min() for _, low, *_ in kinds)) / 10)
     bottom = 8 + step * len(table)
 
@@ -188,7 +189,8 @@ def _curves_svg(lines: Sequence[Line], dots: Sequence[tuple[np.ndarray, np.ndarr
     every = np.concatenate([line.x for line in lines])
     first = int(np.floor(every.min()))
     last = max(int(np.ceil(every.max())), first + 1)
-    left, right, top, bottom = 42, WIDTH - 10, 22, HEIGHT - 34
+    (wide, high), left, top = HALF, 42, 22
+    right, bottom = wide - 10, high - 34
 
     def at(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return left + (x - first) / (last - first) * (right - left), bottom - y * (bottom - top)
@@ -205,8 +207,8 @@ def _curves_svg(lines: Sequence[Line], dots: Sequence[tuple[np.ndarray, np.ndarr
         body.append(f'<path d="M{path}" fill="none" stroke="rgb({color})" stroke-width="2" stroke-dasharray="{dash}"/>')
     for x, y, color in dots:
         body += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="rgb({color})"/>' for a, b in zip(*at(x, y), strict=True)]
-    body += [_text(left - 6, 10, y_name, "start"), _text(right, HEIGHT - 4, x_name, "end")]
-    return svg_img("".join(body), WIDTH, HEIGHT, f"{y_name} against {x_name}")
+    body += [_text(left - 6, 10, y_name, "start"), _text(right, high - 4, x_name, "end")]
+    return svg_img("".join(body), wide, high, f"{y_name} against {x_name}")
 
 
 def _bar(x: float, y: float, width: float, height: float, color: str, title: str, opacity: float = 0.9) -> str:

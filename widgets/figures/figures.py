@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from widgets.figures.svg import N_POINTS, scatter_svg, slopes_svg
+from widgets.figures.svg import HALF, N_POINTS, scatter_svg, slopes_svg
 from widgets.marks import ORANGE, PURPLE, visible
 
 ORDERS = ("activation", "attribution", "effect")
@@ -48,7 +48,13 @@ def plot_agreement(table: pd.DataFrame) -> StillFigure:
         figure.update_xaxes(title_text=by, row=1, col=column)
         stills.append(
             scatter_svg(
-                measured[by].to_numpy(float), measured["effect"].to_numpy(float), by, "effect", f"effect against {by}", by == "attribution"
+                measured[by].to_numpy(float),
+                measured["effect"].to_numpy(float),
+                by,
+                "effect",
+                f"effect against {by}",
+                has_diagonal=by == "attribution",
+                size=HALF,
             )
         )
     figure.update_yaxes(title_text="effect", row=1, col=1)

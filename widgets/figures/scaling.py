@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from widgets.figures.figures import StillFigure, empty_figure
-from widgets.figures.svg import HEIGHT, WIDTH
+from widgets.figures.svg import HALF, WHOLE
 from widgets.figures.svg_log import Curve, loglog_svg
 from widgets.marks import BLUE, ORANGE, PURPLE
 
@@ -21,14 +21,14 @@ def plot_loss(curves: pd.DataFrame, optima: pd.DataFrame, law: Any) -> StillFigu
     """Loss against compute, one curve for each n_features (columns n_features, compute, loss), the optima and their PowerLaw."""
     stills = [Curve(*_xy(rows, "loss"), BLUE, "line", f"{width:,}") for width, rows in curves.groupby("n_features")]
     stills += _optima(optima, "loss", ORANGE) + _fit(law, optima, PURPLE)
-    return _figure(stills, "Loss against compute", NAMES["loss"], law, size=(560, 340))
+    return _figure(stills, "Loss against compute", NAMES["loss"], law, size=(WHOLE[0], 400))
 
 
 def plot_optima(optima: pd.DataFrame, laws: Sequence[Any], title: str) -> StillFigure:
     """What is best at each compute, and the PowerLaws of it; a panel each."""
-    panels = []
+    panels, size = [], HALF if len(laws) > 1 else WHOLE
     for law in laws:
-        panels.append(_figure(_optima(optima, law.name, ORANGE) + _fit(law, optima, PURPLE), title, NAMES[law.name], law))
+        panels.append(_figure(_optima(optima, law.name, ORANGE) + _fit(law, optima, PURPLE), title, NAMES[law.name], law, size))
     if len(panels) == 1:
         return panels[0]
     from plotly.subplots import make_subplots
@@ -44,7 +44,7 @@ def plot_optima(optima: pd.DataFrame, laws: Sequence[Any], title: str) -> StillF
     return figure
 
 
-def _figure(curves: Sequence[Curve], title: str, y_name: str, law: Any, size: tuple[int, int] = (WIDTH, HEIGHT)) -> StillFigure:
+def _figure(curves: Sequence[Curve], title: str, y_name: str, law: Any, size: tuple[int, int] = WHOLE) -> StillFigure:
     figure = empty_figure(go.Figure(), f"{title}: {_title(law)}")
     for curve in curves:
         look = dict(line=dict(color=f"rgb({curve.color})", dash="dash" if curve.style == "dash" else "solid"))

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from widgets.figures.features import COLORS, DASHES, PLOTLY_DASH
 from widgets.figures.figures import StillFigure, empty_figure
-from widgets.figures.svg import HEAT_ORANGE, INK, Line, heat_svg, lines_svg, svg_img
+from widgets.figures.svg import HALF, HEAT_ORANGE, INK, WHOLE, Line, heat_svg, lines_svg, svg_img
 from widgets.marks import legend_html, visible
 
 WIDTH, ROW, RIM, HUB = 660, 19, 96, 26  # pixels: of the picture; a label's row; from the middle to the least alike, and to cosine 1
@@ -155,7 +155,8 @@ def plot_shares(curves: Mapping[str, Mapping[str, pd.DataFrame]], title: str) ->
             curve = go.Scatter(x=x, y=rows["share"], mode="lines", line=style, name=escape(visible(kind)), showlegend=column == 1)
             figure.add_trace(curve, row=1, col=column)
         figure.update_xaxes(title_text=f"{escape(visible(measure))}, at least", row=1, col=column)
-        stills.append(lines_svg(lines, f"{visible(measure)}, at least", "share", f"share that has at least this {visible(measure)}"))
+        says, size = f"share that has at least this {visible(measure)}", HALF if len(curves) > 1 else WHOLE
+        stills.append(lines_svg(lines, f"{visible(measure)}, at least", "share", says, size))
     figure.update_yaxes(title_text="share", row=1, col=1).update_layout(showlegend=True)
     figure._still = f"<div>{''.join(stills)}</div>{legend_html(styles)}"
     return figure

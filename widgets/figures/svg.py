@@ -13,7 +13,7 @@ import numpy as np
 from widgets.marks import ORANGE, PURPLE
 
 INK = "#888"
-WIDTH, HEIGHT = 310, 200
+WHOLE, HALF, THIRD = (680, 320), (470, 280), (310, 200)  # of a notebook's page: a picture alone, two side by side, three
 LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 34
 HEAT_GRAY, HEAT_ORANGE, HEAT_PURPLE = (178, 172, 168), (240, 115, 20), (160, 132, 245)  # a heat map's: black on them has contrast ≥ 6
 OPAQUE = 0.15  # of a heat map's scale: from here on a cell has a number and covers the page
@@ -21,14 +21,16 @@ NOTHING = 1e-3  # share of the scale that cannot be seen
 N_POINTS = 2_000  # the largest by |y|; more would neither be seen nor keep the notebook small
 
 
-def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str, has_diagonal: bool = False) -> str:
+def scatter_svg(
+    x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str, *, has_diagonal: bool = False, size: tuple[int, int] = WHOLE
+) -> str:
     """Points (x, y) as an <img>; y > 0 orange dots, y ≤ 0 purple squares, the ten largest y drawn big. has_diagonal: the line y = x."""
     drawn = np.isfinite(x) & np.isfinite(y)
     x, y = x[drawn], y[drawn]
     kept = np.argsort(-np.abs(y), kind="stable")[:N_POINTS]
     x, y = x[kept], y[kept]
     x_ticks = nice_ticks(x)
-    axes = _Axes(x_ticks, nice_ticks(y), x_ticks[-1])
+    axes = _Axes(x_ticks, nice_ticks(y), x_ticks[-1], *size)
     px, py = axes.at(x, y)
     is_top = np.zeros(len(y), dtype=bool)
     is_top[np.argsort(-y, kind="stable")[:10]] = True
@@ -39,24 +41,24 @@ def scatter_svg(x: np.ndarray, y: np.ndarray, x_name: str, y_name: str, alt: str
         _marks(px[is_top & (y <= 0)], py[is_top & (y <= 0)], PURPLE, "square", 7, 0.9),
     ]
     diagonal = axes.diagonal() if has_diagonal else []
-    return svg_img("".join([*axes.drawn(x_name, y_name), *diagonal, *marks]), WIDTH, HEIGHT, alt)
+    return svg_img("".join([*axes.drawn(x_name, y_name), *diagonal, *marks]), *size, alt)
 
 
-def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt: str) -> str:
+def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt: str, size: tuple[int, int] = WHOLE) -> str:
     """One line per row of `ranks` (n_rows, n_orders) from its rank in one order to its rank in the next; rank 1 on top, log scale."""
-    lowest = 1.1 * max(10.0, float(ranks.max(initial=0)))
+    (width, height), lowest = size, 1.1 * max(10.0, float(ranks.max(initial=0)))
     ticks = 10.0 ** np.arange(np.floor(np.log10(lowest)) + 1)
-    at_x = np.linspace(LEFT + 14, WIDTH - 34, len(names))
-    at_y, tick_y = (TOP + np.log10(rank) / np.log10(lowest) * (HEIGHT - TOP - BOTTOM) for rank in (ranks, ticks))
-    body = [_line(LEFT, y, WIDTH - RIGHT, y, False) for y in tick_y]
+    at_x = np.linspace(LEFT + 14, width - 34, len(names))
+    at_y, tick_y = (TOP + np.log10(rank) / np.log10(lowest) * (height - TOP - BOTTOM) for rank in (ranks, ticks))
+    body = [_line(LEFT, y, width - RIGHT, y, False) for y in tick_y]
     body += [_text(LEFT - 6, y + 4, f"{rank:,.0f}", "end") for y, rank in zip(tick_y, ticks, strict=True)]
-    body += [_text(x, HEIGHT - BOTTOM + 18, name, "middle") for x, name in zip(at_x, names, strict=True)]
+    body += [_text(x, height - BOTTOM + 18, name, "middle") for x, name in zip(at_x, names, strict=True)]
     for ys, effect in zip(at_y, effects, strict=True):
         color, dash = (ORANGE, "") if effect > 0 else (PURPLE, ' stroke-dasharray="4 3"')
         line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(at_x, ys, strict=True))
         body.append(f'<path d="{line}" fill="none" stroke="rgb({color})" stroke-width="1.5" stroke-opacity="0.7"{dash}/>')
         body.append(_marks(at_x, ys, color, "round" if effect > 0 else "square", 6, 0.9))
-    return svg_img("".join([_text(LEFT - 6, 10, "rank", "start"), *body]), WIDTH, HEIGHT, alt)
+    return svg_img("".join([_text(LEFT - 6, 10, "rank", "start"), *body]), width, height, alt)
 
 
 class Line(NamedTuple):
@@ -68,19 +70,19 @@ class Line(NamedTuple):
     dash: str = ""  # an SVG stroke-dasharray
 
 
-def lines_svg(lines: Sequence[Line], x_name: str, y_name: str, alt: str) -> str:
+def lines_svg(lines: Sequence[Line], x_name: str, y_name: str, alt: str, size: tuple[int, int] = WHOLE) -> str:
     """Lines as an <img>; a point is left out where it is no number."""
     every_x, every_y = (np.concatenate([np.asarray(line[i], dtype=float) for line in lines]) for i in (0, 1))
     every_x, every_y = every_x[np.isfinite(every_x)], every_y[np.isfinite(every_y)]
     x_ticks, last = nice_ticks(every_x), every_x.max(initial=-np.inf)
-    axes = _Axes(x_ticks, nice_ticks(every_y), last if x_ticks[-2] < last else x_ticks[-1])
+    axes = _Axes(x_ticks, nice_ticks(every_y), last if x_ticks[-2] < last else x_ticks[-1], *size)
     body = axes.drawn(x_name, y_name)
     for x, y, color, dash in lines:
         drawn = np.isfinite(x) & np.isfinite(y)
         path = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in zip(*axes.at(x[drawn], y[drawn]), strict=True))
         if path:
             body.append(f'<path d="M{path}" fill="none" stroke="rgb({color})" stroke-width="2" stroke-dasharray="{dash}"/>')
-    return svg_img("".join(body), WIDTH, HEIGHT, alt)
+    return svg_img("".join(body), *size, alt)
 
 
 def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], alt: str, scale: float) -> str:
@@ -117,7 +119,7 @@ def _shade(share: float) -> tuple[str, float]:
 def svg_img(body: str, width: int, height: int, alt: str) -> str:
     """An SVG body as an <img> with a data URI: the only picture that survives an untrusted notebook."""
     uri = "data:image/svg+xml;base64," + base64.b64encode(svg_text(body, width, height).encode()).decode()
-    return f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}" style="max-width:100%">'
+    return f'<img src="{uri}" width="{width}" height="{height}" alt="{escape(alt)}" style="max-width:100%;height:auto">'
 
 
 def svg_text(body: str, width: int, height: int) -> str:
@@ -139,11 +141,13 @@ def nice_ticks(values: np.ndarray, n: int = 4) -> np.ndarray:
 
 
 class _Axes(NamedTuple):
-    """Where values lie in a picture of WIDTH × HEIGHT, and its grid; the x axis ends at `x_last`, with or without a tick."""
+    """Where values lie in a picture of width × height, and its grid; the x axis ends at `x_last`, with or without a tick."""
 
     x_ticks: np.ndarray
     y_ticks: np.ndarray
     x_last: float
+    width: int
+    height: int
 
     @property
     def left(self) -> float:
@@ -151,8 +155,8 @@ class _Axes(NamedTuple):
         return max(LEFT, 10 + 7 * max(len(f"{value:g}") for value in _round(self.y_ticks)))
 
     def at(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        px = self.left + (x - self.x_ticks[0]) / (self.x_last - self.x_ticks[0]) * (WIDTH - RIGHT - self.left)
-        py = HEIGHT - BOTTOM - (y - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0]) * (HEIGHT - TOP - BOTTOM)
+        px = self.left + (x - self.x_ticks[0]) / (self.x_last - self.x_ticks[0]) * (self.width - RIGHT - self.left)
+        py = self.height - BOTTOM - (y - self.y_ticks[0]) / (self.y_ticks[-1] - self.y_ticks[0]) * (self.height - TOP - BOTTOM)
         return px, py
 
     def diagonal(self) -> list[str]:
@@ -163,14 +167,14 @@ class _Axes(NamedTuple):
         return [line, _text(x2 - 4, y2 + 12, "y = x", "end")] if ends[0] < ends[1] else []
 
     def drawn(self, x_name: str, y_name: str) -> list[str]:
-        right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+        right, bottom = self.width - RIGHT, self.height - BOTTOM
         x_ticks = self.x_ticks[self.x_ticks <= self.x_last * (1 + 1e-9)]
         x_at, y_at = self.at(x_ticks, x_ticks)[0], self.at(self.y_ticks, self.y_ticks)[1]
         lines = [_line(self.left, y, right, y, value == 0) for y, value in zip(y_at, self.y_ticks, strict=True)]
         lines += [_line(x, TOP, x, bottom, value == 0) for x, value in zip(x_at, x_ticks, strict=True)]
         numbers = [_text(self.left - 6, y + 4, f"{value:g}", "end") for y, value in zip(y_at, _round(self.y_ticks), strict=True)]
         numbers += [_text(x, bottom + 14, f"{value:g}", "middle") for x, value in zip(x_at, _round(x_ticks), strict=True)]
-        return [*lines, *numbers, _text(LEFT - 6, 10, y_name, "start"), _text(right, HEIGHT - 4, x_name, "end")]
+        return [*lines, *numbers, _text(LEFT - 6, 10, y_name, "start"), _text(right, self.height - 4, x_name, "end")]
 
 
 def _marks(px: np.ndarray, py: np.ndarray, color: str, cap: str, size: int, opacity: float) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from widgets.figures.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
+from widgets.figures.svg import BOTTOM, INK, LEFT, RIGHT, TOP, WHOLE, svg_img
 
 ROOM = 24  # left of the first point, for names of curves that begin there
 APART = 11  # pixels between two names
@@ -22,7 +22,7 @@ class Curve(NamedTuple):
     name: str = ""  # written where it begins: many curves end close together
 
 
-def loglog_svg(curves: Sequence[Curve], x_name: str, y_name: str, alt: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> str:
+def loglog_svg(curves: Sequence[Curve], x_name: str, y_name: str, alt: str, size: tuple[int, int] = WHOLE) -> str:
     """Curves over logarithmic axes as an <img> of `size` pixels."""
     (x_low, x_high), (y_low, y_high) = _reach([curve.x for curve in curves]), _reach([curve.y for curve in curves])
     right, bottom = size[0] - RIGHT, size[1] - BOTTOM

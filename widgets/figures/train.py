@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from widgets.figures.figures import StillFigure, empty_figure
-from widgets.figures.svg import Line, lines_svg
+from widgets.figures.svg import HALF, Line, lines_svg
 from widgets.marks import BLUE, ORANGE, PURPLE, legend_html
 
 CURVES = {"loss": "loss", "l0": "active features", "fvu": "variance unexplained", "dead": "share of dead features"}
@@ -28,10 +28,10 @@ def plot_training(table: pd.DataFrame) -> StillFigure:
             line = dict(color=f"rgb({color})", dash=plotly_dash)
             figure.add_trace(go.Scatter(x=rows["step"], y=rows[column], mode="lines", line=line, name=name), row=i // 2 + 1, col=i % 2 + 1)
             lines.append(Line(rows["step"].to_numpy(float), rows[column].to_numpy(float), color, dash))
-        stills.append(lines_svg(lines, "step", title, f"{title} against the step"))
+        stills.append(lines_svg(lines, "step", title, f"{title} against the step", HALF))
     figure.update_layout(height=520)
     legend = legend_html({name: (color, dash) for name, (color, dash, _) in styles.items()}) if len(runs) > 1 else ""
-    figure._still = f'<div style="max-width:680px">{"".join(stills)}</div>{legend}'
+    figure._still = f'<div style="max-width:1000px">{"".join(stills)}</div>{legend}'
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from widgets.figures.svg import BOTTOM, HEIGHT, INK, LEFT, RIGHT, TOP, WIDTH, svg_img
+from widgets.figures.svg import BOTTOM, INK, LEFT, RIGHT, TOP, WHOLE, svg_img
 from widgets.html.standalone import still_document
 from widgets.marks import BLUE, FAINT, ORANGE, cell_html, heading_html, table_html, visible
 
@@ -44,27 +44,28 @@ def evaluation_html(evaluation: Any) -> str:
 def density_svg(histogram: Any) -> str:
     """Bars: how many features (up) are active on which share of the tokens (right, log scale)."""
     low, high = (np.log10(histogram[name].to_numpy()) for name in ("low", "high"))
-    counts, bottom = histogram["n_features"].to_numpy(), HEIGHT - BOTTOM
+    (width, height), counts = WHOLE, histogram["n_features"].to_numpy()
+    bottom = height - BOTTOM
     tallest = max(1, counts.max(initial=0))
 
     def across(value: float) -> float:
-        return LEFT + (value - low[0]) / (high[-1] - low[0]) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (value - low[0]) / (high[-1] - low[0]) * (width - LEFT - RIGHT)
 
     body = [
-        f'<path d="M{LEFT} {bottom}H{WIDTH - RIGHT}" stroke="{INK}"/>',
+        f'<path d="M{LEFT} {bottom}H{width - RIGHT}" stroke="{INK}"/>',
         _text(LEFT - 36, 12, f"features (tallest bar {tallest:,})", "start"),
     ]
     for left, right, n in zip(map(across, low), map(across, high), counts, strict=True):
-        height = (bottom - TOP) * n / tallest
+        high_bar = (bottom - TOP) * n / tallest
         body.append(
-            f'<rect x="{left:.1f}" y="{bottom - height:.1f}" width="{right - left - 1:.1f}" height="{height:.1f}" fill="rgb({BLUE})"/>'
+            f'<rect x="{left:.1f}" y="{bottom - high_bar:.1f}" width="{right - left - 1:.1f}" height="{high_bar:.1f}" fill="rgb({BLUE})"/>'
         )
     decades = range(math.ceil(low[0]), math.floor(high[-1] + 1e-9) + 1)
     body += [_text(across(decade), bottom + 14, f"{10.0**decade:g}", "middle") for decade in decades]
-    body.append(_text(WIDTH - RIGHT, HEIGHT - 4, "density: share of tokens that a feature is active on", "end"))
+    body.append(_text(width - RIGHT, height - 4, "density: share of tokens that a feature is active on", "end"))
     most = int(counts.argmax())
     alt = f"Features by density; most, {tallest:,}, between {10 ** low[most]:.2g} and {10 ** high[most]:.2g}"
-    return svg_img("".join(body), WIDTH, HEIGHT, alt)
+    return svg_img("".join(body), width, height, alt)
 
 
 def _truth(truth: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from widgets.figures.svg import scatter_svg, slopes_svg
+from widgets.figures.svg import THIRD, scatter_svg, slopes_svg
 from widgets.html.ranking_data import picture, question_of
 from widgets.html.standalone import Part, document
 from widgets.marks import (
@@ -212,12 +212,14 @@ def _agreement(ranking: Any) -> str:
         if agreement.n_top == agreement.n_measured:
             says = f"only {agreement.n_measured} pairs were measured: too few for a top {N_TOP}"
         alt = f"effect against {by}: rank correlation {figure}"
-        picture = scatter_svg(table[by].to_numpy(float), table["effect"].to_numpy(float), by, "effect", alt, by == "attribution")
+        points, is_line = (table[by].to_numpy(float), table["effect"].to_numpy(float)), by == "attribution"
+        picture = scatter_svg(*points, by, "effect", alt, has_diagonal=is_line, size=THIRD)
         panels.append(_panel(figure, f"rank correlation of {by} with effect", says, picture))
     top = ranking.top(N_TOP)
     ranks = top[[f"{by}_rank" for by in ORDERS]].to_numpy(float)
     median = number(float(np.median(ranks[:, 0])), is_signed=False).removesuffix(".00") if len(top) else "–"
-    picture = slopes_svg(ranks, top["effect"].to_numpy(float), ORDERS, f"ranks of the {len(top)} largest effects in three orders")
+    alt = f"ranks of the {len(top)} largest effects in three orders"
+    picture = slopes_svg(ranks, top["effect"].to_numpy(float), ORDERS, alt, THIRD)
     panels.append(_panel(median, "median rank by activation", f"of the {len(top)} largest effects", picture))
     note = f"over {agreement.n_measured:,} pairs; the {agreement.n_top} largest effects drawn big"
     return heading_html("Would a cheaper order have found them?", note) + f"<div>{''.join(panels)}</div>"

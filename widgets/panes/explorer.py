@@ -19,27 +19,23 @@ import traitlets
 
 from widgets.html.ranking import ranking_html
 from widgets.html.standalone import WIDGET, page
-from widgets.marks import visible
-from widgets.panes.attention import AttentionPane
 from widgets.panes.beside.batch import BatchPane
 from widgets.panes.beside.compare import ComparePane
 from widgets.panes.beside.lists import ListPane
-from widgets.panes.card import CardPane
 from widgets.panes.circuit import CircuitView
-from widgets.panes.finder import Finder
-from widgets.panes.group import GroupPane
 from widgets.panes.jobs import SETTING
 from widgets.panes.map import FeatureMap
 from widgets.panes.pane import Pane, module, style
 from widgets.panes.prompt import PromptPane, as_typed
 from widgets.panes.ranking import RankingTable
-from widgets.panes.screen.history import History, Place
-from widgets.panes.screen.loading import script
+from widgets.panes.screen.history import Trail
+from widgets.panes.screen.kept import python_of, restore, state_of
 from widgets.panes.screen.mapped import MapPlace
-from widgets.panes.steering import SteeringPane
+from widgets.panes.screen.opening import offered, opened
+from widgets.panes.screen.rooms import own_panes
+from widgets.panes.screen.told import in_sight, relabel, stale_words, tell_ranking
 from workbench.circuits.metrics import Metric
 from workbench.features.index import own_labels
-from workbench.features.search.offers import offers
 from workbench.model.start import start_token
 from workbench.sae.config import checked_feature
 
@@ -61,6 +57,7 @@ TITLES = {
 }
 LEFT = ("ranking", "compare", "batch")  # of one prompt, of two, of several
 SHARED = ("prompt", *LEFT, "lists", "circuit", "map")  # panes that all SAEs have together
+FOLLOWING = ("circuit", "compare", "batch", "lists")  # of these, who is told which SAE is looked through
 
 
 def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = "", *, feature: int | None = None) -> "Explorer":
@@ -103,9 +100,9 @@ class Explorer(Pane):
 
     def __init__(self, bench: Any, prompt: str = "", answer: str | Metric = "", baseline: str = ""):
         self.bench, self.pane, self._map = bench, {}, MapPlace(self)
-        self._rooms: dict[str, dict[str, Any]] = {}  # SAE → its own panes and the feature that was selected among them
+        self._rooms: dict[str, tuple[dict[str, Pane], int | None]] = {}  # SAE → its own panes and the feature that was selected among them
         self._links: dict[str, Any] = {}
-        self._history, self._is_going, self._chosen_for = History(), False, None
+        self._trail = Trail(self)
         answer, baseline = as_typed(bench, answer, baseline)
         super().__init__()
         self._add("prompt", PromptPane(bench, prompt=prompt, answer=answer, baseline=baseline))
@@ -137,36 +134,34 @@ class Explorer(Pane):
         """The panes of one SAE: made when it is first looked through, kept as they are when another one is."""
         own = {name: pane for name, pane in self.pane.items() if name not in SHARED}
         if own:
-            self._rooms[self.bench.sae_name] = {**own, "feature": self.feature}
+            self._rooms[self.bench.sae_name] = (own, self.feature)
             for name in own:
                 self.pane.pop(name)
                 self._links.pop(name).unlink()
-        self.bench, question = bench, self._question()
-        self.pane["circuit"].look_through(bench)
-        self.pane["compare"].look_through(bench)
-        self.pane["batch"].look_through(bench)
-        self.pane["lists"].look_through(bench)
-        room = self._rooms.pop(bench.sae_name, None)
+        self.bench = bench
+        for name in FOLLOWING:
+            self.pane[name].look_through(bench)
+        room, feature = self._rooms.pop(bench.sae_name, (None, None))
         self.set_trait("preview", {})
-        self.feature = None if room is None else room.pop("feature")
+        self.feature = feature
         if room is None:
-            finder = Finder(bench)
-            finder.ask_about(**question)
-            room = {"card": CardPane(bench, saved_features=self._ranked_features), "finder": finder}
-            room["group"] = GroupPane(bench)
-            room["group"].on_msg(self._hear)
-            room["group"].observe(self._show_marks, "marked")
-            room |= {"steering": SteeringPane(bench, prompt=question["prompt"]), "attention": AttentionPane(bench, **question)}
-            room["card"].observe(self._read_ahead, "html")
-            room["card"].on_msg(self._hear)
-            room["finder"].observe(self._read_ahead, "view")
-            for pane in room.values():
-                pane.observe(self._write, list(pane.kept))
+            room = own_panes(bench, self._question(), self._ranked_features)
+            self._listen(room)
         for name, pane in room.items():
             self._enter(name, pane)
         self._show_marks()
         self._show_kept()
         self._show_panes()
+
+    def _listen(self, room: dict[str, Any]) -> None:
+        """To panes that were just made."""
+        room["group"].observe(self._show_marks, "marked")
+        room["card"].observe(self._read_ahead, "html")
+        room["finder"].observe(self._read_ahead, "view")
+        for name in ("group", "card"):
+            room[name].on_msg(self._hear)
+        for pane in room.values():
+            pane.observe(self._write, list(pane.kept))
 
     def _show_marks(self, change: Any = None) -> None:
         """Rows are marked in the ranking and in the group's pane alike."""
@@ -217,67 +212,22 @@ class Explorer(Pane):
 
     def _show_ranking(self, change: Any) -> None:
         """What is ranked, everywhere: a new question is also the one whose attention is looked at, and what steering goes on from."""
-        old, new = change["old"], change["new"]
-        self.pane["ranking"].ranking = self.pane["compare"].ranking = new
-        if (
-            new is not None
-            and (old is None or old.prompt != new.prompt)
-            and self.pane["steering"].prompt in ("", getattr(old, "prompt", ""))
-        ):
-            self.pane["steering"].prompt = new.prompt  # but what a person typed there stays
-        for name, value in self._question().items():
-            setattr(self.pane["attention"], name, value)
-        self.pane["circuit"].question = self._question()
-        self.pane["finder"].ask_about(**self._question(), before=getattr(old, "prompt", ""))
-        self.pane["group"].ranking = new
-        self._map.ring(new)
+        tell_ranking(self.pane, self._question(), change["old"], change["new"])
+        self._map.ring(change["new"])
         self._point_attention()
         self._show_stale()
         self._choose_first()
 
     def _show_stale(self, change: Any = None) -> None:
         """Rows of another question than the one that is typed say so."""
-        asking, ranking = self.pane["prompt"], self.pane["ranking"].ranking
-        words = ""
-        if ranking is not None and asking.ranked != asking.question._asdict():
-            other = visible(ranking.baseline) if ranking.baseline else "the mean logit"
-            words = f"“{visible(ranking.prompt)}” {visible(ranking.answer)} rather than {other}"
-        self.pane["ranking"].stale = words
+        self.pane["ranking"].stale = stale_words(self.pane["prompt"], self.pane["ranking"].ranking)
 
     def _choose_first(self, change: Any = None) -> None:
-        """A selection that a new question does not have gives way to its first feature: by attribution at once, by effect at last."""
-        ranking, asking = self.pane["ranking"].ranking, self.pane["prompt"]
-        if ranking is None or self._is_going:
-            return
-        is_mine = self._chosen_for is not None and self._chosen_for == (ranking.prompt, self.feature)  # nobody has chosen since
-        is_over = asking.progress.get("stage") in ("done", "cancelled")
-        if self.feature is None or not (ranking.table["feature"] == self.feature).any() or (is_mine and is_over):
-            self.feature = self.first_feature()
-            self._chosen_for = None if is_over else (ranking.prompt, self.feature)
-        self._visit()
-
-    def _visit(self) -> None:
-        asking = self.pane.get("prompt")
-        if not self._is_going and asking is not None and asking.ranked:
-            self._history.visit(Place(asking.question_ranked, self.feature))
-            self.set_trait("can_go", list(self._history.can_go))
+        self._trail.choose_first()
 
     def go(self, by: int) -> None:
         """Back (−1) or forward (1) to what was looked at before: questions, SAEs, features; nothing is measured again."""
-        asking = self.pane["prompt"]
-        if asking.keep_draft():
-            self._history.insert(Place(asking.question, self.feature))
-        place = self._history.go(by)
-        if place is None:
-            return
-        self._is_going = True
-        try:
-            if asking.question != place.question:
-                asking.recall(place.question)
-            self.feature = place.feature
-        finally:
-            self._is_going = False
-        self.set_trait("can_go", list(self._history.can_go))
+        self._trail.go(by)
 
     def back(self) -> None:
         """go(−1), for the page."""
@@ -294,7 +244,7 @@ class Explorer(Pane):
             self._point_attention()
             self._show_kept()
             if self.feature is not None:
-                self._visit()
+                self._trail.visit()
 
     @traitlets.observe("tab")
     def _point_attention(self, change: Any = None) -> None:
@@ -309,10 +259,8 @@ class Explorer(Pane):
     @traitlets.observe("left")
     def _read_ahead(self, change: Any) -> None:
         """What is seen now is likely to be chosen next: rows of the ranking and of a search, neighbors of the selection."""
-        names = [self.left, *(name for name in ("ranking", "finder") if name != self.left)]
-        rows = [row for name in names if name in self.pane for row in self.pane[name].view.get("rows", [])]
         if "card" in self.pane:
-            self.pane["card"].read_ahead(list(dict.fromkeys([*(row["feature"] for row in rows), *self.pane["card"].neighbors])))
+            self.pane["card"].read_ahead(in_sight(self.pane, self.left))
 
     @traitlets.observe("tab")
     def _draw_map(self, change: Any = None) -> None:
@@ -352,13 +300,7 @@ class Explorer(Pane):
     def _relabel(self) -> None:
         """Labels have changed, here or in a cell: every pane shows them."""
         with SETTING:
-            self.pane["compare"].relabel()
-            self.pane["prompt"].relabel()
-            for name in ("batch", "finder", "steering", "group", "lists"):
-                self.pane[name].relabel()
-            if "map" in self.pane and self.bench.index is not None:
-                own = {feature: label.text for feature, label in self.bench.index.labels().items()}
-                self.pane["map"].relabel(self.bench.sae_name, own)
+            relabel(self.pane, self.bench)
 
     def _look_at_token(self, change: Any) -> None:
         """What is active at a token of the question."""
@@ -368,22 +310,17 @@ class Explorer(Pane):
 
     @traitlets.observe("sought")
     def _offer(self, change: Any = None) -> None:
-        found = offers(self.sought, self.bench._known_beside, self.bench.sae.cfg.d_sae)
-        self.set_trait("offers", [each._replace(text=visible(each.text))._asdict() for each in found])
+        self.set_trait("offers", offered(self.bench, self.sought))
 
     def look_up(self, typed: str, at: int = 0) -> None:
         """What is typed, opened: a feature by its number or words of its label, or what is active on a text. at: which of what it may mean,
         the likeliest first. Raises ValueError where it is nothing of this dictionary's."""
-        found = offers(typed, self.bench._known_beside, self.bench.sae.cfg.d_sae)
-        if not 0 <= at < len(found):
-            raise ValueError(f"{typed!r} has no meaning number {at}: expected a feature's number, words of a label or a text")
-        if found[at].wrong:
-            raise ValueError(found[at].wrong)
-        if found[at].feature is None:
+        meant = opened(self.bench, typed, at)
+        if meant.feature is None:
             self.tab = "finder"
-            self.pane["finder"].look_at(found[at].text, None)
+            self.pane["finder"].look_at(meant.text, None)
         else:
-            self.feature, self.tab = found[at].feature, "card"
+            self.feature, self.tab = meant.feature, "card"
 
     def first_feature(self) -> int | None:
         """The one of largest effect."""
@@ -398,31 +335,15 @@ class Explorer(Pane):
             self.set_trait("facts", json.dumps(self.state(), ensure_ascii=False))
 
     def state(self) -> dict[str, Any]:
-        panes = {name: widget.state() for name, widget in self.pane.items()}
-        kept = {"map": dict(self._map.state)} if self._map.state and self._map.drawn is None else {}  # of one that is not drawn yet
-        return {**super().state(), "panes": {**panes, **kept}}
+        return state_of(self, super().state())
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Also starts the ranking anew. Raises ValueError for a pane or a name that is not there."""
-        panes = dict(state.get("panes", {}))
-        if "map" in panes and "map" not in self.pane:
-            self._map.state = panes.pop("map")
-        unknown = [name for name in panes if name not in self.pane]
-        if unknown:
-            raise ValueError(f"the explorer has no pane {unknown[0]!r}; it has {', '.join(self.pane)}")
-        for name in ("prompt", *(each for each in self.pane if each != "prompt")):  # the question first: it may change the SAE
-            self.pane[name].restore(panes.get(name, {}))
-        super().restore({name: value for name, value in state.items() if name != "panes"})
-        if self.pane["prompt"].prompt:
-            self.pane["prompt"].run()
+        restore(self, state, super().restore)
 
     def to_python(self) -> str:
         """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
-        steps = [self.pane[name].to_python() for name in ("prompt", "compare", "batch", "card", "group", "lists")]
-        steps += [self.pane["circuit"].made()]
-        steps += [f"found = {self.pane['finder'].query()}"] if self.pane["finder"].found is not None else []
-        opened = f"\nexplorer = explore(bench)\nexplorer.restore({self.state()!r})"
-        return script(self.bench, *steps, opened, needs=("from widgets import explore",))
+        return python_of(self)
 
     def _ranked_features(self) -> list[int]:
         """Those whose pages a saved file holds, the largest effects first."""
@@ -446,7 +367,7 @@ class Explorer(Pane):
         own_labels.changes.unwatch(self._relabel)
         if self._drawing is not None:
             self._drawing.cancel()
-        for widget in [*self.pane.values(), *(each for room in self._rooms.values() for each in room.values() if isinstance(each, Pane))]:
+        for widget in [*self.pane.values(), *(each for room, _ in self._rooms.values() for each in room.values())]:
             widget.close()
         super().close()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_ranking import made_ranking, made_table
 
-from widgets.figures.svg import RIGHT, TOP, WIDTH, Line, lines_svg, nice_ticks, scatter_svg
+from widgets.figures.svg import RIGHT, TOP, WHOLE, Line, lines_svg, nice_ticks, scatter_svg
 
 
 def still_pictures(html: str) -> list[ElementTree.Element]:
@@ -45,7 +45,7 @@ def test_hover_texts_escape_tokens_and_labels():
 def test_a_point_lies_where_its_values_say():
     (picture,) = still_pictures(scatter_svg(np.array([1.0]), np.array([2.0]), "x", "y", "one point"))
     (mark,) = [path.get("d") for path in picture.iter("{http://www.w3.org/2000/svg}path") if path.get("d").endswith("h0")]
-    assert mark == f"M{WIDTH - RIGHT:.1f} {TOP:.1f}h0"  # the largest x and y: right and top end of the axes
+    assert mark == f"M{WHOLE[0] - RIGHT:.1f} {TOP:.1f}h0"  # the largest x and y: right and top end of the axes
 
 
 @pytest.mark.parametrize(("values", "first", "last"), [([0.0, 9.7], 0, 10), ([-0.13, 0.2], -0.2, 0.2), ([], 0, 1), ([-3.0], -3, 0)])
@@ -58,6 +58,6 @@ def test_ticks_are_round_and_enclose_the_values_and_zero(values: list[float], fi
 def test_lines_end_where_the_axis_ends_and_every_number_beside_it_fits():
     (picture,) = still_pictures(lines_svg([Line(np.array([0.0, 500.0]), np.array([0.0, 0.0015]), "0,0,0")], "step", "share", "one line"))
     (line,) = [path.get("d") for path in picture.iter("{http://www.w3.org/2000/svg}path") if path.get("stroke-width") == "2"]
-    assert line.endswith(f"L{WIDTH - RIGHT:.1f} {TOP:.1f}")
+    assert line.endswith(f"L{WHOLE[0] - RIGHT:.1f} {TOP:.1f}")
     texts = {text.text: float(text.get("x")) for text in picture.iter("{http://www.w3.org/2000/svg}text")}
     assert "600" not in texts and texts["0.0015"] > 6 * len("0.0015")
