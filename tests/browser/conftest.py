@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from widgets import Explorer, explore
 from workbench.bench import Workbench
 from workbench.features.index.index import build_index
+from workbench.sae.sae import SAE
 
 CHROMIUM = next(
     (path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome") if Path(path).exists()), None
@@ -51,8 +52,9 @@ def explorer_of(model_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     index = build_index(model_of("gpt2"), random_sae(), [TEXT, "the dog sat"], tmp_path / "index", progress=False)
     made: list[Explorer] = []
 
-    def make(labels: Mapping[int, str], *question: str, **options) -> Explorer:
-        bench = Workbench(model=model_of("gpt2"), sae=random_sae(), index=index, labels=dict(labels))
+    def make(labels: Mapping[int, str], *question: str, saes: Mapping[str, SAE] | None = None, **options) -> Explorer:
+        sae = next(iter(saes.values())) if saes else random_sae()
+        bench = Workbench(model=model_of("gpt2"), sae=sae, saes=dict(saes or {}), index=index, labels=dict(labels))
         made.append(explore(bench, *question, **options))
         made[-1].pane["prompt"]._job.wait(60)
         return made[-1]

@@ -161,8 +161,9 @@ class PromptPane(WorkingPane):
         return Question(self.sae, self.prompt, self.answer, self.baseline)
 
     def _show_ranking(self, question: Question) -> None:
-        self.ranking = self._rankings.get(question)
-        self.set_trait("ranked", question._asdict() if self.ranking is not None else {})
+        ranking = self._rankings.get(question)
+        self.set_trait("ranked", question._asdict() if ranking is not None else {})  # first: who sees the ranking asks whose it is
+        self.ranking = ranking
 
     def recall(self, question: Question) -> None:
         """A question that was asked before, with what was measured of it. Nothing is measured anew."""

@@ -126,8 +126,8 @@ function render({ model, el }) {
     }
     change(model, { marked: now });
   }
-  const drawMarks = () => [...body.children].forEach((line, i) => line.classList.toggle("wbr-marked", Boolean(model.get("view").rows[i]) && isMarked(model.get("view").rows[i])));
-  const mark = () => [...body.children].forEach((line, i) => line.setAttribute("aria-selected", model.get("view").rows[i]?.feature === model.get("feature")));
+  const drawMarks = () => [...body.children].forEach((line, i) => line.classList.toggle("wbr-marked", Boolean(model.get("view").rows?.[i]) && isMarked(model.get("view").rows[i])));
+  const mark = () => [...body.children].forEach((line, i) => line.setAttribute("aria-selected", model.get("view").rows?.[i]?.feature === model.get("feature")));
   const choose = ({ feature, pos }) => {
     change(model, { feature, pair: pos == null ? [] : [feature, pos] });
     mark(); // at once: what Python knows of it follows
