@@ -1,5 +1,5 @@
 """A question in the explorer: an answer that is not the model's own is flagged, rows of another question are greyed and named, lines stay
-lines, what was asked before is asked again without measuring, the heads of the row that is chosen are measured, what numbers mean is said."""
+lines, what was asked before comes back without being measured, the heads of the chosen row are measured, numbers say what they are."""
 
 import re
 
@@ -75,6 +75,10 @@ def test_lines_stay_lines_wherever_a_text_is_shown(page: Page, tmp_path, explore
     expect(shown).to_be_visible()
     assert shown.bounding_box()["height"] > 2 * low
     assert box.evaluate("(box) => box.scrollHeight <= box.clientHeight + 2"), "the box grows with its lines"
+    box.fill("the cat and the dog " * 6)
+    for width in (1500, 700):
+        page.set_viewport_size({"width": width, "height": 720})
+        page.wait_for_function("(box) => box.scrollHeight <= box.clientHeight + 2", arg=box.element_handle())
 
 
 def test_the_heads_of_the_row_that_is_chosen_are_measured_as_soon_as_they_are_looked_at(page: Page, tmp_path, explorer):

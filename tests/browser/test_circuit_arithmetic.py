@@ -8,7 +8,6 @@ import pytest
 from made_graph import made_graph
 from playwright.sync_api import Page
 
-from widgets import CircuitView
 from widgets.html.circuit import circuit_data
 from widgets.html.standalone import as_json
 from workbench.circuits.graph.circuit import Circuit
@@ -94,16 +93,3 @@ def test_edges_of_collapsed_groups_are_summed_and_stand_in_order_among_the_other
     expected = sorted([*plain, *((u, v, weight) for (u, v), weight in sums.items() if weight)])
     assert sorted(zip(*found, strict=True)) == expected
     assert (np.diff(np.abs(found[2])) >= 0).all(), "the weakest first: the strongest are drawn last, and kept where there are too many"
-
-
-def spot(page: Page, circuit: Circuit, node: str, pane: CircuitView) -> dict[str, float]:
-    """Where the page draws a node, as its own picture says: a title in the SVG that it writes."""
-    with page.expect_download() as saved:
-        page.get_by_role("button", name="SVG", exact=True).click()
-    svg = ElementTree.parse(saved.value.path()).getroot()
-    row = circuit.nodes.set_index("node").loc[node]
-    for shape in svg.iter():
-        title = shape.find("{http://www.w3.org/2000/svg}title")
-        if shape.tag.endswith("circle") and title is not None and title.text.startswith(f"feature {row.feature} "):
-            return {"x": float(shape.get("cx")), "y": float(shape.get("cy"))}
-    raise AssertionError(f"{node} is not drawn")

@@ -47,6 +47,19 @@ def opened(page: Page, folder: Path, circuit: Circuit | None = None, **traits) -
     return pane
 
 
+def spot(page: Page, circuit: Circuit, node: str, pane: CircuitView) -> dict[str, float]:
+    """Where the page draws a node, as its own picture says: a title in the SVG that it writes."""
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="SVG", exact=True).click()
+    svg = ElementTree.parse(saved.value.path()).getroot()
+    row = circuit.nodes.set_index("node").loc[node]
+    for shape in svg.iter():
+        title = shape.find("{http://www.w3.org/2000/svg}title")
+        if shape.tag.endswith("circle") and title is not None and title.text.startswith(f"feature {row.feature} "):
+            return {"x": float(shape.get("cx")), "y": float(shape.get("cy"))}
+    raise AssertionError(f"{node} is not drawn")
+
+
 def test_a_click_selects_and_the_edges_are_said_and_lead_on(page: Page, tmp_path: Path):
     circuit = made_graph()
     pane = opened(page, tmp_path, circuit)

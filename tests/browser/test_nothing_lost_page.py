@@ -1,5 +1,5 @@
-"""Nothing that was typed, marked or measured is lost by a click: each SAE keeps what is its own, a feature of another one is looked at beside
-it, a person's labels go to another machine and come back."""
+"""Nothing that was typed, marked or measured is lost by a click: each SAE keeps its own, a feature of another one is looked at beside it, a
+person's labels go to another machine and come back."""
 
 import json
 from pathlib import Path

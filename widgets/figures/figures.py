@@ -58,7 +58,7 @@ def plot_agreement(table: pd.DataFrame) -> StillFigure:
             )
         )
     figure.update_yaxes(title_text="effect", row=1, col=1)
-    figure._still = "".join(stills)
+    figure._still = f"<div>{''.join(stills)}</div>"  # inside of a block, or JupyterLab gives each a line of its own
     return figure
 
 

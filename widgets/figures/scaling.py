@@ -40,7 +40,8 @@ def plot_optima(optima: pd.DataFrame, laws: Sequence[Any], title: str) -> StillF
         figure.update_xaxes(type="log", title_text=COMPUTE, row=1, col=column)
         figure.update_yaxes(type="log", title_text=NAMES[laws[column - 1].name], row=1, col=column)
     note = _note([mark for law in laws for mark in _optima(optima, law.name, ORANGE)])
-    figure._still = "".join(panel._still.replace(note, "") for panel in panels) + note
+    pictures = "".join(panel._still.replace(note, "") for panel in panels)
+    figure._still = f"<div>{pictures}</div>{note}"  # inside of a block, or JupyterLab gives each a line of its own
     return figure
 
 

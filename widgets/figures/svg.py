@@ -29,7 +29,7 @@ def scatter_svg(
     x, y = x[drawn], y[drawn]
     kept = np.argsort(-np.abs(y), kind="stable")[:N_POINTS]
     x, y = x[kept], y[kept]
-    x_ticks = nice_ticks(x)
+    x_ticks = nice_ticks(x, _n_ticks(size))
     axes = _Axes(x_ticks, nice_ticks(y), x_ticks[-1], *size)
     px, py = axes.at(x, y)
     is_top = np.zeros(len(y), dtype=bool)
@@ -74,7 +74,7 @@ def lines_svg(lines: Sequence[Line], x_name: str, y_name: str, alt: str, size: t
     """Lines as an <img>; a point is left out where it is no number."""
     every_x, every_y = (np.concatenate([np.asarray(line[i], dtype=float) for line in lines]) for i in (0, 1))
     every_x, every_y = every_x[np.isfinite(every_x)], every_y[np.isfinite(every_y)]
-    x_ticks, last = nice_ticks(every_x), every_x.max(initial=-np.inf)
+    x_ticks, last = nice_ticks(every_x, _n_ticks(size)), every_x.max(initial=-np.inf)
     axes = _Axes(x_ticks, nice_ticks(every_y), last if x_ticks[-2] < last else x_ticks[-1], *size)
     body = axes.drawn(x_name, y_name)
     for x, y, color, dash in lines:
@@ -140,6 +140,11 @@ def nice_ticks(values: np.ndarray, n: int = 4) -> np.ndarray:
     return np.arange(np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9) + 1) * step
 
 
+def _n_ticks(size: tuple[int, int]) -> int:
+    """Numbers below a picture: about one in a hundred pixels."""
+    return max(4, size[0] // 110)
+
+
 class _Axes(NamedTuple):
     """Where values lie in a picture of width × height, and its grid; the x axis ends at `x_last`, with or without a tick."""
 
@@ -164,7 +169,7 @@ class _Axes(NamedTuple):
         ends = np.array([max(self.x_ticks[0], self.y_ticks[0]), min(self.x_last, self.y_ticks[-1])])
         (x1, x2), (y1, y2) = self.at(ends, ends)
         line = f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{INK}" stroke-dasharray="4 3"/>'
-        return [line, _text(x2 - 4, y2 + 12, "y = x", "end")] if ends[0] < ends[1] else []
+        return [line, _text(x1 + 12, y1 - 4, "y = x", "start")] if ends[0] < ends[1] else []  # at its low end: the largest are at the other
 
     def drawn(self, x_name: str, y_name: str) -> list[str]:
         right, bottom = self.width - RIGHT, self.height - BOTTOM

@@ -17,7 +17,7 @@ from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, tabl
 N_NODES, N_EDGES = 20, 4  # of the list; of each node's in- and outgoing edges
 MOST_EDGES = 400_000  # that a page holds, 16 bytes each: of more, those that carry the most influence
 SCRIPTS = [f"circuit/circuit_{name}" for name in ("cut", "links", "layout", "scene", "edges", "canvas", "svg", "words", "side", "hand")]
-SCRIPTS = ["shared/copy", *SCRIPTS, "circuit/circuit"]  # after shared/pane
+SCRIPTS = ["shared/copy", "shared/picture", *SCRIPTS, "circuit/circuit"]  # after shared/pane
 TRAITS = dict(
     feature=None,
     node="",

@@ -63,7 +63,8 @@ def ranking_html(ranking: Any) -> str:
 def ranking_page(ranking: Any) -> str:
     """The report as a whole document with the live table below it; its content policy allows no network at all."""
     script = "".join(
-        (STATIC / name).read_text() for name in ("shared/pane.js", "shared/copy.js", "ranking/ranking_views.js", "ranking/ranking.js")
+        (STATIC / name).read_text()
+        for name in ("shared/pane.js", "shared/copy.js", "shared/picture.js", "ranking/ranking_views.js", "ranking/ranking.js")
     )
     style = "".join((STATIC / name).read_text() for name in ("shared/pane.css", "ranking/ranking.css"))
     offline = "".join((STATIC / name).read_text() for name in ("shared/rows_offline.js", "ranking/ranking_offline.js"))
@@ -109,7 +110,8 @@ def detail_html(detail: dict[str, Any]) -> str:
     if not detail:
         return ""
     sums = " · ".join(
-        f"{m['name']} <b>{number(_nan(m['value']), m['name'] != 'activation')}</b> #{m['rank'] or '–'}" for m in detail["measures"]
+        f"{m['name']} <b>{number(_nan(m['value']), m['name'] != 'activation', m['scale'])}</b> #{m['rank'] or '–'}"
+        for m in detail["measures"]
     )
     values = {i: value for i, value in enumerate(detail["values"]) if value is not None}
     parts = [

@@ -25,11 +25,12 @@ def feature_detail(ranking: Any, sums: Rows, feature: int, examples: Callable[[i
     shown = list(examples(feature))[:N_EXAMPLES] if examples else []
     start = None if ranking.is_start_included else ranking.str_tokens[0]
     message = "" if len(found) else "Not active on this prompt."
+    scales = digits_of({by: sums.largest(by) for by in ORDERS})
     return {
         "feature": int(feature),
         "label": visible(sums.table["label"].iat[found[0]]) if len(found) else "",
         "measures": [
-            {"name": by, "value": plain(sums.table[by].iat[found[0]]), "rank": sums.rank(by, found[0]), "scale": sums.largest(by)}
+            {"name": by, "value": plain(sums.table[by].iat[found[0]]), "rank": sums.rank(by, found[0]), "scale": scales[by]}
             for by in reversed(ORDERS)
             if len(found)
         ],

@@ -27,7 +27,11 @@ N_PLACES = 400  # clusters that may be named: more would never fit
 class FeatureMap(Pane):
     """`feature` and `sae_name` are the selection, `lassoed` the rows of `table` inside the lasso (`lassoed_features`: as a table)."""
 
-    _esm = module("map/points", "map/map_data", "map/map_scene", "map/map_canvas", "map/map_words", "map/map_hand", "map/map")
+    _esm = module(
+        "shared/copy",
+        "shared/picture",
+        *(f"map/{name}" for name in ("points", "map_data", "map_scene", "map_canvas", "map_svg", "map_words", "map_hand", "map")),
+    )
     _css = style("map/map")
     kept = ("feature", "sae_name", "color_by", "query", "hidden", "view", "lassoed", "is_ringed")
     maker = "FeatureMap(bench.map())"

@@ -55,7 +55,7 @@ class RankedRows:
 class RankingTable(Pane):
     """A ranking that sorts, filters and scrolls, however long; a click chooses a feature."""
 
-    _esm = module("shared/copy", "ranking/ranking_views", "ranking/ranking")
+    _esm = module("shared/copy", "shared/picture", "ranking/ranking_views", "ranking/ranking")
     _css = style("ranking/ranking")
     _offline = (STATIC / "shared/rows_offline.js", STATIC / "ranking/ranking_offline.js")
 

@@ -32,7 +32,7 @@ function render({ model, el }) {
   const about = node("p", { class: "wba-about" });
   const body = node("tbody");
   const heads = ["head", "moved", "attention", "what it reads at the last position"].map((name, i) => node("th", { scope: "col", class: i === 1 || i === 2 ? "wbp-number" : null }, name));
-  const table = node("table", {}, node("thead", {}, node("tr", {}, ...heads)), body);
+  const table = node("table", { class: "wba-heads" }, node("thead", {}, node("tr", {}, ...heads)), body);
   const picture = node("div", { class: "wba-picture" });
   const note = node("p", { class: "wbp-faint" });
   const root = node("div", { class: "wbp" }, node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status), about, table, picture, note);

@@ -20,7 +20,7 @@ function render({ model, el }) {
   canvas.removeAttribute("data-lm-suppress-shortcuts");
   const over = node("canvas", { tabindex: 0, role: "application", "data-keys": "/", "aria-label": "Circuit. Arrow keys walk from node to node, brackets follow the strongest edge, Space marks, P pins, G names a group, C collapses or opens it, Escape clears." });
   const tip = node("div", { class: "wbx-tip", "aria-hidden": "true", hidden: true });
-  const zooms = node("span", { class: "wbx-zoom" }, zoomOut, zoomIn, whole, button("SVG", () => saveSvg(), { title: "the picture as a file" }), button("PNG", () => savePng(), { title: "the picture as a file" }));
+  const zooms = node("span", { class: "wbx-zoom" }, zoomOut, zoomIn, whole, ...pictureButtons("circuit", el, () => svgOf(scene), () => pngOf([canvas, over], scene.isDark, [scene.isDimmed ? 0.22 : 1])));
   const field = node("div", { class: "wbx-field" }, canvas, over, zooms, tip);
   const title = node("p", { class: "wbx-title" });
   const warned = node("div", { class: "wbx-warned" });
@@ -258,8 +258,6 @@ function render({ model, el }) {
     if (event.key === "Enter" && value.value) clampTo(Number(value.value));
     else back(event);
   };
-  const saveSvg = () => download("circuit.svg", svgOf(scene), "image/svg+xml", root);
-  const savePng = () => pngOf([canvas, over], scene).then((blob) => download("circuit.png", blob, "image/png", root));
 
   query.oninput = () => {
     model.set("query", query.value);

@@ -1,4 +1,4 @@
-// What is in sight as an SVG file, and as a PNG. Text enters as text nodes of a document that is then written out.
+// What is in sight as an SVG file. Text enters as text nodes of a document that is then written out.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -18,7 +18,7 @@ function svgShape(kind, x, y, r, style) {
 
 function svgOf(scene) {
   const { width, height, isDark, data } = scene;
-  const [ink, paper] = isDark ? ["#f2f3f5", "#14161a"] : ["#15171b", "#ffffff"];
+  const [ink, paper] = [isDark ? "#f2f3f5" : "#15171b", PAPER[isDark]];
   const root = svgNode("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": FONT, "font-size": "11.5" });
   root.append(svgNode("title", {}, `Circuit of “${scene.model.get("about").prompt}”`), svgNode("rect", { width, height, fill: paper }));
   for (let e = 0; e < scene.links.n; e += 1) {
@@ -44,18 +44,4 @@ function svgOf(scene) {
     root.append(svgNode("text", { x, y: y + 4, fill: ink, "text-anchor": anchor, transform: turned ? `rotate(-34 ${x} ${y})` : null }, text));
   }
   return new XMLSerializer().serializeToString(root);
-}
-
-// Both canvases on paper of the theme's color.
-function pngOf(canvases, scene) {
-  const whole = document.createElement("canvas");
-  Object.assign(whole, { width: canvases[0].width, height: canvases[0].height });
-  const context = whole.getContext("2d");
-  context.fillStyle = scene.isDark ? "#14161a" : "#ffffff";
-  context.fillRect(0, 0, whole.width, whole.height);
-  context.globalAlpha = scene.isDimmed ? 0.22 : 1;
-  context.drawImage(canvases[0], 0, 0);
-  context.globalAlpha = 1;
-  context.drawImage(canvases[1], 0, 0);
-  return new Promise((done) => whole.toBlob(done, "image/png"));
 }

@@ -10,6 +10,8 @@ function render({ model, el }) {
   const zoomOut = button("−", () => zoomBy(1 / STEP), { "aria-label": "Zoom out" });
   const zoomIn = button("+", () => zoomBy(STEP), { "aria-label": "Zoom in" });
   const whole = button("Whole map", () => look(0, 0, 1));
+  const scene = new Scene(model);
+  const pictures = pictureButtons("map", el, () => svgOf(scene), () => pngOf([canvas, over], scene.isDark));
   const status = node("span", { class: "wbp-faint wbp-push", role: "status" });
   const canvas = node("canvas", { "aria-hidden": "true" });
   canvas.removeAttribute("data-lm-suppress-shortcuts");
@@ -24,10 +26,9 @@ function render({ model, el }) {
   const root = node(
     "div", { class: "wbp" },
     node("div", { class: "wbp-bar" }, query, node("label", {}, "color ", color), lassoing, node("span", {}, zoomOut, " ", zoomIn, " ", whole), status),
-    results, field, legend, said, listed, hint,
+    results, field, legend, said, listed, node("div", { class: "wbp-bar" }, ...pictures), hint,
   );
   el.append(root);
-  const scene = new Scene(model);
 
   // --- from the scene to the page
   let request = 0;

@@ -78,18 +78,27 @@ function inside(line, width, height) {
   return (x, y) => x >= 0 && y >= 0 && x < width && y < height && data[4 * (Math.floor(y) * width + Math.floor(x)) + 3] > 127;
 }
 
-// Names without overlaps: those that come first win. Each is {x, y, text}, x and y in pixels.
-function writeNames(context, names, most, ink, paper, size) {
+// Those of the names {x, y, text} that can be written without overlaps: what comes first wins.
+function placedNames(context, names, most, size, width, height) {
   const taken = [];
+  const placed = [];
   context.font = `${size}px system-ui, sans-serif`;
-  Object.assign(context, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: size / 4, strokeStyle: paper, fillStyle: ink });
   for (const { x, y, text } of names) {
-    if (taken.length >= most) return;
+    if (placed.length >= most) break;
     const half = context.measureText(text).width / 2 + size / 2;
     const box = [x - half, y - size, x + half, y + size];
-    if (box[0] < 0 || box[2] > context.canvas.width || box[1] < 0 || box[3] > context.canvas.height) continue;
+    if (box[0] < 0 || box[2] > width || box[1] < 0 || box[3] > height) continue;
     if (taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
     taken.push(box);
+    placed.push({ x, y, text });
+  }
+  return placed;
+}
+
+function writeNames(context, names, most, ink, paper, size) {
+  const placed = placedNames(context, names, most, size, context.canvas.width, context.canvas.height);
+  Object.assign(context, { textAlign: "center", textBaseline: "middle", lineJoin: "round", lineWidth: size / 4, strokeStyle: paper, fillStyle: ink });
+  for (const { x, y, text } of placed) {
     context.strokeText(text, x, y);
     context.fillText(text, x, y);
   }

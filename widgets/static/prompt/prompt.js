@@ -172,8 +172,14 @@ function render({ model, el }) {
   drawNext();
   drawProgress();
   drawProblems();
-  requestAnimationFrame(grow);
-  return watch(model, [
+  let wide = 0;
+  const observer = new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width === wide) return;
+    wide = contentRect.width; // a narrower box has more lines
+    requestAnimationFrame(grow);
+  });
+  observer.observe(prompt);
+  const unwatch = watch(model, [
     [["prompt", "answer", "baseline"], drawTyped],
     [["tokens", "n_tokens", "first_look"], drawTokens],
     [["next_tokens", "answer", "baseline"], drawNext],
@@ -183,6 +189,7 @@ function render({ model, el }) {
     [["asked", "examples"], drawAsked],
     [["standing"], drawFlag],
   ]);
+  return () => (unwatch(), observer.disconnect());
 }
 
 export default { render };

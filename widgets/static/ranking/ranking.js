@@ -92,6 +92,9 @@ function render({ model, el }) {
     node("div", { class: "wbr-pager" }, previous, where, next, model.isSaved ? null : button("CSV", () => model.send({ do: "csv" }), { title: "all rows that match, as a file" }), hint),
   );
   const drawing = node("div", { class: "wbr-drawing" });
+  const drawn = () => [...drawing.querySelectorAll("svg")];
+  const asSvg = () => svgFile(drawn(), isDark(root));
+  const pictures = node("span", { class: "wbr-pictures" }, ...pictureButtons("ranking", root, asSvg, () => pngOfSvg(asSvg())));
   const filter = [query, node("label", {}, summed, " sum", node("span", { class: "wbr-long" }, " over positions")), status];
   const what = node("div", { class: "wbr-what" });
   const stale = node("div", { class: "wbr-stale", role: "status", hidden: true });
@@ -103,7 +106,7 @@ function render({ model, el }) {
     node("span", { title: "1 is the largest" }, "#3: its rank in that column"),
   );
   const empty = node("p", { class: "wbr-empty" }, "No prompt was ranked yet.");
-  const full = node("div", {}, what, stale, node("div", { class: "wbr-bar" }, views, ...filter), rows, drawing, legend, selected);
+  const full = node("div", {}, what, stale, node("div", { class: "wbr-bar" }, views, ...filter, pictures), rows, drawing, legend, selected);
   root.append(empty, full);
   el.append(root);
 
@@ -230,7 +233,7 @@ function render({ model, el }) {
     for (const each of views.children) each.setAttribute("aria-pressed", each.dataset.shows === model.get("shows"));
     const isTable = model.get("shows") === "table";
     rows.hidden = !isTable;
-    drawing.hidden = isTable;
+    drawing.hidden = pictures.hidden = isTable;
     for (const each of filter) each.classList.toggle("wbr-away", !isTable);
   }
 

@@ -83,7 +83,7 @@ function scatter(points, by, chosen, choose) {
   made.append(svg("text", { x: left - 6, y: 11, class: "wbr-strong" }, "effect"), svg("text", { x: width - right, y: height - 3, "text-anchor": "end", class: "wbr-strong" }, by));
   const [from, to] = [Math.max(xs[0], ys[0]), Math.min(xs.at(-1), ys.at(-1))];
   if (by === "attribution" && from < to) {
-    made.append(svg("line", { x1: x(from), y1: y(from), x2: x(to), y2: y(to), class: "wbr-zero", "stroke-dasharray": "4 3" }), svg("text", { x: x(to) - 4, y: y(to) + 12, "text-anchor": "end" }, "y = x"));
+    made.append(svg("line", { x1: x(from), y1: y(from), x2: x(to), y2: y(to), class: "wbr-zero", "stroke-dasharray": "4 3" }), svg("text", { x: x(from) + 14, y: y(from) - 5, "text-anchor": "start" }, "y = x"));
   }
   const drawn = [...points].sort((a, b) => (a.feature === chosen()) - (b.feature === chosen())); // the chosen one on top
   for (const point of drawn) {
