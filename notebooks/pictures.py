@@ -14,8 +14,8 @@ HERE = Path(__file__).parent
 WIDTH, WIDE = 760, 960
 # The code cell, by its number; how far down its output the picture begins, and how high it is; how wide, where not WIDTH.
 CELLS: dict[str, tuple[int, ...]] = {
-    "02_train_an_sae": (4, 0, 200),
-    "03_scaling_laws": (4, 0, 400),
+    "02_train_an_sae": (4, 0, 290, WIDE),
+    "03_scaling_laws": (4, 0, 430),
     "04_feature_tour": (2, 0, 400),
     "05_finding_features": (3, 26, 290),
     "06_feature_survey": (6, 60, 480),
@@ -26,7 +26,7 @@ CELLS: dict[str, tuple[int, ...]] = {
     "11_which_make_which": (2, 0, 560, WIDE),
     "12_what_each_layer_adds": (3, 0, 560, WIDE),
     "13_what_did_tuning_change": (2, 0, 420, WIDE),
-    "14_features_or_probes": (2, 90, 200, 500),
+    "14_features_or_probes": (2, 90, 200, 700),
     "15_safety_relevant_features": (5, 0, 320, WIDE),
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import traitlets
 from live_page import open_live
 from made_index import TEXTS
 from made_models import random_sae
@@ -71,6 +72,47 @@ def test_whatever_box_has_the_focus_keeps_what_is_in_it(page: Page, tmp_path: Pa
         page.evaluate("() => void ask({})")
         page.wait_for_timeout(30)
         assert box.input_value() == typed
+
+
+BOXES = "textarea, input:not([type=checkbox], [type=range], [type=file], [type=radio])"
+
+
+def test_no_box_of_the_explorer_is_written_to_while_a_person_is_in_it(page: Page, tmp_path: Path, explorer_of):
+    explorer = explorer_of({3: "cats"}, PROMPT, " mat", " dog", feature=3)
+    compare, batch = explorer.pane["compare"], explorer.pane["batch"]
+    compare.asking.prompt = batch.text = "the dog ran to"
+    for job in (compare.asking.run(), batch.run()):
+        job.wait(60)
+    explorer.pane["lists"].keep(3)
+    open_live(page, explorer, tmp_path)
+    panes = {"Find": ["finder"], "Steer": ["steering"], "Group": ["group"], "Lists": ["lists"], "Circuit": ["circuit"], "Feature": ["card"]}
+    left = {"2": [compare, compare.asking], "3": [batch], "1": [explorer.pane["ranking"], explorer.pane["prompt"]]}
+    places = [*left.items(), *((tab, [explorer.pane[name] for name in names]) for tab, names in panes.items())]
+    wrong, n_tried = [], 0
+    for place, owners in places:
+        if place in left:
+            page.get_by_role("tab", name="Feature").press(place)
+        else:
+            page.get_by_role("tab", name=place).click()
+        within = page.locator(".wbe-left, .wbe-top") if place in left else page.get_by_role("tabpanel", name=place)
+        page.wait_for_timeout(60)
+        explorer.bench.label(3, f"{place} cats")
+        for box in within.locator(BOXES).locator("visible=true").element_handles():
+            was, typed = box.input_value(), "5" if box.get_attribute("type") == "number" else "typed"
+            box.evaluate("(box, typed) => (box.focus(), (box.value = typed))", typed)
+            for pane in owners:
+                for name in set(pane.kept) - {"feature", "sae", "path"}:
+                    if isinstance(pane.traits()[name], traitlets.Unicode):
+                        setattr(pane, name, f"{getattr(pane, name)} ")
+                    elif name in ("seed", "max_new_tokens"):
+                        setattr(pane, name, getattr(pane, name) + 1)
+            page.evaluate("ask({})")
+            page.wait_for_timeout(20)
+            wrong += [] if box.input_value() == typed else [f"{place}: {box.get_attribute('aria-label')}"]
+            n_tried += 1
+            box.evaluate("(box, was) => (box.value = was)", was)
+    page.goto("about:blank")
+    assert not wrong and n_tried > 15, (wrong, n_tried)
 
 
 def test_a_label_that_is_not_set_yet_waits_for_its_feature(page: Page, tmp_path: Path, model):

@@ -6,7 +6,7 @@ function render({ model, el }) {
   const fills = []; // what its boxes show
   const prompt = node("textarea", { rows: 2, "aria-label": "Prompt to continue", placeholder: "a prompt to continue", spellcheck: "false" });
   const sliders = node("div", { class: "wbs-sliders" });
-  const add = button("", () => model.send({ do: "add" }));
+  const add = button("", () => model.send({ do: "add" }), { class: "wbs-add" });
   const other = node("input", { type: "number", min: 0, step: 1, "aria-label": "Number of another feature", class: "wbs-other" });
   const addOther = button("Add", () => give(Number(other.value)), { "aria-label": "Add this feature" });
   const option = (name, attributes) => {
