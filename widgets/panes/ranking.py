@@ -77,7 +77,7 @@ class RankingTable(Pane):
     csv = traitlets.Dict(read_only=True, help="all rows that match as CSV, when asked for: text, and the how many-th time").tag(sync=True)
     stale = traitlets.Unicode("", help="whose rows these are, where another question is being typed").tag(sync=True)
 
-    kept = ("sort_by", "is_descending", "query", "page_size", "is_summed", "shows", "page", "feature")
+    kept = ("sort_by", "is_descending", "query", "page_size", "is_summed", "shows", "page", "feature", "pair")
     maker = "RankingTable(ranking)"
 
     def __init__(self, ranking: Any = None, examples: Callable[[int], Sequence[Any]] | None = None, **traits: Any):

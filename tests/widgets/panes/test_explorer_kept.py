@@ -17,7 +17,10 @@ from workbench.features.index.index import build_index
 
 def test_the_state_is_json_and_restores_every_pane(explorer: Explorer, bench: Workbench):
     explorer.pane["ranking"].query, explorer.pane["finder"].positive, explorer.tab = "effect>0", ["the cat"], "finder"
+    feature, pos = (int(explorer.pane["ranking"].ranking.table[name].iloc[3]) for name in ("feature", "pos"))
+    explorer.pane["ranking"].set_state({"feature": feature, "pair": [feature, pos]})  # the row that was clicked
     state = json.loads(explorer.facts)
+    assert state["panes"]["attention"]["pos"] == pos
     assert state == json.loads(json.dumps(explorer.state()))
     other = Explorer(bench)
     other.restore(state)
