@@ -106,7 +106,7 @@ def kept_and_compared(live: Live, explorer: Any) -> None:
     page.evaluate("ask({})")
     page.get_by_role("button", name="Several prompts").click()
     page.locator(".wbb tbody tr").first.wait_for()
-    live.report("explorer: sort the rows of several prompts", lambda i: sort_rows(page, ".wbb", ("effect", "low", "high")[i % 3]))
+    live.report("explorer: sort the rows of several prompts", lambda i: sort_rows(page, ".wbb", ("effect", "low", "activation")[i % 3]))
     live.report("explorer: select a row of several prompts", lambda i: select_compared(page, ".wbb", i))
     page.get_by_role("button", name="Several prompts").click()
     live.report("explorer: keep a feature", lambda i: keep(page, explorer))
