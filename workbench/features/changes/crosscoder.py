@@ -91,8 +91,7 @@ class Crosscoder:
 class PairStream:
     """[x_base, x_tuned] of the same tokens, shuffled: what a crosscoder is trained on. texts are read twice, so they must stand still."""
 
-    def __init__(self, base: Any, tuned: Any, texts: Sequence[str], hook_name: str, batch: int, seed: int = 0, difference: float = 1.0):
-        self._difference = difference
+    def __init__(self, base: Any, tuned: Any, texts: Sequence[str], hook_name: str, batch: int, seed: int = 0):
         self._streams = [ActivationStream(model, list(texts), hook_name, batch, seed=seed) for model in (base, tuned)]
         self.hook_name, self.model_name = hook_name, self._streams[0].model_name
         self.d_in = 2 * self._streams[0].d_in
@@ -100,14 +99,7 @@ class PairStream:
         self.scale = (self.d_in / squares) ** 0.5
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (weighted(torch.cat(halves, dim=1), self._difference) for halves in zip(*self._streams, strict=True))
-
-
-def weighted(x: Float[Tensor, "*batch both"], difference: float) -> Float[Tensor, "*batch both"]:
-    """[x_base, x_tuned] with what differs so many times as large: m ∓ difference · d, where m is their mean and m ∓ d they themselves."""
-    base, tuned = x.chunk(2, dim=-1)
-    mean, half = (base + tuned) / 2, difference * (tuned - base) / 2
-    return torch.cat([mean - half, mean + half], dim=-1)
+        return (torch.cat(halves, dim=1) for halves in zip(*self._streams, strict=True))
 
 
 def train_crosscoder(  # noqa: PLR0913 a notebook's call
@@ -120,27 +112,16 @@ def train_crosscoder(  # noqa: PLR0913 a notebook's call
     k: int = 16,
     n_steps: int = 1000,
     batch: int = 2048,
-    difference: float = 1.0,
     seed: int = 0,
     progress: bool = True,
 ) -> Crosscoder:
     """base: a Workbench. tuned: another, of which the model counts, or a model. By default at the base's SAE's hook point, with as many
     features. k: active features a token, of all. Raises ValueError for models that do not fit, and for less text than n_steps batches."""
     model = check_pair(base, tuned)
-    stream = PairStream(base.model, model, texts, base.sae.reads if hook_name is None else hook_name, batch, seed, difference)
+    stream = PairStream(base.model, model, texts, base.sae.reads if hook_name is None else hook_name, batch, seed)
     cfg = TrainConfig(base.sae.cfg.d_sae if d_sae is None else d_sae, n_steps, architecture="batchtopk", k=k, seed=seed)
-    return Crosscoder(_marked(_unweighted(train(stream, cfg, progress), difference)))
-
-
-@torch.no_grad()
-def _unweighted(sae: SAE, difference: float) -> SAE:
-    """What was trained on weighted activations, for activations as they are: the same features, active on the same tokens. The scaling is
-    symmetric, so encoder columns are scaled as activations are, what is written back."""
-    if difference != 1:
-        sae.W_enc.copy_(weighted(sae.W_enc.T, difference).T)
-        sae.W_dec.copy_(weighted(sae.W_dec, 1 / difference))
-        sae.b_dec.copy_(weighted(sae.b_dec, 1 / difference))
-    return sae
+    sae = train(stream, cfg, progress)
+    return Crosscoder(_marked(sae))
 
 
 def _marked(sae: SAE) -> SAE:
