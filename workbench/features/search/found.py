@@ -67,7 +67,9 @@ class Found:
         if not len(self.table):
             return "\n".join([*lines, "  no feature passes"])
         for row in self.table.head(10).to_dict("records"):
-            numbers = "  ".join(f"{name} {signed(value, '.3g')}" for name, value in row.items() if isinstance(value, float) and value == value)
+            numbers = "  ".join(
+                f"{name} {signed(value, '.3g')}" for name, value in row.items() if isinstance(value, float) and value == value
+            )
             lines.append(f"  feature {row['feature']}  {numbers}  {row['label']}".rstrip())
         return "\n".join(lines)
 
