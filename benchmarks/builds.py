@@ -74,6 +74,7 @@ def on_the_atlas(what: str) -> Callable[[], Any]:
 
     bench, prompt = wb.load("atlas"), "Fact: The capital of the state where Kobe Bryant played basketball is"
     named = [prompt.replace("Kobe Bryant", name) for name in ("John Stockton", "Magic Johnson", "Larry Bird")]
+    assert bench.index is not None
     feature = int(bench.index.table["max_act"].idxmax())
     return {
         "a search": lambda: bench.find([prompt, *named], ["The cat sat on the mat.", "2 + 2 = 4", "def add(a, b):"]),

@@ -3,9 +3,10 @@
     python benchmarks/circuit.py [--n 512] [--features 30] [--pairs 100] [--sae FOLDER] [--over saes|transcoders [--transcoders FOLDER]]
 
 Printed: steps, links and strangers (atlas/chains.py) of the strongest 30 features, with the interval of the mean over questions, for
-measured edges, for attributed ones and for random graphs of equal size (or for direct effects between transcoders' features, with the
-scores of the replacement model, which stand in for them); then, over pairs of held-out questions about capitals, in how many
-the features of one question's team, city and state, put in the place of the other's, give its capital, place by place.
+measured edges, for attributed ones, for random graphs of equal size, and for all active features at once: no choice among them shows more
+(or for direct effects between transcoders' features, with the scores of the replacement model, which stand in for them); then, over pairs
+of held-out questions about capitals, in how many the features of one question's team, city and state, put in the place of the other's, give
+its capital, place by place.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 def truths(bench: Workbench, chains: Chains, asked: Sequence[atlas.Question], n_features: int) -> dict[str, list[Truth]]:
-    found: dict[str, list[Truth]] = {"measured": [], "attributed": [], "random": []}
+    found: dict[str, list[Truth]] = {"measured": [], "attributed": [], "random": [], "all at once": []}
     for number, question in enumerate(tqdm(asked, desc="circuits", unit="question")):
         metric = logit_diff(question.answer, question.baseline)
         measured = bench.circuit(question.prompt, metric, progress=False)
@@ -80,6 +81,7 @@ def truths(bench: Workbench, chains: Chains, asked: Sequence[atlas.Question], n_
             ("measured", kept),
             ("attributed", attributed.strongest(n_features)),
             ("random", random_graph(measured, kept, number)),
+            ("all at once", attributed),
         ):
             found[name].append(chains.truth(graph, question))
     return found

@@ -17,7 +17,7 @@ CELLS: dict[str, tuple[int, ...]] = {
     "02_train_an_sae": (4, 0, 290, WIDE),
     "03_scaling_laws": (4, 0, 430),
     "04_feature_tour": (2, 0, 400),
-    "05_finding_features": (3, 26, 290),
+    "05_finding_features": (3, 20, 300, WIDE),
     "06_feature_survey": (6, 60, 480),
     "07_features_vs_neurons": (3, 0, 400),
     "08_steering": (3, 0, 400),

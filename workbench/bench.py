@@ -38,8 +38,9 @@ from workbench.features.index.own_labels import A_PERSON, LaidOver, OwnLabels
 from workbench.features.index.page import FeaturePage, FeaturePages
 from workbench.features.index.parts import Label
 from workbench.features.search import ways
-from workbench.features.search.found import Found
+from workbench.features.search.found import Found, with_scores
 from workbench.features.search.labeled import labeled
+from workbench.features.search.parted import parted
 from workbench.features.search.rarity import Rarity
 from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
@@ -293,6 +294,11 @@ class Workbench:
         """The features whose label holds these words."""
         return self._with_scores(labeled(text, self.labels, self._known_beside.density, top))
 
+    def find_parted(self, does: str = "reads", *, top: int = 20) -> Found:
+        """The features that read what they are called and do not write it (does="reads"), or the reverse ("writes"), by the two scores
+        that the index keeps. Raises ValueError where it keeps none."""
+        return parted(does, {} if self.index is None else self.index.scores(), self.labels, self._known_beside.density, top)
+
     @in_words("ranking", LESS)
     def find_by_attribution(self, prompt: str | Chat, metric: Metric, *, top: int = 20, insist: bool = False) -> Found:
         """The features that support the metric most on this prompt, by attribution summed over its tokens. Nothing is ablated."""
@@ -343,13 +349,7 @@ class Workbench:
 
     def _with_scores(self, found: Found) -> Found:
         """With both scores of each feature, where the index keeps some."""
-        scores = {} if self.index is None else self.index.scores()
-        if not scores:
-            return found
-        table, pairs = found.table.copy(), [scores.get(int(feature), (None, None)) for feature in found.table["feature"]]
-        for i, name in enumerate(("input_score", "output_score")):
-            table.insert(table.columns.get_loc("label"), name, [float("nan") if pair[i] is None else pair[i] for pair in pairs])
-        return replace(found, table=table)
+        return found if self.index is None else with_scores(found, self.index.scores())
 
     def _texts(self, prompts: Any) -> Any:
         """Those that are conversations written out; what is no list of prompts is left for whoever checks them."""

@@ -1,5 +1,8 @@
 """The bundled SAEs of every layer: each reads its own layer well, they stand in order of depth, steps of questions have features there."""
 
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,6 +12,8 @@ from workbench import atlas
 from workbench.activations.stream import harvest, padded
 from workbench.atlas import build as recipe
 from workbench.circuits.depth.layers import by_layer
+from workbench.features.index.index import FeatureIndex
+from workbench.features.index.parts import FeatureScore
 from workbench.model.points import place
 from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig
@@ -86,3 +91,21 @@ def test_the_recipe_writes_an_sae_in_16_bits_for_each_layer(bench, tmp_path, mon
         assert SAE.load(tmp_path / "layers" / name).cfg.hook_name == name
         weights = load_file(tmp_path / "layers" / name / "sae_weights.safetensors")
         assert {weight.dtype for weight in weights.values()} == {torch.float16}
+
+
+def test_a_build_scores_each_width_once_and_keeps_it_beside_the_index(bench, tmp_path, monkeypatch):
+    for name in ("index", "sae_1k"):
+        shutil.copytree(atlas.WEIGHTS / name, tmp_path / name)
+    asked = []
+
+    def score(known, texts, key):
+        asked.append((known.index.sae_name, list(texts), known.labels == known.index.label_texts()))
+        return SimpleNamespace(scores={3: FeatureScore(0.5, -0.1)}, basis="made up")
+
+    monkeypatch.setattr(recipe, "score_features", score)
+    monkeypatch.setattr(recipe, "SCORED", ("1k",))
+    monkeypatch.setattr(recipe, "N_SCORE_TEXTS", 5)
+    for _ in range(2):
+        recipe.write_scores(bench.model, tmp_path)
+    assert asked == [("1k", list(atlas.texts(recipe.SCORE_SEED, 5)), True)]
+    assert FeatureIndex.open(tmp_path / "index", "1k").scores() == {3: FeatureScore(0.5, -0.1)}

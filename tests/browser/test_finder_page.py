@@ -128,3 +128,25 @@ def test_all_that_can_be_focused_keeps_its_keys_from_jupyter_and_has_a_name(page
     assert focusable.count() > 20
     assert focusable.evaluate_all("all => all.every((one) => one.dataset.lmSuppressShortcuts === 'true')")
     assert focusable.evaluate_all("all => all.every((one) => one.ariaLabel || one.textContent || one.labels?.length)")
+
+
+def test_a_press_on_a_column_sorts_what_is_shown_and_a_second_one_turns_it(page: Page, tmp_path: Path, model):
+    pane = made(model, positive=POSITIVE, negative=NEGATIVE, margin=2.0)
+    pane.run().wait(60)
+    open_live(page, pane, tmp_path)
+    rows = page.get_by_role("grid", name="Features found").locator("tbody tr")
+    found = pane.view["rows"]
+    column = page.locator(".wbf-results th[data-column=min_activation]")
+    for turn, order in enumerate(("descending", "ascending")):
+        column.get_by_role("button").click()
+        expect(column).to_have_attribute("aria-sort", order)
+        expected = sorted(found, key=lambda row: row["min_activation"], reverse=not turn)
+        said = [str(row["feature"]) in text for row, text in zip(expected, rows.all_inner_texts(), strict=True)]
+        assert all(said) and len(said) == len(found) > 2
+    page.wait_for_function("window.answered >= 2")
+    assert (pane.sort_by, pane.is_descending) == ("min_activation", False)
+    rows.first.click()  # the row that stands there now, not the one that the search had first
+    page.wait_for_function("window.answered >= 3")
+    assert pane.feature == min(found, key=lambda row: row["min_activation"])["feature"]
+    page.locator(".wbf-results th[data-column=score] button").click()
+    assert [str(row["feature"]) in text for row, text in zip(found, rows.all_inner_texts(), strict=True)] == [True] * len(found)

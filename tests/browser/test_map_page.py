@@ -213,3 +213,22 @@ def test_a_rankings_features_are_ringed_and_listed_until_their_box_is_emptied(pa
     expect(results).to_have_count(0)
     assert field(page).evaluate("(each) => each.toDataURL()") != before
     assert page.evaluate("window.hacked") is None
+
+
+def test_input_and_output_scores_color_it_where_some_are_known(page: Page, tmp_path: Path):
+    table = made_map(12)
+    opened(page, tmp_path, table)
+    color = page.get_by_label("Color by")
+    assert color.evaluate("box => [...box.options].filter(one => !one.disabled).map(one => one.value)") == [
+        "density", "label", "dictionary", "score",
+    ]  # fmt: skip
+    scored = table.assign(input_score=np.where(np.arange(12) == 5, 0.9, np.nan), output_score=np.where(np.arange(12) == 5, -0.25, 0.5))
+    opened(page, tmp_path, scored)
+    color.select_option("writes")
+    expect(page.locator(".wbp-legend .wbp-scale")).to_have_text("output score −0.250.50")
+    field(page).click(position=spot(page, table, 5))
+    expect(said(page)).to_contain_text("input score 0.90 · output score −0.25")
+    color.select_option("reads")
+    field(page).click(position=spot(page, table, 6))
+    expect(said(page)).to_contain_text("output score 0.50")
+    expect(said(page)).not_to_contain_text("input score")

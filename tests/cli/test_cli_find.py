@@ -60,7 +60,7 @@ def test_a_page_holds_the_table_and_no_markup_of_labels(command: list[str], tmp_
 
 WRONG = {
     "what to look for?": [],
-    "one of the three": ["the cat", "--near", "3"],
+    "one of the four": ["the cat", "--near", "3"],
     "--token 'cat' is of one prompt": ["the cat", "a cat", "--token", "cat"],
     "feature 64 is out of range": ["--near", "64"],
     "positive prompt 2 of 2 is empty": ["the cat", " "],

@@ -65,7 +65,7 @@ def build(out: Path) -> None:
     stages = {"build_model": build_model, "build_tokenizer": build_tokenizer, "train": train_one, "train_many": train_many}
     stages |= {"build_twin": build_twin, "build_talker": build_twin}
     rest = {"load_model": lambda *args, **options: model, "label": lambda key: {3: "team:Lakers 0.90"}}
-    rest |= {"AnswerKey": SimpleNamespace(read=lambda *args: None), "write_index": lambda *args: None}
+    rest |= {"AnswerKey": SimpleNamespace(read=lambda *args: None), "write_index": lambda *args: None, "write_scores": lambda *args: None}
     rest["merged"] = lambda model, dictionaries, **how: dict(dictionaries)
     rest["AutoTokenizer"] = SimpleNamespace(from_pretrained=lambda folder: SimpleNamespace(vocab_size=recipe.ModelRecipe().d_vocab))
     with pytest.MonkeyPatch.context() as patched:

@@ -57,6 +57,7 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "a feature by its label": (lambda bench: bench.feature("team:Lakers"), f"'team:Lakers' is no feature: {NO_WORDS}"),
     "half a feature": (lambda bench: bench.feature(5.5), "5.5 is no feature: expected a whole number, 0 to 2,047"),
     "near a label": (lambda bench: bench.find_near("team:Lakers"), NO_WORDS),
+    "find what parts in both ways": (lambda bench: bench.find_parted("both"), "expected 'reads' or 'writes', what the features do well"),
     "splitting of a label": (lambda bench: bench.splitting("team:Lakers"), NO_WORDS),
     "clamp without a value": (lambda bench: clamped(bench, [574]), "expected {feature: value}"),
     "clamp a feature in quotes": (lambda bench: clamped(bench, {"574": 0}), NO_WORDS),

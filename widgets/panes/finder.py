@@ -1,5 +1,6 @@
 """Find features: by prompts that have something and prompts that lack it, what each filter removed, and why each feature passed; or in one
-of the other ways: a classifier of the two sets, a token of a text, attribution to an answer, what is near a feature, words of a label.
+of the other ways: a classifier of the two sets, a token of a text, attribution to an answer, what is near a feature, words of a label,
+what reads and does not write.
 
     pane = Finder(bench, positive=["Kobe Bryant plays", …], negative=["Larry Bird plays", …])
     pane.run().wait(); pane.found                           the Found that bench.find gives
@@ -35,6 +36,8 @@ WAYS = {
     "attribution": "attribution to an answer",
     "near": "near a feature",
     "label": "words of a label",
+    "reads": "reads, not writes",
+    "writes": "writes, not reads",
 }
 SCORES = {  # way → what its score is called, and what it is
     "prompts": ("score", "how well it tells texts like the positive prompts from others: F1 on the index's; without one mean activation"),
@@ -43,6 +46,8 @@ SCORES = {  # way → what its score is called, and what it is
     "attribution": ("attribution", "gradient · decoder · activation, summed over the text's tokens: how much it supports the answer"),
     "near": ("cosine", "of its direction (decoder row) with the feature's"),
     "label": ("match", "the share of the label that the words are"),
+    "reads": ("gap", "its place among the scored features in reading what it is called (1: first, 0: last), less that in writing it"),
+    "writes": ("gap", "its place among the scored features in writing what it is called (1: first, 0: last), less that in reading it"),
 }  # fmt: skip
 COLUMNS = {  # of the searches' own columns: how each is drawn, what it is called, what it is
     "n_positive": ("of", "positive", "on how many of the positive prompts it is active"),
@@ -53,6 +58,8 @@ COLUMNS = {  # of the searches' own columns: how each is drawn, what it is calle
     "share_of_max": ("percent", "of its max", "its activation there, of the largest on the index's texts"),
     "activation": ("number", "activation", "its largest activation on the text"),
     "density": ("percent", "density", "the share of the index's tokens at which it is active"),
+    "input_score": ("score", "reads", "input score: how well it reads what it is called"),
+    "output_score": ("score", "writes", "output score: how much of what it is called clamping it writes"),
 }
 N_SAID = 3  # tokens of each depth of the logit lens
 N_CHIPS = 256  # tokens offered of a long text
@@ -64,7 +71,21 @@ class Finder(WorkingPane):
     _esm = module("shared/copy", "shared/prompt_list", "finder/finder")
     _css = style("finder/finder")
     filters = ("share", "margin", "max_density", "top")
-    kept = ("feature", "way", "positive", "negative", *filters, "text", "at", "answer", "baseline", "target", "words")
+    kept = (
+        "feature",
+        "way",
+        "positive",
+        "negative",
+        *filters,
+        "text",
+        "at",
+        "answer",
+        "baseline",
+        "target",
+        "words",
+        "sort_by",
+        "is_descending",
+    )
     maker = "Finder(bench)"
 
     way = traitlets.Enum(list(WAYS), "prompts", help="how to search").tag(sync=True)
@@ -80,6 +101,10 @@ class Finder(WorkingPane):
     baseline = traitlets.Unicode("", help="one token; empty: the mean logit").tag(sync=True)
     target = traitlets.Int(None, allow_none=True, help="the feature that others are near to; None: the selection").tag(sync=True)
     words = traitlets.Unicode("", help="that a label holds").tag(sync=True)
+    sort_by = traitlets.Enum(["score", "feature", *COLUMNS], "score", help="of what is shown; what the search thinks best, by score").tag(
+        sync=True
+    )
+    is_descending = traitlets.Bool(True).tag(sync=True)
 
     ways = traitlets.List([list(each) for each in WAYS.items()], read_only=True).tag(sync=True)
     tokens = traitlets.List(read_only=True, help="of the text: [position, token]").tag(sync=True)
@@ -132,6 +157,8 @@ class Finder(WorkingPane):
             return bench.find_by_attribution(self.text, logit_diff(self.answer, self.baseline or None), top=self.top)
         if self.way == "label":
             return bench.find_by_label(self.words, top=self.top)
+        if self.way in ("reads", "writes"):
+            return bench.find_parted(self.way, top=self.top)
         if self._target is None:
             raise ValueError("near which feature? Select one, or type its number")
         return bench.find_near(self._target, top=self.top)
@@ -150,7 +177,9 @@ class Finder(WorkingPane):
     @traitlets.observe(*filters)
     def _filter(self, change: Any = None) -> None:
         if self._asked and self._asked[0] == "prompts" and self._codes is not None:
-            self.found = filtered(self._codes, self._n_positive, Filters(**self._filters()), self._bench._known_beside)
+            self.found = self._bench._with_scores(
+                filtered(self._codes, self._n_positive, Filters(**self._filters()), self._bench._known_beside)
+            )
             self._show_found()
 
     def _show_found(self) -> None:
@@ -215,12 +244,14 @@ class Finder(WorkingPane):
     def _asking(self) -> list[Any]:
         sets = [list(self.positive), list(self.negative)]
         about = {"prompts": sets, "classifier": sets, "token": [self.text, self.at], "near": [self._target], "label": [self.words]}
+        about |= {"reads": [], "writes": []}
         return [self.way, *about.get(self.way, [self.text, self.answer, self.baseline])]
 
     @property
     def is_asked(self) -> bool:
         """Is there anything to search with?"""
         needed = {"token": self.text, "attribution": self.text and self.answer, "near": self._target is not None, "label": self.words}
+        needed |= {"reads": True, "writes": True}
         return bool(needed.get(self.way, self.positive))
 
     def query(self) -> str:
@@ -241,6 +272,8 @@ class Finder(WorkingPane):
         if self.way == "attribution":
             metric = ", ".join(repr(token) for token in (self.answer, self.baseline) if token)
             return f"bench.find_by_attribution({self.text!r}, wb.logit_diff({metric}))"
+        if self.way in ("reads", "writes"):
+            return f"bench.find_parted({self.way!r})"
         return f"bench.find_by_label({self.words!r})" if self.way == "label" else f"bench.find_near({self._target})"
 
     def _filters(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The features of one or several dictionaries as points on a map: near each other where their directions are.
 
-    FeatureMap(bench.map())                                 or any table with sae, feature, x, y, cluster, density, label
+    FeatureMap(bench.map())                                 or any table with sae, feature, x, y, cluster, density, label; it may have
+                                                            input_score and output_score
     pane.show_scores(found.table)                           colored by a search's score
 
 Pan, zoom, lasso, search; a click or the arrow keys select. The points travel as bytes, once; map.js says which file then does what.
@@ -19,7 +20,7 @@ from widgets.panes.pane import Pane, module, style
 from workbench.features.survey.mapping import named_regions
 
 COLUMNS = ("sae", "feature", "x", "y", "cluster", "density", "label")
-COLORS = ("density", "label", "dictionary", "score")
+COLORS = ("density", "label", "dictionary", "reads", "writes", "score")
 MOST_CHARS = 80  # of a label on the map
 N_PLACES = 400  # clusters that may be named: more would never fit
 
@@ -49,6 +50,8 @@ class FeatureMap(Pane):
     numbers = traitlets.Bytes(help="int32: all features, all dictionaries' places in sae_names, all labels' places in texts").tag(sync=True)
     densities = traitlets.Bytes(help="float32").tag(sync=True)
     scores = traitlets.Bytes(help="float32, NaN where there is none; empty: no search was shown").tag(sync=True)
+    reads = traitlets.Bytes(help="float32, each feature's input score, NaN where there is none; empty: none is known").tag(sync=True)
+    writes = traitlets.Bytes(help="the same of output scores").tag(sync=True)
     texts = traitlets.Bytes(help="the different labels, one a line, UTF-8").tag(sync=True)
     ranked = traitlets.List(traitlets.Int(), read_only=True, help="rows of `table` that are ringed, a ranking's first ones first").tag(
         sync=True
@@ -67,9 +70,14 @@ class FeatureMap(Pane):
             sae_names=[visible(name) for name in names],
             points=self._xy.astype(np.float32).T.tobytes(),
             densities=self.table["density"].to_numpy(np.float32).tobytes(),
+            reads=self._known("input_score"),
+            writes=self._known("output_score"),
             **self._named(),
         )
         super().__init__(**{**drawn, "sae_name": visible(names[0]) if len(names) else "", **traits})
+
+    def _known(self, score: str) -> bytes:
+        return self.table[score].to_numpy(np.float32).tobytes() if score in self.table and self.table[score].notna().any() else b""
 
     def _named(self) -> dict[str, Any]:
         """What follows from the labels."""

@@ -3,7 +3,7 @@ stage that is done is not done again.
 
 out/model      a Hugging Face folder
 out/sae_1k     an SAELens folder a width; with labels.json: feature → its concept, by the answer key
-out/index      what every feature of all widths is active on
+out/index      what every feature of all widths is active on; of two widths how well features read and write what they are called
 out/layers     the same at the other layers, one a hook point, all of one width: a computation can be followed through depth
 out/transcoders   a transcoder of each layer's MLP, blocks.0 to blocks.5, in the same form
 out/twins       differences of weights, a file for each tuned twin of the model
@@ -28,12 +28,15 @@ from workbench.activations.stream import ActivationStream, ActivationStreams
 from workbench.atlas.corpus import stream, texts
 from workbench.atlas.language_model import ModelRecipe, build_model, build_tokenizer
 from workbench.atlas.layers import read_labels
+from workbench.atlas.text import Text
 from workbench.atlas.truth import FOUND, AnswerKey
 from workbench.atlas.twins.key import KEYS
 from workbench.atlas.twins.talks import TALKERS, build_talker
 from workbench.atlas.twins.tuning import build_twin
 from workbench.atlas.twins.twin import file_of
-from workbench.features.index.index import build_index
+from workbench.bench import Workbench
+from workbench.circuits.steering.scores import score_features
+from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.parts import Label
 from workbench.features.survey.mapping import feature_map
 from workbench.files import PARTIAL, locked, made_folder, whole_folder, write_tensors, write_text, write_whole
@@ -48,6 +51,8 @@ HOOK_NAME = "blocks.3.hook_resid_pre"
 SAE_SEED = 500_000  # texts that SAEs are trained on; the language model's seeds lie below, fresh texts above
 N_LABEL_TEXTS = 20_000
 INDEX_SEED, N_INDEX_TEXTS = 2, 12_000  # 18 MB with all four widths, labels and map
+SCORE_SEED, N_SCORE_TEXTS = 11, 6000  # apart from those that labels and index are made from
+SCORED = ("2k", "4k")  # the widths that lessons look through; minutes each
 SAES = {  # by name; a smaller λ than the paper's 5: at 5 a city's feature takes its state in, and the state is found no more (docs/log.md)
     "1k": TrainConfig(1024, n_steps=2500, l1=1.0),
     "2k": TrainConfig(2048, n_steps=2500, l1=1.0),
@@ -99,6 +104,7 @@ def _build(out: Path, device: str) -> None:
     for folder in folders:
         write_labels(model, folder)
     write_index(model, out)
+    write_scores(model, out)
     for name in KEYS:
         if not (file := file_of(out, name)).exists():
             write_twin(out, name, file)
@@ -123,6 +129,16 @@ def write_index(model: Any, out: Path) -> None:
     for name in saes:
         index.with_sae(name).save_labels(known_labels(out / f"sae_{name}" / "labels.json"))
     feature_map(saes, index)
+
+
+def write_scores(model: Any, out: Path) -> None:
+    """How well labelled features of some widths read what they are called and how much they write it, unless the index keeps it."""
+    for name in SCORED:
+        index = FeatureIndex.open(out / "index", name)
+        if not index.scores():
+            bench = Workbench(model=model, sae=SAE.load(out / f"sae_{name}", model.cfg.device), index=index, labels=index.label_texts())
+            found = score_features(bench, texts(SCORE_SEED, N_SCORE_TEXTS), Text.concepts_at)
+            index.save_scores(found.scores, found.basis)
 
 
 def build_sae(model: Any, name: str, checkpoints: Path) -> SAE:

@@ -58,6 +58,9 @@ def find(
     token: Annotated[str | None, typer.Option(help="Instead: the features most active at this token of the one prompt.")] = None,
     near: Annotated[int | None, typer.Option(help="Instead: the features nearest to this one.")] = None,
     label: Annotated[str | None, typer.Option(help="Instead: the features whose label holds these words.")] = None,
+    parted: Annotated[
+        str | None, typer.Option(help="Instead: the features that read what they are called and do not write it (reads), or writes.")
+    ] = None,
     classify: Annotated[bool, typer.Option(help="By a linear classifier instead of filters.")] = False,
     share: Annotated[float, typer.Option(help="Of the prompts that a feature has to be active on.")] = 0.75,
     margin: Annotated[float, typer.Option(help="Activation allowed without, as a share of the mean with; 0: silence.")] = 2.0,
@@ -73,18 +76,20 @@ def find(
     insist: Insist = False,
     device: Annotated[str, typer.Option(help="Where to compute, such as cuda.")] = "cpu",
 ) -> None:
-    """Find features: active on some prompts and silent on others, at a token, near another one, by label."""
+    """Find features: active on some prompts and silent on others, at a token, near another one, by label, by what they read and write."""
     prompts = positive or []
-    if sum([bool(prompts), near is not None, label is not None]) != 1:
-        raise ValueError("what to look for? Give prompts, or --near FEATURE, or --label WORDS: one of the three")
+    if sum([bool(prompts), near is not None, label is not None, parted is not None]) != 1:
+        raise ValueError("what to look for? Give prompts, or --near FEATURE, or --label WORDS, or --parted reads: one of the four")
     if token is not None and (len(prompts) != 1 or without):
         raise ValueError(f"--token {token!r} is of one prompt, and without others; there are {len(prompts) + len(without)}")
     if html is not None:
         checked_file(html)
-    if label is not None and model == "atlas" and sae is None:  # an index says it all: no model, and so no seconds to wait
+    if model == "atlas" and sae is None and not prompts and near is None:  # an index says it all: no model, and so no seconds to wait
         from workbench.features.search.labeled import labeled_in
+        from workbench.features.search.parted import parted_in
 
-        return show_found(labeled_in(known_index(index), label, top), as_json, html)
+        of, known = (parted_in, parted) if label is None else (labeled_in, label)
+        return show_found(of(known_index(index), str(known), top), as_json, html)
     from workbench.benches import load
 
     bench = with_index(load(model, sae, device=device, start_token=start_of(start_token)), index)
@@ -92,6 +97,8 @@ def find(
         found = bench.find_near(near, top=top)
     elif label is not None:
         found = bench.find_by_label(label, top=top)
+    elif parted is not None:
+        found = bench.find_parted(parted, top=top)
     elif token is not None:
         found = bench.find_at(prompts[0], token, top=top, insist=insist)
     elif classify:

@@ -9,6 +9,7 @@ from made_models import random_sae
 
 import workbench as wb
 from workbench.bench import Workbench
+from workbench.features.probes import classify
 from workbench.features.probes.reads import POOLS, read
 from workbench.model.tokens import to_tokens
 
@@ -78,3 +79,21 @@ def test_bad_sets_are_refused_in_words(bench: Workbench):
             wb.probe(bench, *arguments, progress=False)
     with pytest.raises(ValueError, match="k=1: expected how many features one classifier reads"):
         wb.probe(bench, POSITIVE, NEGATIVE, k=1)
+
+
+def test_a_solver_that_has_not_arrived_is_one_note_and_no_warning(bench: Workbench, monkeypatch, recwarn):
+    texts = POSITIVE[:10], NEGATIVE[:10]
+    assert not any("solver" in note for note in wb.probe(bench, *texts, k=3, progress=False).notes)
+    monkeypatch.setattr(classify, "MOST_STEPS", 1)
+    notes = [note for note in wb.probe(bench, *texts, k=3, progress=False).notes if "solver" in note]
+    assert len({note.split(":")[0] for note in notes}) == len(notes) and notes[0].startswith("activation: in 6 of 6 fits")
+    assert not any("one feature" in note for note in notes)  # nothing is fitted there
+    assert not [each for each in recwarn if "onverge" in str(each.message)]
+
+
+def test_inputs_far_from_zero_are_solved_like_those_around_it():
+    rng, y = np.random.default_rng(0), np.arange(120) % 2 == 0
+    x = rng.normal(size=(120, 40)) + y[:, None]
+    near, far = (classify.Choice().fit(each, y, 1.0) for each in (x, x + 1e5))
+    assert near.is_converged and far.is_converged
+    np.testing.assert_allclose(near.weights, far.weights, rtol=1e-3, atol=1e-5)

@@ -102,8 +102,9 @@ function render({ model, el }) {
   el.append(root);
 
   let at = 0; // the row that Tab reaches
+  let rows = []; // those that are shown, in their order
   const choose = (i) => {
-    const row = model.get("view").rows[i];
+    const row = rows[i];
     if (!row) return;
     at = i;
     [...body.children].forEach((line, place) => (line.tabIndex = place === i ? 0 : -1));
@@ -117,10 +118,31 @@ function render({ model, el }) {
     choose(Math.min(Math.max(to, 0), body.children.length - 1));
   };
 
-  function bar(value, most, isSigned = false) {
+  // The search's own order is by its score, the best first, and decides between equal ones.
+  const shownBy = ({ columns }) => (model.get("sort_by") === "feature" || columns?.some(({ name }) => name === model.get("sort_by")) ? model.get("sort_by") : "score");
+  function inOrder(view) {
+    const by = shownBy(view);
+    const sign = model.get("is_descending") ? -1 : 1;
+    if (by === "score" && sign < 0) return view.rows;
+    return [...view.rows].sort((a, b) => (a[by] == null) - (b[by] == null) || (a[by] == null ? 0 : sign * (a[by] - b[by])));
+  }
+  const sort = (by) => {
+    const isSame = shownBy(model.get("view")) === by;
+    change(model, { sort_by: by, is_descending: isSame ? !model.get("is_descending") : by !== "feature" });
+    results();
+  };
+  function header(view, by, text, title) {
+    const isSorted = shownBy(view) === by;
+    const isDown = model.get("is_descending");
+    const press = button(text, () => sort(by), { title });
+    if (isSorted) press.append(node("span", { "aria-hidden": "true" }, isDown ? " ▼" : " ▲"));
+    return node("th", { scope: "col", "data-column": by, class: by === "feature" ? null : "wbp-number", "aria-sort": isSorted ? (isDown ? "descending" : "ascending") : "none" }, press);
+  }
+
+  function bar(value, most, about, isSigned = false) {
     const track = node("i");
     track.style.width = `${most ? (100 * Math.abs(value ?? 0)) / most : 0}%`;
-    return node("td", { class: "wbp-number" }, number(value, isSigned, most), node("div", { class: "wbp-track" }, track));
+    return node("td", about, number(value, isSigned, most), node("div", { class: "wbp-track" }, track));
   }
 
   function results() {
@@ -134,18 +156,23 @@ function render({ model, el }) {
     );
     const scale = (name) => Math.max(...view.rows.map((row) => Math.abs(row[name] ?? 0)), 0);
     const activations = Math.max(...view.columns.filter(({ kind }) => kind === "number").map(({ name }) => scale(name)), 0); // one scale: they are compared
-    const title = ({ title: said, means }) => node("th", { scope: "col", class: "wbp-number", title: means }, said);
-    head.replaceChildren(node("tr", {}, node("th", { scope: "col" }, "feature"), ...view.columns.map(title)));
+    const focused = root.getRootNode().activeElement;
+    const had = head.contains(focused) ? focused.closest("th").dataset.column : null;
+    const title = ({ name, title: said, means }) => header(view, name, said, means);
+    head.replaceChildren(node("tr", {}, header(view, "feature", "feature", "by number"), ...view.columns.map(title)));
     head.firstChild.removeAttribute("data-lm-suppress-shortcuts");
+    if (had) head.querySelector(`[data-column="${had}"] button`)?.focus();
+    rows = inOrder(view);
     const most = scale("score");
     const cell = (row, { name, kind }) => {
-      if (kind === "bar") return bar(row[name], most);
-      const said = { of: `${row[name]} of ${view.n_positive}`, percent: row[name] == null ? "–" : `${brief(100 * row[name])} %` };
-      return node("td", { class: "wbp-number" }, said[kind] ?? number(row[name], false, activations));
+      const about = { class: "wbp-number", "data-column": name };
+      if (kind === "bar") return bar(row[name], most, about);
+      const said = { of: `${row[name]} of ${view.n_positive}`, percent: row[name] == null ? "–" : `${brief(100 * row[name])} %`, score: row[name] == null ? "–" : number(row[name], false, 1) };
+      return node("td", about, said[kind] ?? number(row[name], false, activations));
     };
-    at = Math.min(at, Math.max(view.rows.length - 1, 0));
+    at = Math.min(at, Math.max(rows.length - 1, 0));
     const hadFocus = body.contains(root.getRootNode().activeElement);
-    const lines = view.rows.map((row, i) => {
+    const lines = rows.map((row, i) => {
       const name = node("td", { class: "wbf-name", title: row.label || null }, node("b", {}, row.label.replace(/ [01]\.\d\d$/, "") || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null);
       const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": row.feature === model.get("feature") }, name, ...view.columns.map((column) => cell(row, column)));
       line.onclick = () => choose(i);
@@ -163,7 +190,7 @@ function render({ model, el }) {
   function explain() {
     const view = model.get("view");
     const feature = model.get("feature");
-    [...body.children].forEach((line, i) => line.setAttribute("aria-selected", view.rows[i]?.feature === feature));
+    [...body.children].forEach((line, i) => line.setAttribute("aria-selected", rows[i]?.feature === feature));
     const outside = model.get("outside"); // between two messages it may be of the search before
     if (!view.prompts?.length) return why.replaceChildren(); // a search that read no prompts
     const isOfThese = outside.feature === feature && feature != null && outside.acts.length === view.prompts.length;
@@ -239,7 +266,7 @@ function render({ model, el }) {
     [["asking"], () => (results(), drawLens())],
     [["lens"], drawLens],
     [["code"], () => (code.textContent = model.get("code"))],
-    [["view"], results],
+    [["view", "sort_by", "is_descending"], results],
     [["feature", "outside"], explain],
     [["progress"], work.draw],
   ]);

@@ -5,7 +5,8 @@ const FAR_ZOOM = 4000;
 
 function render({ model, el }) {
   const query = node("input", { type: "search", "aria-label": "Search labels and feature numbers", placeholder: "words of labels, or a number", spellcheck: "false" });
-  const color = node("select", { "aria-label": "Color by" }, ...["density", "label", "dictionary", "score"].map((name) => node("option", { value: name }, name)));
+  const color = node("select", { "aria-label": "Color by" }, ...["density", "label", "dictionary", "reads", "writes", "score"].map((name) => node("option", { value: name }, name)));
+  for (const option of color.options) option.hidden = option.disabled = SCORES.includes(option.value) && !model.get(option.value)?.byteLength;
   const lassoing = button("Lasso", () => arm(!isArmed()), { "aria-pressed": "false", title: "Draw around features (or hold Shift)" });
   const zoomOut = button("−", () => zoomBy(1 / STEP), { "aria-label": "Zoom out" });
   const zoomIn = button("+", () => zoomBy(STEP), { "aria-label": "Zoom in" });

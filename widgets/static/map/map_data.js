@@ -2,6 +2,7 @@
 
 const N_SHADES = 64; // steps of a color scale
 const UNKNOWN = 255; // no step: no value
+const SCORES = ["reads", "writes"]; // of every feature, where an index keeps them; "score" is a search's
 
 // The traits' bytes as arrays.
 function decode(model) {
@@ -17,8 +18,9 @@ function decode(model) {
   const texts = bytes?.byteLength ? new TextDecoder().decode(bytes).split("\n") : [""];
   const [features, saes, labels] = [0, 1, 2].map((k) => numbers.subarray(k * n, (k + 1) * n));
   const half = [0, 1].map((k) => xy.subarray(k * n, (k + 1) * n).reduce((most, value) => Math.max(most, Math.abs(value)), 1e-6));
-  const [densities, scores] = [array("densities", Float32Array), array("scores", Float32Array)];
-  const scales = { density: scaled(densities, n, true), score: scaled(scores, n, false) };
+  const densities = array("densities", Float32Array);
+  const scores = Object.fromEntries([...SCORES, "score"].map((name) => [name, array(name === "score" ? "scores" : name, Float32Array)]));
+  const scales = { density: scaled(densities, n, true), ...Object.fromEntries(Object.entries(scores).map(([name, values]) => [name, scaled(values, n, false)])) };
   return { n, x: xy.subarray(0, n), y: xy.subarray(n), features, saes, labels, texts, isNamed: texts.map(Boolean), half, densities, scores, scales };
 }
 

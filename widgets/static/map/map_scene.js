@@ -101,14 +101,14 @@ class Scene {
       isShown[i] = shows[data.saes[i]] ? 1 : 0;
       if (!isShown[i]) continue;
       const shade = tint(i);
-      const isOut = (matches && !matches[data.labels[i]] && data.features[i] !== matches.number) || (lassoed && !lassoed[i]) || (by === "score" && shade === gray);
+      const isOut = (matches && !matches[data.labels[i]] && data.features[i] !== matches.number) || (lassoed && !lassoed[i]) || (by in data.scores && shade === gray);
       colors[i] = isOut ? faded : shade;
       isStrong[i] = isOut ? 0 : 1;
       if (isOut) sorted[n_faint++] = i;
       else sorted[data.n - ++n_strong] = i;
     }
     const strong = sorted.subarray(data.n - n_strong);
-    if (by === "score") strong.sort((i, j) => data.scores[i] - data.scores[j]);
+    if (by in data.scores) strong.sort((i, j) => data.scores[by][i] - data.scores[by][j]);
     sorted.copyWithin(n_faint, data.n - n_strong);
     this.order = sorted.subarray(0, n_faint + n_strong);
     return matches || lassoed ? n_strong : null;

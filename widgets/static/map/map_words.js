@@ -2,6 +2,9 @@
 
 const N_LISTED = 24; // lassoed features that are named below the map
 
+const SCORED = { reads: "input score", writes: "output score", score: "score" }; // what the last is, a search says
+const valued = (by, value) => (by === "score" ? brief(value) : number(value, false));
+
 function dot(rgb) {
   const made = node("span", { "aria-hidden": "true" }, "●");
   made.style.color = `rgb(${rgb})`;
@@ -9,13 +12,13 @@ function dot(rgb) {
 }
 
 function scaleParts(scene, by) {
-  if (by === "score" && !scene.data.scores.length) return [node("span", {}, "No search was shown here yet.")];
+  if (by === "score" && !scene.data.scores.score.length) return [node("span", {}, "No search was shown here yet.")];
   if (by === "label") return [node("span", {}, dot(PALETTE[1]), " has a label"), node("span", {}, dot(GRAY), " has none")];
   const { scale, stops } = scene;
   if (!scale || !Number.isFinite(scale.low)) return [];
   const bar = node("span", { class: "wbp-ramp", "aria-hidden": "true" });
   bar.style.background = `linear-gradient(90deg, ${stops.map((stop) => `rgb(${stop})`)})`;
-  const [low, high] = by === "density" ? [`active on ${brief(100 * scale.low)} %`, `${brief(100 * scale.high)} % of tokens`] : [`score ${brief(scale.low)}`, brief(scale.high)];
+  const [low, high] = by === "density" ? [`active on ${brief(100 * scale.low)} %`, `${brief(100 * scale.high)} % of tokens`] : [`${SCORED[by]} ${valued(by, scale.low)}`, valued(by, scale.high)];
   return [node("span", { class: "wbp-scale" }, low, bar, high)];
 }
 
@@ -50,7 +53,7 @@ function totals(scene, n_strong) {
 }
 
 const activeOn = (scene, i) => `active on ${brief(100 * scene.data.densities[i])} % of tokens`;
-const scored = (scene, i) => (Number.isFinite(scene.data.scores[i]) ? ` · score ${brief(scene.data.scores[i])}` : "");
+const scored = (scene, i) => Object.keys(SCORED).filter((by) => Number.isFinite(scene.data.scores[by][i])).map((by) => ` · ${SCORED[by]} ${valued(by, scene.data.scores[by][i])}`).join("");
 
 // The selection: nodes and texts.
 function selectionParts(scene) {

@@ -25,6 +25,7 @@ from workbench.circuits.steering.generation import Decoding
 from workbench.circuits.steering.output_scores import Told, by_tokens, clamped, doses, unsteered
 from workbench.features.index.building.logits import is_in_stream, token_logits
 from workbench.features.index.parts import FeatureScore
+from workbench.features.search.parted import gaps
 from workbench.features.survey import input_scores
 from workbench.features.survey.activity import Activity, Key, read_activity
 from workbench.model.hooks import check_dictionary
@@ -68,8 +69,7 @@ class FeatureScores:
         """The n features that read much better than they write, then the n that write much better than they read. gap: by how much the
         share of features that it is ahead of differs between the two, −1 to 1."""
         known = self._known
-        gap = known["input"].rank(pct=True) - known["output"].rank(pct=True)
-        ordered = known.assign(gap=gap).sort_values("gap", ascending=False, kind="stable")
+        ordered = known.assign(gap=gaps(known["input"], known["output"])).sort_values("gap", ascending=False, kind="stable")
         reads, writes = ordered[ordered["gap"] > 0].head(n), ordered[ordered["gap"] < 0].tail(n)[::-1]
         parts = [some.assign(does=does) for some, does in ((reads, "reads it"), (writes, "writes it"))]
         return pd.concat(parts)[["does", "feature", "label", "input", "output", "gap"]].reset_index(drop=True)

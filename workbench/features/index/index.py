@@ -110,7 +110,11 @@ class FeatureIndex:
         if not self.has(sae):
             known = ", ".join(f"{name} {fingerprint}" for fingerprint, name in self._names.items())
             raise ValueError(f"this index is of another SAE: of {known}, this SAE is {sae.fingerprint()}")
-        return self.with_sae(self._names[sae.fingerprint()])
+        return self.with_sae(self.name_of(sae))
+
+    def name_of(self, sae: "Dictionary") -> str:
+        """What the index calls an SAE that it has."""
+        return self._names[sae.fingerprint()]
 
     def has(self, sae: "Dictionary") -> bool:
         """Is the index of this SAE, among others?"""
@@ -178,8 +182,14 @@ class FeatureIndex:
             hook_name=self.manifest["saes"][self.sae_name]["hook_name"],
             neurons=self._neurons.get(int(feature), []),
             scores=self.scores().get(int(feature), FeatureScore()),
-            scored=self._scores[1],
+            scored=self._basis(int(feature)),
         )
+
+    def _basis(self, feature: int) -> str:
+        """What the feature's scores are; scores are of what it was called when it was scored, not of a person's own words."""
+        label, before = self.labels().get(feature), self._labels.get(self.sae_name, {}).get(feature)
+        is_other = label is not None and label.is_human and (before is None or before.text != label.text)
+        return f"{self._scores[1]}; of the label before, {before.text if before else 'none'}" if is_other else self._scores[1]
 
     def read_ahead(self, feature: int) -> None:
         """Reads what the feature's page needs; it opens faster then."""

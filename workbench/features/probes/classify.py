@@ -10,15 +10,18 @@ for every classifier, so that differences are paired.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 Matrix = np.ndarray | sparse.csr_array
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression, on inputs of standard deviation 1
 MIDDLE = 1e-2
+MOST_STEPS = 1_000  # of the solver; what it has not found by then it is near to
 N_DRAWS = 1_000
 N_CANDIDATES = 50  # for the best single feature: those of largest difference of means, in standard deviations
 
@@ -30,6 +33,7 @@ class Fitted:
     columns: np.ndarray
     weights: np.ndarray  # of the columns as they are, not standardized
     strength: float
+    is_converged: bool = True
 
     def scores(self, x: Matrix) -> np.ndarray:
         """Up to a constant: AUROC asks for the order only."""
@@ -49,9 +53,12 @@ class Choice:
         spread = spreads(some)
         if self.n_columns == 1:  # its own activation is the score: nothing to fit but the sign
             return Fitted(columns, np.sign(differences(some, y)), strength)
-        scaled = some @ sparse.diags_array(1 / spread) if sparse.issparse(some) else some / spread
-        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=200).fit(scaled, y)
-        return Fitted(columns, model.coef_[0] / spread, strength)
+        # Centered where that is cheap: the weights are the same, the intercept is not penalized, but far from 0 the solver hardly moves.
+        scaled = some @ sparse.diags_array(1 / spread) if sparse.issparse(some) else (some - some.mean(axis=0)) / spread
+        with catch_warnings():
+            simplefilter("ignore", ConvergenceWarning)  # `is_converged` says it
+            model = LogisticRegression(C=strength, class_weight="balanced", max_iter=MOST_STEPS).fit(scaled, y)
+        return Fitted(columns, model.coef_[0] / spread, strength, bool(model.n_iter_.max() < MOST_STEPS))
 
 
 def best_columns(x: Matrix, y: np.ndarray, n: int) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.features.probes.classify import Choice, Fitted, chosen, drawn, parts
+from workbench.features.probes.classify import MOST_STEPS, Choice, Fitted, chosen, drawn, parts
 from workbench.features.probes.reads import Reads, read
 from workbench.model.chat import Chat, written
 
@@ -105,6 +105,7 @@ def judged(
 ) -> Probes:
     """`probe` of texts that are read already. y, of shifted texts too: which are positive."""
     folds, rows, draws, of_shifted, features = parts(y, N_PARTS, seed), [], {}, {}, pd.DataFrame()
+    unfinished = Counter[str]()
     kinds = _kinds(reads, k)
     with tqdm(total=len(kinds) * N_PARTS, desc="probing", unit="fit", disable=not progress, delay=2) as bar:
         for name, (pools, choice) in kinds.items():
@@ -113,10 +114,12 @@ def judged(
                 pool, fitted = chosen({pool: x[train] for pool, x in pools.items()}, y[train], choice, seed)
                 scores.append(fitted.scores(pools[pool][test]))
                 voted.update(fitted.columns.tolist())
+                unfinished[name] += not fitted.is_converged
                 bar.update()
             draws[name] = drawn([y[test] for _, test in folds], scores, seed)
             rows.append({"reads": name, "n_inputs": len(fitted.columns), **_with_interval("", draws[name])})
             pool, fitted = chosen(pools, y, choice, seed)
+            unfinished[name] += not fitted.is_converged
             if choice.n_columns == k:
                 features = _features(voted, fitted, labels or {})
             if shifted is not None:
@@ -124,7 +127,7 @@ def judged(
                 of_shifted[name] = drawn([shifted[1]], [fitted.scores(there)], seed)
                 rows[-1] |= _with_interval("shifted", of_shifted[name])
     table = pd.DataFrame(rows)
-    notes = _notes(table, reads.tokens, y)
+    notes = [*_notes(table, reads.tokens, y), *(_unfinished(name, n) for name, n in unfinished.items() if n)]
     return Probes(table, _differences(draws, of_shifted), features, int(y.sum()), int((~y).sum()), tuple(notes))
 
 
@@ -225,6 +228,12 @@ def _notes(table: pd.DataFrame, tokens: Sequence[frozenset[str]], y: np.ndarray)
     elif table["auroc"].max() == 1.0:
         notes.append("AUROC 1.0: look for what else tells the two sets apart (length, source, a phrase), which the probe may have learned")
     return notes
+
+
+def _unfinished(name: str, n: int) -> str:
+    return (
+        f"{name}: in {n} of {N_PARTS + 1} fits the solver was still moving after {MOST_STEPS:,} steps; its weights are near the best ones"
+    )
 
 
 def _given_away(tokens: Sequence[frozenset[str]], mine: np.ndarray) -> list[str]:

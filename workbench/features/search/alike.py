@@ -46,7 +46,7 @@ def alike(codes: Codes, n_positive: int, rarity: Rarity) -> Bool[ndarray, "n_tex
     x = sparse.vstack([rarity.of_prompts(peaks, n_prompts, features), rarity.of_texts(features)], format="csr")
     groups = (1.0, n_positive), (NEGATIVE, n_prompts - n_positive), (1.0, rarity.n_texts)
     weights = np.concatenate([np.full(n, weight / max(1, n)) for weight, n in groups])
-    z = LogisticRegression(max_iter=200).fit(x, np.arange(x.shape[0]) < n_positive, weights).decision_function(x)
+    z = LogisticRegression(max_iter=1000).fit(x, np.arange(x.shape[0]) < n_positive, weights).decision_function(x)
     of_prompts, of_texts = z[:n_positive], z[n_prompts:]
     low, high = np.median(of_texts), np.median(of_prompts)
     return of_texts > low + WAY * (high - low)

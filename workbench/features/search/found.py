@@ -1,13 +1,14 @@
 """What a search found: the features, best first; how many each filter removed; where on the prompts each feature is active."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from workbench.features.index.parts import FeatureScore
 from workbench.sae.config import checked_feature
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class Found:
         if not len(self.table):
             return "\n".join([*lines, "  no feature passes"])
         for row in self.table.head(10).to_dict("records"):
-            numbers = "  ".join(f"{name} {signed(value, '.3g')}" for name, value in row.items() if isinstance(value, float))
+            numbers = "  ".join(
+                f"{name} {signed(value, '.3g')}" for name, value in row.items() if isinstance(value, float) and value == value
+            )
             lines.append(f"  feature {row['feature']}  {numbers}  {row['label']}".rstrip())
         return "\n".join(lines)
 
@@ -87,3 +90,14 @@ def table_of(
     dense = np.nan if density is None else density[features]
     words = [labels.get(int(feature), "") for feature in features]
     return pd.DataFrame({"feature": features, "score": score, **columns, "density": dense, "label": words})
+
+
+def with_scores(found: Found, scores: Mapping[int, FeatureScore]) -> Found:
+    """With input_score and output_score of each feature, NaN where one has none; as it is where none are known at all."""
+    if not scores:
+        return found
+    table, pairs = found.table.copy(), [scores.get(int(feature), FeatureScore()) for feature in found.table["feature"]]
+    for name in FeatureScore._fields:
+        values = [getattr(pair, name) for pair in pairs]
+        table.insert(table.columns.get_loc("label"), f"{name}_score", [float("nan") if each is None else each for each in values])
+    return replace(found, table=table)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.features.index.index import FeatureIndex
-from workbench.features.search.found import Found, table_of
+from workbench.features.search.found import Found, table_of, with_scores
 
 
 def labeled(text: str, labels: Mapping[int, str], density: Float[np.ndarray, "d_sae"] | None, top: int = 20) -> Found:
@@ -26,7 +26,8 @@ def labeled(text: str, labels: Mapping[int, str], density: Float[np.ndarray, "d_
 
 def labeled_in(index: FeatureIndex, text: str, top: int = 20) -> Found:
     """In an index by itself, with a person's own labels laid over: what `bench.find_by_label` finds with it."""
-    return labeled(text, {feature: str(label) for feature, label in index.labels().items()}, index.table["density"].to_numpy(), top)
+    labels = {feature: str(label) for feature, label in index.labels().items()}
+    return with_scores(labeled(text, labels, index.table["density"].to_numpy(), top), index.scores())
 
 
 def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ beside the index, map.parquet: what was drawn once is only read.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from torch.nn.functional import normalize
 
 from workbench.features.index.building.shards import write_table
 from workbench.features.index.manifest import reading
+from workbench.features.index.parts import FeatureScore
 from workbench.files import is_in_package
 from workbench.process import put_back, quiet
 from workbench.sae.dictionary import Dictionary
@@ -37,7 +38,8 @@ FEWEST = 10  # features in a cluster
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FeatureMapping:
-    """`.table`: one row a feature that is ever active: sae, feature, x, y, cluster (−1: in none), density, label."""
+    """`.table`: one row a feature that is ever active: sae, feature, x, y, cluster (−1: in none), density, label; input_score and
+    output_score, NaN where a feature has none, if the index keeps some."""
 
     table: pd.DataFrame
     method: str  # "UMAP" or "PCA"
@@ -71,16 +73,23 @@ class FeatureMapping:
 
 def feature_map(saes: Mapping[str, Dictionary], index: "FeatureIndex | None" = None) -> FeatureMapping:
     """All SAEs on one map; with an index of them only features that are ever active, with density and label, and the map is kept there.
+    The index may call the SAEs otherwise: the map has the names that are given here.
 
     Raises ValueError for SAEs whose decoder rows differ in length: their directions cannot be compared.
     """
     widths = {name: sae.W_dec.shape[1] for name, sae in saes.items()}
     if not saes or len(set(widths.values())) > 1:
         raise ValueError(f"one map needs SAEs that read the same activations, not of widths {widths or 'none'}")
-    prints = {name: sae.fingerprint() for name, sae in saes.items()}
     if index is None or not all(index.has(sae) for sae in saes.values()):
         return _labeled(*drawn(saes, {name: np.arange(sae.cfg.d_sae) for name, sae in saes.items()}), None)
-    file = index.folder / MAP
+    names = {index.name_of(sae): name for name, sae in saes.items()}
+    found = _of_index({index.name_of(sae): sae for sae in saes.values()}, index)
+    return replace(found, table=found.table.assign(sae=found.table["sae"].map(names)))
+
+
+def _of_index(saes: Mapping[str, Dictionary], index: "FeatureIndex") -> FeatureMapping:
+    """saes: as the index calls them."""
+    prints, file = {name: sae.fingerprint() for name, sae in saes.items()}, index.folder / MAP
     if not (placed := _kept(file, prints)):
         active = index.sql("SELECT sae, feature FROM features WHERE n_active > 0 ORDER BY sae, feature")
         placed = drawn(saes, {name: active["feature"][active["sae"] == name].to_numpy() for name in saes})
@@ -150,7 +159,15 @@ def _labeled(table: pd.DataFrame, method: str, index: "FeatureIndex | None") -> 
     density = index.sql("SELECT sae, feature, density FROM features")
     labels = {sae: index.labels(sae) for sae in table["sae"].unique()}
     text = [labels[sae][i].text if i in labels[sae] else "" for sae, i in zip(table["sae"], table["feature"], strict=True)]
-    return FeatureMapping(table.merge(density, on=["sae", "feature"], how="left").assign(label=text), method)
+    return FeatureMapping(_scored(table.merge(density, on=["sae", "feature"], how="left").assign(label=text), index), method)
+
+
+def _scored(table: pd.DataFrame, index: "FeatureIndex") -> pd.DataFrame:
+    scores = {(sae, i): each for sae in table["sae"].unique() for i, each in index.with_sae(sae).scores().items()}
+    if not scores:
+        return table
+    pairs = [scores.get(key, FeatureScore()) for key in zip(table["sae"], table["feature"], strict=True)]
+    return table.assign(**dict(zip(("input_score", "output_score"), np.array(pairs, dtype=np.float64).T, strict=True)))
 
 
 def named_regions(table: pd.DataFrame) -> pd.DataFrame:
