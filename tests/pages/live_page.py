@@ -88,8 +88,9 @@ class Behind:
     def _meet(self) -> None:
         """Those widgets that have been made since."""
         for each in inside(self.widget):
-            if each.comm is not None and each.model_id not in self.widgets:  # not one that is being made or was closed
-                self.widgets[each.model_id] = each
+            comm = each.comm  # None of one that is being made or was closed, perhaps just now
+            if comm is not None and comm.comm_id not in self.widgets:
+                self.widgets[comm.comm_id] = each
                 each.observe(self._note)
 
     def answer(self, question: str) -> str:
@@ -118,10 +119,12 @@ class Behind:
 
     def _note(self, change: Any) -> None:
         widget, name = change["owner"], change["name"]
+        if (comm := widget.comm) is None:  # closed, while its job still told how far it is
+            return
         if widget.has_trait(name) and widget.trait_metadata(name, "sync") and not name.startswith("_") and name not in standalone.NOT_STATE:
             to_json = widget.trait_metadata(name, "to_json") or (lambda value, of: value)
             with self.lock:
-                self.changed.setdefault(widget.model_id, {})[name] = to_json(getattr(widget, name), widget)  # what it is by now
+                self.changed.setdefault(comm.comm_id, {})[name] = to_json(getattr(widget, name), widget)  # what it is by now
 
 
 def inside(widget: Any) -> list[Any]:

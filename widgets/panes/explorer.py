@@ -18,14 +18,14 @@ from typing import Any
 import traitlets
 
 from widgets.html.ranking import ranking_html
-from widgets.html.standalone import WIDGET, page
+from widgets.html.standalone import page
 from widgets.panes.beside.batch import BatchPane
 from widgets.panes.beside.compare import ComparePane
 from widgets.panes.beside.lists import ListPane
 from widgets.panes.circuit import CircuitView
 from widgets.panes.jobs import SETTING
 from widgets.panes.map import FeatureMap
-from widgets.panes.pane import Pane, module, style
+from widgets.panes.pane import Pane, module, reference, style
 from widgets.panes.prompt import PromptPane, as_typed
 from widgets.panes.ranking import RankingTable
 from widgets.panes.screen.history import Trail
@@ -382,4 +382,4 @@ class Explorer(Pane):
 
 def _reference(pane: dict[str, Any]) -> dict[str, Any]:
     """How the page names a pane's widget: None while there is none."""
-    return {**pane, "widget": None if pane["widget"] is None else WIDGET + pane["widget"].model_id}
+    return {**pane, "widget": reference(pane["widget"])}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import anywidget
 import traitlets
 
+from widgets.html.standalone import WIDGET
 from widgets.panes.jobs import SETTING, Job, Progress
 
 STATIC = Path(__file__).parents[1] / "static"
@@ -23,6 +24,12 @@ def module(*names: str) -> str:
 def style(*names: str) -> str:
     """What all panes share, then this one's CSS."""
     return "".join((STATIC / f"{name}.css").read_text() for name in ("shared/pane", *names))
+
+
+def reference(widget: anywidget.AnyWidget | None, _: Any = None) -> str | None:
+    """How a page names a widget that a trait holds; None where there is none, and where it was closed, perhaps just now."""
+    comm = None if widget is None else widget.comm
+    return None if comm is None else WIDGET + comm.comm_id
 
 
 class Pane(anywidget.AnyWidget):

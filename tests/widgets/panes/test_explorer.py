@@ -40,6 +40,15 @@ def test_two_explorers_on_one_model_both_get_their_ranking(bench: Workbench):
     assert [each.pane["ranking"].ranking.prompt for each in both] == [PROMPT, "the dog ran to the"]
 
 
+def test_a_pane_that_is_closed_has_no_name_for_the_page(bench: Workbench):
+    view = explore(bench)
+    compare = view.pane["compare"]
+    to_json, asking = compare.trait_metadata("asking", "to_json"), compare.asking
+    assert to_json(asking, view).endswith(asking.model_id)
+    view.close()
+    assert to_json(asking, view) is None, "what is told meanwhile does not fail"
+
+
 def test_closing_the_view_ends_its_thread(bench: Workbench):
     explorer = Explorer(bench, PROMPT, " mat")
     with turn_of(bench.model):

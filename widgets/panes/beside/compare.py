@@ -14,10 +14,9 @@ import traitlets
 
 from widgets.html.batch import comparison_html
 from widgets.html.ranking_data import question_of
-from widgets.html.standalone import WIDGET
 from widgets.marks import visible
 from widgets.panes.beside.paged import Paged
-from widgets.panes.pane import module, style
+from widgets.panes.pane import module, reference, style
 from widgets.panes.prompt import PromptPane, Question
 from widgets.panes.screen.loading import script
 from widgets.rows import QueryError, Rows
@@ -60,7 +59,7 @@ class ComparePane(Paged):
     columns = ("feature", "label", "n_pos_first", "n_pos_second", *SORTS[1:])
     kept = ("sort_by", "is_descending", "query", "page", "feature")
 
-    asking = traitlets.Any(help="the second question's PromptPane").tag(sync=True, to_json=lambda pane, _: WIDGET + pane.model_id)
+    asking = traitlets.Any(help="the second question's PromptPane").tag(sync=True, to_json=reference)
     ranking = traitlets.Any(None, help="of the first question, or None")
     sort_by = traitlets.Enum(SORTS, "effect_difference").tag(sync=True)
     stale = traitlets.Unicode(read_only=True, help="which of the prompts was changed since").tag(sync=True)

@@ -1,6 +1,8 @@
 // Draws the selected feature's page (`html`, made and escaped by widgets/html/card.py), and round it: a label to set, a text of one's own for the
 // feature to read, copies. A link #123 in the page selects feature 123. Python answers `feature` and `text`; "label" is asked for by message.
 
+const FIRST_TEXTS = 6;
+
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbk" });
   const name = node("input", { "aria-label": "Label of this feature", placeholder: "call it something", spellcheck: "false" });
@@ -60,8 +62,7 @@ function render({ model, el }) {
     empty.hidden = Boolean(html) && !model.get("problem");
     empty.textContent = model.get("problem") || failed || (isReading ? "reading the example texts: some seconds, the first time …" : "Choose a feature: in the ranking, on the map, in a search.");
     if (html !== drawn) {
-      page.innerHTML = drawn = html; // escaped in Python: everything from texts, tokens and labels is text in it
-      if (!model.isSaved) page.append(weaker); // a saved file has the whole page
+      showPage((drawn = html));
       askForWeaker();
     }
     for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
@@ -77,6 +78,18 @@ function render({ model, el }) {
     keep.title = isKept ? "it is in your list: see it there (K)" : "keep this feature in your list, with a note (K)";
     undo.hidden = !is_shown || Boolean(model.isSaved);
     mine.textContent = model.isSaved ? "" : `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
+  }
+
+  // Most of a page's time are its texts, and the first few fill the screen: the others follow once these are painted.
+  function showPage(html) {
+    if (model.isSaved) return void (page.innerHTML = html); // a saved file has the whole page, and has it at once
+    const made = document.createElement("template");
+    made.innerHTML = html; // escaped in Python: everything from texts, tokens and labels is text in it
+    const rows = [...([...made.content.querySelectorAll("table")].at(-1)?.rows ?? [])].slice(FIRST_TEXTS);
+    const [body, rest] = [rows[0]?.parentNode, document.createDocumentFragment()];
+    rest.append(...rows);
+    page.replaceChildren(made.content, weaker);
+    if (body) requestAnimationFrame(() => setTimeout(() => body.append(rest))); // of a page that has gone by then: into nothing
   }
 
   // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
