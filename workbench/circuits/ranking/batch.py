@@ -6,7 +6,7 @@ A feature's effect on a prompt is its effect summed over positions, 0 where it i
 over prompts, 95 %: it says how far another draw of such prompts would move the mean, nothing of other prompts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,17 +116,17 @@ def rank_many(
     rankings: dict[int, FeatureRanking] = {}
     with tqdm(total=len(texts), desc="ranking", unit="prompt", disable=not progress) as bar:
         for group in _groups(bench, texts, ablate, precision):
-            before = bar.n
-            some = _together(bench, [texts[i] for i in group], [metrics[i] for i in group], ablate, bar) if len(group) > 1 else None
-            bar.update(before - bar.n if some is None else 0)
-            for i in group if some is None else ():
+            for i, ranking in _together(bench, texts, metrics, group, ablate):
+                rankings[i] = ranking
+                bar.update()
+            for i in group:
+                if i in rankings:
+                    continue
                 try:
                     rankings[i] = rank(bench, texts[i], metrics[i], ablate=ablate, progress=False, precision=precision)
                 except ValueError as error:
                     raise ValueError(f"prompt {i}, {str(texts[i])[:60]!r}: {error}") from None
                 bar.update()
-            if some is not None:
-                rankings.update(zip(group, some, strict=True))
     return RankingBatch([rankings[i] for i in range(len(texts))])
 
 
@@ -141,11 +141,16 @@ def _groups(bench: Any, texts: Sequence[str], ablate: int | None, precision: str
         return alone
 
 
-def _together(bench: Any, texts: Sequence[str], metrics: Sequence[Metric], ablate: int | None, bar: tqdm) -> list[FeatureRanking] | None:
-    """None: something is wrong with one of them, or together they take too much."""
+def _together(
+    bench: Any, texts: Sequence[str], metrics: Sequence[Metric], group: Sequence[int], ablate: int | None
+) -> Iterator[tuple[int, FeatureRanking]]:
+    """The rankings of a group, by number; it ends early where something is wrong with one of them, or together they take too much."""
+    if len(group) == 1:
+        return
+    some = [texts[i] for i in group], [metrics[i] for i in group]
     try:
-        return [as_ranking(bench, each) for each in measured_together(bench.model, bench.sae, texts, metrics, ablate, bar.update)]
+        for i, found in zip(group, measured_together(bench.model, bench.sae, *some, ablate), strict=True):
+            yield i, as_ranking(bench, found)
     except (ValueError, RuntimeError, MemoryError) as error:
         if not (isinstance(error, ValueError) or is_out_of_memory(error)):
             raise
-    return None

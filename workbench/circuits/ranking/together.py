@@ -5,7 +5,7 @@ batch is full with one prompt's own rows, and each is ranked alone.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,10 +56,8 @@ def measured_together(
     prompts: Sequence[str | Chat],
     metrics: Sequence[Metric],
     n: int | None = None,
-    each_done: Callable[[int], object] = lambda n_prompts: None,
-) -> list[Measurement]:
-    """Each prompt as `Measurement` and its `measure(n)` give it, up to rounding. The prompts are of one length. each_done: told of how many
-    more are measured."""
+) -> Iterator[Measurement]:
+    """Each prompt as `Measurement` and its `measure(n)` give it, up to rounding, as soon as it is measured. They are of one length."""
     tokens = torch.cat([to_tokens(model, written(model, prompt)) for prompt in prompts])
     known = attribute_each(model, sae, tokens, metrics)
     is_apart = _is_apart(model, tokens, known[0].logits)
@@ -71,12 +69,11 @@ def measured_together(
     most = max((each.pairs[:n, 0] for each in found), key=len)
     if replay is not None and replay.way == WAYS[-1] and sum(1 for _ in replay.batches(most)) < FULL:
         _measure(replay, sae, found, n)
-        each_done(len(found))
+        yield from found
     else:
         for each in found:
             each.measure(n, progress=False)
-            each_done(1)
-    return found
+            yield each
 
 
 @torch.no_grad()
