@@ -50,6 +50,7 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "keep a feature by its label": (lambda bench: wb.FeatureList(bench, "/tmp/none.json").keep("team:Lakers"), NO_WORDS),
     "keep beside a folder": (lambda bench: wb.FeatureList(bench, Path(__file__).parent), "is a folder: expected a file's name"),
     "a lens of no token": (lambda bench: bench.logit_lens(PROMPT, 99), "position 99 is not in the prompt: its tokens stand at 1 to 13"),
+    "rank many by an answer alone": (lambda bench: bench.rank_many([PROMPT, PROMPT], ANSWER), NO_METRIC),
     "rank by a function": (lambda bench: bench.rank(PROMPT, len), "is no metric: expected one such as wb.logit_diff(' Sacramento', …)"),
     "a prompt that is none": (lambda bench: bench.rank(5, wb.logit_diff(ANSWER)), "the prompt is of type int; expected a string"),
     "measure all, in words": (lambda bench: bench.rank(PROMPT, wb.logit_diff(ANSWER), ablate="all"), "or None for all of them"),

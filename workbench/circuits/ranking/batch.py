@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.special import stdtrit
 from tqdm.auto import tqdm
 
-from workbench.circuits.metrics import Metric
+from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.comparison import metric_words
 from workbench.circuits.ranking.ranking import FeatureRanking, as_ranking, rank
 from workbench.circuits.ranking.together import groups, measured_together
@@ -110,6 +110,8 @@ def rank_many(
     if isinstance(texts, str):
         raise ValueError(f"{texts!r} is one prompt: expected a list of prompts, or pathlib.Path of a file with one a line")
     texts = list(texts)
+    if isinstance(metric, str):
+        resolve(bench.model, metric)  # which says what an answer alone lacks
     metrics = [metric] * len(texts) if isinstance(metric, Metric) else list(metric)
     if not texts or len(metrics) != len(texts):
         raise ValueError(f"{len(texts)} prompts and {len(metrics)} metrics: expected one prompt at least, and one metric, or one for each")
