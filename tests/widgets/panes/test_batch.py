@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pandas.testing import assert_frame_equal
 
 from widgets import Explorer
 from widgets.panes.beside.batch import BatchPane
@@ -62,7 +63,7 @@ def test_means_are_those_of_rank_many_and_only_a_new_line_is_measured(pane: Batc
     assert batch is not None
     answers = [each.answer for each in batch.rankings]
     again = bench.rank_many([each.prompt for each in batch.rankings], [logit_diff(" mat", " dog"), logit_diff(answers[1])], progress=False)
-    assert pane.batch.table.round(4).equals(again.table.round(4))
+    assert_frame_equal(pane.batch.table, again.table, rtol=1e-4, atol=1e-4)
     asked: list[str] = []
     ranked = BatchPane._ranked
     monkeypatch.setattr(
@@ -73,7 +74,7 @@ def test_means_are_those_of_rank_many_and_only_a_new_line_is_measured(pane: Batc
     assert asked == ["a cat sat on the"] and len(pane.batch.rankings) == 3
     known: dict = {"bench": bench}
     exec("\n".join(line for line in pane.code.splitlines() if not line.startswith("bench =")), known)
-    assert known["batch"].table.round(4).equals(pane.batch.table.round(4))
+    assert_frame_equal(known["batch"].table, pane.batch.table, rtol=1e-4, atol=1e-4)
 
 
 def test_a_file_beside_the_notebook_adds_its_lines_once(pane: BatchPane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
