@@ -128,7 +128,9 @@ def test_many_sets_are_measured_as_each_alone(model):
     for row in range(40):
         assert found[0][row] == pytest.approx(float(sets.effects(chosen[row, None])[0]), abs=1e-4)
         assert found[1][row] == pytest.approx(float(sets.effects_of_only(chosen[row, None])[0]), abs=1e-4)
-    assert found[0][0] == 0.0, "nothing taken away changes nothing"
+    assert found[0][0] == pytest.approx(0.0, abs=1e-6), (
+        "nothing taken away changes nothing but bits: equal rows of a product of MKL's may differ"
+    )
 
 
 def test_with_the_error_kept_everything_switched_off_is_everything_ablated(model):
