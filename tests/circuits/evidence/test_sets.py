@@ -129,7 +129,7 @@ def test_many_sets_are_measured_as_each_alone(model):
         assert found[0][row] == pytest.approx(float(sets.effects(chosen[row, None])[0]), abs=1e-4)
         assert found[1][row] == pytest.approx(float(sets.effects_of_only(chosen[row, None])[0]), abs=1e-4)
     assert found[0][0] == pytest.approx(0.0, abs=1e-6), (
-        "nothing taken away changes nothing but bits: equal rows of a product of MKL's may differ"
+        "nothing taken away changes nothing: equal rows of MKL's products may differ in a bit"
     )
 
 
