@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ipywidgets.widgets.widget import _instances
 from playwright.sync_api import Page
 
 from widgets.html import standalone
@@ -82,11 +83,16 @@ class Behind:
 
     def __init__(self, widget: Any):
         self.widget, self.widgets, self.changed, self.lock = widget, {}, {}, threading.Lock()
+        self._met: set[str] = set()  # ids of all widgets that there were
         self.seconds = 0.0  # of CPU time that answering the hand took
         self._meet()
 
     def _meet(self) -> None:
         """Those widgets that have been made since."""
+        made = set(_instances)
+        if made == self._met:  # to look through all traits takes longer than most answers
+            return
+        self._met = made
         for each in inside(self.widget):
             comm = each.comm  # None of one that is being made or was closed, perhaps just now
             if comm is not None and comm.comm_id not in self.widgets:

@@ -37,6 +37,7 @@ class Dictionary(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.source = ""  # the folder or hub id that it was read from
+        self._print: tuple[list[tuple], str] = ([], "")  # what the weights were like, and the fingerprint that they had then
         self.W_enc = nn.Parameter(torch.zeros(cfg.d_sae, cfg.d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(cfg.d_sae))
         self.W_dec = nn.Parameter(torch.zeros(cfg.d_sae, d_out))
@@ -101,11 +102,16 @@ class Dictionary(nn.Module):
         self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
 
     def fingerprint(self) -> str:
-        """Twelve hex digits that change with any weight: ties an index to its dictionary."""
-        digest = hashlib.sha256()
-        for name, weight in sorted(self.state_dict().items()):
-            digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        """Twelve hex digits that change with any weight: ties an index to its dictionary. Labels and lists ask for it at every turn, and a
+        wide one takes a second: it is worked out anew only where a weight has been written to."""
+        weights = sorted(self.state_dict().items())
+        states = [(name, weight.data_ptr(), _version(weight), weight.sum().item()) for name, weight in weights]
+        if self._print[0] != states:
+            digest = hashlib.sha256()
+            for name, weight in weights:
+                digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+            self._print = states, digest.hexdigest()[:12]
+        return self._print[1]
 
     def has_equal_norms(self) -> bool:
         """Do all decoder rows have one norm? Then folding it keeps a TopK selection."""
@@ -145,3 +151,8 @@ class Dictionary(nn.Module):
     def assumed_in_words(self) -> str:
         """For repr: what the files did not say."""
         return f"; assumed: {self.cfg.metadata['assumed']}" if "assumed" in self.cfg.metadata else ""
+
+
+def _version(weight: Tensor) -> int:
+    """How often it was written to, but for what goes through `.data`; tensors made in inference mode do not count."""
+    return -1 if weight.is_inference() else weight._version

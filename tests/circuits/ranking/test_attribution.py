@@ -111,7 +111,7 @@ def test_a_part_of_the_positions_at_a_time_has_the_bits_of_all_at_once(model, sa
     monkeypatch.setattr(attribution_module, "DENSE_SHARE", share)
     whole = attribute(model, sae, tokens, logit_diff(5))
     monkeypatch.setattr(parts, "N_ACTS", 1)
-    monkeypatch.setattr(attribution_module, "N_GATHERED", 100)
+    monkeypatch.setitem(attribution_module.N_GATHERED, "cpu", 100)
     heard: list[tuple[int, int]] = []
     found = attribute(model, sae, tokens, logit_diff(5), lambda *so_far: heard.append(so_far))
     assert len(heard) == 3 and heard[-1] == (len(whole.pairs), 60)

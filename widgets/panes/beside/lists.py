@@ -80,6 +80,9 @@ class ListPane(WorkingPane):
         self.set_trait("rows", rows)
         self.set_trait("others", others)
         self.set_trait("problem", visible(problem))
+        self._tell_removed()
+
+    def _tell_removed(self) -> None:
         self.set_trait("removed", visible(f"feature {self._removed[-1].feature:,}") if self._removed else "")
 
     def relabel(self) -> None:
@@ -115,10 +118,10 @@ class ListPane(WorkingPane):
             if self.list is None:
                 return
             try:
-                act(self.list)
+                act(self.list)  # whoever shows a list hears of it, this pane too
             except (ValueError, OSError) as error:
                 return self.set_trait("problem", visible(str(error)))
-            self.refresh()
+            self._tell_removed()
 
     @traitlets.observe("pair")
     def _set_beside(self, change: Any = None) -> None:

@@ -1,7 +1,7 @@
 // Draws the selected feature's page (`html`, made and escaped by widgets/html/card.py), and round it: a label to set, a text of one's own for the
 // feature to read, copies. A link #123 in the page selects feature 123. Python answers `feature` and `text`; "label" is asked for by message.
 
-const FIRST_TEXTS = 6;
+const FIRST_PARTS = 6; // of widgets/html/card.py's page: four lines that say which feature it is, its histogram, the tokens that it promotes
 
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbk" });
@@ -54,6 +54,11 @@ function render({ model, el }) {
     saying = setTimeout(() => (copied.textContent = ""), 2500);
   };
 
+  // JupyterLab takes no key while one of these has the focus.
+  function keysAreTheirs(of) {
+    for (const each of of.querySelectorAll('a[href^="#"], summary')) each.setAttribute("data-lm-suppress-shortcuts", "true");
+  }
+
   function drawPage() {
     const html = model.get("html");
     for (const part of [page, trying, tools]) part.hidden = !html;
@@ -65,8 +70,6 @@ function render({ model, el }) {
       showPage((drawn = html));
       askForWeaker();
     }
-    for (const link of page.querySelectorAll('a[href^="#"]')) link.setAttribute("data-lm-suppress-shortcuts", "true");
-    for (const summary of page.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
     fillName();
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
     const { n = 0, path = "", is_shown = false } = model.get("own");
@@ -80,16 +83,22 @@ function render({ model, el }) {
     mine.textContent = model.isSaved ? "" : `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
   }
 
-  // Most of a page's time are its texts, and the first few fill the screen: the others follow once these are painted.
+  // Most of a page's time are its texts and lists, and its first parts fill the screen: the others follow once these are painted.
   function showPage(html) {
-    if (model.isSaved) return void (page.innerHTML = html); // a saved file has the whole page, and has it at once
     const made = document.createElement("template");
     made.innerHTML = html; // escaped in Python: everything from texts, tokens and labels is text in it
-    const rows = [...([...made.content.querySelectorAll("table")].at(-1)?.rows ?? [])].slice(FIRST_TEXTS);
-    const [body, rest] = [rows[0]?.parentNode, document.createDocumentFragment()];
-    rest.append(...rows);
+    keysAreTheirs(made.content);
+    if (model.isSaved) return page.replaceChildren(made.content); // a saved file has the whole page, and has it at once
+    const [whole, rest] = [made.content.firstElementChild, document.createDocumentFragment()];
+    rest.append(...[...(whole?.children ?? [])].slice(FIRST_PARTS));
+    page.style.minHeight = `${page.offsetHeight}px`; // else who has scrolled down loses the place
     page.replaceChildren(made.content, weaker);
-    if (body) requestAnimationFrame(() => setTimeout(() => body.append(rest))); // of a page that has gone by then: into nothing
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        whole?.append(rest); // of a page that has gone by then: into nothing
+        if (whole?.isConnected) page.style.minHeight = "";
+      }),
+    );
   }
 
   // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
@@ -98,7 +107,7 @@ function render({ model, el }) {
 
   function drawWeaker() {
     weaker.lastChild.innerHTML = model.get("weaker"); // escaped, as the page is
-    for (const summary of weaker.querySelectorAll("summary")) summary.setAttribute("data-lm-suppress-shortcuts", "true");
+    keysAreTheirs(weaker);
   }
 
   function drawTried() {

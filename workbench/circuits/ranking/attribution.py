@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 DENSE_SHARE = 0.02  # of all (pos, feature) pairs active: above it one matrix product beats gathering decoder rows
-N_GATHERED = 2**23  # numbers of decoder rows at once: 32 MB
+N_GATHERED = {"cpu": 2**18, "cuda": 2**23}  # numbers of decoder rows at once: 1 MB stays in a core's cache
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,8 @@ def _products(pairs: Int[Tensor, "n_rows 2"], acts: Rows, gradient: Tensor, W_de
     """acts · (gradient · W_dec) of every pair, at these only where that is cheaper; pairs by position."""
     found, (n_pos, d_out), d_sae = torch.empty_like(acts), gradient.shape, len(W_dec)
     if len(pairs) <= DENSE_SHARE * n_pos * d_sae:
-        for some in torch.arange(len(pairs), device=pairs.device).split(max(1, N_GATHERED // d_out)):
+        n_gathered = N_GATHERED.get(pairs.device.type, 2**23)
+        for some in torch.arange(len(pairs), device=pairs.device).split(max(1, n_gathered // d_out)):
             pos, feature = pairs[some].T
             found[some] = acts[some] * (gradient[pos] * W_dec[feature]).sum(-1)
         return found

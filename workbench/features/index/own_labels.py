@@ -9,7 +9,7 @@ Of each feature all its labels are kept, the last one counts; an empty one gives
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,3 +157,11 @@ class LaidOver(Mapping[int, str]):
     def get(self, feature: int, default: Any = None) -> Any:
         """As of a dict."""
         return self._now.get(feature, default)
+
+    def items(self) -> ItemsView[int, str]:
+        """As of a dict, all of one moment: to ask anew for each of a dictionary's labels takes longer than to read them."""
+        return self._now.items()
+
+    def values(self) -> ValuesView[str]:
+        """The same."""
+        return self._now.values()

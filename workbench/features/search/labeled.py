@@ -13,15 +13,21 @@ from workbench.features.search.found import Found, table_of, with_scores
 
 def labeled(text: str, labels: Mapping[int, str], density: Float[np.ndarray, "d_sae"] | None, top: int = 20) -> Found:
     """All words of the text, in any order and case; labels that hold little else come first."""
-    words = re.findall(r"\w+", text.lower())
+    words = _words(text)
     if not words:
         raise ValueError(f"{text!r} holds no word to look for in labels")
     if not labels:
         raise ValueError("no feature of this SAE has a label: label some first (workbench label)")
-    found = {i: len("".join(words)) / max(1, len(label)) for i, label in labels.items() if all(word in label.lower() for word in words)}
-    best = sorted(found, key=lambda i: (-found[i], i))[:top]
-    table = table_of(np.array(best, dtype=np.int64), np.array([found[i] for i in best]), {}, labels, density)
+    best = holding(text, labels, top)
+    table = table_of(np.array(list(best), dtype=np.int64), np.array(list(best.values())), {}, labels, density)
     return Found(f"whose label holds {text!r}", table, note="" if best else _near_labels(words, labels.values()))
+
+
+def holding(text: str, labels: Mapping[int, str], top: int) -> dict[int, float]:
+    """Feature → the share of its label that the text's words are, the largest first: of labels that hold them all."""
+    words = _words(text)
+    found = {i: len("".join(words)) / max(1, len(label)) for i, label in labels.items() if all(word in label.lower() for word in words)}
+    return {i: found[i] for i in sorted(found, key=lambda i: (-found[i], i))[:top]} if words else {}
 
 
 def labeled_in(index: FeatureIndex, text: str, top: int = 20) -> Found:
@@ -30,9 +36,13 @@ def labeled_in(index: FeatureIndex, text: str, top: int = 20) -> Found:
     return with_scores(labeled(text, labels, index.table["density"].to_numpy(), top), index.scores())
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
 def _near_labels(words: Sequence[str], labels: Iterable[str]) -> str:
     """The labels with the words that are most like these; where there is none, a few of those that there are."""
-    of_word = {word: label for label in labels for word in re.findall(r"\w+", label.lower())}
+    of_word = {word: label for label in labels for word in _words(label)}
     near = [other for word in words for other in difflib.get_close_matches(word, of_word, cutoff=0.7)]
     shown = ", ".join(dict.fromkeys(repr(of_word[word]) for word in near or list(of_word)[:3]))
     return f"no label holds these words; {'the nearest are' if near else 'labels are such as'} {shown}"

@@ -5,10 +5,9 @@ offers("sacramento", known, d_sae)   features whose label holds it, the best fir
 """
 
 import re
-from contextlib import suppress
 from typing import NamedTuple
 
-from workbench.features.search.labeled import labeled
+from workbench.features.search.labeled import holding
 from workbench.features.search.search import Known
 
 MOST = 8  # features by label
@@ -33,7 +32,5 @@ def offers(typed: str, known: Known, d_sae: int) -> list[Offer]:
         feature = int(number[1].replace(",", ""))
         wrong = "" if feature < d_sae else f"there is no feature {feature:,}: this dictionary has 0 to {d_sae - 1:,}"
         made.append(Offer(None if wrong else feature, "" if wrong else known.labels.get(feature, ""), wrong))
-    with suppress(ValueError):  # no words in it, or no labels at all
-        found = labeled(typed, known.labels, known.density, MOST)
-        made += [Offer(int(row["feature"]), str(row["label"])) for row in found.table.to_dict("records")]
+    made += [Offer(feature, known.labels.get(feature, "")) for feature in holding(typed, known.labels, MOST)]
     return [*made, Offer(None, typed)]
