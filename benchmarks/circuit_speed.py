@@ -2,7 +2,7 @@
 
     python benchmarks/circuit_speed.py [--part atlas|gpt2|both] [--tokens 16]
 
-atlas: every measured edge of the Kobe prompt between its six places, beside ranking the same six places. gpt2: a random model of GPT-2
+atlas: every measured edge of the Kobe prompt between its places, beside ranking the same places. gpt2: a random model of GPT-2
 small's shape with an SAE of 4,096 features at the entrance of each of its 12 blocks, 32 of them active at a token: measured edges beside
 one hooked forward pass a source, attributed edges beside one backward pass a target. The plain ways are timed on a few rows of every
 place and scaled up.

@@ -2,7 +2,7 @@
 
     python benchmarks/depth.py [--questions 512]
 
-For each question the features that mean one of its steps (player, team, city, state, relation) at each of six layers are switched off, a
+For each question the features that mean one of its steps (player, team, city, state, relation) at each layer are switched off, a
 step and a position at a time (`trace_steps`). Printed for each kind of step: the mean depth of its effect (weighted by what supports the
 answer), in how many of the questions that know both one kind comes before another, and where the effect is: layer × place in the prompt.
 Player, team, city and state decide between this answer and another of its kind: their metric is that logit difference. The relation decides

@@ -25,7 +25,7 @@ def bench():
 
 
 def test_there_is_an_sae_at_every_depth_in_order(bench):
-    assert [place(name)[0] for name in bench.layers] == [1, 2, 3, 4, 5, 6]
+    assert [place(name)[0] for name in bench.layers] == [0, 1, 2, 3, 4, 5, 6]
     assert bench.layers["blocks.3.hook_resid_pre"] is bench.saes["2k"]
     assert list(by_layer(bench.model, bench.layers)) == list(bench.layers)
 
@@ -60,8 +60,14 @@ def test_what_was_merged_is_dead_has_no_label_and_is_near_nobody(bench):
 
 
 def test_a_layer_that_has_no_sae_is_said(bench):
-    with pytest.raises(KeyError, match=r"no SAE at 'blocks\.0\.hook_resid_pre'; it has blocks\.1"):
-        bench.layers["blocks.0.hook_resid_pre"]
+    with pytest.raises(KeyError, match=r"no SAE at 'blocks\.0\.hook_resid_mid'; it has blocks\.0"):
+        bench.layers["blocks.0.hook_resid_mid"]
+
+
+def test_before_block_0_half_of_the_players_have_a_feature():
+    """Behind it next to none has one that is named after a single player: all 1,024 share the features of their teams."""
+    players = {name: sum(label.startswith("player:") for label in labels.values()) for name, labels in atlas.layer_labels().items()}
+    assert players.pop("blocks.0.hook_resid_pre") > 500 and max(players.values()) < 20
 
 
 def test_the_features_of_a_concept_are_those_labelled_with_it(bench):

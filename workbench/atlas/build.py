@@ -59,9 +59,12 @@ SAES = {  # by name; a smaller λ than the paper's 5: at 5 a city's feature take
     "4k": TrainConfig(4096, n_steps=2500, l1=2.0),
     "16k": TrainConfig(16_384, n_steps=2500, l1=2.0),
 }
-LAYERS = [f"blocks.{k}.hook_resid_pre" for k in (1, 2, 4, 5)] + ["blocks.5.hook_resid_post"]  # before block 3: the 2k above
+LAYERS = [f"blocks.{k}.hook_resid_pre" for k in (0, 1, 2, 4, 5)] + ["blocks.5.hook_resid_post"]  # before block 3: the 2k above
 LAYER_SAE = TrainConfig(2048, n_steps=1500, l1=1.0)
-LAYER_BUFFER = 2**17  # tokens of five hook points: 0.4 GB
+# Before block 0 an activation is a token at a position: twice as wide as there are tokens, so that players have features there. That block
+# carries three quarters of an answer past the name (docs/log.md).
+WIDER = {"blocks.0.hook_resid_pre": 8192}
+LAYER_BUFFER = 2**17  # tokens of six hook points: 0.5 GB
 MLP_READS, MLP_WRITES = "blocks.{}.mlp.hook_in", "blocks.{}.hook_mlp_out"
 # As wide as fits: with it all of the atlas's files take just under 60 MB. 1,000 steps explain 95 % of every output (docs/log.md).
 TRANSCODER = TrainConfig(384, n_steps=1000, l1=1.0)
@@ -152,7 +155,9 @@ def build_layers(model: Any, out: Path, checkpoints: Path) -> None:
     """The SAEs of the other layers, in one pass over the texts; a killed training goes on from its last checkpoint."""
     activations = ActivationStreams(model, stream(SAE_SEED), LAYERS, buffer=LAYER_BUFFER)
     activations.model_name = "atlas"
-    saes = train_many(activations, [replace(LAYER_SAE, hook_name=name) for name in LAYERS], folder=checkpoints)
+    saes = train_many(
+        activations, [replace(LAYER_SAE, d_sae=WIDER.get(name, LAYER_SAE.d_sae), hook_name=name) for name in LAYERS], folder=checkpoints
+    )
     found = dict(zip(LAYERS, saes, strict=True))
     found |= merged(model, {name: sae for name, sae in found.items() if name not in AS_TRAINED})
     for name, sae in found.items():

@@ -54,7 +54,7 @@ class Read(Mapping[Key, Found], Generic[Key, Found]):
 
 
 def read_layers(device: str | torch.device, known: Mapping[str, SAE]) -> Read[str, SAE]:
-    """hook point → SAE, of one width at all of them."""
+    """hook point → SAE: 2,048 features each, before block 0 8,192."""
     return Read("SAE at", {name: FOLDERS[name] for name in HOOK_NAMES}, lambda folder: SAE.load(folder, device), known)
 
 

@@ -170,7 +170,7 @@ def _checked(bench: Any, saes: SAEs, edges: str, limit: int | None) -> dict[str,
 
 
 NEEDS = (
-    "A circuit needs an SAE at two hook points or more: Workbench(…, layers={hook name: SAE}), or saes=[…]; the atlas brings six. "
+    "A circuit needs an SAE at two hook points or more: Workbench(…, layers={hook name: SAE}), or saes=[…]; the atlas brings seven. "
     'With transcoders: bench.circuit(prompt, metric, over="transcoders")'
 )
 
