@@ -6,9 +6,9 @@
                  at all places  the same + the error of the clean run there
 
 An activation is read off x after the places before have been changed: a feature that is already gone is not taken away a second time.
-With S alone at all places the errors are held as they were (Ameisen et al. 2025 hold them so): of the atlas's SAEs behind block 0 each keeps
-the answer alone, all six in a row without errors none of it, because each loses a little length and the next one's features starve. The
-errors can carry an answer by themselves, so what they keep without any feature stands beside. The start token is left as it is.
+With S alone at all places the errors are held as they were (Ameisen et al. 2025 hold them so): of the atlas's SAEs behind block 0 each
+alone keeps the answer, all six in a row without errors none of it, because each loses a little length and the next one's features starve.
+The errors can carry an answer by themselves, so what they keep without any feature stands beside. The start token is left as it is.
 """
 
 from collections.abc import Mapping, Sequence
