@@ -35,13 +35,13 @@ def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     if not math.isfinite(value):
         return "–"
     digits = 2 if scale >= 1 or scale <= 0 else min(2 - math.floor(math.log10(scale)), 9)
-    text = f"{value:+,.{digits}f}" if is_signed else f"{value:,.{digits}f}"
-    return text.replace("-", "−")
+    return signed(value, f"+,.{digits}f" if is_signed else f",.{digits}f")
 
 
 def signed(value: float, form: str = "+.3f") -> str:
-    """A number in running text, with a true minus sign."""
-    return format(value, form).replace("-", "−")
+    """A number in running text, with a true minus sign; what is rounded to 0 has none."""
+    text = format(value, form)
+    return text.lstrip("+-") if set(text) <= set("+-0.,") else text.replace("-", "−")
 
 
 def share(p: float) -> str:

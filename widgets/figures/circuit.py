@@ -5,7 +5,7 @@ answer is orange and solid, what opposes it purple and dashed. Of a large graph 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -18,7 +18,7 @@ from widgets.marks import ORANGE, PURPLE, number, visible
 N_NODES, N_EDGES = 60, 160  # beyond them a picture is ink
 CELL, ROW, LEFT, TOP, BOTTOM = 15, 64, 74, 34, 40  # pixels: a node's place in a column, a layer, and the margins
 SMALLEST, LARGEST = 2.5, 9.0  # radius
-N_CHARS = 12
+N_CHARS, LETTER = 12, 6.5  # of a token that is written; pixels of a letter, on average
 
 
 def plot_circuit(circuit: Any) -> str:
@@ -35,7 +35,7 @@ def circuit_svg(circuit: Any) -> str:
 
 def _drawn(circuit: Any) -> tuple[str, int, int, str]:
     nodes, edges = shown(circuit)
-    at, width, height = _layout(nodes, len(circuit.str_tokens))
+    at, width, height = _layout(nodes, [_token(circuit.str_tokens, pos) for pos in range(len(circuit.str_tokens))])
     longest = float(edges["weight"].abs().max()) if len(edges) else 1.0
     largest = float(nodes["size"].max()) or 1.0
     lines = [_edge(at[row.source], at[row.target], row.weight / longest) for row in edges.itertuples() if row.weight]
@@ -68,12 +68,19 @@ def node_sizes(circuit: Any) -> np.ndarray:
     return size.fillna(0.0).to_numpy(dtype=float)
 
 
-def _layout(nodes: pd.DataFrame, n_pos: int) -> tuple[dict[str, tuple[float, float]], int, int]:
-    """node → (x, y), and the picture's size: a column a position, as wide as its fullest layer needs."""
+def _token(str_tokens: Sequence[str], pos: int) -> str:
+    """As it is written below its column."""
+    return visible(str_tokens[pos])[:N_CHARS] if pos < len(str_tokens) else str(pos)
+
+
+def _layout(nodes: pd.DataFrame, said: Sequence[str]) -> tuple[dict[str, tuple[float, float]], int, int]:
+    """node → (x, y), and the picture's size: a column a position, as wide as its fullest layer and the token below it need."""
     rows = {layer: i for i, layer in enumerate(sorted(nodes["layer"].unique()))}
     per_cell = nodes.groupby(["layer", "pos"]).size()
     counts = per_cell.groupby("pos").max() if len(per_cell) else pd.Series(dtype=int)
-    widths = [max(46, 18 + CELL * int(counts.get(pos, 0))) for pos in range(max(n_pos, int(nodes["pos"].max()) + 1))]
+    n_pos = max(len(said), int(nodes["pos"].max()) + 1)
+    words = [round(8 + LETTER * len(said[pos].strip())) if pos < len(said) else 0 for pos in range(n_pos)]
+    widths = [max(46, 18 + CELL * int(counts.get(pos, 0)), words[pos]) for pos in range(n_pos)]
     begins = [LEFT + sum(widths[:i]) for i in range(len(widths))]
     height = TOP + ROW * len(rows) + BOTTOM
     at = {}
@@ -130,8 +137,7 @@ def _tokens(nodes: pd.DataFrame, str_tokens: list[str], at: Mapping[str, tuple[f
     texts = []
     for pos, mine in nodes.groupby("pos"):
         x = sum(at[node][0] for node in mine["node"]) / len(mine)
-        token = visible(str_tokens[pos])[:N_CHARS] if pos < len(str_tokens) else str(pos)
-        texts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 14}" text-anchor="middle" fill="{INK}">{escape(token)}</text>')
+        texts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 14}" text-anchor="middle" fill="{INK}">{escape(_token(str_tokens, pos))}</text>')
     for row in nodes[nodes["kind"] == "logit"].itertuples():
         x, y = at[str(row.node)]
         name = escape(visible(str(row.token))[:N_CHARS])

@@ -164,10 +164,10 @@ def _intervals_svg(table: pd.DataFrame, kinds: Sequence[tuple[str, str, str, str
         return left + (value - first) / (1 - first) * (right - left)
 
     body = []
-    for tick in np.linspace(first, 1, 6):
+    for tick in np.arange(round(10 * first), 11) / 10:
         x = at(tick)
         body.append(f'<line x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{bottom}" stroke="{INK}" stroke-opacity="0.3"/>')
-        body.append(_text(x, bottom + 14, f"{tick:.2g}", "middle"))
+        body.append(_text(x, bottom + 14, f"{tick:.1f}", "middle"))
     for i, row in enumerate(table.to_dict("records")):
         body.append(_text(left - 8, 8 + step * (i + 0.5) + 4, row["reads"], "end"))
         for n, (column, low, high, _, color) in enumerate(kinds):

@@ -157,7 +157,7 @@ class _Axes(NamedTuple):
     @property
     def left(self) -> float:
         """Room for the longest number beside the y axis."""
-        return max(LEFT, 10 + 7 * max(len(f"{value:g}") for value in _round(self.y_ticks)))
+        return max(LEFT, 10 + 7 * max(len(_said(value)) for value in _round(self.y_ticks)))
 
     def at(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         px = self.left + (x - self.x_ticks[0]) / (self.x_last - self.x_ticks[0]) * (self.width - RIGHT - self.left)
@@ -177,8 +177,8 @@ class _Axes(NamedTuple):
         x_at, y_at = self.at(x_ticks, x_ticks)[0], self.at(self.y_ticks, self.y_ticks)[1]
         lines = [_line(self.left, y, right, y, value == 0) for y, value in zip(y_at, self.y_ticks, strict=True)]
         lines += [_line(x, TOP, x, bottom, value == 0) for x, value in zip(x_at, x_ticks, strict=True)]
-        numbers = [_text(self.left - 6, y + 4, f"{value:g}", "end") for y, value in zip(y_at, _round(self.y_ticks), strict=True)]
-        numbers += [_text(x, bottom + 14, f"{value:g}", "middle") for x, value in zip(x_at, _round(x_ticks), strict=True)]
+        numbers = [_text(self.left - 6, y + 4, _said(value), "end") for y, value in zip(y_at, _round(self.y_ticks), strict=True)]
+        numbers += [_text(x, bottom + 14, _said(value), "middle") for x, value in zip(x_at, _round(x_ticks), strict=True)]
         return [*lines, *numbers, _text(LEFT - 6, 10, y_name, "start"), _text(right, self.height - 4, x_name, "end")]
 
 
@@ -196,6 +196,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, is_zero: bool) -> str:
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{INK}">{escape(text)}</text>'
+
+
+def _said(tick: float) -> str:
+    return f"{tick:g}".replace("-", "−")
 
 
 def _round(ticks: np.ndarray) -> np.ndarray:

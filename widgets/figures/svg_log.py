@@ -69,7 +69,7 @@ def short(value: float) -> str:
     """1000 → 1k, 2e13 → 2e13."""
     if 1000 <= value < 1e6:
         return f"{value / 1000:g}k"
-    return f"{value:g}".replace("e+", "e").replace("e-0", "e-")
+    return f"{value:g}".replace("e+", "e").replace("e-0", "e-").replace("-", "−")
 
 
 def _reach(values: Sequence[np.ndarray]) -> tuple[float, float]:

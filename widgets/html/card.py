@@ -24,7 +24,7 @@ from widgets.marks import (
     visible,
 )
 
-WIDTH, HEIGHT = 320, 84  # of the histogram
+WIDTH, HEIGHT = 600, 84  # of the histogram; where there is less room it takes what there is
 MOST_CHARS = 300  # of a label; the rest is in its title
 SMALL = f"{FAINT};font-size:12px"
 DRAWN = "drawn at random from evenly spaced intervals of activation"
@@ -95,12 +95,12 @@ def _histogram(page: Any) -> str:
         bar = f'<div style="height:{height}px;background-color:rgba({BLUE},0.75)"></div>'
         style = f"padding:0 1px 0 0;border:0;vertical-align:bottom;height:{HEIGHT}px"
         cells.append(f'<td style="{style}" title="{low} to {high}: {n:,} token{"s" * (n != 1)}">{bar}</td>')
-    table = f"border-collapse:collapse;border:0;margin:0;table-layout:fixed;width:{WIDTH}px;border-bottom:1px solid rgba(128,128,128,0.6)"
+    table = f"border-collapse:collapse;border:0;margin:0;table-layout:fixed;width:100%;border-bottom:1px solid rgba(128,128,128,0.6)"
     right = number(n_bins * page.bin_width, False, page.max_act)
-    scale = f'<div style="{SMALL};width:{WIDTH}px">0<span style="float:right">{right}</span></div>'
+    scale = f'<div style="{SMALL}">0<span style="float:right">{right}</span></div>'
     heading = heading_html("Activations", "how many tokens, on a log scale; point at a bar")
     bars = f'<table style="{table}"><tr style="background:none">{"".join(cells)}</tr></table>'
-    return f'<div style="{BLOCK};max-width:100%">{heading}{bars}{scale}</div>'
+    return f'<div style="{BLOCK};width:{WIDTH}px;max-width:100%">{heading}{bars}{scale}</div>'
 
 
 def _tokens(page: Any) -> str:

@@ -91,17 +91,20 @@ def map_svg(table: Any, colors: dict[str, str], regions: Any) -> str:
         style = f'stroke="rgb({colors[sae]})" stroke-width="{3 + 0.5 * i:.1f}" stroke-linecap="round" stroke-opacity="0.75"'
         body.append(f'<path d="{path}" {style}/>')
     taken: list[tuple[float, float]] = []
+    said: set[str] = set()  # of several regions of one name the largest
     for (x, y), name in zip(at(regions), regions["name"], strict=True):
-        if len(taken) == N_NAMED or any(abs(x - other_x) < 150 and abs(y - other_y) < 18 for other_x, other_y in taken):
+        if name in said or len(taken) == N_NAMED or any(abs(x - other_x) < 150 and abs(y - other_y) < 18 for other_x, other_y in taken):
             continue
         taken.append((x, y))
+        said.add(name)
         anchor = "start" if x < 80 else "end" if x > WIDTH - 80 else "middle"
-        shown = visible(str(name))[:30]
-        width = 7.3 * len(shown) + 10  # of the tag under the name: no ink reads on points of five colors
+        shown = visible(str(name))
+        shown = shown if len(shown) <= 30 else f"{shown[:29]}…"
+        width = 7.3 * len(shown) + 10  # of the tag under the name: no ink reads on points of five colors; its gray glares on no page
         left = x - {"start": 5, "middle": width / 2, "end": width - 5}[anchor]
         tag = f'x="{left:.0f}" y="{y - 11:.0f}" width="{width:.0f}" height="15" rx="3"'
-        body.append(f'<rect {tag} fill="#fff" fill-opacity="0.85" stroke="#888" stroke-opacity="0.5"/>')
-        body.append(f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="#222" font-weight="600">{escape(shown)}</text>')
+        body.append(f'<rect {tag} fill="#5b616b" fill-opacity="0.92"/>')
+        body.append(f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="#fff" font-weight="600">{escape(shown)}</text>')
     return svg_img("".join(body), WIDTH, HEIGHT, f"A map of {len(table):,} features")
 
 

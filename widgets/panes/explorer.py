@@ -28,6 +28,7 @@ from widgets.panes.map import FeatureMap
 from widgets.panes.pane import Pane, module, reference, style
 from widgets.panes.prompt import PromptPane, as_typed
 from widgets.panes.ranking import RankingTable
+from widgets.panes.screen.first_look import first_look
 from widgets.panes.screen.history import Trail
 from widgets.panes.screen.kept import python_of, restore, state_of
 from widgets.panes.screen.mapped import MapPlace
@@ -70,10 +71,12 @@ def explore(bench: Any, prompt: str = "", answer: str | Metric = "", baseline: s
         checked_feature(feature, bench.sae.cfg.d_sae)
     if not prompt:
         prompt, answer, baseline = FIRST_QUESTION.get(bench.name, ("", "", ""))
-    explorer = Explorer(bench, prompt=prompt, answer=answer, baseline=baseline)
-    if prompt and (job := explorer.pane["prompt"].run()):
-        job.wait(PATIENCE)
-    explorer.feature = feature if feature is not None else explorer.first_feature()
+    answer, baseline = as_typed(bench, answer, baseline)
+    with first_look(prompt, answer, baseline):
+        explorer = Explorer(bench, prompt=prompt, answer=answer, baseline=baseline)
+        if prompt and (job := explorer.pane["prompt"].run()):
+            job.wait(PATIENCE)
+        explorer.feature = feature if feature is not None else explorer.first_feature()
     return explorer
 
 

@@ -55,8 +55,8 @@ function render({ model, el }) {
     const changed = boxes.filter(([name, box]) => model.get(name) !== box.value).map(([name, box]) => [name, box.value]);
     if (changed.length) change(model, Object.fromEntries(changed));
   };
-  // Small once it is asked, when the rows need the room; it grows by typing alone, so that leaving it moves nothing under the hand.
-  const size = () => (text.rows = model.get("view").rows && !model.get("is_stale") && text.value === model.get("text") ? 2 : Math.min(Math.max(text.value.split("\n").length, 3), 5));
+  // Small once it is asked, where the rows need the room; it grows by typing alone, so that leaving it moves nothing under the hand.
+  const size = () => (text.rows = innerHeight < 900 && model.get("view").rows && !model.get("is_stale") && text.value === model.get("text") ? 2 : Math.min(Math.max(text.value.split("\n").length, 3), 5));
   for (const [, box] of boxes) {
     box.oninput = () => {
       size();

@@ -109,7 +109,7 @@ async function render({ model, el, host, signal }) {
     const page = node("div", { class: "wbe-previewed" });
     page.innerHTML = html; // escaped in Python, as a card is
     for (const each of page.querySelectorAll("summary")) each.setAttribute("data-lm-suppress-shortcuts", "true");
-    preview.replaceChildren(node("div", { class: "wbp-bar" }, node("b", {}, title || `feature ${feature}`), node("span", { class: "wbp-faint" }, ` feature ${feature} of ${sae}`), button(`Look through ${sae}`, () => model.send({ do: "follow" }), { class: "wbp-main" }), button("✕", () => model.send({ do: "leave" }), { class: "wbp-icon", "aria-label": "Close the preview" })), page);
+    preview.replaceChildren(node("div", { class: "wbp-bar" }, ...(html ? [] : [node("b", {}, title || `feature ${feature}`), node("span", { class: "wbp-faint" }, ` feature ${count(feature)} of ${sae}`)]), button(`Look through ${sae}`, () => model.send({ do: "follow" }), { class: "wbp-main" }), button("✕", () => model.send({ do: "leave" }), { class: "wbp-icon", "aria-label": "Close the preview" })), page);
   }
 
   // What stands on the left: asked for again, the ranking comes back. Its box, or its rows, are where one goes on.

@@ -167,7 +167,7 @@ function render({ model, el }) {
     const cell = (row, { name, kind }) => {
       const about = { class: "wbp-number", "data-column": name };
       if (kind === "bar") return bar(row[name], most, about);
-      const said = { of: `${row[name]} of ${view.n_positive}`, percent: row[name] == null ? "–" : `${brief(100 * row[name])} %`, score: row[name] == null ? "–" : number(row[name], false, 1) };
+      const said = { of: `${row[name]} of ${view.n_positive}`, percent: row[name] == null ? "–" : `${written(100 * row[name], 3, 3, "SignificantDigits")} %`, score: row[name] == null ? "–" : number(row[name], false, 1) };
       return node("td", about, said[kind] ?? number(row[name], false, activations));
     };
     at = Math.min(at, Math.max(rows.length - 1, 0));

@@ -32,7 +32,7 @@ function render({ model, el }) {
   const root = node(
     "div", { class: "wbp" },
     node("h4", {}, "Marked rows"), marked, node("div", { class: "wbp-bar" }, name, keep, steer, clear),
-    groups, node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status, save), said, table, copies,
+    groups, node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status), node("div", { class: "wbp-bar" }, said, save), table, copies,
   );
   el.append(root);
   const called = ([feature, pos]) => `${model.get("names")[feature] || "feature"} ${feature}${pos < 0 ? "" : ` at ${pos}`}`;
@@ -73,7 +73,7 @@ function render({ model, el }) {
     const now = { ...model.get("groups"), ...(model.get("marked").length ? { marked: model.get("marked") } : {}) };
     const isOld = JSON.stringify(now) !== JSON.stringify(sets);
     table.classList.toggle("wbg-old", isOld);
-    said.textContent = `Of the metric, ${number(metric)}.${isOld ? " The groups have changed since." : ""}`;
+    said.textContent = `The metric as it is: ${number(metric)}.${isOld ? " The groups have changed since." : ""}`;
     body.replaceChildren(...rows.map(({ name: of, n_features, effect, singles, lost, only }) => {
       const line = node("tr", {}, node("td", {}, of), ...[count(n_features), number(effect), number(singles), `${(100 * lost).toFixed(0).replace("-", "−")} %`, number(only)].map((text) => node("td", { class: "wbp-number" }, text)));
       line.removeAttribute("data-lm-suppress-shortcuts");

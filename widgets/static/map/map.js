@@ -10,15 +10,15 @@ function render({ model, el }) {
   const lassoing = button("Lasso", () => arm(!isArmed()), { "aria-pressed": "false", title: "Draw around features (or hold Shift)" });
   const zoomOut = button("−", () => zoomBy(1 / STEP), { "aria-label": "Zoom out" });
   const zoomIn = button("+", () => zoomBy(STEP), { "aria-label": "Zoom in" });
-  const whole = button("Whole map", () => look(0, 0, 1));
+  const whole = button("Whole", () => look(0, 0, 1), { title: "the whole map" });
   const scene = new Scene(model);
   const pictures = pictureButtons("map", el, () => svgOf(scene), () => pngOf([canvas, over], scene.isDark));
-  const status = node("span", { class: "wbp-faint wbp-push", role: "status" });
+  const status = node("div", { class: "wbp-faint wbp-total", role: "status" });
   const canvas = node("canvas", { "aria-hidden": "true" });
   canvas.removeAttribute("data-lm-suppress-shortcuts");
   const over = node("canvas", { tabindex: 0, role: "application", "aria-label": "Map of features. Arrow keys select the nearest feature in a direction, plus and minus zoom, Escape clears." });
   const tip = node("div", { class: "wbp-tip", "aria-hidden": "true", hidden: true });
-  const field = node("div", { class: "wbp-map" }, canvas, over, tip);
+  const field = node("div", { class: "wbp-map" }, canvas, over, node("div", { class: "wbp-zoom" }, zoomOut, zoomIn, whole), tip);
   const legend = node("div", { class: "wbp-bar wbp-legend" });
   const said = node("div", { class: "wbp-said", "aria-live": "polite" });
   const listed = node("div", { class: "wbp-listed" });
@@ -26,8 +26,8 @@ function render({ model, el }) {
   const hint = node("div", { class: "wbp-faint" }, "Drag to move, click to select; with the map focused the wheel zooms and the arrow keys walk from feature to feature of the dictionary. Shift and drag: lasso.");
   const root = node(
     "div", { class: "wbp" },
-    node("div", { class: "wbp-bar" }, query, node("label", {}, "color ", color), lassoing, node("span", {}, zoomOut, " ", zoomIn, " ", whole), status),
-    results, field, legend, said, listed, node("div", { class: "wbp-bar" }, ...pictures), hint,
+    node("div", { class: "wbp-bar" }, query, node("label", {}, "color ", color), lassoing),
+    results, field, status, legend, said, listed, node("div", { class: "wbp-bar" }, ...pictures), hint,
   );
   el.append(root);
 

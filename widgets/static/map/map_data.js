@@ -2,6 +2,7 @@
 
 const N_SHADES = 64; // steps of a color scale
 const UNKNOWN = 255; // no step: no value
+const USUAL = 0.95; // the share of the values that a scale is for, where the rest lie far above
 const SCORES = ["reads", "writes"]; // of every feature, where an index keeps them; "score" is a search's
 
 // The traits' bytes as arrays.
@@ -37,18 +38,18 @@ function shuffled(n) {
 }
 
 // Each value's step on a scale of N_SHADES, equal ones for equal ratios (density) or differences (score); UNKNOWN where there is no value.
+// A few values far above the others would leave all others pale: what is above `high` has the last step, and `most` is the largest.
 function scaled(values, n, isLog) {
   const f = isLog ? Math.log : (value) => value;
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of values) {
-    if (!Number.isFinite(value) || (isLog && value <= 0)) continue;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
+  const known = values.filter((value) => Number.isFinite(value) && !(isLog && value <= 0)).sort();
+  const at = (share) => known[Math.floor(share * (known.length - 1))] ?? NaN;
+  const [low, most] = [at(0), at(1)];
+  const isTailed = !isLog && most - at(USUAL) > at(USUAL) - at(0.5);
+  const high = isTailed ? at(USUAL) : most;
   const [least, range] = [f(low), f(high) - f(low) || 1];
   const steps = new Uint8Array(n).fill(UNKNOWN);
   values.forEach((value, i) => {
-    if (Number.isFinite(value)) steps[i] = isLog && value <= 0 ? 0 : Math.round(((N_SHADES - 1) * (f(value) - least)) / range);
+    if (Number.isFinite(value)) steps[i] = isLog && value <= 0 ? 0 : Math.min(Math.round(((N_SHADES - 1) * (f(value) - least)) / range), N_SHADES - 1);
   });
-  return { low, high, steps };
+  return { low, high, most, steps };
 }

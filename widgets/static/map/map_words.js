@@ -18,8 +18,12 @@ function scaleParts(scene, by) {
   if (!scale || !Number.isFinite(scale.low)) return [];
   const bar = node("span", { class: "wbp-ramp", "aria-hidden": "true" });
   bar.style.background = `linear-gradient(90deg, ${stops.map((stop) => `rgb(${stop})`)})`;
-  const [low, high] = by === "density" ? [`active on ${brief(100 * scale.low)} %`, `${brief(100 * scale.high)} % of tokens`] : [`${SCORED[by]} ${valued(by, scale.low)}`, valued(by, scale.high)];
-  return [node("span", { class: "wbp-scale" }, low, bar, high)];
+  if (by === "density") return [node("span", { class: "wbp-scale" }, `active on ${brief(100 * scale.low)} %`, bar, `${brief(100 * scale.high)} % of tokens`)];
+  const isCut = scale.most > scale.high;
+  const end = isCut ? `${valued(by, scale.high)} and above, to ${valued(by, scale.most)}` : valued(by, scale.high);
+  const why = isCut ? `one in ${Math.round(1 / (1 - USUAL))} lies above ${valued(by, scale.high)}, up to ${valued(by, scale.most)}: they have the scale's last color, so that the others can be told apart` : null;
+  const isWhole = scale.steps.every((step) => step !== UNKNOWN);
+  return [node("span", { class: "wbp-scale", title: why }, `${SCORED[by]} ${valued(by, scale.low)}`, bar, end), isWhole ? null : node("span", {}, dot(GRAY), " not known")].filter(Boolean);
 }
 
 // The scale, and the dictionaries with a box each to hide them.

@@ -33,7 +33,7 @@ function number(value, isSigned = true, scale = 1) {
   if (value == null || !Number.isFinite(value)) return "–";
   const digits = scale >= 1 || scale <= 0 ? 2 : Math.min(2 - Math.floor(Math.log10(scale)), 9);
   const text = written(Math.abs(value), digits, digits);
-  return (value < 0 ? "−" : isSigned ? "+" : "") + text;
+  return (!/[1-9]/.test(text) ? "" : value < 0 ? "−" : isSigned ? "+" : "") + text; // what is rounded to 0 has no sign
 }
 
 // Three significant digits, for numbers that span decades.

@@ -59,5 +59,5 @@ function promptList(name, help, onchange) {
     for (const control of [box, load, file]) control.disabled = !isLive;
     clear.disabled = !isLive || !prompts.length;
   }
-  return { root: node("section", { class: "wbf-set" }, title, list, box, node("div", { class: "wbp-bar" }, load, file, clear, said)), draw };
+  return { root: node("section", { class: "wbf-set" }, node("div", { class: "wbf-head" }, title, load, file, clear), list, box, said), draw };
 }

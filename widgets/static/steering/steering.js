@@ -6,6 +6,7 @@ function render({ model, el }) {
   const fills = []; // what its boxes show
   const prompt = node("textarea", { rows: 2, "aria-label": "Prompt to continue", placeholder: "a prompt to continue", spellcheck: "false" });
   const sliders = node("div", { class: "wbs-sliders" });
+  const marked = node("p", { class: "wbp-faint wbs-marked", hidden: true }, node("i", { class: "wbs-limit", "aria-hidden": "true" }), " up to there texts usually stay readable");
   const add = button("", () => model.send({ do: "add" }), { class: "wbs-add" });
   const other = node("input", { type: "number", min: 0, step: 1, "aria-label": "Number of another feature", class: "wbs-other" });
   const addOther = button("Add", () => give(Number(other.value)), { "aria-label": "Add this feature" });
@@ -23,7 +24,7 @@ function render({ model, el }) {
   const result = node("div", { "aria-live": "polite" });
   const root = node(
     "div", { class: "wbp" },
-    prompt, sliders,
+    prompt, sliders, marked,
     node("div", { class: "wbp-bar" }, add, node("label", {}, "feature number ", other), addOther),
     node("div", { class: "wbp-bar" }, node("label", {}, "new tokens ", length), node("label", {}, "temperature ", temperature), node("label", {}, "seed ", seed), work.run, work.cancel, work.status),
     stale, result,
@@ -103,6 +104,7 @@ function render({ model, el }) {
         mark.title = unit.title;
       }
     }
+    marked.hidden = !Object.keys(now).some((feature) => facts(feature).limit != null);
     const feature = model.get("feature");
     const isIn = feature != null && now[feature] != null;
     add.disabled = !isLive || feature == null || isIn;

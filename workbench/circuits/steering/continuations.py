@@ -129,7 +129,8 @@ class Steering:
         plain = [each.perplexity for each in self.continuations if each.setting.kind == "unsteered" and each.str_tokens]
         for name, perplexities in self._steered().items():
             if plain and (came := float(np.median(perplexities))) > UNLIKELY * float(np.median(plain)):
-                found.append(f"{name} wrote a text of perplexity {came:.3g}, unsteered {np.median(plain):.3g}: likely nonsense, try less")
+                said = f"{came:,.0f}" if came >= 100 else f"{came:.3g}"  # no power of ten
+                found.append(f"{name} wrote a text of perplexity {said}, unsteered {np.median(plain):.3g}: likely nonsense, try less")
         return found
 
     def _steered(self) -> dict[str, list[float]]:

@@ -173,7 +173,7 @@ def passing(peaks: Peaks, n_prompts: tuple[int, int], d_sae: int, filters: Filte
         steps[f"{allowed} on {n_negative} negative prompts"] = lambda kept: without(kept, loud)
     if rarity is not None:
         dense = rarity.dense(filters.max_density)
-        steps[f"active on at most {filters.max_density:.3g} of the index's tokens"] = lambda kept: without(kept, [dense])
+        steps[f"active on at most {100 * filters.max_density:.3g} % of the index's tokens"] = lambda kept: without(kept, [dense])
     kept, removed = all_of(d_sae), []
     for name, step in steps.items():
         left = step(kept)
