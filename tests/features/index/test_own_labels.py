@@ -1,6 +1,12 @@
 """A person's labels: theirs, over any index, restorable, carried from machine to machine; nothing that is installed is ever written to."""
 
 import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +14,16 @@ from made_index import contents
 from made_models import random_sae
 
 import workbench
+from widgets import CardPane
 from workbench import atlas
 from workbench.bench import Workbench
+from workbench.features.index.index import FeatureIndex
 from workbench.features.index.own_labels import OwnLabels
 from workbench.features.index.parts import Label
 from workbench.files import checked_file, checked_folder, write_text
 
 PACKAGE = Path(workbench.__file__).parent
+WRITES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate", "os.utime")
 
 
 def test_a_label_is_laid_over_what_an_index_says_and_taken_back(own_labels: Path):
@@ -79,3 +88,52 @@ def test_an_installed_package_is_never_written_to(model):
             write(PACKAGE / "new.html")
     assert contents(PACKAGE / "atlas" / "weights" / "index") == before and not (PACKAGE / "new.html").exists()
     assert json.loads(OwnLabels().path.read_text())["saes"][bench.sae.fingerprint()].keys() == {"3", "4"}
+
+
+@contextmanager
+def writes_heard(folder: Path) -> Iterator[list[str]]:
+    """Every attempt to write into the folder, whether or not the disk would have allowed it (for root it always does)."""
+    heard: list[str] = []
+    where, is_on = str(folder), True
+
+    def hear(event: str, args: tuple) -> None:
+        if not is_on or event not in WRITES and event != "open":
+            return
+        if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            return
+        paths = [os.fspath(each) for each in args[:2] if isinstance(each, (str, bytes, os.PathLike))]
+        heard.extend(f"{event} {path}" for path in map(os.fsdecode, paths) if path.startswith(where))
+
+    sys.addaudithook(hear)  # which Python never takes back: it is deaf afterwards
+    try:
+        yield heard
+    finally:
+        is_on = False
+
+
+def test_labels_survive_a_new_installation_and_never_touch_it(tmp_path: Path, own_labels: Path):
+    site = tmp_path / "site" / "index"
+    shutil.copytree(PACKAGE / "atlas" / "weights" / "index", site)
+    as_shipped = contents(site)
+    with writes_heard(site) as heard:
+        (site / "new").write_text("heard")
+        (site / "new").unlink()
+    assert [each.split()[0] for each in heard] == ["open", "os.remove"], "an attempt would be heard"
+    with writes_heard(site) as heard:
+        card = CardPane(replace(atlas.load("1k"), index=FeatureIndex.open(site, "1k")), feature=3)
+        card.label("mine")
+    assert heard == [] and contents(site) == as_shipped and own_labels.is_file()
+
+    shutil.rmtree(site)
+    shutil.copytree(PACKAGE / "atlas" / "weights" / "index", site)
+    for path in [*site.rglob("*"), site]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    with writes_heard(site) as heard:
+        bench = replace(atlas.load("1k"), index=FeatureIndex.open(site, "1k"))
+        assert bench.labels[3] == "mine" == CardPane(bench, feature=3).title == bench.feature(3).label.text
+        CardPane(bench, feature=4).label("mine too")
+        assert bench.labels[4] == "mine too"
+        CardPane(bench, feature=3).unlabel()
+        assert bench.labels.get(3) != "mine"
+    assert heard == [] and contents(site) == as_shipped
+    site.chmod(0o755)
