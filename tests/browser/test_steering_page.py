@@ -1,15 +1,18 @@
 """The steering pane in Chromium with its Python behind it: sliders, numbers and keys choose; Write writes; hostile text stays text."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from live_page import open_live, open_saved
+from made_index import TEXTS
 from made_models import random_sae
 from playwright.sync_api import Page, expect
 
 from widgets import SteeringPane
 from workbench.bench import Workbench
+from workbench.features.index.index import build_index
 
 pytestmark = pytest.mark.browser
 HOSTILE = "</script><img src=x onerror=window.hacked=1>"
@@ -46,6 +49,38 @@ def test_a_feature_is_added_moved_steered_with_and_removed(page: Page, tmp_path:
     page.get_by_role("button", name="Remove feature 3").click()
     expect(page.get_by_role("slider")).to_have_count(0)
     assert pane.strengths == {}
+
+
+def test_a_slider_starts_at_its_features_own_limit_which_is_marked_and_explained(page: Page, tmp_path: Path, model):
+    index = build_index(model, random_sae(), TEXTS[:8], tmp_path / "index", progress=False)
+    strongest, weakest = (int(feature) for feature in (index.table["max_act"].idxmax(), index.table.query("n_active > 0")["max_act"].idxmin()))
+    pane = SteeringPane(Workbench(model=model, sae=random_sae(), index=index), prompt="the cat sat", feature=strongest)
+    open_live(page, pane, tmp_path)
+    legend = page.get_by_text("up to there texts usually stay readable")
+    expect(legend).to_be_hidden()  # nothing is marked yet
+    page.get_by_role("button", name="Add").first.click()
+    expect(legend).to_be_visible()
+    page.get_by_label("Number of another feature").fill(str(weakest))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("slider")).to_have_count(2)
+    for feature in (strongest, weakest):
+        page.wait_for_function("() => document.querySelectorAll('.wbs-line .wbs-limit:not([hidden])').length === 4")
+        limit = pane.about[str(feature)]["limit"]
+        slider = page.get_by_role("slider", name=f"Strength of feature {feature}", exact=True)
+        expect(slider).to_have_value(f"{limit:g}")
+        line = page.locator(".wbs-line", has=slider)
+        marks = line.locator(".wbs-limit")
+        assert [each.evaluate("(mark) => mark.style.left") for each in marks.all()] == [f"{50 - 5 * limit:g}%", f"{50 + 5 * limit:g}%"]
+        thumb, ticks, mark = slider.bounding_box() or {}, line.locator(".wbs-ticks").bounding_box() or {}, marks.nth(1).bounding_box() or {}
+        assert mark["x"] - ticks["x"] == pytest.approx((50 + 5 * limit) / 100 * ticks["width"], abs=2)
+        assert mark["y"] + mark["height"] > thumb["y"] + thumb["height"], "seen below the thumb that stands on it"
+        unit = line.locator(".wbs-unit")
+        expect(unit).not_to_have_class(re.compile("wbp-wrong"))
+        if limit < 10:
+            slider.focus()
+            page.keyboard.press("ArrowRight")
+            expect(unit).to_have_class(re.compile("wbp-wrong"))
+    assert pane.about[str(strongest)]["limit"] < 10
 
 
 def test_a_feature_that_is_not_there_is_not_added(page: Page, tmp_path: Path, model):
