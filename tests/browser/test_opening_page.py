@@ -76,6 +76,7 @@ def test_a_token_of_the_question_shows_what_is_active_there(page: Page, tmp_path
     expect(lines).to_have_count(len(expected.own))
     for line, (_, best) in zip(lines.all(), expected.table.groupby("layer"), strict=True):
         assert [each.strip() for each in line.locator("code").all_inner_texts()] == [visible(each).strip() for each in best["token"]]
+    page.set_viewport_size({"width": 1536, "height": 900})
     boxes = [each.bounding_box() or {} for each in (lens, found.locator(".wbf-results"))]
     assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]  # beside each other
     page.get_by_label("Find features by").select_option("label")

@@ -2,13 +2,16 @@
 a phone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from live_page import open_live, open_saved
+from made_map import made_map
 from made_ranking import made_ranking, made_table
 from playwright.sync_api import Page, expect
 
 from widgets import RankingTable
+from workbench.bench import Workbench
 
 pytestmark = pytest.mark.browser
 LONG = "a label that goes on and on, longer than any table has room for, and then a little more"
@@ -50,11 +53,56 @@ def test_labels_shrink_and_numbers_do_not(page: Page, tmp_path: Path, explorer_o
         assert page.evaluate(CUT)[0] == []
     explorer.pane["steering"].give(3)
     explorer.pane["attention"].run().wait(60)
+    explorer.pane["group"].groups = {"a group of some name": [[feature, -1] for feature in explorer._ranked_features()[:3]]}
+    explorer.pane["group"].run().wait(60)
+    explorer.pane["finder"].look_at("the cat sat on the", 2)
+    explorer.pane["finder"]._job.wait(60)
+    page.evaluate("ask({})")
     for tab in ("Steer", "Attention", "Group", "Lists", "Feature", "Find"):
         page.get_by_role("tab", name=tab).click()
-        assert page.get_by_role("tabpanel", name=tab).evaluate(OVER) == [], tab
+        panel = page.get_by_role("tabpanel", name=tab)
+        expect(panel).to_be_visible()
+        assert panel.evaluate(OVER) == [] and page.evaluate(CUT)[0] == [], tab
+    expect(panel.get_by_role("region", name="Logit lens")).to_be_visible()
+    below, above = (panel.locator(each).bounding_box() or {} for each in (".wbf-lens", ".wbf-results"))
+    assert above["y"] + above["height"] <= below["y"] and above["width"] > 300  # no room beside each other: the features first
     columns = page.locator(".wbe-middle").evaluate("(each) => getComputedStyle(each).gridTemplateColumns.split(' ').length")
     assert columns == 2
+
+
+# How much of its column's width each chart has, and the smallest letters in it, in the page's pixels; of pictures side by side all of them.
+CHARTS = """(selector) => {
+  const charts = [...document.querySelectorAll(selector)].filter((each) => each.checkVisibility());
+  const column = charts[0].closest(".wbe-left, .wbe-pane, .wbp");
+  const style = getComputedStyle(column);
+  const room = column.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  const rows = Object.groupBy(charts, (each) => Math.round(each.getBoundingClientRect().bottom));
+  const widths = Object.values(rows).map((row) => row.reduce((sum, each) => sum + each.getBoundingClientRect().width, 0));
+  const size = (text) => parseFloat(getComputedStyle(text).fontSize) * (text.getScreenCTM()?.a ?? 1);
+  return [Math.min(...widths) / room, Math.max(...widths) / room, Math.min(99, ...charts.flatMap((each) => [...each.querySelectorAll("text")]).map(size))];
+}"""
+
+
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_charts_fill_the_width_that_there_is_and_their_words_stay_readable(page: Page, tmp_path: Path, explorer_of, monkeypatch, is_saved):
+    monkeypatch.setattr(Workbench, "map", lambda self: SimpleNamespace(table=made_map()))
+    explorer = explorer_of({3: "three"}, "the cat sat on the", " mat", " dog")
+    explorer.feature, explorer.tab = explorer.first_feature(), "map"
+    explorer._drawing.wait(60)
+    explorer.tab = "card"
+    page.set_viewport_size({"width": WIDTHS[0] + 48, "height": 900})
+    if is_saved:
+        open_saved(page, explorer.to_html(tmp_path / "explorer.html"))
+    else:
+        open_live(page, explorer, tmp_path)
+    ways = {"Feature": ".wbk-page table:has([title*=' token'])", "Map": ".wbp-map", "Ranks": ".wbr-picture", "Agreement": ".wbr-picture"}
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width + 48, "height": 900})
+        for way, selector in ways.items():
+            page.get_by_role("tab" if way in ("Feature", "Map") else "button", name=way, exact=True).click()
+            expect(page.locator(selector).first).to_be_visible()
+            least, most, letters = page.evaluate(CHARTS, selector)
+            assert 0.9 < least <= most < 1.01 and letters > 9, (width, way, least, most, letters)
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -173,7 +173,7 @@ function render({ model, el }) {
     at = Math.min(at, Math.max(rows.length - 1, 0));
     const hadFocus = body.contains(root.getRootNode().activeElement);
     const lines = rows.map((row, i) => {
-      const name = node("td", { class: "wbf-name", title: row.label || null }, node("b", {}, row.label.replace(/ [01]\.\d\d$/, "") || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null);
+      const name = node("td", { class: "wbf-name", title: row.label || null }, node("div", {}, node("b", {}, row.label.replace(/ [01]\.\d\d$/, "") || `feature ${count(row.feature)}`), row.label ? node("span", { class: "wbp-faint" }, ` ${count(row.feature)}`) : null));
       const line = node("tr", { tabindex: i === at ? 0 : -1, "aria-selected": row.feature === model.get("feature") }, name, ...view.columns.map((column) => cell(row, column)));
       line.onclick = () => choose(i);
       return line;

@@ -38,7 +38,9 @@ function render({ model, el }) {
   const called = ([feature, pos]) => `${model.get("names")[feature] || "feature"} ${feature}${pos < 0 ? "" : ` at ${pos}`}`;
   const cells = () => (model.get("view").rows ?? []).map(({ name: of, n_features, effect, singles, lost, only }) => [of, n_features, effect, singles, lost, only]);
   const chip = (pair, take) => {
-    const text = button(called(pair), () => change(model, { feature: pair[0] }), { title: "select it" });
+    const text = button("", () => change(model, { feature: pair[0] }), { class: "wbg-chip", title: `select ${called(pair)}` });
+    const label = model.get("names")[pair[0]] || "feature";
+    text.append(node("span", { class: "wbg-name" }, label), called(pair).slice(label.length));
     const away = button("✕", take, { class: "wbp-icon", "aria-label": `Take away ${called(pair)}` });
     away.disabled = !isLive;
     return node("span", {}, text, away);

@@ -45,7 +45,7 @@ function drawRanks({ points, orders }, chosen, choose) {
   const most = 1.1 * Math.max(10, ...points.flatMap((point) => Object.values(point.ranks).filter(Boolean)));
   const y = (rank) => top + (Math.log10(rank) / Math.log10(most)) * (height - top - bottom);
   const x = (i) => left + (i * (width - left - right)) / (orders.length - 1);
-  const made = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "wbr-picture", role: "group", "aria-label": `Ranks of the ${points.length} largest effects in three orders; arrow keys choose one` });
+  const made = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "wbr-picture wbr-ranks", role: "group", "aria-label": `Ranks of the ${points.length} largest effects in three orders; arrow keys choose one` });
   for (let rank = 1; rank <= most; rank *= 10) {
     made.append(svg("line", { x1: left - 14, x2: width - right + 14, y1: y(rank), y2: y(rank), class: "wbr-grid" }));
     made.append(svg("text", { x: left - 22, y: y(rank) + 4, "text-anchor": "end" }, `#${count(rank)}`));
@@ -57,7 +57,7 @@ function drawRanks({ points, orders }, chosen, choose) {
     const line = svg("g", { class: `wbr-line ${signOf(point)} ${point.feature === chosen() ? "chosen" : ""}`, "data-feature": point.feature }, svg("title", {}, about(point)));
     line.append(svg("path", { d: `M${places.map((place) => place.join(" ")).join("L")}`, class: "wbr-reach" }), svg("path", { d: `M${places.map((place) => place.join(" ")).join("L")}` }));
     for (const [px, py] of places) line.append(svg("circle", { cx: px, cy: py, r: 4 }));
-    below = Math.max(below + 15, places.at(-1)[1] + 4); // names keep apart where ranks are close
+    below = Math.max(below + 19, places.at(-1)[1] + 4); // names keep apart where ranks are close
     line.append(svg("path", { d: `M${places.at(-1)[0] + 7} ${places.at(-1)[1]}L${width - right + 26} ${below - 4}`, class: "wbr-lead" }));
     line.append(svg("text", { x: width - right + 30, y: below }, `${nameOf(point).slice(0, 34)} · ${point.token.trim()}`));
     line.addEventListener("click", () => choose(point.feature));
