@@ -7,6 +7,8 @@ import pytest
 from live_page import open_live
 from playwright.sync_api import Page, expect
 
+from widgets.marks import number
+from widgets.panes.pane import STATIC
 from workbench.circuits.ranking.measurement import Measurement
 
 pytestmark = pytest.mark.browser
@@ -94,6 +96,15 @@ def test_the_heads_of_the_row_that_is_chosen_are_measured_as_soon_as_they_are_lo
     assert "invert" in page.locator(".wba-picture").evaluate("(each) => getComputedStyle(each).filter")
     page.emulate_media(color_scheme="light")
     page.wait_for_function("getComputedStyle(document.querySelector('.wba-picture')).filter === 'none'")
+
+
+def test_numbers_are_written_alike_by_python_and_by_the_page_and_0_has_no_sign(page: Page):
+    values = [0.0, -0.0004, 0.0004, -0.004, 0.0051, -1.234, 1234.5, 0.03]
+    said = "return values.map((value) => [number(value), number(value, true, 0.05)])"
+    said = f"([source, values]) => new Function('values', `${{source}}; {said}`)(values)"
+    written = page.evaluate(said, [(STATIC / "shared" / "pane.js").read_text(), values])
+    assert written == [[number(value), number(value, scale=0.05)] for value in values]
+    assert written[1][0] == written[2][0] == "0.00"
 
 
 def test_headings_colors_and_shares_explain_themselves_and_digits_agree(page: Page, tmp_path, explorer):

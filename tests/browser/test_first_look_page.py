@@ -76,7 +76,9 @@ def test_the_screen_is_there_with_its_question_before_the_first_model_pass(page:
     explorer.close()
 
 
-@pytest.mark.parametrize(("prompt", "asked", "says"), [(PROMPT, (" mat", " dog"), "Why  mat rather than  dog?"), (HOSTILE, ("",), "first token?")])
+@pytest.mark.parametrize(
+    ("prompt", "asked", "says"), [(PROMPT, (" mat", " dog"), "Why  mat rather than  dog?"), (HOSTILE, ("",), "first token?")]
+)
 def test_while_the_first_ranking_is_waited_for_the_question_stands_there(
     page: Page, bench: Workbench, displayed: list[dict[str, str]], monkeypatch, prompt: str, asked: tuple[str, ...], says: str
 ):

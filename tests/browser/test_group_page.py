@@ -92,6 +92,10 @@ def test_back_forward_keys_and_a_labels_every_place_by_keyboard(page: Page, tmp_
     page.locator(".wbr tbody tr").first.focus()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    lines = page.locator(".wbe-keys dt").evaluate_all(
+        "(all) => all.map((each) => { const words = new Range(); words.selectNodeContents(each); return words.getClientRects().length; })"
+    )
+    assert set(lines) == {1}, "the keys of one line stand on one line"
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
     assert explorer.pane["prompt"].prompt == PROMPT + "\nthe"

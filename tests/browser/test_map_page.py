@@ -232,3 +232,25 @@ def test_input_and_output_scores_color_it_where_some_are_known(page: Page, tmp_p
     field(page).click(position=spot(page, table, 6))
     expect(said(page)).to_contain_text("output score 0.50")
     expect(said(page)).not_to_contain_text("input score")
+
+
+def test_a_few_large_scores_leave_the_others_their_colors_and_the_legend_says_so(page: Page, tmp_path: Path):
+    table = made_map(100)
+    even = np.linspace(0, 1, 100)
+    color, scale = page.get_by_label("Color by"), page.locator(".wbp-legend .wbp-scale")
+    shown = {}
+    for name, scores in (("even", even), ("tailed", np.where(even > 0.97, 50, even))):
+        opened(page, tmp_path, table.assign(output_score=scores, input_score=np.where(even < 0.5, even, np.nan)))
+        color.select_option("writes")
+        shown[name] = page.evaluate("""() => {
+          const canvas = document.querySelector(".wbp-map canvas");
+          const pixels = new Uint32Array(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+          return new Set(pixels).size;
+        }""")
+        expect(scale).to_have_text("output score 0.00" + ("1.00" if name == "even" else "0.95 and above, to 50.00"))
+        assert (scale.get_attribute("title") is None) == (name == "even")
+    assert shown["tailed"] > 0.8 * shown["even"], "not all of one color"
+    assert "one in 20 lies above 0.95, up to 50.00" in (scale.get_attribute("title") or "")
+    expect(page.locator(".wbp-legend")).not_to_contain_text("not known")
+    color.select_option("reads")
+    expect(page.locator(".wbp-legend")).to_contain_text("not known")

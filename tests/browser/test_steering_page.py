@@ -53,7 +53,9 @@ def test_a_feature_is_added_moved_steered_with_and_removed(page: Page, tmp_path:
 
 def test_a_slider_starts_at_its_features_own_limit_which_is_marked_and_explained(page: Page, tmp_path: Path, model):
     index = build_index(model, random_sae(), TEXTS[:8], tmp_path / "index", progress=False)
-    strongest, weakest = (int(feature) for feature in (index.table["max_act"].idxmax(), index.table.query("n_active > 0")["max_act"].idxmin()))
+    strongest, weakest = (
+        int(feature) for feature in (index.table["max_act"].idxmax(), index.table.query("n_active > 0")["max_act"].idxmin())
+    )
     pane = SteeringPane(Workbench(model=model, sae=random_sae(), index=index), prompt="the cat sat", feature=strongest)
     open_live(page, pane, tmp_path)
     legend = page.get_by_text("up to there texts usually stay readable")

@@ -79,7 +79,8 @@ CHARTS = """(selector) => {
   const rows = Object.groupBy(charts, (each) => Math.round(each.getBoundingClientRect().bottom));
   const widths = Object.values(rows).map((row) => row.reduce((sum, each) => sum + each.getBoundingClientRect().width, 0));
   const size = (text) => parseFloat(getComputedStyle(text).fontSize) * (text.getScreenCTM()?.a ?? 1);
-  return [Math.min(...widths) / room, Math.max(...widths) / room, Math.min(99, ...charts.flatMap((each) => [...each.querySelectorAll("text")]).map(size))];
+  const letters = charts.flatMap((each) => [...each.querySelectorAll("text")]).map(size);
+  return [Math.min(...widths) / room, Math.max(...widths) / room, Math.min(99, ...letters)];
 }"""
 
 

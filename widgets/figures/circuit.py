@@ -137,7 +137,9 @@ def _tokens(nodes: pd.DataFrame, str_tokens: list[str], at: Mapping[str, tuple[f
     texts = []
     for pos, mine in nodes.groupby("pos"):
         x = sum(at[node][0] for node in mine["node"]) / len(mine)
-        texts.append(f'<text x="{x:.1f}" y="{height - BOTTOM + 14}" text-anchor="middle" fill="{INK}">{escape(_token(str_tokens, pos))}</text>')
+        texts.append(
+            f'<text x="{x:.1f}" y="{height - BOTTOM + 14}" text-anchor="middle" fill="{INK}">{escape(_token(str_tokens, pos))}</text>'
+        )
     for row in nodes[nodes["kind"] == "logit"].itertuples():
         x, y = at[str(row.node)]
         name = escape(visible(str(row.token))[:N_CHARS])

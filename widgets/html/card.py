@@ -95,7 +95,7 @@ def _histogram(page: Any) -> str:
         bar = f'<div style="height:{height}px;background-color:rgba({BLUE},0.75)"></div>'
         style = f"padding:0 1px 0 0;border:0;vertical-align:bottom;height:{HEIGHT}px"
         cells.append(f'<td style="{style}" title="{low} to {high}: {n:,} token{"s" * (n != 1)}">{bar}</td>')
-    table = f"border-collapse:collapse;border:0;margin:0;table-layout:fixed;width:100%;border-bottom:1px solid rgba(128,128,128,0.6)"
+    table = "border-collapse:collapse;border:0;margin:0;table-layout:fixed;width:100%;border-bottom:1px solid rgba(128,128,128,0.6)"
     right = number(n_bins * page.bin_width, False, page.max_act)
     scale = f'<div style="{SMALL}">0<span style="float:right">{right}</span></div>'
     heading = heading_html("Activations", "how many tokens, on a log scale; point at a bar")

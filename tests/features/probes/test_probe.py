@@ -1,6 +1,8 @@
 """Probes beside features: what is read, what is said, and what is refused."""
 
+import base64
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -63,6 +65,9 @@ def test_it_shows_itself_and_labels_are_data(probes):
     assert probes.verdict.split(".")[0] in html and "<b>label" not in html and "data:image/svg+xml" in html
     assert "AUROC" in repr(probes) or "auroc" in repr(probes)
     assert len(probes.plot().data) == 2
+    drawn = base64.b64decode(html.split("svg+xml;base64,")[1].split('"')[0]).decode()
+    numbers = [float(text) for text in re.findall(r'text-anchor="middle"[^>]*>([\d.]+)<', drawn)]
+    assert numbers[-1] == 1 and numbers == [round(numbers[0] + i / 10, 1) for i in range(len(numbers))], "round numbers below the picture"
 
 
 def test_bad_sets_are_refused_in_words(bench: Workbench):

@@ -118,7 +118,7 @@ def test_with_an_index_dense_features_are_removed_and_rare_activations_come_firs
     all_found = bench.find(POSITIVE, max_density=1.0, top=64).table
     some = bench.find(POSITIVE, max_density=0.5, top=64)
     assert set(some.table["feature"]) == set(all_found[all_found["density"] <= 0.5]["feature"])
-    assert "at most 0.5 of" in some.removed[-1].filter and some.removed[-1].n_removed == (all_found["density"] > 0.5).sum() > 0
+    assert "at most 50 % of" in some.removed[-1].filter and some.removed[-1].n_removed == (all_found["density"] > 0.5).sum() > 0
     assert all_found["score"].is_monotonic_decreasing and all_found["score"].between(0, 1).all()
 
 

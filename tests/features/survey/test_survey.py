@@ -1,5 +1,7 @@
 """A splitting tree and a map of features: known directions come where they must, and what was drawn once is only read."""
 
+import base64
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +10,7 @@ import torch
 from made_models import random_sae
 
 from widgets import FeatureMap
+from widgets.html.survey import map_svg
 from workbench.bench import Workbench
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.parts import Label
@@ -140,3 +143,15 @@ def test_a_region_is_called_by_what_half_of_its_labeled_features_bear_or_not_at_
     mapped = FeatureMapping(table.assign(sae="s", feature=range(len(table)), density=0.1), "PCA")
     assert mapped.clusters.set_index("cluster")["label"].to_dict() == {0: "a", 1: "a · b", 2: "", 3: "", 4: ""}
     assert {name for _, _, name in FeatureMap(mapped).places} == {"a", "a · b"}  # on the screen as in the table
+
+
+def test_a_still_map_names_each_region_once_in_full_or_with_dots_and_glares_in_no_theme():
+    names = ["a name that is much longer than any tag has room for", "code", "code", "code"]
+    at = {"x": [0.0, 400.0, 0.0, 400.0], "y": [0.0, 0.0, 400.0, 400.0]}
+    table = pd.DataFrame({**at, "sae": "s", "feature": range(4)})
+    picture = map_svg(table, {"s": "1,2,3"}, pd.DataFrame({**at, "name": names}))
+    drawn = base64.b64decode(picture.split("base64,")[1].split('"')[0]).decode()
+    said = re.findall(r"<text[^>]*>([^<]+)<", drawn)
+    assert said == ["a name that is much longer th…", "code"]
+    grays = {int(color, 16) for fill in re.findall(r'<rect[^>]* fill="#(\w+)"', drawn) for color in re.findall("..", fill)}
+    assert grays and 0x50 < min(grays) <= max(grays) < 0x80

@@ -1,6 +1,9 @@
 """A circuit shows itself without scripts; what labels and prompts hold is text."""
 
+import itertools
+import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -92,3 +95,15 @@ def test_it_says_what_nodes_are_sized_by_where_only_logits_have_an_effect():
 def test_an_empty_graph_is_a_picture_too():
     circuit = made(["a"]).only(["logit_7"])
     assert circuit_html(circuit) and circuit_svg(circuit)
+
+
+def test_tokens_below_a_picture_do_not_touch_one_another():
+    circuit = made(["basketball"])
+    words = ["<s>", " basketball", " international", " is", " conversation"]
+    nodes = [circuit.nodes.query("kind == 'token'").assign(node=f"E_5_{pos}", pos=pos, token=word) for pos, word in enumerate(words)]
+    circuit = replace(circuit, nodes=pd.concat([*nodes, circuit.nodes.query("kind == 'logit'")], ignore_index=True), str_tokens=words)
+    circuit = replace(circuit, edges=circuit.edges.iloc[:0], groups={})
+    drawn = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle"[^>]*>([^<]+)<', circuit_svg(circuit))
+    assert [word.strip() for _, word in drawn] == ["&lt;s&gt;", "basketball", "internation", "is", "conversatio"]
+    ends = [(float(x) - 3.2 * len(unescape(word).strip()), float(x) + 3.2 * len(unescape(word).strip())) for x, word in drawn]
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(ends)), ends

@@ -8,7 +8,7 @@ import pytest
 from made_ranking import made_ranking, made_table
 
 from widgets.html.ranking import ranking_html, ranking_page
-from widgets.marks import highlights_html, number, visible
+from widgets.marks import highlights_html, number, signed, visible
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"' @@STATE@@ \u202egnol"
 
@@ -97,6 +97,14 @@ def test_a_ranking_of_one_or_two_pairs_still_shows(n_rows: int):
 def test_numbers_have_true_minus_signs_and_the_decimals_that_their_column_needs():
     assert [number(-1.234), number(1234.5), number(float("nan")), number(0.5, is_signed=False)] == ["−1.23", "+1,234.50", "–", "0.50"]
     assert [number(0.00123, scale=0.02), number(0.02, scale=0.02)] == ["+0.0012", "+0.0200"]
+    assert [number(-0.0004), number(0.0004), signed(-0.0004), signed(0.0), signed(-1e-9, ".3g")] == [
+        "0.00",
+        "0.00",
+        "0.000",
+        "0.000",
+        "−1e−09",
+    ]
+    assert signed(-float("inf")) == "−inf"
 
 
 def test_six_pairs_have_no_top_ten():
