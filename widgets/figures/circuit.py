@@ -18,7 +18,7 @@ from widgets.marks import ORANGE, PURPLE, number, visible
 N_NODES, N_EDGES = 60, 160  # beyond them a picture is ink
 CELL, ROW, LEFT, TOP, BOTTOM = 15, 64, 74, 34, 40  # pixels: a node's place in a column, a layer, and the margins
 SMALLEST, LARGEST = 2.5, 9.0  # radius
-N_CHARS, LETTER = 12, 6.5  # of a token that is written; pixels of a letter, on average
+N_CHARS, LETTER = 14, 6.5  # of a token that is written; pixels of a letter, on average
 
 
 def plot_circuit(circuit: Any) -> str:

@@ -72,7 +72,9 @@ def plot_ranks(top: pd.DataFrame) -> StillFigure:
             go.Scatter(x=ORDERS, y=line, mode="lines+markers", line=dict(color=color, dash=dash), text=[text] * 3, hoverinfo="text")
         )
     figure.update_yaxes(type="log", autorange="reversed", title_text="rank", dtick=1)
-    figure._still = slopes_svg(ranks, top["effect"].to_numpy(float), ORDERS, str(figure.layout.title.text))
+    rows = top[["label", "feature", "token"]].itertuples(index=False, name=None)
+    called = [f"{_cut(visible(label), 24) or f'feature {feature}'} · {_cut(visible(token).strip(), 10)}" for label, feature, token in rows]
+    figure._still = slopes_svg(ranks, top["effect"].to_numpy(float), ORDERS, str(figure.layout.title.text), called=called)
     return figure
 
 
@@ -89,6 +91,10 @@ def empty_figure(figure: go.Figure, title: str) -> StillFigure:
 
 def _colors(effects: pd.Series) -> list[str]:
     return [f"rgb({ORANGE if effect > 0 else PURPLE})" for effect in effects]
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _hover(rows: pd.DataFrame) -> list[str]:

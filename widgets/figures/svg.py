@@ -18,6 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 42, 10, 22, 34
 HEAT_GRAY, HEAT_ORANGE, HEAT_PURPLE = (178, 172, 168), (240, 115, 20), (160, 132, 245)  # a heat map's: black on them has contrast ≥ 6
 OPAQUE = 0.15  # of a heat map's scale: from here on a cell has a number and covers the page
 NOTHING = 1e-3  # share of the scale that cannot be seen
+NAMES, NAME = 256, 14  # pixels beside a picture for names, and below each other
 N_POINTS = 2_000  # the largest by |y|; more would neither be seen nor keep the notebook small
 
 
@@ -44,8 +45,11 @@ def scatter_svg(
     return svg_img("".join([*axes.drawn(x_name, y_name), *diagonal, *marks]), *size, alt)
 
 
-def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt: str, size: tuple[int, int] = WHOLE) -> str:
-    """One line per row of `ranks` (n_rows, n_orders) from its rank in one order to its rank in the next; rank 1 on top, log scale."""
+def slopes_svg(
+    ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt: str, size: tuple[int, int] = WHOLE, called: Sequence[str] = ()
+) -> str:
+    """One line per row of `ranks` (n_rows, n_orders) from its rank in one order to its rank in the next; rank 1 on top, log scale.
+    called: what each row is, written where its line ends, for which the picture is wider."""
     (width, height), lowest = size, 1.1 * max(10.0, float(ranks.max(initial=0)))
     ticks = 10.0 ** np.arange(np.floor(np.log10(lowest)) + 1)
     at_x = np.linspace(LEFT + 14, width - 34, len(names))
@@ -58,7 +62,13 @@ def slopes_svg(ranks: np.ndarray, effects: np.ndarray, names: Sequence[str], alt
         line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(at_x, ys, strict=True))
         body.append(f'<path d="{line}" fill="none" stroke="rgb({color})" stroke-width="1.5" stroke-opacity="0.7"{dash}/>')
         body.append(_marks(at_x, ys, color, "round" if effect > 0 else "square", 6, 0.9))
-    return svg_img("".join([_text(LEFT - 6, 10, "rank", "start"), *body]), width, height, alt)
+    below = 0.0
+    for i in np.argsort(ranks[:, -1], kind="stable")[: len(called)]:
+        x, y, below = at_x[-1], at_y[i, -1], max(below + NAME, at_y[i, -1] + 4)  # names keep apart where ranks are close
+        body.append(f'<path d="M{x + 7:.1f} {y:.1f}L{width + 6} {below - 4:.1f}" stroke="{INK}" stroke-opacity="0.4"/>')
+        body.append(_text(width + 10, below, called[i], "start"))
+    body.append(_text(LEFT - 6, 10, "rank", "start"))
+    return svg_img("".join(body), width + (NAMES if called else 0), max(height, round(below) + 8), alt)
 
 
 class Line(NamedTuple):
@@ -90,6 +100,7 @@ def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequenc
     also as numbers, on shades that are the same on light and dark pages."""
     cell_x, cell_y, head = 38, 22, 12 + 6 * max(map(len, column_names), default=0)
     left = 12 + 7 * max(map(len, row_names), default=0)
+    digits = 2 if scale <= 1 else 1 if scale < 10 else 0
     body = []
     for column, name in enumerate(column_names):
         x = left + cell_x * (column + 0.6)
@@ -103,7 +114,7 @@ def heat_svg(values: np.ndarray, row_names: Sequence[str], column_names: Sequenc
             fill = f'fill="rgb({color})" fill-opacity="{opacity:.2f}" stroke="{INK}" stroke-opacity="0.2"'
             body.append(f'<rect x="{x}" y="{y}" width="{cell_x - 1}" height="{cell_y - 1}" {fill}/>')
             if is_known and abs(value) >= OPAQUE * scale:
-                shown = f"{value:.2g}".replace("-", "−")
+                shown = f"{value:.{digits}f}".replace("-", "−")
                 body.append(f'<text x="{x + cell_x / 2:.1f}" y="{y + 15}" text-anchor="middle" fill="#111">{shown}</text>')
     return svg_img("".join(body), left + cell_x * len(column_names) + head // 2, head + cell_y * len(row_names) + 4, alt)
 

@@ -1,6 +1,7 @@
 """Figures carry their rows, a still picture, and no markup from tokens or labels."""
 
 import base64
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from made_ranking import made_ranking, made_table
 
-from widgets.figures.svg import RIGHT, TOP, WHOLE, Line, lines_svg, nice_ticks, scatter_svg
+from widgets.figures.svg import RIGHT, TOP, WHOLE, Line, heat_svg, lines_svg, nice_ticks, scatter_svg
 
 
 def still_pictures(html: str) -> list[ElementTree.Element]:
@@ -35,6 +36,23 @@ def test_the_ranks_figure_runs_through_the_three_ranks_of_each_row():
     first = ranking.top(1).iloc[0]
     line = ranking.plot_ranks().data[0]
     assert list(line.y) == [first["activation_rank"], first["attribution_rank"], 1]
+
+
+def test_the_still_ranks_picture_names_its_lines_without_overlaps():
+    ranking = made_ranking(table=made_table().assign(label="<b>" * 30))
+    (picture,) = still_pictures(ranking.plot_ranks()._repr_mimebundle_()["text/html"])
+    names = [(float(each.get("x")), float(each.get("y")), each.text) for each in picture.iter() if "·" in (each.text or "")]
+    top = ranking.top(10)
+    assert [text.split(" · ")[1] for *_, text in names] == [token.strip() for token in top["token"]]
+    assert all(later - earlier >= 14 for (_, earlier, _), (_, later, _) in itertools.pairwise(names))
+    width, height = int(picture.get("width")), int(picture.get("height"))
+    assert all(x + 6.5 * len(text) < width and y < height for x, y, text in names)
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1.0, ["0.90", "0.25", "−1.00"]), (3.5, ["0.9", "−1.0"]), (200.0, [])])
+def test_numbers_of_a_heat_map_have_as_many_decimals(scale: float, said: list[str]):
+    (picture,) = still_pictures(heat_svg(np.array([[0.9, 0.25, -1.0]]), ["a"], ["b", "c", "d"], "", scale))
+    assert [each.text for each in picture.iter() if each.get("fill") == "#111"] == said
 
 
 def test_hover_texts_escape_tokens_and_labels():

@@ -104,6 +104,6 @@ def test_tokens_below_a_picture_do_not_touch_one_another():
     circuit = replace(circuit, nodes=pd.concat([*nodes, circuit.nodes.query("kind == 'logit'")], ignore_index=True), str_tokens=words)
     circuit = replace(circuit, edges=circuit.edges.iloc[:0], groups={})
     drawn = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle"[^>]*>([^<]+)<', circuit_svg(circuit))
-    assert [word.strip() for _, word in drawn] == ["&lt;s&gt;", "basketball", "internation", "is", "conversatio"]
+    assert [word.strip() for _, word in drawn] == ["&lt;s&gt;", "basketball", "international", "is", "conversation"]
     ends = [(float(x) - 3.2 * len(unescape(word).strip()), float(x) + 3.2 * len(unescape(word).strip())) for x, word in drawn]
     assert all(right < left for (_, right), (left, _) in itertools.pairwise(ends)), ends
