@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "pages"))
 
 from made_lab import HIDE_FILES, READY, RUN_ALL, jupyterlab, write_notebook  # noqa: E402
 from playwright.sync_api import Page, sync_playwright  # noqa: E402

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from widgets import Explorer, explore
 from widgets.panes.jobs import turn_of
+from widgets.panes.screen.first_look import NOTHING
 from workbench.bench import Workbench
 from workbench.features.index.index import build_index
 
@@ -96,7 +97,7 @@ def test_while_the_first_ranking_is_waited_for_the_question_stands_there(
         explorer.pane["prompt"]._job.wait(60)
     assert before == [1], "the question was shown before anything was made"
     first, last = displayed
-    assert last == {}, "when the explorer comes nothing of it is left"
+    assert last == NOTHING, "when the explorer comes nothing of it is left"
     page.set_content(first["text/html"])
     expect(page.locator("body")).to_contain_text(prompt)
     assert says in page.locator("body").inner_text() and "working" in page.locator("body").inner_text()
@@ -111,4 +112,4 @@ def test_a_question_that_cannot_be_asked_leaves_nothing_behind(bench: Workbench,
     monkeypatch.setattr("widgets.panes.explorer.Explorer", broken)
     with pytest.raises(ValueError, match="of another kind"):
         explore(bench, PROMPT, " mat")
-    assert len(displayed) == 2 and displayed[-1] == {}
+    assert len(displayed) == 2 and displayed[-1] == NOTHING

@@ -100,7 +100,8 @@ def _histogram(page: Any) -> str:
     scale = f'<div style="{SMALL}">0<span style="float:right">{right}</span></div>'
     heading = heading_html("Activations", "how many tokens, on a log scale; point at a bar")
     bars = f'<table style="{table}"><tr style="background:none">{"".join(cells)}</tr></table>'
-    return f'<div style="{BLOCK};width:{WIDTH}px;max-width:100%">{heading}{bars}{scale}</div>'
+    beside = f"display:inline-block;vertical-align:top;width:{WIDTH + 28}px;max-width:100%"  # no margin, which would come on top of 100 %
+    return f'<div style="{beside}"><div style="max-width:{WIDTH}px">{heading}{bars}{scale}</div></div>'
 
 
 def _tokens(page: Any) -> str:

@@ -11,6 +11,8 @@ from html import escape
 from widgets.marks import FAINT, token_html, visible
 from workbench.sae.training.monitor import is_notebook
 
+NOTHING = {"text/html": ""}  # takes no room in JupyterLab, and nbconvert knows what to do with it
+
 
 @contextmanager
 def first_look(prompt: str, answer: str, baseline: str) -> Iterator[None]:
@@ -26,7 +28,7 @@ def first_look(prompt: str, answer: str, baseline: str) -> Iterator[None]:
         yield
     finally:
         if shown is not None:
-            shown.update({}, raw=True)  # an output of nothing takes no room
+            shown.update(NOTHING, raw=True)
 
 
 def first_look_html(prompt: str, answer: str, baseline: str) -> str:
