@@ -29,6 +29,11 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
+def test_what_takes_their_pictures_starts_outside_of_tests():
+    """Not with pytest's own paths, by which a helper that has moved would still be found."""
+    subprocess.run([sys.executable, "-c", "import notebooks.pictures, notebooks.screenshots"], cwd=ROOT, check=True)
+
+
 def test_the_readme_leads_to_every_notebook_with_a_picture_each():
     lines = [line for line in (ROOT / "notebooks" / "README.md").read_text().splitlines() if line.startswith("| [")]
     assert [re.findall(r"\]\((\w+\.ipynb)\)", line) for line in lines] == [[path.name] for path in NOTEBOOKS]
