@@ -66,7 +66,7 @@ def slopes_svg(
     for i in np.argsort(ranks[:, -1], kind="stable")[: len(called)]:
         x, y, below = at_x[-1], at_y[i, -1], max(below + NAME, at_y[i, -1] + 4)  # names keep apart where ranks are close
         body.append(f'<path d="M{x + 7:.1f} {y:.1f}L{width + 6} {below - 4:.1f}" stroke="{INK}" stroke-opacity="0.4"/>')
-        body.append(_text(width + 10, below, called[i], "start"))
+        body.append(_text(width + 10, below, called[int(i)], "start"))
     body.append(_text(LEFT - 6, 10, "rank", "start"))
     return svg_img("".join(body), width + (NAMES if called else 0), max(height, round(below) + 8), alt)
 
