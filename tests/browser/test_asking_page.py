@@ -83,6 +83,25 @@ def test_lines_stay_lines_wherever_a_text_is_shown(page: Page, tmp_path, explore
         page.wait_for_function("(box) => box.scrollHeight <= box.clientHeight + 2", arg=box.element_handle())
 
 
+def test_a_question_that_is_drawn_while_its_cell_is_not_laid_out_is_read_when_it_is_back(page: Page, tmp_path, explorer):
+    """JupyterLab takes a cell out for a moment, shorter than any observer of sizes hears of: measured there, the box had no line."""
+    open_live(page, explorer, tmp_path)
+    box = page.get_by_role("textbox", name="Prompt", exact=True)
+    for asked in (SECOND, "the cat and the dog " * 20):
+        explorer.pane["prompt"].prompt = asked
+        page.evaluate("ask({})")
+        page.wait_for_function("(asked) => document.querySelector('.wbq textarea').value === asked", arg=asked)
+        box.evaluate("""(box) => {
+          const cell = document.getElementById("widget");
+          cell.style.display = "none";
+          box.dispatchEvent(new Event("input", { bubbles: true }));
+          cell.style.display = "";
+        }""")
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        height, inside, letter = box.evaluate("(box) => [box.clientHeight, box.scrollHeight, parseFloat(getComputedStyle(box).fontSize)]")
+        assert height >= 2 * letter and inside <= height + 2, asked[:20]
+
+
 def test_the_heads_of_the_row_that_is_chosen_are_measured_as_soon_as_they_are_looked_at(page: Page, tmp_path, explorer):
     page.emulate_media(color_scheme="dark")
     open_live(page, explorer, tmp_path)

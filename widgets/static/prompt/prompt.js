@@ -38,6 +38,7 @@ function render({ model, el }) {
     if (model.get(name) !== box.value) change(model, { [name]: box.value });
   };
   const grow = () => {
+    if (CSS.supports("field-sizing", "content")) return; // the browser does it, and also where the cell was out of sight
     prompt.style.height = "auto";
     prompt.style.height = `${Math.min(prompt.scrollHeight + 2, 140)}px`;
   };
