@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from transformer_lens.model_bridge import TransformerBridge
@@ -286,7 +287,7 @@ class Workbench:
             ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top, insist)
         )
 
-    def find_near(self, target: int | Float[torch.Tensor, "d_in"], *, top: int = 20) -> Found:
+    def find_near(self, target: int | Float[torch.Tensor, "d_in"] | Float[np.ndarray, "d_in"], *, top: int = 20) -> Found:
         """The features whose directions are nearest to a feature's, or to any direction of the SAE's space."""
         return self._with_scores(ways.near(self.sae, target, self._known_beside, top))
 
@@ -331,6 +332,8 @@ class Workbench:
     def label(self, feature: int, text: str) -> None:
         """What you call a feature of this SAE, from now on, wherever it is shown; "" gives back what was there before. Kept in a file of
         yours, `own_labels.path`, never beside the index or in the package."""
+        if not isinstance(text, str):
+            raise ValueError(f'{text!r} is no label: expected a few words, or "" for what was there before')
         label = Label(text.strip(), None, A_PERSON)
         self.own_labels.put(self.sae.fingerprint(), {checked_feature(feature, self.sae.cfg.d_sae): label})
 

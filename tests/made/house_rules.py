@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-LAYERS = "shapes files versions process model replay activations sae features circuits bench atlas benches checks cli __main__".split()
+LAYERS = (
+    "shapes files versions process counts model replay activations sae features circuits bench atlas benches checks cli __main__".split()
+)
 VIEWS = ["marks", "rows", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
     "workbench": LAYERS,

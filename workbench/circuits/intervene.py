@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from workbench.counts import whole
 from workbench.model.cache import is_cache
 from workbench.model.callers import put
 from workbench.model.hooks import check_dictionary
@@ -123,8 +124,14 @@ def check_features(sae: Dictionary, features: Iterable[int]) -> None:
 def _checked_positions(model: "TransformerBridge", pos: int | list[int] | None) -> list[int] | None:
     if pos is None:
         return None
-    positions = [pos] if isinstance(pos, int) else sorted(set(pos))
-    for position in positions:
-        if not 0 <= position < model.cfg.n_ctx:
-            raise ValueError(f"position {position} is not one of this model's, 0 to {model.cfg.n_ctx - 1}; count from the start token")
-    return positions
+    one = whole(pos)
+    if one is None and (isinstance(pos, str) or not isinstance(pos, Iterable)):
+        raise ValueError(f"pos={pos!r} is no position: expected a whole number, a list of them, or None for every position")
+    given = [pos] if one is not None else list(pos)  # pyright: ignore[reportArgumentType]
+    if not given:
+        raise ValueError("pos is empty: an edit at no position changes nothing; None is every position")
+    positions = [whole(each) for each in given]
+    for position, each in zip(positions, given, strict=True):
+        if position is None or not 0 <= position < model.cfg.n_ctx:
+            raise ValueError(f"position {each!r} is not one of this model's, 0 to {model.cfg.n_ctx - 1}; count from the start token")
+    return sorted({position for position in positions if position is not None})

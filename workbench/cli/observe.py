@@ -169,11 +169,16 @@ def parts(
         bench = atlas.load(device=device, start_token=start_of(start_token))
         known = {bench.sae_name: bench.sae, **bench.saes}  # the one that all commands take where none is named comes first
         wanted = names or list(known)
-        return bench.model, {Path(name).name: known[name] if name in known else load_dictionary(name, device) for name in wanted}
-    saes = {re.split(r"[/:]", name.rstrip("/"))[-1]: load_dictionary(name, device) for name in names}
+        return bench.model, {name if name in known else _name_of(name): known.get(name) or load_dictionary(name, device) for name in wanted}
+    saes = {_name_of(name): load_dictionary(name, device) for name in names}
     if len(saes) < len(names):
         raise ValueError(f"two of the SAEs have the same name, {', '.join(saes)}: rename a folder")
     return load_model(model, device=device, start_token=start_of(start_token)), saes
+
+
+def _name_of(source: str) -> str:
+    """The name of a folder or hub id as a part of file names, which an index makes of it: `sae 1` is sae-1."""
+    return re.sub(r"[^\w.-]+", "-", re.split(r"[/:]", source.rstrip("/"))[-1]).strip("-.") or "sae"
 
 
 def atlas_labels(name: str) -> "dict[int, Label]":

@@ -88,6 +88,14 @@ def _check_weights(model: "TransformerBridge", sae: Any, what: str) -> None:
         raise ValueError(f"this {what} was trained on {sae.cfg.model_name!r}, the model is {model.cfg.model_name!r}")
 
 
+def check_finite(x: Tensor, hook_name: str) -> None:
+    """Raises ValueError for activations with NaN or infinite values: what is read of them looks like no feature active."""
+    if not torch.isfinite(x.sum()) and (n := int((~torch.isfinite(x)).sum())):  # the sum first, as of weights
+        raise ValueError(
+            f"activations at {hook_name} hold {n:,} NaN or infinite values: are the model's weights whole, and is its dtype wide enough?"
+        )
+
+
 def unembedding_last(model: "TransformerBridge", n: int = 1) -> AbstractContextManager[None]:
     """Inside, the model unembeds the last n positions only, unless a hook of this caller's stands at the unembedding.
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from workbench.counts import whole
 from workbench.model.callers import alone
 from workbench.model.start import n_embedded, start_token
 from workbench.shapes import TokenMask, Tokens
@@ -131,24 +132,34 @@ def is_start_token(model: "TransformerBridge", tokens: Tokens) -> TokenMask:
 
 def answer_token(model: "TransformerBridge", text: str | int) -> int:
     """The id of an answer that is one token. Raises ValueError with how the text tokenizes and what to type instead."""
-    if isinstance(text, int):
-        if not 0 <= text < model.cfg.d_vocab:
-            raise ValueError(f"token {text} is not in the vocabulary: expected 0 to {model.cfg.d_vocab - 1}")
-        return text
+    number = whole(text)
+    if number is not None:
+        if not 0 <= number < model.cfg.d_vocab:
+            raise ValueError(f"token {number} is not in the vocabulary: expected 0 to {model.cfg.d_vocab - 1}")
+        return number
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no answer: expected the text of one token, such as ' Paris', or its number")
     if not text:
         raise ValueError("the answer is empty: expected the text of one token, such as ' Paris'")
+    ids, unknown = _encode(model, text), getattr(model.tokenizer, "unk_token_id", None)
+    if len(ids) == 1 and ids[0] != unknown and to_str_tokens(model, torch.tensor(ids)) == [text]:
+        return ids[0]  # before raw forms: `é` is the letter's token, and how a byte-level vocabulary writes the byte E9
     for spelled in (text.replace(" ", "▁"), text):  # SentencePiece puts a space before every text, and would make " in" of "in"
         token = _named(model, spelled)
         if token is not None and to_str_tokens(model, torch.tensor([token])) == [text]:
+            if len(text) == 1 and len(ids) > 1 and _is_part(model, token):
+                parts = to_str_tokens(model, torch.tensor(ids))
+                raise ValueError(
+                    f"{text!r} is {len(ids)} tokens, {parts}; expected one token: {text!r} as a part of a character is {token}"
+                )
             return token
-    ids, unknown = _encode(model, text), getattr(model.tokenizer, "unk_token_id", None)
     if (len(ids) != 1 or ids[0] == unknown) and (token := _named(model, text)) is not None:
         return token  # its raw form was typed: ##s, <0x0A>
     if not ids or (unknown is not None and unknown in ids):
         raise ValueError(f"{text!r} is not in the vocabulary{_nearest(text, model)}")
     if len(ids) > 1:
         parts = to_str_tokens(model, torch.tensor(ids))
-        raise ValueError(f"{text!r} is {len(ids)} tokens, {parts}; expected one token{_instead(model, text, parts)}")
+        raise ValueError(f"{text!r} is {len(ids)} tokens, {parts}; expected one token{_instead(model, text, ids, parts)}")
     return ids[0]
 
 
@@ -159,19 +170,25 @@ def _named(model: "TransformerBridge", raw: str) -> int | None:
     return token if is_here else None
 
 
+def _is_part(model: "TransformerBridge", token: int) -> bool:
+    """Is it some bytes of a character, not a whole one?"""
+    return "\ufffd" in model.tokenizer.decode([token], clean_up_tokenization_spaces=False)
+
+
 def _encode(model: "TransformerBridge", text: str) -> list[int]:
     with alone(model.tokenizer):  # else it might cut as another thread has just told it to
         return model.tokenizer(without_surrogates(text), add_special_tokens=False)["input_ids"]
 
 
-def _instead(model: "TransformerBridge", text: str, parts: list[str]) -> str:
+def _instead(model: "TransformerBridge", text: str, ids: list[int], parts: list[str]) -> str:
     """What to type instead of an answer of several tokens: usually the leading space is missing or doubled."""
     unknown = getattr(model.tokenizer, "unk_token_id", None)
     for other in (" " + text.strip(), text.strip(), " " + text.strip().capitalize(), " " + text.strip().lower()):
-        ids = _encode(model, other)
-        if other != text and len(ids) == 1 and ids[0] != unknown:
+        others = _encode(model, other)
+        if other != text and len(others) == 1 and others[0] != unknown:
             return f". Did you mean {other!r}?"
-    return f". You can ask for its first token, {parts[0]!r}"
+    number = f" by its number, {ids[0]}" if len(parts[0]) == 1 and _is_part(model, ids[0]) else ""
+    return f". You can ask for its first token, {parts[0]!r}{number}"
 
 
 def _nearest(text: str, model: "TransformerBridge") -> str:

@@ -47,7 +47,7 @@ def test_what_is_no_token_of_the_prompt_is_refused_and_tokens_are_text(model_of)
         logit_lens(model, PROMPT, 40)
     with pytest.raises(ValueError, match="'zebra' is no token of the prompt"):
         logit_lens(model, PROMPT, "zebra")
-    with pytest.raises(ValueError, match="top=0 asks for no tokens"):
+    with pytest.raises(ValueError, match="top=0 asks for no token"):
         logit_lens(model, PROMPT, top=0)
     lens = logit_lens(model, PROMPT)
     assert lens.pos == len(lens.str_tokens) - 1 and "nostalgebraist 2020" in lens._repr_html_() and "nostalgebraist" in repr(lens)

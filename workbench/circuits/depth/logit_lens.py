@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from workbench.counts import counted
 from workbench.features.search.ways import position
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import last_logits, seen
@@ -63,8 +64,7 @@ def logit_lens(model: Any, prompt: str | Chat, token: str | int | None = None, *
 
     Raises ValueError for a token that is not in the prompt, and for top < 1.
     """
-    if top < 1:
-        raise ValueError(f"top={top} asks for no tokens; expected top ≥ 1")
+    top = counted(top, "top", "token")
     text = written(model, prompt)
     tokens = to_tokens(model, text)
     str_tokens = to_str_tokens(model, tokens)

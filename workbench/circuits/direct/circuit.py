@@ -25,6 +25,7 @@ from workbench.circuits.graph.groups import offered_groups
 from workbench.circuits.graph.nodes import NODE_COLUMNS
 from workbench.circuits.graph.pruning import SMALLEST_SUM
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
+from workbench.counts import whole
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_cross_layer, last_logits
 from workbench.model.memory import in_words
@@ -65,6 +66,7 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
     not fit or more than memory holds (unless insist), FrozenError for a model that cannot be frozen, Cancelled once cancel is set.
     """
     _check(model, transcoders, limit)
+    limit = None if limit is None else int(limit)
     prompt = written(model, prompt)
     resolved, tokens = None if metric is None else resolve(model, metric), to_tokens(model, prompt)
     wanted_ids = None if resolved is None else [each for each in (resolved.answer, resolved.baseline) if each is not None]
@@ -109,7 +111,7 @@ def direct_circuit(  # noqa: PLR0913 a notebook's call
 
 
 def _check(model: "TransformerBridge", transcoders: Transcoders, limit: int | None) -> None:
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (whole(limit) or 0) < 1:
         raise ValueError(f"limit={limit!r}: expected how many features to take, 1 or more, or None for all of them")
     if isinstance(transcoders, CrossLayerTranscoder):
         check_cross_layer(model, transcoders)

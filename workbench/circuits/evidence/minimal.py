@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from workbench.circuits.evidence.many import AT_LEAST, OFF, Clamp, Prompt
 from workbench.circuits.evidence.search import Goal, candidates, changed, levels, smallest
 from workbench.circuits.metrics import Metric, resolve
+from workbench.counts import whole
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_dictionary
 from workbench.model.tokens import to_str_tokens, to_tokens
@@ -53,8 +54,9 @@ class MinimalSet:
             edited[..., clamp.feature] = clamp.of(feature_acts[..., clamp.feature])
         return edited
 
-    def said(self, does: str) -> str:
+    def said(self, do: str, what: str) -> str:
         """How much it does."""
+        does = f"{do}{'s' * (len(self.table) < 2)} {what}"
         if not len(self.table):
             return f"No feature {does}."
         row, n = self.table.iloc[-1], len(self.table)
@@ -77,7 +79,7 @@ class MinimalSets:
     @property
     def verdict(self) -> str:
         """What both sets do on prompts that they were not chosen on."""
-        return f"{self.removing.said('taken down or up take it away')} {self.giving.said('give it')}"
+        return f"{self.removing.said('taken down or up take', 'it away')} {self.giving.said('give', 'it')}"
 
     def _repr_html_(self) -> str:
         from widgets.html.batch import minimal_html
@@ -116,7 +118,7 @@ def minimal_sets(  # noqa: PLR0913 a notebook's call
     answer = resolve(bench.model, metric).answer
     if not 0 <= spare < 1:
         raise ValueError(f"spare={spare!r}: expected the share of other answers that may change, such as 0.02")
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+    if (whole(most) or 0) < 1:
         raise ValueError(f"most={most!r}: expected how many features a set may have, 1 or more")
     sets = _checked(bench, {"present": present, "absent": absent, "keep": keep})
     texts = [(name, text) for name, some in sets.items() for text in some]

@@ -4,6 +4,7 @@ From the bench's index where it has one, else from its example texts; where ther
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from workbench.activations.stream import harvest, padded
 from workbench.features.index.layout import bin_width
+from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token, to_tokens
 from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Tokens
@@ -28,9 +30,13 @@ N_TEXTS = 500  # enough for a mean; a maximum is looked up in all the bench has
 def max_acts(bench: Any, features: Sequence[int], given: Mapping[int, float] | None = None) -> dict[int, float]:
     """The largest activation of each feature: as given, else from the index, else over the example texts.
 
-    Raises ValueError where nobody knows it, or where the feature never fired.
+    Raises ValueError where nobody knows it, where the feature never fired, and for one given that is no activation.
     """
-    return {feature: float((given or {}).get(feature) or _max_act(bench, feature)) for feature in features}
+    found = {feature: (given or {}).get(feature) for feature in features}
+    for feature, act in found.items():
+        if act is not None and not (isinstance(act, Real) and 0 < act < float("inf")):
+            raise ValueError(f"max_act={{{feature}: {act!r}}}: expected its largest activation, a number above 0")
+    return {feature: _max_act(bench, feature) if act is None else float(act) for feature, act in found.items()}
 
 
 def _max_act(bench: Any, feature: int) -> float:
@@ -114,10 +120,11 @@ def _reference_tokens(bench: Any) -> list[Tokens]:
     """A few texts, each a row with its start token."""
     if bench.index is not None:
         rows = bench.index.sql(f"SELECT tokens FROM texts WHERE len(tokens) > 1 ORDER BY row LIMIT {N_NORM_TEXTS}")["tokens"]
-        start = to_tokens(bench.model, "a")[:, :1]
-        has_start = bool(is_start_token(bench.model, start).all())
-        found = [torch.tensor(np.asarray(row), device=start.device, dtype=start.dtype)[None] for row in rows]
-        room = bench.model.cfg.n_ctx - has_start
-        return [torch.cat([start, row[:, :room]], dim=1) if has_start else row[:, :room] for row in found]
+        start, room = (
+            torch.tensor([start_token(bench.model).ids], dtype=torch.long),
+            bench.model.cfg.n_ctx - len(start_token(bench.model).ids),
+        )
+        found = [torch.tensor(np.asarray(row), dtype=torch.long)[None] for row in rows]
+        return [torch.cat([start, row[:, :room]], dim=1).to(bench.model.cfg.device) for row in found]
     texts = getattr(bench.examples, "texts", None) or []
     return [to_tokens(bench.model, text)[:, : bench.model.cfg.n_ctx] for text in list(texts)[:N_NORM_TEXTS]]

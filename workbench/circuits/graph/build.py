@@ -23,6 +23,7 @@ from workbench.circuits.graph.lens import Lens
 from workbench.circuits.graph.nodes import Names, Read, edge_table, empty_effects, node_table
 from workbench.circuits.graph.places import Bar, Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
+from workbench.counts import whole
 from workbench.model.chat import Chat, written
 from workbench.model.memory import Need, in_words, kept_bytes, largest, pass_bytes
 from workbench.model.points import place as block_of
@@ -72,6 +73,7 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     done, rows in all) between batches. Raises ValueError for what cannot be one, and for more than memory holds, unless insist.
     """
     model, layers = bench.model, _checked(bench, saes, edges, limit)
+    limit = None if limit is None else int(limit)
     prompt = written(model, prompt)
     resolved, tokens = resolve(model, metric), to_tokens(model, prompt)
     n_pos = tokens.shape[1]
@@ -155,7 +157,7 @@ def _check_plan(plan: Plan, limit: int | None, device: torch.device, insist: boo
 def _checked(bench: Any, saes: SAEs, edges: str, limit: int | None) -> dict[str, Any]:
     if edges not in EDGES:
         raise ValueError(f"edges={edges!r}: expected {', '.join(map(repr, EDGES[:2]))} or {EDGES[2]!r}")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and (whole(limit) or 0) < 1:
         raise ValueError(f"limit={limit!r}: expected how many features to take, 1 or more, or None for all of them")
     if not saes:
         raise ValueError(NEEDS)

@@ -20,7 +20,7 @@ from torch import Tensor
 from workbench.circuits.acts import of_all, reading
 from workbench.circuits.metrics import EachMetric, Metric, resolve
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import check_dictionary, hooked, last_logits
+from workbench.model.hooks import check_dictionary, check_finite, hooked, last_logits
 from workbench.model.points import check_point
 from workbench.model.tokens import is_start_token
 from workbench.replay.precision import InFloat32
@@ -113,6 +113,9 @@ def attribute_each(
     """The same of several prompts of one length, each with a metric of its own, in one forward and one backward pass."""
     check_dictionary(model, sae)
     found, x = _at_both(model, sae, tokens, metrics)
+    check_finite(x, sae.reads)
+    if not torch.isfinite(found.metric).all():
+        raise ValueError("the metric is NaN or infinite on this prompt: so are logits of the model, and no effect can be measured by it")
     with torch.no_grad(), machine_rate():
         return [_of_prompt(i, found, x[i], sae, each) for i in range(len(tokens))]
 

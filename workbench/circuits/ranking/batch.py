@@ -21,6 +21,7 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.comparison import metric_words
 from workbench.circuits.ranking.ranking import FeatureRanking, as_ranking, rank
 from workbench.circuits.ranking.together import groups, measured_together
+from workbench.counts import whole
 from workbench.files import read_text
 from workbench.model.memory import is_out_of_memory
 
@@ -110,7 +111,7 @@ def rank_many(
     if isinstance(texts, str):
         raise ValueError(f"{texts!r} is one prompt: expected a list of prompts, or pathlib.Path of a file with one a line")
     texts = list(texts)
-    if isinstance(metric, str):
+    if isinstance(metric, str) or not isinstance(metric, Metric | Iterable):
         resolve(bench.model, metric)  # which says what an answer alone lacks
     metrics = [metric] * len(texts) if isinstance(metric, Metric) else list(metric)
     if not texts or len(metrics) != len(texts):
@@ -135,7 +136,7 @@ def rank_many(
 def _groups(bench: Any, texts: Sequence[str], ablate: int | None, precision: str) -> list[list[int]]:
     """Those to measure together; each alone where something is wrong, which its own ranking says."""
     alone = [[i] for i in range(len(texts))]
-    if precision != "exact" or (ablate is not None and ablate <= 0):
+    if precision != "exact" or (ablate is not None and (whole(ablate) or 0) < 1):
         return alone
     try:
         return groups(bench.model, texts)

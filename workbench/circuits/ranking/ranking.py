@@ -11,7 +11,6 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.ablation import checked_precision
 from workbench.circuits.ranking.measurement import Measurement, Standing
 from workbench.circuits.ranking.until import CONFIDENCE, checked_confidence, n_wanted
+from workbench.counts import counted, whole
 from workbench.files import checked_file, write_text
 from workbench.model.chat import Chat
 from workbench.model.start import start_token
@@ -100,8 +100,7 @@ class FeatureRanking:
         Largest means most in favor of the answer: signed, not absolute.
         """
         _check_order(by)
-        if n <= 0:
-            raise ValueError(f"top({n}) asks for no rows; expected n ≥ 1")
+        n = counted(n, "n", "row")
         ranked = self._ranked
         return ranked[ranked[f"{by}_rank"] <= n].sort_values(f"{by}_rank").reset_index(drop=True)
 
@@ -221,7 +220,7 @@ def rank(  # noqa: PLR0913 as bench.rank
     error that a note states. The start token's features are left out unless asked for. Raises ValueError for what cannot be ranked
     (prompt, answer, SAE, nothing active) before anything is ablated, and where the memory that it takes is not there, unless insist.
     """
-    if ablate is not None and (not isinstance(ablate, Integral) or ablate <= 0):
+    if ablate is not None and (whole(ablate) or 0) < 1:
         raise ValueError(f"ablate={ablate!r} measures nothing: expected how many pairs to ablate, or None for all of them")
     if ablate is not None and until is not None:
         raise ValueError(f"ablate={ablate} says how many pairs to measure, until={until!r} when to stop: give one of the two")
@@ -263,7 +262,7 @@ def with_ranks(table: pd.DataFrame) -> pd.DataFrame:
 
 def _check_order(by: str) -> None:
     if by not in ORDERS:
-        near = difflib.get_close_matches(by, ORDERS, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(str(by), ORDERS, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"cannot order by {by!r}: expected one of {', '.join(map(repr, ORDERS))}{hint}")
 

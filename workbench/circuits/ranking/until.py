@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -96,6 +97,6 @@ def n_wanted(until: str) -> int:
 
 def checked_confidence(confidence: float) -> float:
     """Raises ValueError for what is no probability below 1."""
-    if not isinstance(confidence, int | float) or not 0 < confidence < 1:
+    if not isinstance(confidence, Real) or not 0 < confidence < 1:
         raise ValueError(f"confidence={confidence!r}: expected a probability between 0 and 1, such as 0.99")
     return float(confidence)

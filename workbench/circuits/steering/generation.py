@@ -10,6 +10,7 @@ A model whose cache was measured not to do that (model/cache.py) takes the plain
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.counts import whole
 from workbench.model.cache import cached_step, kv_cache
 from workbench.model.hooks import accepted, last_logits, seen, unembedding_last
 from workbench.model.model import BAR_DELAY
@@ -45,12 +47,14 @@ class Decoding:
     on_token: Callable[[int, int], None] = lambda n_new, n_asked: None  # after every token of all rows, while hooks are installed
 
     def __post_init__(self):
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens={self.max_new_tokens} generates nothing: expected 1 or more")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature={self.temperature}: expected 0 (greedy) or more, 1 samples from the model's own probabilities")
-        if self.n_samples < 1:
-            raise ValueError(f"n_samples={self.n_samples} generates nothing: expected 1 or more")
+        if (whole(self.max_new_tokens) or 0) < 1:
+            raise ValueError(f"max_new_tokens={self.max_new_tokens!r} generates nothing: expected a whole number, 1 or more")
+        if not isinstance(self.temperature, Real) or not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature!r}: expected 0 (greedy) or more, 1 samples from the model's own probabilities")
+        if (whole(self.n_samples) or 0) < 1:
+            raise ValueError(f"n_samples={self.n_samples!r} generates nothing: expected a whole number, 1 or more")
+        if whole(self.seed) is None:
+            raise ValueError(f"seed={self.seed!r}: expected a whole number")
         if self.n_samples > 1 and not self.temperature:
             raise ValueError(f"{self.n_samples} greedy samples are {self.n_samples} times the same text: give a temperature, such as 1.0")
 

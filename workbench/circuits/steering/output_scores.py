@@ -146,10 +146,13 @@ def _batch(
 
 @torch.no_grad()
 def by_tokens(bench: Any, promoted: Mapping[int, Sequence[int]], prompt: str, progress: bool = True) -> dict[int, float]:
-    """Feature → the paper's output score: how likely the tokens that it promotes become, after one pass."""
+    """Feature → the paper's output score: how likely the tokens that it promotes become, after one pass; NaN where nothing is active at the
+    prompt's last token, whose largest activation says how far to push."""
     model, sae, found = bench.model, bench.sae, dict[int, float]()
     tokens = to_tokens(model, prompt)
     added = AMPLIFIED * sae.encode(read_on(model, sae, tokens))[-1].max()
+    if not added > 0:
+        return dict.fromkeys(promoted, float("nan"))
     features = list(promoted)
     for first in tqdm(range(0, len(features), AT_ONCE), desc="amplifying features", unit="batch", disable=not progress, delay=2):
         some = features[first : first + AT_ONCE]

@@ -198,6 +198,10 @@ def _by_tokens(bench: Any, features: Sequence[int] | None, prompt: str, progress
     tokens, rows = _promoted(bench, wanted), []
     words = dict(enumerate(bench.index.sql("SELECT str_token FROM vocabulary ORDER BY token")["str_token"]))
     writes = by_tokens(bench, tokens, prompt, progress)
+    if writes and all(map(np.isnan, writes.values())):
+        raise ValueError(
+            f"no feature is active at the end of {prompt!r}, so how far to push is not known: give prompts=[…], another one first"
+        )
     for feature in tqdm(wanted, desc="reading examples", unit="feature", disable=not progress, delay=2):
         peaks = [each.str_tokens[each.peak] for each in bench.index.examples(feature, input_scores.N_TOP)]
         reads = input_scores.share_promoted(peaks, [words.get(i, "") for i in tokens[feature]])

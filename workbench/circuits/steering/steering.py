@@ -51,6 +51,8 @@ def steer(
     if not chosen and vector is None:
         raise ValueError("nothing to steer by: expected {feature: strength}, such as {1234: 10.0}, or a vector")
     check_features(sae, chosen)
+    if isinstance(tokens, str):
+        raise ValueError(f"tokens={tokens!r} is one string: expected a list of tokens to follow, [{tokens!r}]")
     settings = [Setting("unsteered"), *_settings(features)]
     followed = {text: answer_token(model, text) for text in tokens}
     runs = _Runs(bench, prompt_tokens(model, prompt, decoding), decoding, chosen, followed)

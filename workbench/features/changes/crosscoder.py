@@ -37,6 +37,7 @@ from workbench.features.changes.fit import check_pair
 from workbench.features.search.codes import tokens_of
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
+from workbench.model.hooks import check_finite
 from workbench.model.tokens import is_start_token
 from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig, train
@@ -161,6 +162,8 @@ def read_crosscoder(crosscoder: Crosscoder, base: Any, tuned: Any, texts: Iterab
             if halves[0].shape[1] != crosscoder.d_in:
                 there = f"{halves[0].shape[1]} numbers at {crosscoder.hook_name}"
                 raise ValueError(f"this crosscoder is of other models: it reads {crosscoder.d_in} numbers a model, these have {there}")
+            for half in halves:
+                check_finite(half, crosscoder.hook_name)
             mean = [half.mean(0) for half in halves] if mean is None else mean
             _add(sums, crosscoder, halves, mean)
             n_tokens += len(halves[0])

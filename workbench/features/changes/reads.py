@@ -17,9 +17,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.activations.rows import Row, as_batch, batches
-from workbench.features.search.codes import tokens_of
+from workbench.features.search.codes import text_tokens
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
+from workbench.model.hooks import check_finite
 from workbench.model.tokens import is_start_token
 from workbench.sae.dictionary import Dictionary
 from workbench.shapes import TokenMask
@@ -75,7 +76,7 @@ class _Sums:
 @torch.no_grad()
 def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictionary, texts: Sequence[str], progress: bool = True) -> Both:
     """Raises ValueError for an empty or over-long text, saying which one it is."""
-    rows = [tokens_of(base, text, number) for number, text in enumerate(texts)]
+    rows = [text_tokens(base, text, number) for number, text in enumerate(texts)]
     heads, sums = [Head(model, [sae.reads]) for model in (base, tuned)], (_Sums(), _Sums())
     groups, found = batches([len(row) for row in rows], N_TOKENS), []
     with tqdm(total=len(rows), desc="reading texts", unit="text", disable=not progress, delay=2) as bar:
@@ -84,6 +85,8 @@ def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictio
             lengths = torch.tensor([len(rows[i]) for i in batch], device=tokens.device)
             is_text = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]) & ~is_start_token(base, tokens)
             acts = [head(tokens.to(head.model.cfg.device))[sae.reads].to(sae.W_dec) for head in heads]
+            for x in acts:
+                check_finite(x[is_text.to(x.device)], sae.reads)
             found.append(_batch(sae, acts, is_text.to(sae.W_dec.device), sums))
             bar.update(len(batch))
     back = np.argsort([i for batch in groups for i in batch])

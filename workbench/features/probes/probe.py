@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.counts import whole
 from workbench.features.probes.classify import MOST_STEPS, Choice, Fitted, chosen, drawn, parts
 from workbench.features.probes.reads import Reads, read
 from workbench.model.chat import Chat, written
@@ -82,7 +83,7 @@ def probe(
 
     Raises ValueError for fewer than ten texts of a kind, for a text that stands in two sets, and for what is empty or too long.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 < k <= bench.sae.cfg.d_sae:
+    if not 1 < (whole(k) or 0) <= bench.sae.cfg.d_sae:
         raise ValueError(f"k={k!r}: expected how many features one classifier reads, 2 to {bench.sae.cfg.d_sae:,}")
     sets = _checked(bench.model, (positive, negative), shifted)
     texts, ends = [text for some in sets for text in some], np.cumsum([len(some) for some in sets])

@@ -15,11 +15,11 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from workbench.activations.rows import Row, as_batch, batches
-from workbench.features.search.codes import tokens_of
+from workbench.features.search.codes import text_tokens
 from workbench.features.survey.neurons import neurons_before
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.hooks import check_dictionary
+from workbench.model.hooks import check_dictionary, check_finite
 from workbench.model.tokens import is_start_token, to_str_tokens
 from workbench.sae.dictionary import Dictionary
 
@@ -54,7 +54,7 @@ class Reads:
 def read(model: "TransformerBridge", sae: Dictionary, texts: Sequence[str], progress: bool = True) -> Reads:
     """Raises ValueError for an empty or over-long text, saying which one it is."""
     check_dictionary(model, sae)
-    rows = [tokens_of(model, text, number) for number, text in enumerate(texts)]
+    rows = [text_tokens(model, text, number) for number, text in enumerate(texts)]
     try:
         neurons_at = neurons_before(model, sae.reads)[-1]
     except ValueError:  # nothing comes before: a hook point at the very beginning, or outside of the blocks
@@ -67,6 +67,7 @@ def read(model: "TransformerBridge", sae: Dictionary, texts: Sequence[str], prog
             for at, i in enumerate(batch):
                 is_text = ~is_start_token(model, torch.tensor([rows[i]]))[0].to(acts[sae.reads].device)
                 x = acts[sae.reads][at, : len(rows[i])][is_text]
+                check_finite(x, sae.reads)
                 found[i] = {"activation": _pooled(x.float()), "features": _pooled_features(sae, x)}
                 if neurons_at:
                     found[i]["neurons"] = _pooled(acts[neurons_at][at, : len(rows[i])][is_text].float())

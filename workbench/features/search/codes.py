@@ -21,7 +21,7 @@ from workbench.activations.rows import Row, as_batch, batches
 from workbench.features.index.building.collect import BATCH, ELEMENTS, Entries, active
 from workbench.model.gemm import machine_rate
 from workbench.model.head import through_bridge
-from workbench.model.hooks import check_dictionary
+from workbench.model.hooks import check_dictionary, check_finite
 from workbench.model.memory import Need, in_words, largest, pass_bytes
 from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token, to_str_tokens, to_tokens
@@ -117,6 +117,7 @@ def encode(
     bounds = np.cumsum([0, *lengths])
     is_start = torch.cat([is_start_token(model, torch.tensor([row]))[0] for row in rows])
     x = _harvest(model, sae.reads, rows, on_batch)[~is_start.to(model.cfg.device)]
+    check_finite(x, sae.reads)
     number, entries = np.flatnonzero(~is_start.numpy()), Entries()
     for (first_row, first_feature), acts in _blocks(sae, x):
         row, feature, act = active(acts)
@@ -151,11 +152,12 @@ def searching_need(cfg: Any, sae: Dictionary, lengths: Sequence[int], n_entries:
 @torch.no_grad()
 def mean_activations(model: "TransformerBridge", sae: Dictionary, prompts: Sequence[str]) -> Float[np.ndarray, "n_prompts d_in"]:
     """What the dictionary reads, as it is: the mean over each prompt's tokens, the start token left out."""
-    rows = [tokens_of(model, prompt, i) for i, prompt in enumerate(prompts)]
+    rows = [text_tokens(model, prompt, i) for i, prompt in enumerate(prompts)]
     found, means, end = _harvest(model, sae.reads, rows, lambda n_read, n_prompts: None).float().cpu(), [], 0
     for row in rows:
         begin, end = end, end + len(row)
         means.append(found[begin:end][~is_start_token(model, torch.tensor([row]))[0]].mean(0))
+        check_finite(means[-1], sae.reads)
     return torch.stack(means).numpy()
 
 
@@ -165,6 +167,14 @@ def tokens_of(model: "TransformerBridge", prompt: str, number: int) -> list[int]
         return to_tokens(model, prompt)[0].tolist()
     except ValueError as error:
         raise ValueError(f"prompt {number + 1}: {error}") from None
+
+
+def text_tokens(model: "TransformerBridge", text: str, number: int) -> list[int]:
+    """The same of what is pooled over its own tokens. Raises ValueError where it has none, beside the start token."""
+    row = tokens_of(model, text, number)
+    if len(row) <= len(start_token(model).ids):
+        raise ValueError(f"prompt {number + 1}: {text!r} is nothing but the start token, which is left out")
+    return row
 
 
 def _harvest(

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from workbench.counts import counted
 from workbench.features.index.index import FeatureIndex
 from workbench.features.search.found import Found, table_of, with_scores
 
 
 def labeled(text: str, labels: Mapping[int, str], density: Float[np.ndarray, "d_sae"] | None, top: int = 20) -> Found:
     """All words of the text, in any order and case; labels that hold little else come first."""
-    words = _words(text)
+    top = counted(top, "top", "feature")
+    words = _words(text) if isinstance(text, str) else []
     if not words:
         raise ValueError(f"{text!r} holds no word to look for in labels")
     if not labels:

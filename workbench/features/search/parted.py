@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from workbench.counts import counted
 from workbench.features.index.index import FeatureIndex
 from workbench.features.index.parts import FeatureScore
 from workbench.features.search.found import Found, table_of, with_scores
@@ -29,8 +30,7 @@ def parted(
     """The features in which the two scores part most, one way: of those that have both. Raises ValueError where no feature has."""
     if does not in DOES:
         raise ValueError(f"does={does!r}: expected 'reads' or 'writes', what the features do well")
-    if top < 1:
-        raise ValueError(f"top={top} asks for no feature; expected at least 1")
+    top = counted(top, "top", "feature")
     known = {i: each for i, each in scores.items() if each.input is not None and each.output is not None}
     if not known:
         raise ValueError("the index keeps no scores of these features: score them first (wb.score_features, workbench score)")

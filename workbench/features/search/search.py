@@ -22,6 +22,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from workbench.counts import counted
 from workbench.features.search.alike import alike, alike_f1
 from workbench.features.search.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
 from workbench.features.search.codes import LESS, Codes, Peaks, encode
@@ -56,8 +57,7 @@ class Filters:
             raise ValueError(f"margin={self.margin}: expected 0 (silent on negative prompts) or more, such as 0.5")
         if not 0 < self.max_density <= 1:
             raise ValueError(f"max_density={self.max_density}: expected a share of the tokens, above 0 and at most 1")
-        if self.top < 1:
-            raise ValueError(f"top={self.top} asks for no feature; expected at least 1")
+        counted(self.top, "top", "feature")
 
 
 LOOSE = Filters(share=0.5, margin=9.0)  # what a search by the score alone asks of the prompts

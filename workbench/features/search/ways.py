@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
+from workbench.counts import counted, whole
 from workbench.features.search.codes import LESS, Codes, encode, mean_activations
 from workbench.features.search.found import Found, table_of
 from workbench.features.search.search import Known, checked_sets
@@ -41,6 +42,7 @@ def at(
     insist: bool = False,
 ) -> Found:
     """token: its text (the last one that reads so), or its position, start token counted; None: each feature's largest anywhere."""
+    top = counted(top, "top", "feature")
     codes = encode(model, sae, [prompt], insist=insist)
     pos = None if token is None else position(codes.str_tokens[0], codes.first, token)
     acts = (codes.acts if pos is None else codes.acts[[pos]]).max(axis=0).toarray().ravel()
@@ -66,9 +68,10 @@ def position(tokens: Sequence[str], first: int, token: str | int) -> int:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"{token!r} is no token of the prompt, which reads {' | '.join(map(repr, tokens))}{hint}")
         return places[-1]
-    if not first <= token < len(tokens):
-        raise ValueError(f"position {token} is not in the prompt: its tokens stand at {first} to {len(tokens) - 1}")
-    return token
+    pos = whole(token)
+    if pos is None or not first <= pos < len(tokens):
+        raise ValueError(f"position {token!r} is not in the prompt: its tokens stand at {first} to {len(tokens) - 1}")
+    return pos
 
 
 @in_words("searching by a classifier", LESS)
@@ -89,7 +92,7 @@ def classified(
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    sets = checked_sets(positive, negative, fewest_negative=2)
+    top, sets = counted(top, "top", "feature"), checked_sets(positive, negative, fewest_negative=2)
     if len(sets[0]) < 2:
         raise ValueError(
             "one positive prompt is too few for a classifier, which is measured on prompts that it did not see: give two or more"
@@ -97,6 +100,8 @@ def classified(
     codes = encode(model, sae, [*sets[0], *sets[1]], insist=insist)
     peaks = codes.peaks
     features = np.unique(peaks.feature)
+    if not len(features):
+        raise ValueError(f"no feature of this SAE is active on these prompts: is it one for {sae.reads} of this model?")
     parts = {"peaks of the active features": COPIES * 4 * len(codes.prompts) * len(features)}
     Need("searching by a classifier", parts, LESS).check(torch.device("cpu"), insist)
     acts = peaks.of(features, len(codes.prompts))
@@ -126,21 +131,23 @@ def _standardized(model: "TransformerBridge", sae: Dictionary, codes: Codes) -> 
     return (x - x.mean(0)) / np.maximum(x.std(0), 1e-6 * np.abs(x).max())
 
 
-def near(sae: Dictionary, target: int | Float[torch.Tensor, "d_in"], known: Known, top: int = 20) -> Found:
+def near(sae: Dictionary, target: int | Float[torch.Tensor, "d_in"] | Float[np.ndarray, "d_in"], known: Known, top: int = 20) -> Found:
     """target: a feature, itself left out, or a direction in the space of its decoder rows."""
-    if isinstance(target, torch.Tensor):
+    top, feature = counted(top, "top", "feature"), -1
+    if np.ndim(target) == 1:  # NumPy's too: a probe's weights are
+        target = torch.as_tensor(target)
         if target.shape != sae.W_dec.shape[1:]:
             raise ValueError(f"a direction of this SAE has {sae.W_dec.shape[1]} numbers, not {tuple(target.shape)}")
-        if not torch.isfinite(target).all() or not target.norm():
-            raise ValueError("the direction is zero or holds NaN or infinite values: it points nowhere")
         direction, wants = target, "nearest to a direction"
     else:
-        checked_feature(target, sae.cfg.d_sae)
-        direction, wants = sae.W_dec[target], f"nearest to feature {target}"
+        feature = checked_feature(target, sae.cfg.d_sae)
+        direction, wants = sae.W_dec[feature], f"nearest to feature {feature}"
+    if not torch.isfinite(direction).all() or not direction.any():
+        raise ValueError("the direction is zero or holds NaN or infinite values: it points nowhere")
     rows = normalize(direction.detach().to(sae.W_dec).float()[None], dim=1)
     cosines, indices = nearest(rows, normalize(sae.W_dec.detach().float(), dim=1), top + 1)
     features, cosine = indices[0].cpu().numpy(), cosines[0].cpu().numpy()
-    is_other = features != (target if isinstance(target, int) else -1)
+    is_other = features != feature
     return Found(wants, table_of(features[is_other][:top], cosine[is_other][:top], {}, known.labels, known.density))
 
 
@@ -148,6 +155,7 @@ def attributed(
     model: "TransformerBridge", sae: Dictionary, prompt: str, attribution: Any, known: Known, top: int = 20, insist: bool = False
 ) -> Found:
     """attribution: of a metric, at every token of the prompt (an Attribution of circuits/ranking); the start token is left out here."""
+    top = counted(top, "top", "feature")
     codes = encode(model, sae, [prompt], insist=insist)
     total = attribution.summed(codes.first).cpu().numpy()
     best = np.argsort(-total, kind="stable")[:top]

@@ -25,6 +25,7 @@ from workbench.features.index.layout import PART_BITS
 from workbench.files import whole_folder, write_json
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
+from workbench.model.hooks import check_finite
 from workbench.model.start import start_token
 from workbench.model.tokens import n_unknown, text_ids, unknown_note
 from workbench.sae.dictionary import Dictionary
@@ -159,8 +160,7 @@ class Pending:
         self.n_tokens += len(number)
         for hook_name, acts in head(tokens).items():
             x = acts[is_text]
-            if not torch.isfinite(x).all():
-                raise ValueError(f"activations at {hook_name} hold {int((~torch.isfinite(x)).sum())} NaN or infinite values")
+            check_finite(x, hook_name)
             for name, sae in saes.items():
                 if sae.reads == hook_name:
                     self._encode(name, sae, x, number)
