@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -270,11 +270,11 @@ class Workbench:
             find(self.model, self.sae, self._texts(positive), self._texts(negative), filters, self._known_beside, at_last, insist)
         )
 
-    def find_at(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 20, insist: bool = False) -> Found:
+    def find_at(self, prompt: str | Chat, token: str | SupportsIndex | None = None, *, top: int = 20, insist: bool = False) -> Found:
         """The features most active at a token of the prompt, given by its text or position; without one, anywhere on it."""
         return self._with_scores(ways.at(self.model, self.sae, written(self.model, prompt), token, self._known_beside, top, insist))
 
-    def logit_lens(self, prompt: str | Chat, token: str | int | None = None, *, top: int = 5) -> LogitLens:
+    def logit_lens(self, prompt: str | Chat, token: str | SupportsIndex | None = None, *, top: int = 5) -> LogitLens:
         """What the model would say after a token of the prompt (its text or position; None: the last one) if it stopped after each block:
         the plain logit lens, with the final norm."""
         return logit_lens(self.model, prompt, token, top=top)
@@ -287,7 +287,7 @@ class Workbench:
             ways.classified(self.model, self.sae, self._texts(positive), self._texts(negative), self._known_beside, top, insist)
         )
 
-    def find_near(self, target: int | Float[torch.Tensor, "d_in"] | Float[np.ndarray, "d_in"], *, top: int = 20) -> Found:
+    def find_near(self, target: SupportsIndex | Float[torch.Tensor, "d_in"] | Float[np.ndarray, "d_in"], *, top: int = 20) -> Found:
         """The features whose directions are nearest to a feature's, or to any direction of the SAE's space."""
         return self._with_scores(ways.near(self.sae, target, self._known_beside, top))
 

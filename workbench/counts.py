@@ -24,3 +24,11 @@ def counted(value: Any, name: str, of: str) -> int:
         asks = f"asks for no {of}" if n is not None else f"is no number of {of}s"
         raise ValueError(f"{name}={value!r} {asks}: expected a whole number, at least 1")
     return n
+
+
+def on_prompt(pos: Any, n_pos: int) -> int:
+    """A position of a prompt of so many tokens, the start token counted. Raises ValueError for what is none."""
+    at = whole(pos)
+    if at is None or not 0 <= at < n_pos:
+        raise ValueError(f"position {pos!r} is not on this prompt: expected 0 (the start token) to {n_pos - 1}")
+    return at

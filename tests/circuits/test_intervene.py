@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_models import D_SAE, FAMILIES, n_hooks, random_sae
@@ -57,6 +58,15 @@ def test_an_edit_at_one_position_changes_no_earlier_logits_and_its_own(model, to
         edited = model(tokens)
     assert torch.equal(edited[:, :5], clean[:, :5])
     assert (edited[:, 5:] - clean[:, 5:]).abs().amax(-1).min() > 1e-3
+
+
+@pytest.mark.parametrize("pos", [np.int64(5), torch.tensor(5), np.array([5]), [torch.tensor(5), 5], pd.Series([5])])
+def test_a_position_is_a_number_of_any_kind(model, tokens, sae, pos):
+    """A ranking's table has NumPy's."""
+    with editing(model, sae, {3: 7.0}, pos=5):
+        expected = model(tokens)
+    with editing(model, sae, {3: 7.0}, pos=pos):
+        assert torch.equal(model(tokens), expected)
 
 
 def test_two_clamps_inside_each_other_are_one_clamp_of_both(model, tokens):
@@ -139,6 +149,9 @@ def test_an_edit_that_never_happened_is_an_error(model, tokens, sae):
         ({3: float("nan")}, None, "cannot be clamped to nan"),
         ({3: 1.0}, -1, "position -1 is not one of this model's, 0 to 63"),
         ({3: 1.0}, [2, 64], "position 64"),
+        ({3: 1.0}, 2.0, "pos=2.0 is no position"),
+        ({3: 1.0}, [2, True], "position True"),
+        ({3: 1.0}, [], "pos is empty"),
     ],
 )
 def test_features_and_positions_that_cannot_be_are_refused_before_any_hook(model, sae, values, pos, says):

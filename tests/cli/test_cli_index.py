@@ -1,5 +1,6 @@
 """workbench index and page: an index from files, pages from the index; one line for what was typed wrong."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def test_an_index_is_built_of_all_saes_and_said(command: list[str], folder: Path
     out = capsys.readouterr().out
     assert "SAE first" in out and "SAE second" in out and "of 60 texts" in out
     assert list(FeatureIndex.open(folder).manifest["saes"]) == ["first", "second"]
+
+
+def test_an_sae_is_named_by_its_folder_whatever_that_is_called(command: list[str], tmp_path: Path):
+    sae, out = tmp_path / "sæ 1 (new)", tmp_path / "ïndex 1"
+    shutil.copytree(command[command.index("--sae") + 1], sae)
+    assert cli.main(["index", str(out), *command[2:4], "--sae", str(sae), *command[-2:]]) == 0
+    assert list(FeatureIndex.open(out).manifest["saes"]) == ["sæ-1-new"]
 
 
 def test_n_texts_cuts_the_corpus(command: list[str], tmp_path: Path):

@@ -24,8 +24,8 @@ NO_METRIC = "' Sacramento' is no metric: expected one such as wb.logit_diff(' Sa
 NO_WORDS = "expected a whole number, 0 to 2,047; find_by_label finds features by words"
 
 
-def clamped(bench: Workbench, values: Any) -> None:
-    with wb.clamp(bench, values):
+def clamped(bench: Workbench, values: Any, pos: Any = None) -> None:
+    with wb.clamp(bench, values, pos):
         bench.model(PROMPT)
 
 
@@ -54,6 +54,21 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "rank by a function": (lambda bench: bench.rank(PROMPT, len), "is no metric: expected one such as wb.logit_diff(' Sacramento', …)"),
     "a prompt that is none": (lambda bench: bench.rank(5, wb.logit_diff(ANSWER)), "the prompt is of type int; expected a string"),
     "measure all, in words": (lambda bench: bench.rank(PROMPT, wb.logit_diff(ANSWER), ablate="all"), "or None for all of them"),
+    "rank many by nothing": (lambda bench: bench.rank_many([PROMPT], None), "None is no metric"),
+    "an answer that is true": (lambda bench: bench.rank(PROMPT, wb.logit_diff(True)), "True is no answer: expected the text of one token"),
+    "an answer in a list": (lambda bench: bench.rank(PROMPT, wb.logit_diff([ANSWER])), "is no answer: expected the text of one token"),
+    "half a token": (lambda bench: bench.rank(PROMPT, wb.logit_diff(ANSWER, 7.5)), "7.5 is no answer"),
+    "fewer than no features at a token": (lambda bench: bench.find_at(PROMPT, top=-1), "top=-1 asks for no feature"),
+    "fewer than no neighbors": (lambda bench: bench.find_near(574, top=-1), "top=-1 asks for no feature"),
+    "no labelled feature": (lambda bench: bench.find_by_label("Lakers", top=0), "top=0 asks for no feature"),
+    "half a feature told apart": (lambda bench: bench.find_by_classifier([PROMPT], ["a"], top=0.5), "top=0.5 is no number of features"),
+    "words that are none": (lambda bench: bench.find_by_label(5), "5 holds no word to look for in labels"),
+    "a label that is none": (lambda bench: bench.label(574, None), "None is no label"),
+    "half a position": (lambda bench: clamped(bench, {574: 0.0}, 2.5), "pos=2.5 is no position"),
+    "no position": (lambda bench: clamped(bench, {574: 0.0}, []), "pos is empty"),
+    "follow letters": (lambda bench: bench.steer(PROMPT, {834: 1.0}, tokens=ANSWER), "is one string: expected a list of tokens to follow"),
+    "strength of NaN": (lambda bench: bench.steer(PROMPT, {834: 1.0}, max_act={834: float("nan")}), "max_act={834: nan}: expected its"),
+    "half a new token": (lambda bench: bench.steer(PROMPT, {834: 1.0}, 2.5), "max_new_tokens=2.5 generates nothing"),
     "a feature in quotes": (lambda bench: bench.feature("574"), f"'574' is no feature: {NO_WORDS}"),
     "a feature by its label": (lambda bench: bench.feature("team:Lakers"), f"'team:Lakers' is no feature: {NO_WORDS}"),
     "half a feature": (lambda bench: bench.feature(5.5), "5.5 is no feature: expected a whole number, 0 to 2,047"),

@@ -1,9 +1,14 @@
 """A token is its number, and its text shows its space; what a tokenizer cannot read is said."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from made_models import random_hf_model, random_sae
-from made_tokenizers import pieces_tokenizer, words_tokenizer
+from made_tokenizers import ALPHABET, byte_tokenizer, pieces_tokenizer, words_tokenizer
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from workbench.activations.rows import Rows
 from workbench.bench import Workbench
@@ -85,3 +90,32 @@ def test_where_everything_is_unknown_it_is_an_error_and_from_a_hundredth_on_a_li
     index = build_index(words, sae, ["the cat", "zebra cat"], tmp_path / "some", progress=False)
     assert index.facts()["unknown"].startswith("25.0% of the 4 tokens")
     assert "the [UNK] cat" not in bench.rank("the cat [UNK]", logit_diff(5, 6), ablate=1).notes  # spelled out, it is a token
+
+
+@pytest.fixture(scope="module")
+def letters():
+    """Of `é`, two bytes, there is a token; of `ñ`, two bytes, none. Both are also how the bytes E9 and F1 are written."""
+    made = byte_tokenizer(("<s>",))
+    state = json.loads(made.backend_tokenizer.to_str())
+    state["model"]["vocab"]["Ã©"] = len(ALPHABET) + 1
+    state["model"]["merges"] = [["Ã", "©"]]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), bos_token="<s>")
+    return load_model(random_hf_model("gpt2"), tokenizer=tokenizer)
+
+
+def test_a_letter_is_its_own_token_not_the_byte_that_is_written_so(letters):
+    assert answer_token(letters, "é") == len(ALPHABET) + 1 == letters.tokenizer("é")["input_ids"][-1]
+    assert answer_token(letters, "Ã©") == len(ALPHABET) + 1  # its raw form
+    byte = letters.tokenizer.convert_tokens_to_ids("ñ")
+    with pytest.raises(ValueError, match=f"'ñ' is 2 tokens.*'ñ' as a part of a character is {byte}"):
+        answer_token(letters, "ñ")
+    with pytest.raises(ValueError, match=r"You can ask for its first token, 'ð' by its number, \d+"):
+        answer_token(letters, "🦊")
+    assert to_str_tokens(letters, torch.tensor([answer_token(letters, byte)])) == ["ñ"]
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+def test_a_token_is_asked_for_by_its_number_of_any_kind(pieces, kind):
+    assert answer_token(pieces, kind(5)) == 5 and type(answer_token(pieces, kind(5))) is int
+    with pytest.raises(ValueError, match="token 300 is not in the vocabulary"):
+        answer_token(pieces, kind(300))

@@ -8,7 +8,7 @@ nothing changes nothing. `edited` is any function of the feature activations; cl
 
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -29,7 +29,12 @@ Edit = Callable[[FeatureActs], FeatureActs]
 Value = float | Real | Tensor  # NumPy's numbers are Real
 
 
-def editing(model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[int, Value], pos: int | list[int] | None = None) -> "Editing":
+def editing(
+    model: "TransformerBridge",
+    sae: Dictionary,
+    edit: Edit | Mapping[int, Value],
+    pos: SupportsIndex | Iterable[SupportsIndex] | None = None,
+) -> "Editing":
     """Inside, every call of the model by this caller sees the edit; other threads and tasks see the model as it is. The hook is gone
     afterwards, whatever happened.
 
@@ -44,8 +49,9 @@ def editing(model: "TransformerBridge", sae: Dictionary, edit: Edit | Mapping[in
     if not isinstance(edit, Mapping) and not callable(edit):
         raise ValueError(f"{edit!r} is no edit: expected {{feature: value}}, such as {{574: 0.0}}")
     edit = _clamping(sae, edit) if isinstance(edit, Mapping) else edit
+    positions = _checked_positions(model, pos)
     check_obeyed(model, sae.writes)
-    return Editing(model, sae, edit, _checked_positions(model, pos))
+    return Editing(model, sae, edit, positions)
 
 
 class Editing(put):
@@ -94,7 +100,7 @@ class _Edited:
         return y + change.view_as(y).to(y.dtype)
 
 
-def clamp(bench: Any, values: Mapping[int, Value], pos: int | list[int] | None = None) -> Editing:
+def clamp(bench: Any, values: Mapping[int, Value], pos: SupportsIndex | Iterable[SupportsIndex] | None = None) -> Editing:
     """Clamp features of a workbench's SAE: `with clamp(bench, {1234: 0.0}, pos=5): bench.model(tokens)`. A clamp inside a clamp is applied
     to what the outer one left. See `editing`."""
     return editing(bench.model, bench.sae, values, pos)
@@ -121,7 +127,7 @@ def check_features(sae: Dictionary, features: Iterable[int]) -> None:
         checked_feature(feature, sae.cfg.d_sae)
 
 
-def _checked_positions(model: "TransformerBridge", pos: int | list[int] | None) -> list[int] | None:
+def _checked_positions(model: "TransformerBridge", pos: SupportsIndex | Iterable[SupportsIndex] | None) -> list[int] | None:
     if pos is None:
         return None
     one = whole(pos)

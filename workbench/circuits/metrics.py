@@ -9,7 +9,7 @@ model it becomes a function of the last position's logits, and knows which few o
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Metric:
     """Which difference of logits at the last position is asked for: strings, or token ids. Positive: the answer is ahead."""
 
-    answer: str | int
-    baseline: str | int | None = None  # None: the mean logit over the vocabulary
+    answer: str | SupportsIndex
+    baseline: str | SupportsIndex | None = None  # None: the mean logit over the vocabulary
 
     def resolve(self, model: "TransformerBridge") -> "ResolvedMetric":
         """Token ids for strings. Raises ValueError for an answer that is not one token, or that is its own baseline."""
@@ -47,7 +47,7 @@ def resolve(model: "TransformerBridge", metric: Any) -> "ResolvedMetric":
     return metric.resolve(model)
 
 
-def logit_diff(answer: str | int, baseline: str | int | None = None) -> Metric:
+def logit_diff(answer: str | SupportsIndex, baseline: str | SupportsIndex | None = None) -> Metric:
     """logit(answer) − logit(baseline) at the last position; without a baseline, minus the mean logit over the vocabulary."""
     return Metric(answer, baseline)
 

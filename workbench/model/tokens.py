@@ -7,7 +7,7 @@ is its number; its text shows its space: `▁in` is " in", of WordPiece `in` is 
 import difflib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from jaxtyping import Int
@@ -130,7 +130,7 @@ def is_start_token(model: "TransformerBridge", tokens: Tokens) -> TokenMask:
     return found
 
 
-def answer_token(model: "TransformerBridge", text: str | int) -> int:
+def answer_token(model: "TransformerBridge", text: str | SupportsIndex) -> int:
     """The id of an answer that is one token. Raises ValueError with how the text tokenizes and what to type instead."""
     number = whole(text)
     if number is not None:

@@ -97,7 +97,9 @@ def test_roles_follow_from_how_a_feature_is_held(found):
 
 
 def test_it_shows_itself_with_labels_as_text(found):
-    assert re.search(r"features? taken down or up take it away: in \d+% of", found.verdict) and "random sets" in repr(found)
+    assert re.search(r"(1 feature taken down or up takes|\d+ features taken down or up take) it away: in \d+% of", found.verdict)
+    assert "random sets" in repr(found)
+    assert replace(found.giving, table=found.giving.table[:0]).said("give", "it") == "No feature gives it."
     markup = replace(found, removing=replace(found.removing, table=found.removing.table.assign(label="<script>x")))._repr_html_()
     assert "<script" not in markup and "&lt;script&gt;x" in markup and "held out" in markup
 

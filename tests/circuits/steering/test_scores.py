@@ -1,5 +1,6 @@
 """What a feature reads and what it writes: by hand, by hooked passes one by one, and refused where nothing says what a feature means."""
 
+import copy
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -109,6 +110,15 @@ def test_the_papers_output_score_is_its_formula(bench):
             p = last_logits(bench.model, tokens)[0].softmax(-1)
         ranks = [int((p > p[i]).sum()) for i in some]
         assert found[feature] == pytest.approx((1 - min(ranks) / len(p)) * float(p[some].max()), rel=1e-4)
+
+
+def test_where_nothing_is_active_there_is_nothing_to_amplify_by_and_no_score(bench):
+    silent = copy.deepcopy(bench.sae)
+    silent.b_enc -= 1e4
+    apart = made_bench(bench.model, silent, index=bench.index)
+    assert np.isnan(by_tokens(apart, {3: [5, 6]}, "the", progress=False)[3])
+    with pytest.raises(ValueError, match="no feature is active at the end of 'The', so how far to push is not known"):
+        score_features(apart, progress=False)
 
 
 def test_the_features_in_which_the_two_part_come_from_both_ends():

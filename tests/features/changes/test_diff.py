@@ -109,6 +109,7 @@ def test_what_cannot_be_compared_is_refused_in_words(bench: Workbench, tuned, to
         ((bench, tuned, TEXTS[:9]), "9 texts"),
         ((bench, tuned, TEXTS[0]), "the texts are one string"),
         ((bench, tuned, [*TEXTS, ""]), "prompt 33"),
+        ((bench, tuned, [*TEXTS, tokenizer.bos_token]), "prompt 33: '<|start|>' is nothing but the start token"),
         ((bench, bench, TEXTS), "nothing differs: both models have the same weights"),
         ((bench, same, TEXTS), "nothing differs: both models have the same weights"),
         ((bench, behind, TEXTS), "nothing differs at blocks.1.hook_resid_pre on these texts"),

@@ -76,6 +76,7 @@ def test_bad_sets_are_refused_in_words(bench: Workbench):
         ((POSITIVE, []), "0 negative texts"),
         ((POSITIVE, [*NEGATIVE, POSITIVE[0]]), "stands among the positive and the negative texts"),
         (([*POSITIVE, POSITIVE[3]], NEGATIVE), "stands 2 times among the positive texts"),
+        ((POSITIVE, [*NEGATIVE, bench.model.tokenizer.bos_token]), "is nothing but the start token"),
         (("the cat", NEGATIVE), "the positive texts are one string"),
         ((POSITIVE, NEGATIVE, (POSITIVE, NEGATIVE)), "stands among the positive and the shifted positive texts"),
         ((POSITIVE, [*NEGATIVE, ""]), "text"),

@@ -1,11 +1,18 @@
 """The other ways to find features: each gives what a plain computation gives, and says what cannot be asked."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
+from workbench.features.index.index import build_index
+from workbench.features.probes.probe import probe
+from workbench.model.hooks import hooked
+from workbench.model.model import load_model
 
 PROMPT = "the cat sat on the mat"
 POSITIVE, NEGATIVE = ["the cat sat", "a cat ran", "the cat on the mat"], ["the dog ran", "and the mat", "to the dog"]
@@ -43,6 +50,58 @@ def test_nearest_are_the_largest_cosines_without_the_feature_itself(bench: Workb
     order = (rows @ rows[3]).argsort(descending=True).tolist()
     assert bench.find_near(3, top=4).table["feature"].tolist() == order[1:5]
     assert bench.find_near(2 * bench.sae.W_dec[3], top=4).table["feature"].tolist() == order[:4]
+    assert bench.find_near(np.int64(3), top=4).table["feature"].tolist() == order[1:5]  # as a ranking's table has it
+    assert bench.find_near(bench.sae.W_dec[3].numpy(), top=4).table["feature"].tolist() == order[:4]
+
+
+def test_a_decoder_row_of_zeros_has_no_neighbors(bench: Workbench):
+    bench.sae.W_dec[3] = 0
+    with pytest.raises(ValueError, match="it points nowhere"):
+        bench.find_near(3)
+
+
+def test_a_classifier_of_what_is_active_nowhere_or_of_start_tokens_says_so(bench: Workbench):
+    with pytest.raises(ValueError, match="is nothing but the start token"):
+        bench.find_by_classifier(POSITIVE, [*NEGATIVE, bench.model.tokenizer.bos_token])
+    bench.sae.b_enc -= 1e4
+    with pytest.raises(ValueError, match="no feature of this SAE is active on these prompts"):
+        bench.find_by_classifier(POSITIVE, NEGATIVE)
+
+
+ASKED = {
+    "rank": lambda bench: bench.rank(PROMPT, logit_diff(" dog", " cat"), progress=False),
+    "rank many": lambda bench: bench.rank_many([PROMPT, PROMPT], logit_diff(" dog", " cat"), progress=False),
+    "find": lambda bench: bench.find(POSITIVE, NEGATIVE),
+    "find at": lambda bench: bench.find_at(PROMPT),
+    "attribution": lambda bench: bench.find_by_attribution(PROMPT, logit_diff(" dog", " cat")),
+    "classifier": lambda bench: bench.find_by_classifier(POSITIVE, NEGATIVE),
+    "probe": lambda bench: probe(bench, [f"a{i}" for i in range(10)], [f"b{i}" for i in range(10)], progress=False),
+    "index": lambda bench: build_index(bench.model, bench.sae, POSITIVE, bench.folder, progress=False),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_activations_that_are_no_numbers_are_told_not_read_as_silence(broken, name: str):
+    with pytest.raises(ValueError, match="activations at blocks.1.hook_resid_pre hold .* NaN or infinite values"):
+        ASKED[name](broken)
+
+
+def test_a_metric_that_is_no_number_is_told(bench: Workbench):
+    with (
+        hooked(bench.model, "blocks.3.hook_resid_post", lambda x: x * torch.nan),
+        pytest.raises(ValueError, match="the metric is NaN or infinite on this prompt"),
+    ):
+        bench.rank(PROMPT, logit_diff(" dog", " cat"), progress=False)
+
+
+@pytest.fixture
+def broken(folder_of, sae, tmp_path) -> Any:
+    """A weight of its first block is NaN."""
+    model = AutoModelForCausalLM.from_pretrained(folder_of("gpt2"))
+    model.transformer.h[0].mlp.c_proj.bias.data[0] = torch.nan
+    bench = Workbench(model=load_model(model, tokenizer=AutoTokenizer.from_pretrained(folder_of("gpt2"))), sae=sae)
+    object.__setattr__(bench, "folder", tmp_path / "index")
+    return bench
 
 
 def test_labels_are_found_by_all_their_words_in_any_case(bench: Workbench):

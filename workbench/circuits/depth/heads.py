@@ -21,6 +21,7 @@ from torch import Tensor
 from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
+from workbench.counts import on_prompt
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits, seen
 from workbench.model.points import check_obeyed, place_of
@@ -75,7 +76,7 @@ def head_effects(
         raise ValueError(f"this model's attention cannot be seen: it has no hook point {missing[0]}")
     for layer in layers:
         check_obeyed(model, f"blocks.{layer}.attn.hook_attn_scores")
-    pos = _strongest(bench, tokens, resolved, feature) if pos is None else _checked(pos, tokens.shape[1])
+    pos = _strongest(bench, tokens, resolved, feature) if pos is None else on_prompt(pos, tokens.shape[1])
     clean = {layer: _pattern(model, tokens, layer) for layer in layers}
     effect = float(_effects(bench, tokens, resolved, {feature: 0.0}, pos)[0])
     rows, patterns = [], [np.zeros((0, tokens.shape[1], tokens.shape[1]), np.float32)]
@@ -138,9 +139,3 @@ def _strongest(bench: Any, tokens: Tokens, metric: ResolvedMetric, feature: int)
         return len(acts) - 1
     positions = [pos for pos in acts[:-1].topk(min(N_POSITIONS, len(acts) - 1)).indices.tolist() if acts[pos] > 0]
     return max(positions, key=lambda pos: abs(float(_effects(bench, tokens, metric, {feature: 0.0}, pos)[0])))
-
-
-def _checked(pos: int, n_pos: int) -> int:
-    if not 0 <= pos < n_pos:
-        raise ValueError(f"position {pos} is not on this prompt: expected 0 (the start token) to {n_pos - 1}")
-    return pos

@@ -11,7 +11,7 @@ unembedding reads (Belrose et al. 2023 train a map for each layer): an unlikely 
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import pandas as pd
 import torch
@@ -59,7 +59,7 @@ class LogitLens:
 
 
 @torch.no_grad()
-def logit_lens(model: Any, prompt: str | Chat, token: str | int | None = None, *, top: int = 5) -> LogitLens:
+def logit_lens(model: Any, prompt: str | Chat, token: str | SupportsIndex | None = None, *, top: int = 5) -> LogitLens:
     """token: its text (the last one that reads so) or its position, start token counted; None: the last one. top: tokens of each depth.
 
     Raises ValueError for a token that is not in the prompt, and for top < 1.

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from workbench.circuits.depth.layers import SAEs, by_layer
 from workbench.circuits.graph.groups import concept
+from workbench.counts import on_prompt
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.points import place as block_of
@@ -91,7 +92,7 @@ def swap(  # noqa: PLR0913 a notebook's call
     known = {name: dict(found) for name, found in (labels or {}).items() if name in layers}
     prompt = written(model, prompt)
     tokens = to_tokens(model, prompt)
-    pos = _checked(pos, tokens.shape[1])
+    pos = tokens.shape[1] - 1 if pos is None else on_prompt(pos, tokens.shape[1])
     off_features, on_features = (_features(layers, known, members, name) for members, name in ((off, "off"), (on, "on")))
     prompts = [source] if isinstance(source, str) else list(source or ())
     levels = _levels(bench, layers, on_features, prompts)
@@ -216,11 +217,3 @@ def _wanted(model: Any, wanted: str | None, prompts: Sequence[str]) -> int | Non
 def _one(clean: Float[Tensor, "d_vocab"]) -> Tensor:
     """The first answer: what follows it is looked for elsewhere."""
     return torch.arange(len(clean), device=clean.device) == clean.argmax()
-
-
-def _checked(pos: int | None, n_pos: int) -> int:
-    if pos is None:
-        return n_pos - 1
-    if not 0 <= pos < n_pos:
-        raise ValueError(f"position {pos} is not on this prompt: expected 0 (the start token) to {n_pos - 1}")
-    return pos

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from workbench.circuits.acts import of_all, reading
 from workbench.circuits.metrics import EachMetric, Metric, resolve
+from workbench.counts import counted
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_dictionary, check_finite, hooked, last_logits
 from workbench.model.points import check_point
@@ -131,6 +132,7 @@ def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metri
     """Integrated gradients: sums over all features to metric(x) − metric(x without them), up to the n_steps of the sum. The start token's
     features stay as they are and get 0."""
     check_dictionary(model, sae)
+    n_steps = counted(n_steps, "n_steps", "step")
     found, x = _at_both(model, sae, tokens, [metric])
     y = found.x[0]
     feature_acts = sae.encode(x[0].to(sae.W_dec.dtype)).masked_fill(is_start_token(model, tokens)[0][:, None], 0.0)

@@ -9,7 +9,7 @@
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from threading import Event
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ class Standing(NamedTuple):
     next_tokens: dict[str, float]  # the likeliest, with their probabilities
 
 
-def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | int) -> Standing:
+def standing(model: "TransformerBridge", logits: Float[torch.Tensor, "d_vocab"], answer: str | SupportsIndex) -> Standing:
     """Of an answer, in the logits of the last position."""
     probabilities, token = logits.double().softmax(-1), answer_token(model, answer)
     best = probabilities.topk(min(N_NEXT, len(probabilities)))

@@ -8,7 +8,7 @@ attributed    that support a metric most on one prompt: attribution, summed over
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def at(
     model: "TransformerBridge",
     sae: Dictionary,
     prompt: str,
-    token: str | int | None,
+    token: str | SupportsIndex | None,
     known: Known,
     top: int = 20,
     insist: bool = False,
@@ -56,7 +56,7 @@ def at(
     )
 
 
-def position(tokens: Sequence[str], first: int, token: str | int) -> int:
+def position(tokens: Sequence[str], first: int, token: str | SupportsIndex) -> int:
     """Where a token stands among a prompt's. first: the position after the start token. Raises ValueError for one that is not in the
     prompt, saying which ones are."""
     if isinstance(token, str):
@@ -131,10 +131,12 @@ def _standardized(model: "TransformerBridge", sae: Dictionary, codes: Codes) -> 
     return (x - x.mean(0)) / np.maximum(x.std(0), 1e-6 * np.abs(x).max())
 
 
-def near(sae: Dictionary, target: int | Float[torch.Tensor, "d_in"] | Float[np.ndarray, "d_in"], known: Known, top: int = 20) -> Found:
+def near(
+    sae: Dictionary, target: SupportsIndex | Float[torch.Tensor, "d_in"] | Float[np.ndarray, "d_in"], known: Known, top: int = 20
+) -> Found:
     """target: a feature, itself left out, or a direction in the space of its decoder rows."""
     top, feature = counted(top, "top", "feature"), -1
-    if np.ndim(target) == 1:  # NumPy's too: a probe's weights are
+    if isinstance(target, torch.Tensor | np.ndarray) and target.ndim:  # NumPy's too: a probe's weights are
         target = torch.as_tensor(target)
         if target.shape != sae.W_dec.shape[1:]:
             raise ValueError(f"a direction of this SAE has {sae.W_dec.shape[1]} numbers, not {tuple(target.shape)}")
