@@ -46,6 +46,7 @@ from workbench.features.search.rarity import Rarity
 from workbench.features.search.search import Filters, Known, find
 from workbench.features.survey.mapping import FeatureMapping, feature_map
 from workbench.features.survey.splitting import Splitting, splitting
+from workbench.given import no_table
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_cross_layer, check_dictionary, check_transcoder
 from workbench.model.memory import in_words
@@ -358,7 +359,8 @@ class Workbench:
         """Those that are conversations written out; what is no list of prompts is left for whoever checks them."""
         if isinstance(prompts, str) or not isinstance(prompts, Iterable):
             return prompts
-        return [written(self.model, each) if isinstance(each, list | tuple | Mapping) else each for each in prompts]
+        texts = no_table(prompts, "prompts")
+        return [written(self.model, each) if isinstance(each, list | tuple | Mapping) else each for each in texts]
 
     @property
     def _known_beside(self) -> Known:

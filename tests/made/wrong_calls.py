@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import workbench as wb
 from widgets import explore
 from workbench.bench import Workbench
@@ -21,6 +23,8 @@ from workbench.model.hooks import check_sae
 PROMPT = "Fact: The capital of the state where Kobe Bryant played basketball is"
 ANSWER = " Sacramento"
 NO_METRIC = "' Sacramento' is no metric: expected one such as wb.logit_diff(' Sacramento', …)"
+TABLE = pd.DataFrame({"prompt": [PROMPT]})
+TABLES = "the prompts are a DataFrame of 'prompt': expected a list of them"
 NO_WORDS = "expected a whole number, 0 to 2,047; find_by_label finds features by words"
 
 
@@ -54,6 +58,11 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "rank by a function": (lambda bench: bench.rank(PROMPT, len), "is no metric: expected one such as wb.logit_diff(' Sacramento', …)"),
     "a prompt that is none": (lambda bench: bench.rank(5, wb.logit_diff(ANSWER)), "the prompt is of type int; expected a string"),
     "measure all, in words": (lambda bench: bench.rank(PROMPT, wb.logit_diff(ANSWER), ablate="all"), "or None for all of them"),
+    "rank a table": (lambda bench: bench.rank_many(TABLE, wb.logit_diff(ANSWER)), TABLES),
+    "find a table": (lambda bench: bench.find(TABLE), TABLES),
+    "probe a table": (lambda bench: wb.probe(bench, TABLE, [PROMPT]), "the positive texts are a DataFrame of 'prompt'"),
+    "minimal sets of a table": (lambda bench: wb.minimal_sets(bench, TABLE, [PROMPT], wb.logit_diff(ANSWER)), "of present are a DataFrame"),
+    "train on a table": (lambda bench: wb.ActivationStream(bench.model, TABLE, bench.sae.reads), "is a table of prompt: give one column"),
     "rank many by nothing": (lambda bench: bench.rank_many([PROMPT], None), "None is no metric"),
     "an answer that is true": (lambda bench: bench.rank(PROMPT, wb.logit_diff(True)), "True is no answer: expected the text of one token"),
     "an answer in a list": (lambda bench: bench.rank(PROMPT, wb.logit_diff([ANSWER])), "is no answer: expected the text of one token"),

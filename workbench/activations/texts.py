@@ -43,6 +43,8 @@ def read_texts(source: Source, column: str = "text") -> Iterator[str]:
         texts = chain.from_iterable(map(partial(_read_file, column=column), _files(Path(source).expanduser())))
     elif isinstance(source, Mapping):
         raise TextError(f"this is several data sets, {', '.join(map(str, source))}; give one of them")
+    elif hasattr(source, "columns"):  # iterated over, it would be the names of its columns
+        raise TextError(f"a {type(source).__name__} is a table of {', '.join(map(str, source.columns))}: give one column of it, its texts")  # pyright: ignore[reportAttributeAccessIssue]
     else:
         texts = _rows(source, column, "the iterable")
     return (piece for text in texts for piece in _pieces(text) if piece.strip())

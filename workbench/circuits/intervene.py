@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import torch
 from torch import Tensor
 
-from workbench.counts import whole
+from workbench.given import whole
 from workbench.model.cache import is_cache
 from workbench.model.callers import put
 from workbench.model.hooks import check_dictionary

@@ -29,7 +29,7 @@ class Speaker(NamedTuple):
 def written(model: "TransformerBridge", prompt: Any) -> str:
     """A prompt, a string or a conversation, as text. Raises ValueError for what is neither, and for a tokenizer without a template."""
     if isinstance(prompt, str):
-        return prompt
+        return prompt if type(prompt).__module__ != "numpy" else str(prompt)  # NumPy's shows itself as np.str_('…')
     return _template(model, _checked(prompt))
 
 

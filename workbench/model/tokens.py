@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from workbench.counts import whole
+from workbench.given import whole
 from workbench.model.callers import alone
 from workbench.model.start import n_embedded, start_token
 from workbench.shapes import TokenMask, Tokens

@@ -21,7 +21,7 @@ from torch import Tensor
 from workbench.activations.stream import harvest
 from workbench.circuits.intervene import check_features, editing
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.counts import on_prompt
+from workbench.given import on_prompt
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits, seen
 from workbench.model.points import check_obeyed, place_of

@@ -16,8 +16,8 @@ from typing import Any, SupportsIndex
 import pandas as pd
 import torch
 
-from workbench.counts import counted
 from workbench.features.search.ways import position
+from workbench.given import counted
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import last_logits, seen
 from workbench.model.start import start_token

@@ -25,7 +25,7 @@ from workbench.circuits.graph.groups import offered_groups
 from workbench.circuits.graph.nodes import NODE_COLUMNS
 from workbench.circuits.graph.pruning import SMALLEST_SUM
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.counts import whole
+from workbench.given import whole
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_cross_layer, last_logits
 from workbench.model.memory import in_words

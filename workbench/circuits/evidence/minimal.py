@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from workbench.circuits.evidence.many import AT_LEAST, OFF, Clamp, Prompt
 from workbench.circuits.evidence.search import Goal, candidates, changed, levels, smallest
 from workbench.circuits.metrics import Metric, resolve
-from workbench.counts import whole
+from workbench.given import no_table, whole
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_dictionary
 from workbench.model.tokens import to_str_tokens, to_tokens
@@ -223,7 +223,7 @@ def _checked(bench: Any, sets: dict[str, Iterable[Any]]) -> dict[str, list[str]]
     for name, prompts in sets.items():
         if isinstance(prompts, str):
             raise ValueError(f"{name} is one string: expected several prompts, ['…', '…']")
-        found[name] = list(dict.fromkeys(written(bench.model, prompt) for prompt in prompts))
+        found[name] = list(dict.fromkeys(written(bench.model, prompt) for prompt in no_table(prompts, f"prompts of {name}")))
         if name != "keep" and len(found[name]) < FEWEST:
             raise ValueError(
                 f"{len(found[name])} different prompts in {name}: half of them are held out, give {FEWEST} or more of each kind"

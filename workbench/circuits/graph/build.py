@@ -23,7 +23,7 @@ from workbench.circuits.graph.lens import Lens
 from workbench.circuits.graph.nodes import Names, Read, edge_table, empty_effects, node_table
 from workbench.circuits.graph.places import Bar, Place, bar_of, effects_at, read_places, read_tokens, three, three_columns
 from workbench.circuits.metrics import Metric, ResolvedMetric, resolve
-from workbench.counts import whole
+from workbench.given import whole
 from workbench.model.chat import Chat, written
 from workbench.model.memory import Need, in_words, kept_bytes, largest, pass_bytes
 from workbench.model.points import place as block_of

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from workbench.circuits.depth.layers import SAEs, by_layer
 from workbench.circuits.graph.groups import concept
-from workbench.counts import on_prompt
+from workbench.given import on_prompt
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.points import place as block_of

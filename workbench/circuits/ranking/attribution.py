@@ -19,7 +19,7 @@ from torch import Tensor
 
 from workbench.circuits.acts import of_all, reading
 from workbench.circuits.metrics import EachMetric, Metric, resolve
-from workbench.counts import counted
+from workbench.given import counted
 from workbench.model.gemm import machine_rate
 from workbench.model.hooks import check_dictionary, check_finite, hooked, last_logits
 from workbench.model.points import check_point

@@ -21,8 +21,8 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.circuits.ranking.comparison import metric_words
 from workbench.circuits.ranking.ranking import FeatureRanking, as_ranking, rank
 from workbench.circuits.ranking.together import groups, measured_together
-from workbench.counts import whole
 from workbench.files import read_text
+from workbench.given import no_table, whole
 from workbench.model.memory import is_out_of_memory
 
 LEVEL = 0.95
@@ -110,7 +110,7 @@ def rank_many(
     texts = [line for line in read_text(prompts).splitlines() if line.strip()] if isinstance(prompts, Path) else prompts
     if isinstance(texts, str):
         raise ValueError(f"{texts!r} is one prompt: expected a list of prompts, or pathlib.Path of a file with one a line")
-    texts = list(texts)
+    texts = list(no_table(texts, "prompts"))
     if isinstance(metric, str) or not isinstance(metric, Metric | Iterable):
         resolve(bench.model, metric)  # which says what an answer alone lacks
     metrics = [metric] * len(texts) if isinstance(metric, Metric) else list(metric)

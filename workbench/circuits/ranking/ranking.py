@@ -21,8 +21,8 @@ from workbench.circuits.metrics import Metric
 from workbench.circuits.ranking.ablation import checked_precision
 from workbench.circuits.ranking.measurement import Measurement, Standing
 from workbench.circuits.ranking.until import CONFIDENCE, checked_confidence, n_wanted
-from workbench.counts import counted, whole
 from workbench.files import checked_file, write_text
+from workbench.given import counted, whole
 from workbench.model.chat import Chat
 from workbench.model.start import start_token
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.counts import whole
+from workbench.given import whole
 from workbench.model.cache import cached_step, kv_cache
 from workbench.model.hooks import accepted, last_logits, seen, unembedding_last
 from workbench.model.model import BAR_DELAY

@@ -26,6 +26,7 @@ from workbench.features.changes.effects import Answers, check_answers, effect_wo
 from workbench.features.changes.fit import check_pair
 from workbench.features.changes.paired import false_discovery, paired
 from workbench.features.changes.reads import Both, read_both
+from workbench.given import no_table
 from workbench.model.chat import Chat, written
 
 FEWEST = 10
@@ -123,7 +124,7 @@ def diff(
     model = check_pair(base, tuned)
     if isinstance(texts, str):
         raise ValueError("the texts are one string: expected several texts, ['…', '…']")
-    read = [written(base.model, each) for each in texts]
+    read = [written(base.model, each) for each in no_table(texts, "texts")]
     if len(read) < FEWEST:
         raise ValueError(f"{len(read)} texts: a text is what is counted, give {FEWEST} or more, better hundreds")
     is_asked = effects is not False

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.counts import whole
 from workbench.features.probes.classify import MOST_STEPS, Choice, Fitted, chosen, drawn, parts
 from workbench.features.probes.reads import Reads, read
+from workbench.given import no_table, whole
 from workbench.model.chat import Chat, written
 
 FEWEST, ENOUGH = 10, 30  # texts of each class
@@ -149,7 +149,7 @@ def _checked(model: Any, sets: Sequence[Iterable[Any]], shifted: Sequence[Iterab
     for name, some in zip(("positive", "negative", "shifted positive", "shifted negative"), [*sets, *(shifted or ())], strict=False):
         if isinstance(some, str):
             raise ValueError(f"the {name} texts are one string: expected several texts, ['…', '…']")
-        texts = [written(model, each) for each in some]
+        texts = [written(model, each) for each in no_table(some, f"{name} texts")]
         if len(texts) < FEWEST:
             raise ValueError(
                 f"{len(texts)} {name} texts: a probe is judged on texts that it did not see, give {FEWEST} or more of each kind"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from workbench.counts import counted
 from workbench.features.index.index import FeatureIndex
 from workbench.features.search.found import Found, table_of, with_scores
+from workbench.given import counted
 
 
 def labeled(text: str, labels: Mapping[int, str], density: Float[np.ndarray, "d_sae"] | None, top: int = 20) -> Found:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from workbench.counts import counted
 from workbench.features.index.index import FeatureIndex
 from workbench.features.index.parts import FeatureScore
 from workbench.features.search.found import Found, table_of, with_scores
+from workbench.given import counted
 
 DOES = {"reads": "that read what they are called and do not write it", "writes": "that write what they are called and do not read it"}
 

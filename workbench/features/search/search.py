@@ -22,12 +22,12 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from workbench.counts import counted
 from workbench.features.search.alike import alike, alike_f1
 from workbench.features.search.bit_sets import Bits, all_of, bits_of, in_most, members, size, without
 from workbench.features.search.codes import LESS, Codes, Peaks, encode
 from workbench.features.search.found import Found, Removed
 from workbench.features.search.rarity import Rarity
+from workbench.given import counted, no_table
 from workbench.model.memory import in_words
 from workbench.sae.dictionary import Dictionary
 
@@ -145,7 +145,7 @@ def checked_sets(positive: Iterable[str], negative: Iterable[str], fewest_negati
     for name, prompts in {"positive": positive, "negative": negative}.items():
         if isinstance(prompts, str):
             raise ValueError(f"{name} is one string; expected a list of prompts: [{prompts[:40]!r}]")
-        checked[name] = prompts = list(prompts)
+        checked[name] = prompts = list(no_table(prompts, f"{name} prompts"))
         for i, prompt in enumerate(prompts, start=1):
             if not isinstance(prompt, str):
                 raise ValueError(f"{name} prompt {i} is of type {type(prompt).__name__}; expected a string")

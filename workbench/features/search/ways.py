@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch.nn.functional import normalize
 
-from workbench.counts import counted, whole
 from workbench.features.search.codes import LESS, Codes, encode, mean_activations
 from workbench.features.search.found import Found, table_of
 from workbench.features.search.search import Known, checked_sets
+from workbench.given import counted, whole
 from workbench.model.memory import Need, in_words
 from workbench.process import put_back
 from workbench.sae.config import checked_feature

@@ -1,9 +1,11 @@
-"""Whole numbers as people give them: Python's own, NumPy's out of a table, a tensor of one number. True, 2.5 and "3" are none.
+"""What people give, as what it is: whole numbers, Python's, NumPy's or a tensor of one number; lists of prompts, which no table is.
 
 `ranking.table` holds NumPy's integers, of which none is an `int`: what takes an `int` only refuses them, or takes them for something else.
+Who iterates over a table of prompts reads the names of its columns.
 """
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -32,3 +34,11 @@ def on_prompt(pos: Any, n_pos: int) -> int:
     if at is None or not 0 <= at < n_pos:
         raise ValueError(f"position {pos!r} is not on this prompt: expected 0 (the start token) to {n_pos - 1}")
     return at
+
+
+def no_table(prompts: Any, what: str) -> Any:
+    """The same. Raises ValueError for a table or a mapping: read one by one, its names would be the prompts."""
+    if isinstance(prompts, Mapping) or hasattr(prompts, "columns"):
+        names = ", ".join(repr(name) for name in list(getattr(prompts, "columns", prompts))[:4])
+        raise ValueError(f"the {what} are a {type(prompts).__name__} of {names}: expected a list of them, such as one of its columns")
+    return prompts
