@@ -449,7 +449,7 @@ class Workbench:
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
             "index": f"{self.index.manifest['n_tokens']:,} tokens" if self.index else "none",
-            **({"note": note} if (note := sae_note(self.model, self.sae)) else {}),
+            **({"note": note} if (note := "; ".join(filter(None, (sae_note(self.model, self.sae), self.sae.together_note())))) else {}),
         }
 
     def __repr__(self) -> str:

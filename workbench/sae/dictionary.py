@@ -142,6 +142,15 @@ class Dictionary(nn.Module):
             small.get_parameter(name).copy_(part)
         return small.requires_grad_(False).eval()
 
+    def together_note(self) -> str:
+        """One sentence where what is active at a token depends on which others are read with it; else ""."""
+        if self.cfg.architecture != "batchtopk":
+            return ""
+        return (
+            "BatchTopK without a threshold picks among all tokens that are read together: other texts beside, or the start token, and "
+            "other features are active"
+        )
+
     def features_in_words(self) -> str:
         """For repr: how many features, and which of the first do by themselves."""
         inner = self.widths[:-1]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_models import D_MODEL, D_SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.bench import Workbench
@@ -13,6 +14,8 @@ from workbench.features.index.index import build_index
 from workbench.features.probes.probe import probe
 from workbench.model.hooks import hooked
 from workbench.model.model import load_model
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 PROMPT = "the cat sat on the mat"
 POSITIVE, NEGATIVE = ["the cat sat", "a cat ran", "the cat on the mat"], ["the dog ran", "and the mat", "to the dog"]
@@ -66,6 +69,17 @@ def test_a_classifier_of_what_is_active_nowhere_or_of_start_tokens_says_so(bench
     bench.sae.b_enc -= 1e4
     with pytest.raises(ValueError, match="no feature of this SAE is active on these prompts"):
         bench.find_by_classifier(POSITIVE, NEGATIVE)
+
+
+def test_where_activations_depend_on_what_is_read_together_it_is_said(bench: Workbench):
+    """A BatchTopK SAE whose files have no threshold."""
+    together = SAE(SAEConfig(D_MODEL, D_SAE, "blocks.1.hook_resid_pre", architecture="batchtopk", k=4))
+    together.load_state_dict(bench.sae.state_dict())
+    apart = Workbench(model=bench.model, sae=together.requires_grad_(False))
+    said = "picks among all tokens that are read together"
+    assert any(said in note for note in apart.rank(PROMPT, logit_diff(" dog", " cat"), progress=False).notes)
+    assert said in apart.find(POSITIVE, NEGATIVE).note and said in repr(apart)
+    assert said not in bench.find(POSITIVE, NEGATIVE).note + repr(bench)
 
 
 ASKED = {

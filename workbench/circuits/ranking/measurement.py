@@ -117,7 +117,7 @@ class Measurement:
         self.str_tokens = to_str_tokens(model, self.tokens)
         own = [self.tokens[0][~is_start].tolist()]
         unknown = unknown_note(n_unknown(model, [prompt], own), len(own[0]), "the prompt")
-        self.notes = tuple(filter(None, (sae_note(model, sae), unknown, precision_note(model))))
+        self.notes = tuple(filter(None, (sae_note(model, sae), sae.together_note(), unknown, precision_note(model))))
         self.standing = standing(model, found.logits, metric.answer)
         self.is_start_included = include_start or not bool(is_start.any())
 

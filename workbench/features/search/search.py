@@ -92,6 +92,7 @@ def find(  # noqa: PLR0913 as bench.find
     sets = checked_sets(positive, negative)
     codes = encode(model, sae, [*sets[0], *sets[1]], insist=insist)
     found = filtered(codes.at_last() if at_last else codes, len(sets[0]), filters, known)
+    found = replace(found, note="; ".join(filter(None, (found.note, sae.together_note()))))
     return replace(found, wants=f"{found.wants}, at the last token of each") if at_last else found
 
 
