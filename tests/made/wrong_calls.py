@@ -63,6 +63,17 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "probe a table": (lambda bench: wb.probe(bench, TABLE, [PROMPT]), "the positive texts are a DataFrame of 'prompt'"),
     "minimal sets of a table": (lambda bench: wb.minimal_sets(bench, TABLE, [PROMPT], wb.logit_diff(ANSWER)), "of present are a DataFrame"),
     "train on a table": (lambda bench: wb.ActivationStream(bench.model, TABLE, bench.sae.reads), "is a table of prompt: give one column"),
+    "half a step": (lambda bench: wb.TrainConfig(8, n_steps=2.5), "n_steps=2.5 is no number of steps"),
+    "a learning rate in quotes": (lambda bench: wb.TrainConfig(8, lr="1e-3"), "lr='1e-3': expected a number"),
+    "a seed in words": (lambda bench: wb.TrainConfig(8, seed="a"), "seed='a': expected a whole number"),
+    "batches of nothing": (
+        lambda bench: wb.ActivationStream(bench.model, [PROMPT], bench.sae.reads, batch=0),
+        "batch=0 asks for no token",
+    ),
+    "batches of less": (
+        lambda bench: wb.ActivationStream(bench.model, [PROMPT], bench.sae.reads, batch=-1),
+        "batch=-1 asks for no token",
+    ),
     "rank many by nothing": (lambda bench: bench.rank_many([PROMPT], None), "None is no metric"),
     "an answer that is true": (lambda bench: bench.rank(PROMPT, wb.logit_diff(True)), "True is no answer: expected the text of one token"),
     "an answer in a list": (lambda bench: bench.rank(PROMPT, wb.logit_diff([ANSWER])), "is no answer: expected the text of one token"),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workbench.activations.rows import Position, Rows, as_batch, like_length, padded
 from workbench.activations.texts import Source, read_texts
+from workbench.given import counted, whole
 from workbench.model.head import Found, Head, through_bridge
 from workbench.model.hooks import check_hook_name
 from workbench.model.start import start_token
@@ -64,8 +65,12 @@ class ActivationStreams:
     ):
         for hook_name in hook_names:
             check_hook_name(model, hook_name)
+        batch, buffer = counted(batch, "batch", "token"), counted(buffer, "buffer", "token")
+        context = None if context is None else counted(context, "context", "token")
+        if whole(seed) is None:
+            raise ValueError(f"seed={seed!r}: expected a whole number")
         self.model, self.hook_names, self.model_name = model, tuple(hook_names), str(model.cfg.model_name)
-        self.batch, self.seed, self.n_buffer = batch, seed, max(1, buffer // batch) * batch
+        self.batch, self.seed, self.n_buffer = batch, int(seed), max(1, buffer // batch) * batch
         self._head = Head(model, hook_names)
         self._rows = Rows(model, read_texts(texts), context)
         self._buffers: dict[str, Tensor] = {}
@@ -170,7 +175,7 @@ class ActivationStream:
         context: int | None = None,
     ):
         self._streams = ActivationStreams(model, texts, [hook_name], batch, buffer, seed, context)
-        self.hook_name, self.model_name, self.batch = hook_name, self._streams.model_name, batch
+        self.hook_name, self.model_name, self.batch = hook_name, self._streams.model_name, self._streams.batch
         self.d_in, self.scale = self._streams.d_in[hook_name], self._streams.scale[hook_name]
         self.start_token, self.note = self._streams.start_token, self._streams.note
 

@@ -83,7 +83,12 @@ def test_agreement_says_nan_where_there_is_nothing_to_correlate():
 
 @pytest.mark.parametrize(
     ("n", "by", "message"),
-    [(3, "efect", "did you mean 'effect'"), (3, "label", "expected one of"), (0, "effect", "n ≥ 1"), (-2, "effect", "n ≥ 1")],
+    [
+        (3, "efect", "did you mean 'effect'"),
+        (3, "label", "expected one of"),
+        (0, "effect", "asks for no row"),
+        (-2, "effect", "asks for no row"),
+    ],
 )
 def test_top_refuses_what_it_cannot_order(n: int, by: str, message: str):
     with pytest.raises(ValueError, match=message):

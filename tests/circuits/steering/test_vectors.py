@@ -27,6 +27,8 @@ def test_the_vector_is_the_difference_of_means_at_the_last_tokens(model):
         steering_vector(bench, positive, [])
     with pytest.raises(ValueError, match="positive is 'the cat'"):
         steering_vector(bench, "the cat", negative)
+    with pytest.raises(ValueError, match="their difference is zero, and steers nowhere"):
+        steering_vector(bench, negative, negative)
 
 
 def test_a_vector_is_added_at_every_position(model, tokens):

@@ -1,7 +1,9 @@
 """What a person sees of a training run while it goes on, what is left of it on disk, and what stops it or is refused."""
 
 import json
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 from made_stream import D_IN, D_SAE, Planted
 
@@ -89,7 +91,7 @@ def test_a_training_that_diverges_says_so():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (dict(n_steps=0), "n_steps is 0"),
+        (dict(n_steps=0), "n_steps=0 asks for no step"),
         (dict(lr=-1.0), "lr is -1.0"),
         (dict(precision="float16"), "there is float32, bfloat16"),
         (dict(architecture="relu"), "there is standard, topk, batchtopk, jumprelu"),
@@ -100,6 +102,15 @@ def test_a_training_that_diverges_says_so():
 def test_a_config_that_makes_no_sense_is_refused_when_it_is_made(wrong: dict, words: str):
     with pytest.raises(ValueError, match=words):
         TrainConfig(d_sae=8, **wrong)
+
+
+def test_numbers_of_a_sweep_are_pythons_own_which_json_takes():
+    plain = TrainConfig(8, n_steps=3, lr=0.5, architecture="topk", k=2, seed=1)
+    swept = replace(plain)
+    for name, value in dict(d_sae=np.int64(8), n_steps=np.int64(3), lr=np.float32(0.5), k=np.int32(2), seed=np.int64(1)).items():
+        object.__setattr__(swept, name, value)  # as without the checks of annotations that pytest makes
+    swept.__post_init__()
+    assert json.dumps(asdict(swept)) == json.dumps(asdict(plain))
 
 
 def test_a_source_of_another_hook_point_is_refused():

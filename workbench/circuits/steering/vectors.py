@@ -50,6 +50,8 @@ def steering_vector(bench: Any, positive: Sequence[str], negative: Sequence[str]
             raise ValueError(f"{name} is {prompts!r}: expected a list of one prompt or more")
     hook_name = bench.sae.writes
     means = [_ends(bench.model, prompts, hook_name).mean(0) for prompts in (positive, negative)]
+    if torch.equal(means[0], means[1]):
+        raise ValueError("positive and negative prompts end alike: their difference is zero, and steers nowhere")
     return SteeringVector(means[0] - means[1], hook_name, scale)
 
 

@@ -16,16 +16,19 @@ appendix A.2), else a feature's norm would decide whether it is selected; JumpRe
 
 from dataclasses import dataclass
 from math import inf, isfinite
+from numbers import Real
 
 import torch
 from torch import Tensor
 
+from workbench.given import counted, whole
 from workbench.sae.config import SAEConfig
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.dictionary import Dictionary
 from workbench.sae.transcoder import Transcoder
 
 DECODER_NORM = 0.1
+NAMES = {"d_sae": "feature", "n_steps": "step", "k": "active feature"}  # what is counted
 THRESHOLD = 0.1
 MERGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # shares of the steps after which copies are merged; and after the last, where nothing starts anew
 ROWS_AT_ONCE = 4096  # random rows drawn together
@@ -56,8 +59,17 @@ class TrainConfig:
     widths: tuple[int, ...] = ()  # batchtopk: the first so many features shall also do by themselves (Matryoshka); growing, below d_sae
 
     def __post_init__(self):
+        for name in ("d_sae", "n_steps", *(["k"] if self.k is not None else [])):  # NumPy's of a sweep become Python's, which JSON takes
+            object.__setattr__(self, name, counted(getattr(self, name), name, NAMES[name]))
+        if (seed := whole(self.seed)) is None:
+            raise ValueError(f"seed={self.seed!r}: expected a whole number")
+        object.__setattr__(self, "seed", seed)
+        for name in ("lr", "clip", "l1", "l1_warmup", "lr_decay"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Real):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected a number")
+            object.__setattr__(self, name, float(getattr(self, name)))
         SAEConfig(1, self.d_sae, self.hook_name, architecture=self.architecture, k=self.k)  # raises if these do not fit together
-        for name in ("d_sae", "n_steps", "lr", "clip"):
+        for name in ("lr", "clip"):
             if not (getattr(self, name) > 0 and isfinite(getattr(self, name))):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
         for name, most in (("l1", inf), ("l1_warmup", 1.0), ("lr_decay", 1.0)):
