@@ -110,6 +110,13 @@ def test_the_whole_graph_keeps_the_answer_and_an_empty_one_is_the_floor(circuit)
     np.testing.assert_allclose(none["lost"], 0, atol=1e-6)
 
 
+def test_a_circuit_of_no_node_is_empty_and_what_is_no_node_is_refused(circuit):
+    nothing = circuit.only([])
+    assert not len(nothing.influence) and "0 features" in repr(nothing)
+    with pytest.raises(ValueError, match="'nope' is no node of this circuit"):
+        circuit.only(["nope"])
+
+
 def test_groups_are_offered_named_edited_and_let_go(circuit):
     assert "thing" in circuit.groups  # one label, scores apart
     one, other = circuit.groups["thing"][:2]

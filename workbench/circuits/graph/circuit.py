@@ -64,8 +64,10 @@ class Circuit:
         return self.only(*strongest(self.nodes, self.edges, features, share, self.pinned))
 
     def only(self, nodes: Iterable[str], is_edge_kept: np.ndarray | None = None) -> "Circuit":
-        """Some of the nodes, and the (kept) edges between them."""
-        kept = set(nodes)
+        """Some of the nodes, and the (kept) edges between them. Raises ValueError for what is no node."""
+        kept = {nodes} if isinstance(nodes, str) else set(nodes)
+        if unknown := kept - set(self.nodes["node"]):
+            raise ValueError(f"{sorted(map(str, unknown))[0]!r} is no node of this circuit: circuit.nodes has their names")
         edges = self.edges if is_edge_kept is None else self.edges[is_edge_kept]
         edges = edges[edges["source"].isin(kept) & edges["target"].isin(kept)].reset_index(drop=True)
         groups = {name: tuple(each for each in members if each in kept) for name, members in self.groups.items()}

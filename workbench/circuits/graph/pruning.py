@@ -14,10 +14,13 @@ replacement = influence of tokens / (tokens + errors).  completeness = Σ (1 −
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+from workbench.given import whole
 
 SMALLEST_SUM = 1e-10  # of a row: below it a node is made of nothing
 TIE = 1e-9  # values this close to a threshold, relatively, are equal to it: rounding decides nothing, here or in a page's JavaScript
@@ -61,7 +64,7 @@ class Graph:
         """(n_nodes) what each is of the answer over all paths: wanted · (N + N² + …). Raises ValueError for a graph with a cycle."""
         shares = self.shares
         step, total = self.wanted @ shares, np.zeros(len(self.wanted))
-        for _ in range(len(self.wanted)):  # at most as many steps as a path has nodes
+        for _ in range(1 + len(self.wanted)):  # at most as many steps as a path has nodes; one more sees that it ended
             if not np.abs(step).max(initial=0.0) > 0:
                 return total
             total, step = total + step, step @ shares
@@ -202,7 +205,7 @@ def paths_between(nodes: pd.DataFrame, edges: pd.DataFrame, sources: Sequence[st
 
 def _check(node_share: float, edge_share: float, n_features: int | None) -> None:
     for name, share in (("nodes", node_share), ("edges", edge_share)):
-        if not 0 < share <= 1:
-            raise ValueError(f"{name}={share}: expected the share of the influence to keep, above 0 and up to 1, such as 0.8")
-    if n_features is not None and n_features < 1:
-        raise ValueError(f"features={n_features}: expected how many feature nodes to keep at most, 1 or more")
+        if not isinstance(share, Real) or not 0 < share <= 1:
+            raise ValueError(f"{name}={share!r}: expected the share of the influence to keep, above 0 and up to 1, such as 0.8")
+    if n_features is not None and (whole(n_features) or 0) < 1:
+        raise ValueError(f"features={n_features!r}: expected how many feature nodes to keep at most, 1 or more")
