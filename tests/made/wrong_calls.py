@@ -48,6 +48,8 @@ CALLS: dict[str, tuple[Callable[[Workbench], Any], str]] = {
     "sets by an answer": (lambda bench: FeatureSets(bench, PROMPT, ANSWER), NO_METRIC),
     "minimal sets by an answer": (lambda bench: wb.minimal_sets(bench, [PROMPT], [PROMPT], ANSWER), NO_METRIC),
     "minimal sets of one text": (lambda bench: wb.minimal_sets(bench, PROMPT, [PROMPT], wb.logit_diff(ANSWER)), "present is one string"),
+    "scores of one feature alone": (lambda bench: wb.score_features(bench, features=834), "features=834 is no list"),
+    "nearest features in a number": (lambda bench: wb.decoder_cosine(bench.sae, 5), "5 is no dictionary"),
     "scores of texts without a key": (lambda bench: wb.score_features(bench, [PROMPT]), "texts and key belong together"),
     "heads by an answer": (lambda bench: head_effects(bench, PROMPT, ANSWER, 574), NO_METRIC),
     "compare by a prompt": (lambda bench: wb.compare(PROMPT, PROMPT), "is no ranking: expected what bench.rank(prompt, metric) gives"),

@@ -122,7 +122,9 @@ def _clamping(sae: Dictionary, values: Mapping[int, Value]) -> Edit:
 
 
 def check_features(sae: Dictionary, features: Iterable[int]) -> None:
-    """Raises ValueError for what is no feature, with the range that there is."""
+    """Raises ValueError for what is no feature, with the range that there is, and for one feature alone."""
+    if isinstance(features, str) or not isinstance(features, Iterable):
+        raise ValueError(f"features={features!r} is no list: expected features, such as [0]")
     for feature in features:
         checked_feature(feature, sae.cfg.d_sae)
 

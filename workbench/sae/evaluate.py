@@ -29,7 +29,7 @@ from workbench.activations.rows import Row, Rows, as_batch, like_length
 from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.hooks import check_dictionary, hooked
+from workbench.model.hooks import check_dictionary, check_finite, hooked
 from workbench.model.memory import Need, in_words, pass_bytes
 from workbench.sae.dictionary import Dictionary, Outputs
 from workbench.sae.evaluation import Evaluation, Losses, share
@@ -80,6 +80,8 @@ def evaluate(
             for tokens, is_text in batches:
                 found = head(tokens)
                 x, y = (found[name][is_text].float() for name in (reads, writes))
+                check_finite(x, reads)
+                check_finite(y, writes)
                 sums.add(x, y)
                 if losses.n_tokens < n_loss_tokens:
                     losses.add(tokens, is_text, x, mean.float())
@@ -102,6 +104,9 @@ def evaluate(
 def decoder_cosine(sae: Dictionary, other: Dictionary) -> pd.DataFrame:
     """For each feature of `sae`: its nearest feature in `other`, by the cosine of their decoder directions. Columns feature, nearest,
     cosine. A dictionary learned again should find most features again (cosine near 1)."""
+    for each in (sae, other):
+        if not isinstance(each, Dictionary):
+            raise ValueError(f"{each!r} is no dictionary: expected two SAEs or transcoders")
     if sae.W_dec.shape[1] != other.W_dec.shape[1]:
         raise ValueError(f"directions of width {sae.W_dec.shape[1]} and {other.W_dec.shape[1]} cannot be compared")
     theirs = other.W_dec.detach().float()

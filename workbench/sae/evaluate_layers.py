@@ -21,7 +21,7 @@ from workbench.activations.rows import Rows
 from workbench.activations.texts import Source, read_texts
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
-from workbench.model.hooks import check_cross_layer, check_transcoder, hooked, seen
+from workbench.model.hooks import check_cross_layer, check_finite, check_transcoder, hooked, seen
 from workbench.model.memory import Need, in_words
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.evaluate import LESS, N_LOGITS, N_TOKENS, counts, in_groups, passes_and_logits, put_at
@@ -65,6 +65,8 @@ def evaluate_layers(
             need.check(stack[0].b_enc.device, insist, progress and not sums.n_tokens)
             for tokens, is_text in batches:
                 found = head(tokens)
+                for name, each in found.items():
+                    check_finite(each[is_text], name)
                 x = [found[it.hook_name_in][is_text].flatten(1).float() for it in stack]
                 y_hats = sums.add(x, [found[it.hook_name_out][is_text].flatten(1).float() for it in stack])
                 if n_scored < n_loss_tokens:

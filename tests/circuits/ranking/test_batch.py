@@ -59,6 +59,8 @@ def test_a_feature_on_each_prompt_adds_up_to_its_mean_and_what_to_know_is_said(b
         assert each["prompt"].tolist() == PROMPTS and each["baseline"].tolist() == ["", "", " dog"]
         assert each["effect"].mean() == pytest.approx(row.effect, abs=1e-6) and (each["n_pos"] > 0).sum() == row.n_prompts
     assert (batch.on_each(10**9)[["effect", "n_pos"]] == 0).all(axis=None)
+    with pytest.raises(ValueError, match="-1 is no feature"):
+        batch.on_each(-1)
     assert any("metrics of their own" in note for note in batch.notes) and "metrics of their own" in repr(batch)
     single = bench.rank_many(PROMPTS[:1], logit_diff(" mat"), ablate=2, progress=False)
     assert any("no interval" in note for note in single.notes) and any("not all effects" in note for note in single.notes)

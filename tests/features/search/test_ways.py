@@ -9,12 +9,14 @@ from made_models import D_MODEL, D_SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.bench import Workbench
+from workbench.circuits.depth.logit_lens import logit_lens
 from workbench.circuits.metrics import logit_diff
 from workbench.features.index.index import build_index
 from workbench.features.probes.probe import probe
 from workbench.model.hooks import hooked
 from workbench.model.model import load_model
 from workbench.sae.config import SAEConfig
+from workbench.sae.evaluate import evaluate
 from workbench.sae.sae import SAE
 
 PROMPT = "the cat sat on the mat"
@@ -90,6 +92,7 @@ ASKED = {
     "attribution": lambda bench: bench.find_by_attribution(PROMPT, logit_diff(" dog", " cat")),
     "classifier": lambda bench: bench.find_by_classifier(POSITIVE, NEGATIVE),
     "probe": lambda bench: probe(bench, [f"a{i}" for i in range(10)], [f"b{i}" for i in range(10)], progress=False),
+    "evaluate": lambda bench: evaluate(bench.model, bench.sae, POSITIVE, progress=False),
     "index": lambda bench: build_index(bench.model, bench.sae, POSITIVE, bench.folder, progress=False),
 }
 
@@ -98,6 +101,11 @@ ASKED = {
 def test_activations_that_are_no_numbers_are_told_not_read_as_silence(broken, name: str):
     with pytest.raises(ValueError, match="activations at blocks.1.hook_resid_pre hold .* NaN or infinite values"):
         ASKED[name](broken)
+
+
+def test_the_logit_lens_tells_them_too(broken):
+    with pytest.raises(ValueError, match=r"activations at blocks\.0\.hook_resid_pre to .* hold .* NaN or infinite values"):
+        logit_lens(broken.model, PROMPT)
 
 
 def test_a_metric_that_is_no_number_is_told(bench: Workbench):

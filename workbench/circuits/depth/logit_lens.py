@@ -19,7 +19,7 @@ import torch
 from workbench.features.search.ways import position
 from workbench.given import counted
 from workbench.model.chat import Chat, written
-from workbench.model.hooks import last_logits, seen
+from workbench.model.hooks import check_finite, last_logits, seen
 from workbench.model.start import start_token
 from workbench.model.tokens import distinct_str_tokens, to_str_tokens, to_tokens
 from workbench.replay.precision import InFloat32
@@ -77,6 +77,7 @@ def logit_lens(model: Any, prompt: str | Chat, token: str | SupportsIndex | None
                 stack.enter_context(seen(model, name, lambda x, name=name: caught.__setitem__(name, x[0, -1].clone())))
             logits = last_logits(model, tokens[:, : pos + 1])  # what comes later does not reach this place
         streams = torch.stack([caught[name] for name in names])
+        check_finite(streams, f"{names[0]} to {names[-1]}")
         reading = Reading(model, tokens[:, : pos + 1], logits)
         reading.measure(streams[-1:])
         p = reading.logits(streams).softmax(-1)

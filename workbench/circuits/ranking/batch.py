@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -67,12 +67,16 @@ class RankingBatch:
         said += [f"{noted:,} of {n:,} rankings have notes of their own: .rankings[i].notes"] if noted else []
         return tuple(said)
 
-    def on_each(self, feature: int) -> pd.DataFrame:
+    def on_each(self, feature: SupportsIndex) -> pd.DataFrame:
         """One feature on each prompt, in their order: prompt, answer, baseline, the metric's value there (logits), then summed over
-        positions activation, attribution and effect, and n_pos it is active at; 0 of each where it is active nowhere."""
+        positions activation, attribution and effect, and n_pos it is active at; 0 of each where it is active nowhere. Raises ValueError
+        for what is no feature's number; how many features there are a batch does not know."""
+        number = whole(feature)
+        if number is None or number < 0:
+            raise ValueError(f"{feature!r} is no feature: expected a whole number, 0 or more")
         found = []
         for each in self.rankings:
-            rows = np.flatnonzero(each.table["feature"].to_numpy() == feature)
+            rows = np.flatnonzero(each.table["feature"].to_numpy() == number)
             sums = {name: float(each.table[name].to_numpy()[rows].sum()) for name in SUMS}  # 0 of no rows, NaN where one was not measured
             about = {name: getattr(each, name) for name in ("prompt", "answer", "baseline")}
             found.append({**about, "metric": each.clean_metric, **sums, "n_pos": len(rows)})
