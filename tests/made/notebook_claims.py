@@ -221,7 +221,7 @@ assert error.idxmax() == error.index.max() and error.max() > 0.4 and error.drop(
 """,
         11: """
 assert at_name.max() < at_end["state:California"]
-assert at_name["city:Los Angeles"] == 1 and at_name["team:Lakers"] == 2 and "state:California" not in at_name
+assert at_name["city:Los Angeles"] == 1 and at_name["team:Lakers"] == 0 and "state:California" not in at_name
 assert list(at_end.sort_values(kind="stable").index) == ["city:Los Angeles", "team:Lakers", "state:California"]
 """,
         12: """

@@ -254,6 +254,11 @@ class Finder(WorkingPane):
         needed |= {"reads": True, "writes": True}
         return bool(needed.get(self.way, self.positive))
 
+    @property
+    def is_answered(self) -> bool:
+        """Does what was found answer what is typed now? What is typed since may be nothing that can be searched with."""
+        return self.found is not None and self._asked == self._asking()
+
     def query(self) -> str:
         """The search as code."""
         if self.way in ("prompts", "classifier"):

@@ -80,3 +80,15 @@ def test_beside_the_live_view_stand_a_static_page_and_a_stable_text(explorer: Ex
     bundle, _ = explorer._repr_mimebundle_()
     assert bundle["text/plain"] == "Explorer: 'the cat sat on the', feature 3"
     assert "Why “mat” rather than “dog”?" in bundle["text/html"] and "<script" not in bundle["text/html"]
+
+
+def test_code_holds_a_search_only_while_what_was_found_answers_what_is_typed(explorer: Explorer):
+    """Words taken out again, or the way changed: what is typed then may be nothing to search with, and the code would not run."""
+    finder = explorer.pane["finder"]
+    finder.positive = ["the cat"]
+    finder.run().wait(60)
+    assert "found = bench.find(" in explorer.to_python()
+    finder.way = "label"
+    assert finder.found is not None and "found = " not in explorer.to_python()
+    finder.way = "prompts"
+    assert "found = bench.find(" in explorer.to_python()

@@ -34,6 +34,6 @@ def python_of(explorer: Any) -> str:
     """Code that loads the same bench, computes what the panes show, and opens the explorer as it is."""
     pane = explorer.pane
     steps = [*(pane[name].to_python() for name in STEPS), pane["circuit"].made()]
-    steps += [f"found = {pane['finder'].query()}"] if pane["finder"].found is not None else []
+    steps += [f"found = {pane['finder'].query()}"] if pane["finder"].is_answered else []
     opened = f"\nexplorer = explore(bench)\nexplorer.restore({explorer.state()!r})"
     return script(explorer.bench, *steps, opened, needs=("from widgets import explore",))
