@@ -23,7 +23,7 @@ CELLS: dict[str, tuple[int, ...]] = {
     "08_steering": (3, 0, 400),
     "09_evidence": (10, 172, 800),
     "10_your_own_model": (11, 0, 390),
-    "11_which_make_which": (2, 0, 560, WIDE),
+    "11_which_make_which": (2, 0, 730, WIDE),
     "12_what_each_layer_adds": (3, 0, 560, WIDE),
     "13_what_did_tuning_change": (2, 0, 420, WIDE),
     "14_features_or_probes": (2, 90, 200, 700),
