@@ -30,6 +30,11 @@ def in_lines(token: str) -> str:
     return visible(token).replace("⏎", "⏎\n")
 
 
+def cut(text: str, most: int) -> str:
+    """At most so many characters, an ellipsis for the rest."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     """As many decimals as a column whose largest value is `scale` needs, two at least; a true minus sign; – where nothing was measured."""
     if not math.isfinite(value):

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from widgets.figures.svg import HALF, N_POINTS, scatter_svg, slopes_svg
-from widgets.marks import ORANGE, PURPLE, visible
+from widgets.marks import ORANGE, PURPLE, cut, visible
 
 ORDERS = ("activation", "attribution", "effect")
 
@@ -73,7 +73,7 @@ def plot_ranks(top: pd.DataFrame) -> StillFigure:
         )
     figure.update_yaxes(type="log", autorange="reversed", title_text="rank", dtick=1)
     rows = top[["label", "feature", "token"]].itertuples(index=False, name=None)
-    called = [f"{_cut(visible(label), 24) or f'feature {feature}'} · {_cut(visible(token).strip(), 10)}" for label, feature, token in rows]
+    called = [f"{cut(visible(label), 24) or f'feature {feature}'} · {cut(visible(token).strip(), 10)}" for label, feature, token in rows]
     figure._still = slopes_svg(ranks, top["effect"].to_numpy(float), ORDERS, str(figure.layout.title.text), called=called)
     return figure
 
@@ -91,10 +91,6 @@ def empty_figure(figure: go.Figure, title: str) -> StillFigure:
 
 def _colors(effects: pd.Series) -> list[str]:
     return [f"rgb({ORANGE if effect > 0 else PURPLE})" for effect in effects]
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _hover(rows: pd.DataFrame) -> list[str]:

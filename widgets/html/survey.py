@@ -10,7 +10,7 @@ import numpy as np
 
 from widgets.figures.svg import svg_img
 from widgets.html.card import label_html
-from widgets.marks import BLUE, FAINT, ORANGE, PURPLE, cell_html, heading_html, legend_html, number, table_html, visible
+from widgets.marks import BLUE, FAINT, ORANGE, PURPLE, cell_html, cut, heading_html, legend_html, number, table_html, visible
 
 SMALL = f"font-size:12px;{FAINT}"
 COLORS = (ORANGE, PURPLE, BLUE, "0,128,96", "128,128,128")
@@ -98,8 +98,7 @@ def map_svg(table: Any, colors: dict[str, str], regions: Any) -> str:
         taken.append((x, y))
         said.add(name)
         anchor = "start" if x < 80 else "end" if x > WIDTH - 80 else "middle"
-        shown = visible(str(name))
-        shown = shown if len(shown) <= 30 else f"{shown[:29]}…"
+        shown = cut(visible(str(name)), 30)
         width = 7.3 * len(shown) + 10  # of the tag under the name: no ink reads on points of five colors; its gray glares on no page
         left = x - {"start": 5, "middle": width / 2, "end": width - 5}[anchor]
         tag = f'x="{left:.0f}" y="{y - 11:.0f}" width="{width:.0f}" height="15" rx="3"'

@@ -79,9 +79,9 @@ def evaluate(
                 mean = torch.cat([head(tokens)[writes][is_text].double() for tokens, is_text in batches]).mean(0)
             for tokens, is_text in batches:
                 found = head(tokens)
+                for name, each in found.items():
+                    check_finite(each[is_text], name)
                 x, y = (found[name][is_text].float() for name in (reads, writes))
-                check_finite(x, reads)
-                check_finite(y, writes)
                 sums.add(x, y)
                 if losses.n_tokens < n_loss_tokens:
                     losses.add(tokens, is_text, x, mean.float())

@@ -11,10 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from workbench.bench import Workbench
 from workbench.circuits.depth.logit_lens import logit_lens
 from workbench.circuits.metrics import logit_diff
+from workbench.circuits.ranking.attribution import integrate
 from workbench.features.index.index import build_index
 from workbench.features.probes.probe import probe
 from workbench.model.hooks import hooked
 from workbench.model.model import load_model
+from workbench.model.tokens import to_tokens
 from workbench.sae.config import SAEConfig
 from workbench.sae.evaluate import evaluate
 from workbench.sae.sae import SAE
@@ -90,6 +92,7 @@ ASKED = {
     "find": lambda bench: bench.find(POSITIVE, NEGATIVE),
     "find at": lambda bench: bench.find_at(PROMPT),
     "attribution": lambda bench: bench.find_by_attribution(PROMPT, logit_diff(" dog", " cat")),
+    "integrated gradients": lambda bench: integrate(bench.model, bench.sae, to_tokens(bench.model, PROMPT), logit_diff(" dog", " cat")),
     "classifier": lambda bench: bench.find_by_classifier(POSITIVE, NEGATIVE),
     "probe": lambda bench: probe(bench, [f"a{i}" for i in range(10)], [f"b{i}" for i in range(10)], progress=False),
     "evaluate": lambda bench: evaluate(bench.model, bench.sae, POSITIVE, progress=False),

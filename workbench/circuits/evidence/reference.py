@@ -120,10 +120,8 @@ def _reference_tokens(bench: Any) -> list[Tokens]:
     """A few texts, each a row with its start token."""
     if bench.index is not None:
         rows = bench.index.sql(f"SELECT tokens FROM texts WHERE len(tokens) > 1 ORDER BY row LIMIT {N_NORM_TEXTS}")["tokens"]
-        start, room = (
-            torch.tensor([start_token(bench.model).ids], dtype=torch.long),
-            bench.model.cfg.n_ctx - len(start_token(bench.model).ids),
-        )
+        ids = start_token(bench.model).ids
+        start, room = torch.tensor([ids], dtype=torch.long), bench.model.cfg.n_ctx - len(ids)
         found = [torch.tensor(np.asarray(row), dtype=torch.long)[None] for row in rows]
         return [torch.cat([start, row[:, :room]], dim=1).to(bench.model.cfg.device) for row in found]
     texts = getattr(bench.examples, "texts", None) or []

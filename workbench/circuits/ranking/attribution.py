@@ -114,9 +114,6 @@ def attribute_each(
     """The same of several prompts of one length, each with a metric of its own, in one forward and one backward pass."""
     check_dictionary(model, sae)
     found, x = _at_both(model, sae, tokens, metrics)
-    check_finite(x, sae.reads)
-    if not torch.isfinite(found.metric).all():
-        raise ValueError("the metric is NaN or infinite on this prompt: so are logits of the model, and no effect can be measured by it")
     with torch.no_grad(), machine_rate():
         return [_of_prompt(i, found, x[i], sae, each) for i in range(len(tokens))]
 
@@ -148,11 +145,15 @@ def integrate(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metri
 def _at_both(
     model: "TransformerBridge", sae: Dictionary, tokens: Tokens, metrics: Sequence[Metric]
 ) -> tuple["Gradient", Float[Tensor, "batch pos d_in"]]:
-    """(the gradient where the dictionary writes, what it reads), in one pass."""
+    """(the gradient where the dictionary writes, what it reads), in one pass. Raises ValueError where what is read or the metric is NaN."""
     caught: list[Tensor] = []
     with reading(model, sae, caught, is_needed=sae.reads != sae.writes):
         found = gradient_at(model, sae.writes, tokens, metrics)
-    return found, of_all(caught, sae) if caught else found.x
+    x = of_all(caught, sae) if caught else found.x
+    check_finite(x, sae.reads)
+    if not torch.isfinite(found.metric).all():
+        raise ValueError("the metric is NaN or infinite on this prompt: so are logits of the model, and no effect can be measured by it")
+    return found, x
 
 
 @dataclass(frozen=True)
