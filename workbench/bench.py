@@ -319,10 +319,10 @@ class Workbench:
         """Which features of the larger dictionaries this one becomes. Needs an index of several SAEs."""
         return splitting(self._known, feature)
 
-    def feature(self, feature: int) -> FeaturePage:
+    def feature(self, feature: int, with_examples: bool = True) -> FeaturePage:
         """What is known of a feature: when it is active, what it promotes, what is near it. From the index; without one, the example
-        texts are read, at the first call."""
-        page = self._known.feature(feature)
+        texts are read, at the first call. with_examples=False leaves the texts out, which take longest to read from an index."""
+        page = self._known.feature(feature, with_examples)
         own_labels = self.own_labels
         own = own_labels.of(self.sae.fingerprint()) if self.index is None and own_labels.path.is_file() else {}  # an index knows them
         label = own.get(int(feature)) or (page.label if page.label.text else Label(self.labels.get(int(feature), "")))

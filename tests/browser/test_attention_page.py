@@ -55,3 +55,16 @@ def test_a_prompt_of_many_tokens_has_a_table_and_no_picture(page: Page, tmp_path
     expect(page.locator("tbody tr")).to_have_count(8)
     expect(page.get_by_text("tokens are not drawn")).to_be_visible()
     assert page.evaluate("typeof CircuitsVis") == "undefined" and pane.bundle == ""
+
+
+def test_a_selection_leaves_the_patterns_and_the_head_that_was_chosen_in_them(page: Page, tmp_path: Path, model):
+    """CircuitsVis takes longer to draw than the whole explorer, and begins at its first head."""
+    pane = made(model)
+    pane.run().wait(60)
+    open_live(page, pane, tmp_path)
+    page.get_by_text("Head Selector").wait_for()
+    page.evaluate("window.drawn = document.querySelector('.wba-picture').firstElementChild")
+    pane.feature = 5
+    page.evaluate("ask({})")
+    expect(page.locator(".wba-about")).to_contain_text("has changed since")
+    assert page.evaluate("window.drawn.isConnected")

@@ -38,10 +38,23 @@ BLOCK = "display:inline-block;vertical-align:top;margin:0 28px 0 0"
 
 def card_html(page: Any, link: Callable[[str, int], str] = lambda sae, feature: "") -> str:
     """A FeaturePage as a block. link: (SAE, feature) → the address of its page, "" where there is none."""
-    facts = [_histogram(page), _tokens(page), _neighbors(page, link), _neurons(page)]
+    return block_html(first_html(page) + rest_html(page, link))
+
+
+def block_html(html: str) -> str:
+    """What holds a page's parts."""
+    return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{html}</div>'
+
+
+def first_html(page: Any) -> str:
+    """The parts that fill a screen: which feature it is, how often it is active, what it promotes. They need no example texts."""
+    return _head(page) + _histogram(page) + _tokens(page)
+
+
+def rest_html(page: Any, link: Callable[[str, int], str]) -> str:
+    """The parts that follow: neighbors, neurons, the example texts."""
     weaker = heading_html("From strong to weak", DRAWN) + intervals_html(page) if page.intervals else ""
-    sections = [_head(page), "".join(facts), _top(page), weaker, _footnote()]
-    return f'<div style="max-width:1080px;font-size:13px;line-height:1.45">{"".join(sections)}</div>'
+    return _neighbors(page, link) + _neurons(page) + _top(page) + weaker + _footnote()
 
 
 def cards_html(pages: Sequence[Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import traitlets
 
-from widgets.html.card import card_html, intervals_html
+from widgets.html.card import block_html, card_html, first_html, intervals_html, rest_html
 from widgets.marks import visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
@@ -36,8 +36,9 @@ class CardPane(WorkingPane):
     _css = style("card/card")
 
     text = traitlets.Unicode("", help="a text of your own").tag(sync=True)
-    html = traitlets.Unicode(read_only=True).tag(sync=True)  # the page, but for
-    weaker = traitlets.Unicode(read_only=True).tag(sync=True)  # the weaker examples: a third of it, sent when they are asked for
+    html = traitlets.Unicode(read_only=True).tag(sync=True)  # the page's first parts, which fill a screen
+    rest = traitlets.Unicode(read_only=True).tag(sync=True)  # the parts that follow, sent when the first are painted, but for
+    weaker = traitlets.Unicode(read_only=True).tag(sync=True)  # the weaker examples: a third of all, sent when they are asked for
     title = traitlets.Unicode(read_only=True).tag(sync=True)  # its label
     facts = traitlets.Unicode(read_only=True).tag(sync=True)  # the page as JSON
     tried = traitlets.Dict(read_only=True).tag(sync=True)  # tokens, values, scale; or message
@@ -57,7 +58,7 @@ class CardPane(WorkingPane):
 
     def __init__(self, bench: Any, saved_features: Callable[[], list[int]] = list, **traits: Any):
         """saved_features: whose pages a saved file holds beside the selected one's, the first ones at least."""
-        self._bench, self._saved_features, self._page = bench, saved_features, None
+        self._bench, self._saved_features, self._page, self._is_whole = bench, saved_features, None, True
         self._ahead: Job | None = None
         self._was_read: set[int] = set()
         super().__init__(bench.model, **traits)
@@ -85,10 +86,10 @@ class CardPane(WorkingPane):
 
     def _read(self, feature: int) -> None:
         try:
-            page = self._bench.feature(feature)
+            page = self._bench.feature(feature, with_examples=False)
         except ValueError as error:
             return self._show_nothing(str(error))
-        self._draw(page)
+        self._draw(page, is_whole=False)
 
     def read_ahead(self, features: Sequence[int]) -> None:
         """Reads what the index has of features that may be chosen next, once the hand rests: to open their pages takes half the time
@@ -119,31 +120,49 @@ class CardPane(WorkingPane):
             self._ahead.cancel()
         super().close()
 
-    def _draw(self, page: Any) -> None:
-        self._page = page
+    def _draw(self, page: Any, is_whole: bool = True) -> None:
+        """A page, or one without its example texts: which the page in the browser asks for when it has painted what there is."""
+        self._page, self._is_whole = page, is_whole
         self._tell_own()
         with self.hold_sync():  # one message, drawn once
-            for name, value in self._drawn(replace(page, intervals=[])).items():
-                self.set_trait(name, value)
-            for name in ("weaker", "problem"):
+            for name in ("rest", "facts", "weaker", "problem"):
                 self.set_trait(name, "")
+            self.set_trait("title", visible(page.label.text))
+            self.set_trait("html", block_html(first_html(page)))
+            if is_whole:
+                self._draw_rest()
 
-    def _drawn(self, page: Any) -> dict[str, str]:
-        own = self._bench.sae_name
-        html = card_html(page, lambda sae, feature: f"#{feature}" if sae == own else "")
-        return {"title": visible(page.label.text), "facts": json.dumps(page_facts(page), ensure_ascii=False), "html": html}
+    def _draw_rest(self) -> None:
+        page = self._whole()
+        if page is not None:
+            self.set_trait("rest", rest_html(replace(page, intervals=[]), self._address))
+            self.set_trait("facts", json.dumps(page_facts(page), ensure_ascii=False))
+
+    def _whole(self) -> Any:
+        """The page that is shown, with its example texts."""
+        if not self._is_whole:
+            self._page, self._is_whole = replace(self._bench.feature(self._page.feature), label=self._page.label), True
+        return self._page
+
+    def _address(self, sae: str, feature: int) -> str:
+        """Of a feature's page: "" where a click would lead nowhere."""
+        return f"#{feature}" if sae == self._bench.sae_name else ""
 
     def offline(self) -> dict[str, Any]:
         """The pages that a saved file holds: what is shown, and of the first features, where they need only be read, all but the weaker
         examples."""
         features = self._saved_features()[:N_OFFLINE] if self._bench.index is not None else []
-        pages = {feature: self._drawn(replace(self._bench.feature(feature), intervals=[])) | {"facts": ""} for feature in features}
-        shown = {} if self._page is None else {self._page.feature: self._drawn(self._page)}
-        return {"pages": pages | shown}
+        pages = {feature: self._saved(replace(self._bench.feature(feature), intervals=[])) for feature in features}
+        if (shown := self._whole()) is not None:
+            pages[shown.feature] = self._saved(shown) | {"facts": json.dumps(page_facts(shown), ensure_ascii=False)}
+        return {"pages": pages}
+
+    def _saved(self, page: Any) -> dict[str, str]:
+        return {"title": visible(page.label.text), "html": card_html(page, self._address), "facts": ""}
 
     def _show_nothing(self, problem: str) -> None:
-        self._page = None
-        for name in ("html", "weaker", "title", "facts"):
+        self._page, self._is_whole = None, True
+        for name in ("html", "rest", "weaker", "title", "facts"):
             self.set_trait(name, "")
         self.set_trait("problem", problem)
 
@@ -190,7 +209,7 @@ class CardPane(WorkingPane):
             self._tell_own()
             if self._page is not None:
                 label = self._bench.feature(self._page.feature).label if self._bench.index is not None else self._own_label()
-                self._draw(replace(self._page, label=label))
+                self._draw(replace(self._page, label=label), self._is_whole and self._bench.index is None)
 
     def _own_label(self) -> Label:
         own = self._bench.own_labels.of(self._bench.sae.fingerprint())
@@ -204,8 +223,10 @@ class CardPane(WorkingPane):
     def _hear(self, _: Any, content: Any, buffers: Any) -> None:
         said = content.get("do") if isinstance(content, dict) else None
         try:
-            if said == "weaker" and self._page is not None:
-                self.set_trait("weaker", intervals_html(self._page))
+            if said == "rest":
+                self._draw_rest()
+            elif said == "weaker" and self._page is not None:
+                self.set_trait("weaker", intervals_html(self._whole()))
             elif said == "label":
                 feature = content.get("feature")
                 self.label(str(content.get("text", "")), feature if isinstance(feature, int) else None)
@@ -224,7 +245,8 @@ class CardPane(WorkingPane):
         return "" if self.feature is None else f"bench.feature({self.feature})"
 
     def static_html(self) -> str:
-        return card_html(self._page) if self._page is not None else "<p>No feature is selected.</p>"  # without links: nothing follows them
+        page = self._whole()
+        return card_html(page) if page is not None else "<p>No feature is selected.</p>"  # without links: nothing follows them
 
     def __repr__(self) -> str:
         return "CardPane: no feature" if self.feature is None else f"CardPane: feature {self.feature} {self.title}".rstrip()

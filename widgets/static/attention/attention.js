@@ -44,9 +44,9 @@ function render({ model, el }) {
     return node("td", { class: "wbp-number" }, number(value, true, most), node("div", { class: "wbp-track" }, bar));
   }
 
-  function draw() {
+  // A selection changes these words only: CircuitsVis takes longer than all else on the screen, and the head chosen in it stays.
+  function drawAbout() {
     const view = model.get("view");
-    table.hidden = !view.heads;
     if (!view.heads) return about.replaceChildren(node("span", { class: "wbp-faint" }, model.get("feature") == null ? "Choose a row of the ranking: which heads read its token and carry its effect to the answer?" : "Which heads read the chosen token and carry the feature's effect to the answer?"));
     const name = view.label ? `${view.label} (${view.feature})` : `feature ${view.feature}`;
     const isOld = ["feature", "prompt", "pos"].some((name) => view.chosen[name] !== model.get(name));
@@ -54,6 +54,13 @@ function render({ model, el }) {
       node("b", {}, name), " at ", node("code", {}, view.tokens[view.pos]), ` has effect ${number(view.effect, true, Math.abs(view.effect))} on `, node("code", {}, view.answer), ". ",
       node("span", { class: "wbp-faint" }, `Moved: what of it is gone when the head cannot read that token; over all ${several(view.n_heads, "head")}, one at a time, ${number(view.total, true, Math.abs(view.effect))}.${view.pos === view.tokens.length - 1 ? " From the last position no head has to carry it." : ""}${isOld ? " The selection or the prompt has changed since." : ""}`),
     );
+  }
+
+  function draw() {
+    const view = model.get("view");
+    drawAbout();
+    table.hidden = !view.heads;
+    if (!view.heads) return;
     const most = Math.max(...view.heads.map((head) => Math.abs(head.moved)), Math.abs(view.effect));
     body.replaceChildren(
       ...view.heads.map((head) => {
@@ -85,7 +92,8 @@ function render({ model, el }) {
 
   const theme = () => root.classList.toggle("wbp-dark", isDark(root));
   const unwatch = watch(model, [
-    [["view", "feature", "prompt", "pos"], draw],
+    [["view"], draw],
+    [["feature", "prompt", "pos"], drawAbout],
     [["progress"], work.draw],
   ]);
   const untheme = onTheme(theme);

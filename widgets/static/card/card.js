@@ -1,7 +1,5 @@
-// Draws the selected feature's page (`html`, made and escaped by widgets/html/card.py), and round it: a label to set, a text of one's own for the
-// feature to read, copies. A link #123 in the page selects feature 123. Python answers `feature` and `text`; "label" is asked for by message.
-
-const FIRST_PARTS = 6; // of widgets/html/card.py's page: four lines that say which feature it is, its histogram, the tokens that it promotes
+// Draws the selected feature's page (`html`, then `rest`, made and escaped by widgets/html/card.py), and round it: a label to set, a text of one's own
+// for the feature to read, copies. A link #123 in the page selects feature 123. Python answers `feature` and `text`; "label" is asked for by message.
 
 function render({ model, el }) {
   const root = node("div", { class: "wbp wbk" });
@@ -26,7 +24,7 @@ function render({ model, el }) {
     file.value = "";
     if (chosen) model.send({ do: "import", text: await chosen.text() });
   };
-  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "more"), mine, node("div", { class: "wbp-bar" }, carry, bring, file, button("Copy HTML", () => copy(model.get("html"), "HTML")), json));
+  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "more"), mine, node("div", { class: "wbp-bar" }, carry, bring, file, button("Copy HTML", () => copy(wholePage(), "HTML")), json));
   const tools = node(
     "div",
     { class: "wbk-tools" },
@@ -47,6 +45,7 @@ function render({ model, el }) {
   el.append(root);
 
   let drawn = ""; // parsing a page takes longer than all else here
+  let tall = 0; // the last page, in pixels
   let saying;
   const say = (words) => {
     copied.textContent = words;
@@ -83,23 +82,41 @@ function render({ model, el }) {
     mine.textContent = model.isSaved ? "" : `${several(n, "label")} of yours for this SAE, in ${path}: they stand over the index's, which stays as it is.`;
   }
 
-  // Most of a page's time are its texts and lists, and its first parts fill the screen: the others follow once these are painted.
+  // What fills the screen is painted first. The rest is most of a page, and its texts are read for it alone: it is asked for then.
   function showPage(html) {
-    const made = document.createElement("template");
-    made.innerHTML = html; // escaped in Python: everything from texts, tokens and labels is text in it
-    keysAreTheirs(made.content);
-    if (model.isSaved) return page.replaceChildren(made.content); // a saved file has the whole page, and has it at once
-    const [whole, rest] = [made.content.firstElementChild, document.createDocumentFragment()];
-    rest.append(...[...(whole?.children ?? [])].slice(FIRST_PARTS));
-    page.style.minHeight = `${page.offsetHeight}px`; // else who has scrolled down loses the place
-    page.replaceChildren(made.content, weaker);
-    requestAnimationFrame(() =>
-      setTimeout(() => {
-        whole?.append(rest); // of a page that has gone by then: into nothing
-        if (whole?.isConnected) page.style.minHeight = "";
-      }),
-    );
+    page.style.minHeight = `${tall}px`; // else who has scrolled down loses the place meanwhile
+    page.innerHTML = html; // escaped in Python: everything from texts, tokens and labels is text in it
+    keysAreTheirs(page);
+    if (html && !model.isSaved) page.append(weaker); // a saved file has the whole page, and has it at once
+    drawRest();
   }
+
+  let rest = []; // the nodes of it
+  let isAsking = false;
+  function drawRest() {
+    const html = model.get("rest");
+    if (!html) return askForRest();
+    for (const each of rest) each.remove();
+    const made = document.createElement("template");
+    made.innerHTML = html; // escaped, as the page is
+    keysAreTheirs(made.content);
+    rest = [...made.content.childNodes];
+    page.firstElementChild?.append(...rest);
+    page.style.minHeight = "";
+    requestAnimationFrame(() => (tall = page.offsetHeight));
+  }
+
+  function askForRest() {
+    if (isAsking || model.isSaved || !model.get("html")) return;
+    isAsking = true;
+    const ask = () => {
+      isAsking = false;
+      if (!model.get("rest")) model.send({ do: "rest" });
+    };
+    requestAnimationFrame(() => setTimeout(ask));
+  }
+
+  const wholePage = () => model.get("html").replace(/<\/div>$/, () => `${model.get("rest")}</div>`);
 
   // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
   const askForWeaker = () => weaker.open && weaker.isConnected && !model.get("weaker") && model.send({ do: "weaker" });
@@ -149,6 +166,7 @@ function render({ model, el }) {
   drawTried();
   return watch(model, [
     [["html", "problem", "own", "progress", "title", "facts", "is_kept"], drawPage],
+    [["rest"], drawRest],
     [["exported"], () => download("labels.json", model.get("exported").text, "application/json", root)],
     [["weaker"], drawWeaker],
     [["tried"], drawTried],

@@ -7,7 +7,8 @@ export function answer(model, { pages }) {
     model.set("problem", html || feature == null ? "" : `This file holds the pages of ${Object.keys(pages).length} features; that of feature ${feature} is not among them.`);
     model.set("title", title);
     model.set("facts", facts);
-    model.set("html", html);
+    model.set("rest", "");
+    model.set("html", html); // the whole page
   };
   model.on("saved", show);
   show();

@@ -155,10 +155,10 @@ class FeatureIndex:
         table["promoted"] = table["promoted"].map(self._tables.str_tokens)
         return table
 
-    def feature(self, feature: int) -> FeaturePage:
-        """The feature's page."""
+    def feature(self, feature: int, with_examples: bool = True) -> FeaturePage:
+        """The feature's page. Its example texts take longest to read: without them `top` and each interval's examples are empty."""
         row = self._tables.row(self.sae_name, self._checked(feature))
-        windows = self._tables.windows(self.sae_name, int(feature))
+        windows = self._tables.windows(self.sae_name, int(feature)) if with_examples else {}
         with reading(self.folder / f"features-{self.sae_name}"):
             return self._page(int(feature), row, windows)
 
