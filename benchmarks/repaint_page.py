@@ -21,6 +21,7 @@ from live_page import Behind, open_live  # noqa: E402
 from page_clock import busy, milliseconds  # noqa: E402
 
 CHROMIUM = "/usr/bin/chromium"
+REST = 200  # milliseconds between two acts: what the one before still fetches is not part of the next
 MEASURES = ("activation", "attribution", "effect")
 
 
@@ -41,9 +42,13 @@ class Live:
         measure(0)  # warms up
         clock = busy(self.page)
         began, answered = clock(), self.behind.seconds
-        value = statistics.median([measure(i) for i in range(1, self.n_rounds + 1)])
+        value = statistics.median([self._rested(measure, i) for i in range(1, self.n_rounds + 1)])
         in_page, in_python = (clock() - began) / self.n_rounds, 1000 * (self.behind.seconds - answered) / self.n_rounds
         report(name, value, bar, f"   (CPU: page {in_page:.0f}, Python {in_python:.0f})")
+
+    def _rested(self, measure: Callable[[int], float], i: int) -> float:
+        self.page.wait_for_timeout(REST)
+        return measure(i)
 
 
 @contextmanager
