@@ -10,6 +10,7 @@ The page itself is card_html (widgets/html/card.py), the same as bench.feature(1
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import torch
@@ -245,8 +246,12 @@ class CardPane(WorkingPane):
         return "" if self.feature is None else f"bench.feature({self.feature})"
 
     def static_html(self) -> str:
-        page = self._whole()
-        return card_html(page) if page is not None else "<p>No feature is selected.</p>"  # without links: nothing follows them
+        if self._page is None:
+            return "<p>No feature is selected.</p>"
+        try:
+            return card_html(self._whole())  # without links: nothing follows them
+        except ValueError as error:  # the texts of a damaged index
+            return f"<p>{escape(str(error))}</p>{block_html(first_html(self._page))}"
 
     def __repr__(self) -> str:
         return "CardPane: no feature" if self.feature is None else f"CardPane: feature {self.feature} {self.title}".rstrip()
