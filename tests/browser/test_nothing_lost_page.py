@@ -55,6 +55,7 @@ def test_a_feature_of_another_sae_is_looked_at_beside_what_there_is(page: Page, 
     table = [(sae, i, 0.1 * i, 0.2 * i, 0, 0.1, "") for sae in ("a", "b") for i in range(9)]
     drawn = pd.DataFrame(table, columns=["sae", "feature", "x", "y", "cluster", "density", "label"])
     monkeypatch.setattr(Workbench, "map", lambda self: SimpleNamespace(table=drawn))
+    page.set_viewport_size({"width": 896, "height": 720})
     open_live(page, explorer, tmp_path)
     page.get_by_role("tab", name="Map").click()
     page.locator(".wbp[data-paint]:not(.wbx)").wait_for()
@@ -63,6 +64,8 @@ def test_a_feature_of_another_sae_is_looked_at_beside_what_there_is(page: Page, 
     page.evaluate("ask({})")
     preview = page.get_by_role("region", name="Preview")
     expect(preview).to_contain_text("feature 5 of b")
+    lowest = "(part) => part.getBoundingClientRect().bottom"
+    assert page.locator(".wbp-map").evaluate(lowest) <= page.locator(".wbe-right").evaluate(lowest) + 1  # both are in sight
     assert (explorer.feature, explorer.bench.sae_name) == (chosen, "a") and page.locator(".wbr tbody").inner_text() == before
     page.get_by_role("tab", name="Map").press("Escape")
     expect(preview).to_be_hidden()

@@ -118,3 +118,29 @@ def test_a_saved_ranking_fits_a_phone(page: Page, tmp_path: Path, live: bool):
     line = page.locator(".wbr tbody tr").first
     line.click()
     expect(line).to_have_attribute("aria-selected", "true")
+
+
+IN_SIGHT = """(panel) => (part) => {
+  if (!part) return false;
+  const [at, of] = [part.getBoundingClientRect(), panel.getBoundingClientRect()];
+  return at.top >= of.top - 1 && at.bottom <= of.bottom + 1;
+}"""
+
+
+def test_what_a_search_found_comes_into_sight_but_not_while_one_types(page: Page, tmp_path: Path, explorer_of):
+    """Under three prompts it begins below the fold: nothing would seem to have happened."""
+    explorer = explorer_of({}, "the cat sat on the", " mat", " dog")
+    finder = explorer.pane["finder"]
+    finder.positive, finder.negative, finder.max_density = ["the cat sat on the", "the cat ran to the", "the cat and the dog"], [], 1.0
+    explorer.tab = "finder"
+    page.set_viewport_size({"width": 896, "height": 720})
+    open_live(page, explorer, tmp_path)
+    is_seen = f"() => ({IN_SIGHT})(document.querySelector('.wbe-shown'))(document.querySelector('.wbf-results tbody tr'))"
+    page.get_by_role("button", name="Find", exact=True).click()
+    page.wait_for_function(is_seen)
+    page.locator(".wbe-shown").evaluate("(panel) => panel.scrollTop = 0")
+    page.get_by_label("Add positive prompts, one a line").focus()
+    finder.run().wait(60)
+    page.evaluate("ask({})")
+    page.wait_for_timeout(300)
+    assert page.locator(".wbe-shown").evaluate("(panel) => panel.scrollTop") == 0 and not page.evaluate(is_seen)

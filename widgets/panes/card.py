@@ -141,7 +141,7 @@ class CardPane(WorkingPane):
 
     def _whole(self) -> Any:
         """The page that is shown, with its example texts."""
-        if not self._is_whole:
+        if not self._is_whole and self._page is not None:
             self._page, self._is_whole = replace(self._bench.feature(self._page.feature), label=self._page.label), True
         return self._page
 

@@ -252,6 +252,18 @@ function render({ model, el }) {
     lensed.replaceChildren(node("h4", { title: `position ${pos} · ${about}` }, "After ", node("code", {}, token), node("span", { class: "wbp-faint" }, " logit lens")), node("table", {}, node("thead", {}, top), node("tbody", {}, ...rows.map(line))), node("p", { class: "wbf-about wbp-faint" }, about));
   }
 
+  // What was found, in sight together with the filters: under a few prompts it would begin below the explorer's fold, and nothing would seem
+  // to have happened. Not while one types a prompt.
+  let stage;
+  function drawWork() {
+    work.draw();
+    const [before, scroller] = [stage, root.closest(".wbe-shown")];
+    stage = model.get("progress").stage;
+    if (!scroller || stage !== "done" || before === stage || before == null || sets.contains(root.getRootNode().activeElement)) return;
+    const fold = scroller.getBoundingClientRect();
+    if (table.getBoundingClientRect().top > fold.bottom - fold.height / 3) scroller.scrollTop += (filters.hidden ? removed : filters).getBoundingClientRect().top - fold.top;
+  }
+
   function controls() {
     drawWay();
     for (const name of ["positive", "negative"]) lists[name].draw(model.get(name), isLive);
@@ -268,13 +280,13 @@ function render({ model, el }) {
     [["code"], () => (code.textContent = model.get("code"))],
     [["view", "sort_by", "is_descending"], results],
     [["feature", "outside"], explain],
-    [["progress"], work.draw],
+    [["progress"], drawWork],
   ]);
   const untheme = onTheme(theme);
   theme();
   controls();
   drawLens();
-  work.draw();
+  drawWork();
   return () => (unwatch(), untheme());
 }
 
