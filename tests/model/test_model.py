@@ -6,7 +6,9 @@ from made_models import D_MODEL, N_CTX, TEXT, random_hf_model, random_sae
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.model.hooks import check_hook_name, check_sae, last_logits
+from workbench.circuits.metrics import logit_diff
+from workbench.circuits.ranking.attribution import attribute
+from workbench.model.hooks import _FewRows, check_hook_name, check_sae, last_logits
 from workbench.model.model import load_model
 from workbench.model.tokens import answer_token, is_start_token, to_str_tokens, to_tokens
 from workbench.sae.config import SAEConfig
@@ -128,6 +130,30 @@ def test_one_weight_that_is_no_number_is_found(model, sae, value):
     sae.W_dec.data[3, 5] = value
     with pytest.raises(ValueError, match="W_dec has 1 NaN or infinite"):
         check_sae(model, sae)
+
+
+def test_weights_are_looked_at_again_where_they_were_written_to(model, sae, tokens):
+    check_sae(model, sae)
+    with torch.no_grad():
+        sae.W_dec[3, 5] = float("nan")
+    with pytest.raises(ValueError, match="W_dec has 1 NaN or infinite"):
+        check_sae(model, sae)
+    with torch.no_grad():
+        sae.W_dec[3, 5] = 0.0
+    check_sae(model, sae)
+    sae.W_dec.data[:] = float("nan")  # which no counter tells: what is computed from it does
+    with pytest.raises(ValueError, match="W_dec has .* NaN or infinite"):
+        attribute(model, sae, tokens, logit_diff(5, 7))
+
+
+def test_a_gradient_of_few_logits_is_that_of_all():
+    x = torch.randn(2, 1, D_MODEL, requires_grad=True)
+    weight = torch.randn(100, D_MODEL)
+    logits = x @ weight.T
+    for columns in ([3, 90], list(range(100))):
+        (expected,) = torch.autograd.grad(logits[..., columns].sum(), x, retain_graph=True)
+        (found,) = torch.autograd.grad(_FewRows.apply(x, weight, logits.detach())[..., columns].sum(), x)
+        torch.testing.assert_close(found, expected)
 
 
 def test_an_sae_of_another_known_model_is_refused(tokenizer):

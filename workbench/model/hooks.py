@@ -6,9 +6,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from workbench.model.callers import alone, put
 from workbench.model.points import check_obeyed, check_point, is_watched, placed, point
@@ -16,6 +18,8 @@ from workbench.shapes import LastLogits, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
+
+_WHOLE: WeakKeyDictionary[Any, list[tuple[int, int]]] = WeakKeyDictionary()  # dictionary → its weights when no NaN was found in them
 
 
 def check_hook_name(model: "TransformerBridge", hook_name: str) -> None:
@@ -79,13 +83,30 @@ def _check_place(model: "TransformerBridge", hook_name: str, width: int, who: st
 
 def _check_weights(model: "TransformerBridge", sae: Any, what: str) -> None:
     """No weight is NaN, and the model's name is the one that it was trained on, as far as both are names."""
-    for name, weight in sae.named_parameters():
-        if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():  # the sum first: 20 × cheaper, and NaN spreads to it
-            raise ValueError(f"the {what}'s {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")
+    check_whole(sae, what)
     theirs, ours = _family(sae.cfg.model_name), _family(str(model.cfg.model_name))
     is_named = theirs and ours and not Path(str(model.cfg.model_name)).exists() and not Path(sae.cfg.model_name).exists()
     if is_named and not (theirs.startswith(ours) or ours.startswith(theirs)):  # gpt2 / gpt2-small, gemma-2-2b / gemma-2-2b-it
         raise ValueError(f"this {what} was trained on {sae.cfg.model_name!r}, the model is {model.cfg.model_name!r}")
+
+
+def check_whole(dictionary: Any, what: str, again: bool = False) -> None:
+    """Raises ValueError where a weight is NaN or infinite. Looked for once, and anew where a weight has been written to: of a wide
+    dictionary it takes a twelfth of a forward pass. What goes through `.data` is not seen, unless again: results that are NaN ask so."""
+    weights = list(dictionary.named_parameters())
+    states = [(weight.data_ptr(), version(weight)) for _, weight in weights]
+    is_known = _WHOLE.get(dictionary) == states and all(n >= 0 for _, n in states)
+    if is_known and not again:
+        return
+    for name, weight in weights:
+        if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():  # the sum first: 20 × cheaper, and NaN spreads to it
+            raise ValueError(f"the {what}'s {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")
+    _WHOLE[dictionary] = states
+
+
+def version(weight: Tensor) -> int:
+    """How often it was written to, but for what goes through `.data`; tensors made in inference mode do not count: −1."""
+    return -1 if weight.is_inference() else weight._version
 
 
 def check_finite(x: Tensor, hook_name: str) -> None:
@@ -106,6 +127,37 @@ def unembedding_last(model: "TransformerBridge", n: int = 1) -> AbstractContextM
     if unembed is None or is_watched(unembed.hook_in) or is_watched(unembed.hook_out):
         return nullcontext()
     return put((unembed.register_forward_pre_hook, lambda _, args: (args[0][:, -n:], *args[1:]) if args else None, {}))
+
+
+class _FewRows(torch.autograd.Function):
+    """Logits x @ W.T as they were computed; their gradient reads those rows of W only whose logit has one. A metric asks for two of a
+    vocabulary, and reading all of W takes as long as a block."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, logits: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        return logits.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        rows = gradient.flatten(0, -2).count_nonzero(0).nonzero()[:, 0]
+        if 8 * len(rows) > len(weight):  # a mean over the vocabulary
+            return gradient @ weight, None, None
+        return gradient[..., rows] @ weight[rows], None, None
+
+
+def unembedding_few(model: "TransformerBridge") -> AbstractContextManager[None]:
+    """Inside, gradients of a few logits come through `_FewRows`, where the unembedding is one matrix."""
+    inner = getattr(getattr(model, "unembed", None), "original_component", None)
+    if type(inner) is not nn.Linear:
+        return nullcontext()
+
+    def few(module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor | None:
+        return _FewRows.apply(args[0], module.weight, logits.detach()) if torch.is_grad_enabled() else None
+
+    return put((inner.register_forward_hook, few, {}))
 
 
 def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:

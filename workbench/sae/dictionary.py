@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.model.hooks import version
 from workbench.sae.architectures import select
 from workbench.sae.config import SAEError
 from workbench.shapes import Activations, FeatureActs
@@ -105,7 +106,7 @@ class Dictionary(nn.Module):
         """Twelve hex digits that change with any weight: ties an index to its dictionary. Labels and lists ask for it at every turn, and a
         wide one takes a second: it is worked out anew only where a weight has been written to."""
         weights = sorted(self.state_dict().items())
-        states = [(name, weight.data_ptr(), _version(weight), weight.sum().item()) for name, weight in weights]
+        states = [(name, weight.data_ptr(), version(weight), weight.sum().item()) for name, weight in weights]
         if self._print[0] != states:
             digest = hashlib.sha256()
             for name, weight in weights:
@@ -160,8 +161,3 @@ class Dictionary(nn.Module):
     def assumed_in_words(self) -> str:
         """For repr: what the files did not say."""
         return f"; assumed: {self.cfg.metadata['assumed']}" if "assumed" in self.cfg.metadata else ""
-
-
-def _version(weight: Tensor) -> int:
-    """How often it was written to, but for what goes through `.data`; tensors made in inference mode do not count."""
-    return -1 if weight.is_inference() else weight._version

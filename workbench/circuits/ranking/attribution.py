@@ -21,7 +21,7 @@ from workbench.circuits.acts import of_all, reading
 from workbench.circuits.metrics import EachMetric, Metric, resolve
 from workbench.given import counted
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import check_dictionary, check_finite, hooked, last_logits
+from workbench.model.hooks import check_dictionary, check_finite, check_whole, hooked, last_logits, unembedding_few
 from workbench.model.points import check_point
 from workbench.model.tokens import is_start_token
 from workbench.replay.precision import InFloat32
@@ -122,6 +122,8 @@ def _of_prompt(i: int, found: "Gradient", x: Tensor, sae: Dictionary, each: Call
     gradient = found.gradient[i].to(sae.W_dec.dtype)
     pairs, acts = active(sae, x.to(sae.W_dec.dtype), each)
     attributions, norm = _products(pairs, acts, gradient, sae.W_dec), found.x[i].double().norm(dim=-1)
+    if not torch.isfinite(attributions.sum()):
+        check_whole(sae, "dictionary", again=True)
     return Attribution(pairs, acts, attributions, gradient, norm, found.metric[i].item(), found.logits[i], sae.cfg.d_sae)
 
 
@@ -184,7 +186,7 @@ def gradient_at(
         return leaves[-1]
 
     recording = (torch.inference_mode(False), torch.enable_grad())  # whatever the caller's cell has switched off
-    with recording[0], recording[1], machine_rate(), InFloat32(model), hooked(model, hook_name, leaf):
+    with recording[0], recording[1], machine_rate(), InFloat32(model), hooked(model, hook_name, leaf), unembedding_few(model):
         logits = last_logits(model, tokens)
         value = resolved(logits)
         assert len(leaves) == 1, f"{hook_name} fired {len(leaves)} times in one forward pass, expected once"
