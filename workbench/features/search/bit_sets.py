@@ -48,28 +48,32 @@ def all_of(n: int) -> Bits:
 
 def without(kept: Bits, sets: Iterable[Bits]) -> Bits:
     """The features of `kept` that are in none of the sets."""
-    kept = kept.copy()
+    words, found = np.flatnonzero(kept), np.zeros_like(kept)
+    left = kept[words]
     for each in sets:
-        kept &= ~each
-    return kept
+        left &= ~each[words]
+    found[words] = left
+    return found
 
 
 def in_most(kept: Bits, sets: Sequence[Bits], n_missed: int) -> Bits:
     """The features of `kept` that are in all of the sets but at most n_missed.
 
+    Each is in one of the first n_missed + 1 sets: only their words are looked at, thousands of half a million.
     missed[j] = those that j + 1 sets or more lack; a set after the other: missed[j] |= missed[j − 1] without the set.
     """
-    kept = kept.copy()
-    if not n_missed:
+    if len(sets) <= n_missed:
+        return kept.copy()
+    likely = sets[0]
+    for each in sets[1 : n_missed + 1]:
+        likely = likely | each
+    found = np.zeros_like(kept)
+    words = np.flatnonzero(likely)
+    for some in np.split(words, range(N_WORDS, len(words), N_WORDS)):
+        missed = np.zeros((n_missed + 1, len(some)), dtype=np.uint64)
         for each in sets:
-            kept &= each
-        return kept
-    for first in range(0, len(kept), N_WORDS):
-        part = slice(first, first + N_WORDS)
-        missed = np.zeros((n_missed + 1, len(kept[part])), dtype=np.uint64)
-        for each in sets:
-            lacks = ~each[part]
+            lacks = ~each[some]
             missed[1:] |= missed[:-1] & lacks
             missed[0] |= lacks
-        kept[part] &= ~missed[-1]
-    return kept
+        found[some] = kept[some] & ~missed[-1]
+    return found
