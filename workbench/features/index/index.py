@@ -327,10 +327,11 @@ class FeatureIndex:
     def _tables(self) -> Tables:
         return Tables(self.folder, list(self.manifest["files"]), self.manifest.get("sha256", {}))
 
-    def _neighbors(self, neighbors: Iterable[Mapping[str, Any]]) -> dict[str, list[Neighbor]]:
+    def _neighbors(self, neighbors: Sequence[Mapping[str, Any]]) -> dict[str, list[Neighbor]]:
         found: dict[str, list[Neighbor]] = {}
+        labels = {sae: self.labels(sae) for sae in {each["sae"] for each in neighbors}}
         for each in neighbors:
-            label = self.labels(each["sae"]).get(each["feature"], Label(""))
+            label = labels[each["sae"]].get(each["feature"], Label(""))
             found.setdefault(each["sae"], []).append(Neighbor(each["feature"], each["cosine"], label.text))
         return found
 
