@@ -254,12 +254,12 @@ function render({ model, el }) {
 
   // What was found, in sight together with the filters: under a few prompts it would begin below the explorer's fold, and nothing would seem
   // to have happened. Not while one types a prompt.
-  let stage;
+  let stage = null;
   function drawWork() {
     work.draw();
     const [before, scroller] = [stage, root.closest(".wbe-shown")];
-    stage = model.get("progress").stage;
-    if (!scroller || stage !== "done" || before === stage || before == null || sets.contains(root.getRootNode().activeElement)) return;
+    stage = model.get("progress").stage ?? "";
+    if (!scroller || stage !== "done" || before === stage || before === null || sets.contains(root.getRootNode().activeElement)) return;
     const fold = scroller.getBoundingClientRect();
     if (table.getBoundingClientRect().top > fold.bottom - fold.height / 3) scroller.scrollTop += (filters.hidden ? removed : filters).getBoundingClientRect().top - fold.top;
   }
