@@ -140,14 +140,15 @@ def test_what_cannot_be_steered_is_said_before_anything_runs(model, monkeypatch,
         steer(made_bench(model), **asked)
 
 
-def test_a_strength_that_makes_logits_nan_is_refused_by_name(model, monkeypatch):
-    def broken(*args) -> Generated:  # as a model in float16 gives, where the third row is past its range
+@pytest.mark.parametrize(("row", "says"), [(2, r"3 × 1e\+06 is more than the model can compute with"), (0, "the model's own logits are NaN")])
+def test_a_strength_that_makes_logits_nan_is_refused_by_name_and_a_broken_model_as_such(model, monkeypatch, row, says):
+    def broken(*args) -> Generated:  # as a model in float16 gives, where a row is past its range
         written = generate(*args)
-        written.next_logits[2] = torch.nan
+        written.next_logits[row] = torch.nan
         return written
 
     monkeypatch.setattr("workbench.circuits.steering.steering.generate", broken)
-    with pytest.raises(ValueError, match=r"3 × 1e\+06 is more than the model can compute with"):
+    with pytest.raises(ValueError, match=says):
         steer(made_bench(model), PROMPT, {3: [1.0, 1e6]}, SHORT, max_act=KNOWN)
 
 

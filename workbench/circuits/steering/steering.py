@@ -106,8 +106,12 @@ class _Runs:
         with intervention:
             written = generate(self.bench.model, rows, self.decoding, self.decoding.seeds * len(settings))
         if len(broken := written.next_logits.isnan().any(1).nonzero()):
-            name = settings[int(broken[0]) // n_samples].name
-            raise ValueError(f"{name} is more than the model can compute with, its logits are NaN: expected strengths from about −10 to 10")
+            setting = settings[int(broken[0]) // n_samples]
+            if setting.kind == "unsteered":
+                raise ValueError("the model's own logits are NaN on this prompt: are its weights whole, and is its dtype wide enough?")
+            raise ValueError(
+                f"{setting.name} is more than the model can compute with, its logits are NaN: expected strengths from about −10 to 10"
+            )
         texts = torch.cat([rows, written.tokens], dim=1)
         reading = read(self.bench.model, self.bench.sae, texts, rows.shape[1], self.features)
         return [self._row(written, reading, row, settings[row // n_samples]) for row in range(len(rows))]
