@@ -140,7 +140,9 @@ def test_what_cannot_be_steered_is_said_before_anything_runs(model, monkeypatch,
         steer(made_bench(model), **asked)
 
 
-@pytest.mark.parametrize(("row", "says"), [(2, r"3 × 1e\+06 is more than the model can compute with"), (0, "the model's own logits are NaN")])
+@pytest.mark.parametrize(
+    ("row", "says"), [(2, r"3 × 1e\+06 is more than the model can compute with"), (0, "the model's own logits are NaN")]
+)
 def test_a_strength_that_makes_logits_nan_is_refused_by_name_and_a_broken_model_as_such(model, monkeypatch, row, says):
     def broken(*args) -> Generated:  # as a model in float16 gives, where a row is past its range
         written = generate(*args)
