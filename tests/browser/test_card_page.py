@@ -1,5 +1,6 @@
 """A feature's page in Chromium with its Python behind it: what fills the screen comes first, the example texts when that is painted."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ HOSTILE = "</script><img src=x onerror=window.hacked=1>"
 
 
 @pytest.fixture
-def card(model, tmp_path: Path) -> CardPane:
+def card(model, tmp_path: Path) -> Iterator[CardPane]:
     index = build_index(model, random_sae(), [TEXT, f"the dog {HOSTILE} sat"], tmp_path / "index", progress=False)
     index.save_labels({3: Label(HOSTILE, None, "made up")})
-    return CardPane(Workbench(model=model, sae=random_sae(), index=index), feature=3)
+    card = CardPane(Workbench(model=model, sae=random_sae(), index=index), feature=3)
+    yield card
+    card.close()
 
 
 def test_the_texts_are_read_when_the_first_parts_are_painted(page: Page, tmp_path: Path, card: CardPane):
@@ -64,6 +67,21 @@ def test_a_neighbors_new_name_is_shown_though_the_page_itself_is_the_same(page: 
     page.evaluate("ask({})")
     expect(page.locator(".wbk-page")).to_contain_text("tall ships")
     assert page.locator(".wbk-page").inner_text().count("counted every time") == 1
+
+
+def test_a_label_leaves_what_one_is_reading_and_what_was_unfolded(page: Page, tmp_path: Path, card: CardPane):
+    open_live(page, card, tmp_path)
+    expect(page.locator(".wbk-page")).to_contain_text("counted every time")
+    page.get_by_text("From strong to weak").click()
+    folded = page.locator(".wbk-page details details")
+    expect(folded.first).to_be_visible()
+    page.locator('.wbk-page a[href^="#"]').last.focus()
+    unlike = next(feature for feature in range(64) if feature not in (3, *card.neighbors))
+    card.label("of another feature", unlike)
+    page.evaluate("ask({})")
+    page.wait_for_timeout(300)
+    expect(page.locator('.wbk-page a[href^="#"]').last).to_be_focused()
+    expect(folded.first).to_be_visible()
 
 
 def test_a_saved_file_has_the_whole_page_and_copies_it(page: Page, tmp_path: Path, card: CardPane):

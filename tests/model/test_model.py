@@ -144,6 +144,14 @@ def test_weights_are_looked_at_again_where_they_were_written_to(model, sae, toke
     sae.W_dec.data[:] = float("nan")  # which no counter tells: what is computed from it does
     with pytest.raises(ValueError, match="W_dec has .* NaN or infinite"):
         attribute(model, sae, tokens, logit_diff(5, 7))
+    sae.W_dec.data[:] = 1e5
+    check_sae(model, sae)
+    with pytest.raises(ValueError, match="W_dec has .* NaN or infinite"):
+        check_sae(model, sae.half().float())  # 1e5 is infinite there, and may lie where it lay
+    sae.W_dec.data[:] = 0.0
+    sae.b_enc.data[3] = float("nan")
+    with pytest.raises(ValueError, match="b_enc has 1 NaN or infinite"):
+        check_sae(model, sae)
 
 
 def test_a_gradient_of_few_logits_is_that_of_all():

@@ -53,7 +53,7 @@ def first_html(page: Any) -> str:
 
 def rest_html(page: Any, link: Callable[[str, int], str]) -> str:
     """The parts that follow: neighbors, neurons, the example texts."""
-    weaker = heading_html("From strong to weak", DRAWN) + intervals_html(page) if page.intervals else ""
+    weaker = heading_html("From strong to weak", DRAWN) + intervals_html(page) if page.intervals and page.has_examples else ""
     return _neighbors(page, link) + _neurons(page) + _top(page) + weaker + _footnote()
 
 
@@ -156,6 +156,8 @@ def _neurons(page: Any) -> str:
 
 
 def _top(page: Any) -> str:
+    if not page.has_examples:
+        return heading_html("Texts", "left out, as was asked: with_examples=False")
     if not page.top:
         return heading_html("No examples", "it was active nowhere" if not page.n_active else "")
     n = len(page.top)

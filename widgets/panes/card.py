@@ -9,6 +9,7 @@ The page itself is card_html (widgets/html/card.py), the same as bench.feature(1
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -136,14 +137,22 @@ class CardPane(WorkingPane):
     def _draw_rest(self) -> None:
         page = self._whole()
         if page is not None:
-            self.set_trait("rest", rest_html(replace(page, intervals=[]), self._address))
-            self.set_trait("facts", json.dumps(page_facts(page), ensure_ascii=False))
+            drawn, facts = rest_html(replace(page, intervals=[]), self._address), json.dumps(page_facts(page), ensure_ascii=False)
+            with SETTING:
+                if self._page is page:  # no other one was chosen meanwhile
+                    self.set_trait("rest", drawn)
+                    self.set_trait("facts", facts)
 
     def _whole(self) -> Any:
         """The page that is shown, with its example texts."""
-        if not self._is_whole and self._page is not None:
-            self._page, self._is_whole = replace(self._bench.feature(self._page.feature), label=self._page.label), True
-        return self._page
+        page, is_whole = self._page, self._is_whole
+        if page is None or is_whole:
+            return page
+        whole = replace(self._bench.feature(page.feature), label=page.label)
+        with SETTING:
+            if self._page is page:
+                self._page, self._is_whole = whole, True
+        return whole
 
     def _address(self, sae: str, feature: int) -> str:
         """Of a feature's page: "" where a click would lead nowhere."""
@@ -153,9 +162,16 @@ class CardPane(WorkingPane):
         """The pages that a saved file holds: what is shown, and of the first features, where they need only be read, all but the weaker
         examples."""
         features = self._saved_features()[:N_OFFLINE] if self._bench.index is not None else []
-        pages = {feature: self._saved(replace(self._bench.feature(feature), intervals=[])) for feature in features}
-        if (shown := self._whole()) is not None:
-            pages[shown.feature] = self._saved(shown) | {"facts": json.dumps(page_facts(shown), ensure_ascii=False)}
+        pages = {}
+        for feature in features:
+            with suppress(ValueError):  # of a damaged index: the file says that it is not among them
+                pages[feature] = self._saved(replace(self._bench.feature(feature), intervals=[]))
+        if self._page is not None:
+            try:
+                shown = self._whole()
+                pages[shown.feature] = self._saved(shown) | {"facts": json.dumps(page_facts(shown), ensure_ascii=False)}
+            except ValueError:
+                pages[self._page.feature] = {"title": self.title, "html": self.static_html(), "facts": ""}
         return {"pages": pages}
 
     def _saved(self, page: Any) -> dict[str, str]:
@@ -209,7 +225,8 @@ class CardPane(WorkingPane):
         with SETTING:
             self._tell_own()
             if self._page is not None:
-                label = self._bench.feature(self._page.feature).label if self._bench.index is not None else self._own_label()
+                read = self._bench.index is not None
+                label = self._bench.feature(self._page.feature, with_examples=False).label if read else self._own_label()
                 self._draw(replace(self._page, label=label), self._is_whole and self._bench.index is None)
 
     def _own_label(self) -> Label:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from workbench.shapes import LastLogits, Tokens
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-_WHOLE: WeakKeyDictionary[Any, list[tuple[int, int]]] = WeakKeyDictionary()  # dictionary → its weights when no NaN was found in them
+_WHOLE: WeakKeyDictionary[Any, dict[str, tuple]] = WeakKeyDictionary()  # dictionary → its matrices when no NaN was found in them
 
 
 def check_hook_name(model: "TransformerBridge", hook_name: str) -> None:
@@ -91,17 +91,23 @@ def _check_weights(model: "TransformerBridge", sae: Any, what: str) -> None:
 
 
 def check_whole(dictionary: Any, what: str, again: bool = False) -> None:
-    """Raises ValueError where a weight is NaN or infinite. Looked for once, and anew where a weight has been written to: of a wide
-    dictionary it takes a twelfth of a forward pass. What goes through `.data` is not seen, unless again: results that are NaN ask so."""
-    weights = list(dictionary.named_parameters())
-    states = [(weight.data_ptr(), version(weight)) for _, weight in weights]
-    is_known = _WHOLE.get(dictionary) == states and all(n >= 0 for _, n in states)
-    if is_known and not again:
-        return
-    for name, weight in weights:
+    """Raises ValueError where a weight is NaN or infinite. Matrices are looked at once, and anew where they were written to: of a wide
+    dictionary that takes a twelfth of a forward pass. What goes through `.data` is not seen, unless again: results that are NaN ask so."""
+    known = _WHOLE.setdefault(dictionary, {})
+    for name, weight in dictionary.named_parameters():
+        state = (weight.data_ptr(), version(weight), weight.dtype)
+        before, its_state = known.get(name, (lambda: None, None))
+        if before() is weight and its_state == state and state[1] >= 0 and not again:
+            continue
         if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():  # the sum first: 20 × cheaper, and NaN spreads to it
             raise ValueError(f"the {what}'s {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")
-    _WHOLE[dictionary] = states
+        if weight.ndim > 1:
+            known[name] = ref(weight), state
+
+
+def forget_whole(dictionary: Any) -> None:
+    """After `to`, `half` and their like, which put other numbers into the same parameters and may put them into the same memory."""
+    _WHOLE.pop(dictionary, None)
 
 
 def version(weight: Tensor) -> int:
@@ -149,15 +155,19 @@ class _FewRows(torch.autograd.Function):
 
 
 def unembedding_few(model: "TransformerBridge") -> AbstractContextManager[None]:
-    """Inside, gradients of a few logits come through `_FewRows`, where the unembedding is one matrix."""
+    """Inside, gradients of a few logits come through `_FewRows`, where the unembedding is one matrix. What a user's hook does to the logits
+    comes after it."""
     inner = getattr(getattr(model, "unembed", None), "original_component", None)
     if type(inner) is not nn.Linear:
         return nullcontext()
 
     def few(module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor | None:
-        return _FewRows.apply(args[0], module.weight, logits.detach()) if torch.is_grad_enabled() else None
+        weight = module.weight
+        kinds = {(each.dtype, each.device) for each in (args[0], weight, logits)}  # under autocast and across devices: as it is
+        is_plain = type(weight) in (Tensor, nn.Parameter) and len(kinds) == 1
+        return _FewRows.apply(args[0], weight, logits.detach()) if is_plain and torch.is_grad_enabled() else None
 
-    return put((inner.register_forward_hook, few, {}))
+    return put((inner.register_forward_hook, few, {"prepend": True}))
 
 
 def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:

@@ -10,12 +10,13 @@ that of all that it writes, into all layers.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.model.hooks import forget_whole
 from workbench.sae.architectures import batch_topk, jumprelu, relu
 from workbench.sae.config import CrossLayerConfig
 from workbench.sae.formats.circuit_tracer_write import write_cross_layer
@@ -40,6 +41,10 @@ class CrossLayerTranscoder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(n, cfg.d_out))
         self.threshold = nn.Parameter(torch.zeros(n, cfg.d_sae)) if cfg.architecture == "jumprelu" else None
         self.W_skip = nn.Parameter(torch.zeros(n, cfg.d_in, cfg.d_out)) if cfg.has_skip else None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        forget_whole(self)
+        return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
         cfg = self.cfg

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.model.hooks import version
+from workbench.model.hooks import forget_whole, version
 from workbench.sae.architectures import select
 from workbench.sae.config import SAEError
 from workbench.shapes import Activations, FeatureActs
@@ -113,6 +113,10 @@ class Dictionary(nn.Module):
                 digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
             self._print = states, digest.hexdigest()[:12]
         return self._print[1]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        forget_whole(self)
+        return super()._apply(fn, recurse)
 
     def has_equal_norms(self) -> bool:
         """Do all decoder rows have one norm? Then folding it keeps a TopK selection."""

@@ -72,6 +72,17 @@ def test_features_that_are_off_have_no_attribution(model, tokens, sae):
     assert torch.equal(found.of(found.pairs), found.attribution[found.feature_acts > 0])
 
 
+def test_what_a_hook_does_to_the_logits_is_part_of_the_gradient(model, tokens, sae):
+    plain = attribute(model, sae, tokens, logit_diff(5, 7))
+    handle = model.unembed.original_component.register_forward_hook(lambda module, args, logits: 2 * logits)
+    try:
+        doubled = attribute(model, sae, tokens, logit_diff(5, 7))
+    finally:
+        handle.remove()
+    assert doubled.metric == pytest.approx(2 * plain.metric)
+    torch.testing.assert_close(doubled.attribution, 2 * plain.attribution)
+
+
 def test_products_at_active_pairs_equal_the_dense_product(model, tokens, sae, monkeypatch):
     monkeypatch.setattr(attribution_module, "DENSE_SHARE", 0.0)
     dense = attribute(model, sae, tokens, logit_diff(5))

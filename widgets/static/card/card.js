@@ -13,6 +13,7 @@ function render({ model, el }) {
   const keep = button("☆", () => model.send({ do: "keep" }), { class: "wbp-icon" });
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
+  const whole = button("Copy HTML", () => copy(model.get("html").replace(/<\/div>$/, () => `${model.get("rest")}</div>`), "HTML"));
   const json = button("Copy JSON", () => copy(JSON.stringify(JSON.parse(model.get("facts")), null, 1), "JSON"));
   const undo = button("Undo", () => model.send({ do: "unlabel" }), { title: "take back the last label that you gave this feature" });
   const mine = node("span", { class: "wbp-faint" });
@@ -24,7 +25,7 @@ function render({ model, el }) {
     file.value = "";
     if (chosen) model.send({ do: "import", text: await chosen.text() });
   };
-  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "more"), mine, node("div", { class: "wbp-bar" }, carry, bring, file, button("Copy HTML", () => copy(wholePage(), "HTML")), json));
+  const owned = node("details", { class: "wbk-own" }, node("summary", {}, "more"), mine, node("div", { class: "wbp-bar" }, carry, bring, file, whole, json));
   const tools = node(
     "div",
     { class: "wbk-tools" },
@@ -45,7 +46,9 @@ function render({ model, el }) {
   el.append(root);
 
   let drawn = ""; // parsing a page takes longer than all else here
-  let tall = 0; // the last page, in pixels
+  let tall = 0; // the page with its rest, in pixels
+  const ruler = new ResizeObserver(() => page.style.minHeight || (tall = page.offsetHeight));
+  ruler.observe(page);
   let saying;
   const say = (words) => {
     copied.textContent = words;
@@ -71,6 +74,8 @@ function render({ model, el }) {
     }
     fillName();
     json.hidden = !model.get("facts"); // a saved file has that of one feature only
+    whole.hidden = !model.get("rest") && !model.isSaved;
+    if (model.get("problem")) page.style.minHeight = ""; // no rest will come
     const { n = 0, path = "", is_shown = false } = model.get("own");
     for (const each of [name, save, carry, bring]) each.hidden = Boolean(model.isSaved);
     const isKept = model.get("is_kept");
@@ -92,10 +97,14 @@ function render({ model, el }) {
   }
 
   let rest = []; // the nodes of it
+  let drawnRest = "";
   let isAsking = false;
   function drawRest() {
     const html = model.get("rest");
     if (!html) return askForRest();
+    whole.hidden = false;
+    if (html === drawnRest && rest[0]?.isConnected) return; // a label was given that is not on it: who is reading or selecting goes on
+    drawnRest = html;
     for (const each of rest) each.remove();
     const made = document.createElement("template");
     made.innerHTML = html; // escaped, as the page is
@@ -103,7 +112,6 @@ function render({ model, el }) {
     rest = [...made.content.childNodes];
     page.firstElementChild?.append(...rest);
     page.style.minHeight = "";
-    requestAnimationFrame(() => (tall = page.offsetHeight));
   }
 
   function askForRest() {
@@ -116,8 +124,6 @@ function render({ model, el }) {
     requestAnimationFrame(() => setTimeout(ask));
   }
 
-  const wholePage = () => model.get("html").replace(/<\/div>$/, () => `${model.get("rest")}</div>`);
-
   // The weaker examples are a third of a page and mostly folded away: they come when they are looked at.
   const askForWeaker = () => weaker.open && weaker.isConnected && !model.get("weaker") && model.send({ do: "weaker" });
   weaker.ontoggle = askForWeaker;
@@ -125,6 +131,7 @@ function render({ model, el }) {
   function drawWeaker() {
     weaker.lastChild.innerHTML = model.get("weaker"); // escaped, as the page is
     keysAreTheirs(weaker);
+    if (model.get("html") === drawn) askForWeaker(); // a label was given, and they were taken back
   }
 
   function drawTried() {
@@ -164,7 +171,7 @@ function render({ model, el }) {
   text.disabled = Boolean(model.isSaved);
   drawPage();
   drawTried();
-  return watch(model, [
+  const unwatch = watch(model, [
     [["html", "problem", "own", "progress", "title", "facts", "is_kept"], drawPage],
     [["rest"], drawRest],
     [["exported"], () => download("labels.json", model.get("exported").text, "application/json", root)],
@@ -172,6 +179,7 @@ function render({ model, el }) {
     [["tried"], drawTried],
     [["text"], fillText],
   ]);
+  return () => (unwatch(), ruler.disconnect());
 }
 
 export default { render };

@@ -160,7 +160,8 @@ class FeatureIndex:
         row = self._tables.row(self.sae_name, self._checked(feature))
         windows = self._tables.windows(self.sae_name, int(feature)) if with_examples else {}
         with reading(self.folder / f"features-{self.sae_name}"):
-            return self._page(int(feature), row, windows)
+            page = self._page(int(feature), row, windows)
+            return page if with_examples else replace(page, has_examples=False)
 
     def _page(self, feature: int, row: Mapping[str, Any], windows: Mapping[int, list[Example]]) -> FeaturePage:
         width = bin_width(row["max_act"])

@@ -36,6 +36,7 @@ class FeaturePage:
     neurons: list[Correlate] = field(default_factory=list)
     scores: FeatureScore = FeatureScore()
     scored: str = ""  # what the scores are
+    has_examples: bool = True  # were they asked for?
 
     @property
     def density(self) -> float:
