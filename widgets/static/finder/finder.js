@@ -253,15 +253,20 @@ function render({ model, el }) {
   }
 
   // What was found, in sight together with the filters: under a few prompts it would begin below the explorer's fold, and nothing would seem
-  // to have happened. Not while one types a prompt.
+  // to have happened. Not while one types a prompt. In the next frame: the end may be told before what was found is drawn.
   let stage = null;
   function drawWork() {
     work.draw();
-    const [before, scroller] = [stage, root.closest(".wbe-shown")];
+    const before = stage;
     stage = model.get("progress").stage ?? "";
-    if (!scroller || stage !== "done" || before === stage || before === null || sets.contains(root.getRootNode().activeElement)) return;
+    if (stage === "done" && before !== null && before !== stage) requestAnimationFrame(bringIntoSight);
+  }
+  function bringIntoSight() {
+    const scroller = root.closest(".wbe-shown");
+    if (!scroller || sets.contains(root.getRootNode().activeElement)) return;
     const fold = scroller.getBoundingClientRect();
-    if (table.getBoundingClientRect().top > fold.bottom - fold.height / 3) scroller.scrollTop += (filters.hidden ? removed : filters).getBoundingClientRect().top - fold.top;
+    const first = (filters.hidden ? removed : filters).getBoundingClientRect();
+    if (table.getBoundingClientRect().top > fold.bottom - fold.height / 3) scroller.scrollTop += first.top - fold.top;
   }
 
   function controls() {
