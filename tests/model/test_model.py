@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.attribution import attribute
-from workbench.model.hooks import _FewRows, check_hook_name, check_sae, last_logits
+from workbench.circuits.ranking.few_rows import _FewRows
+from workbench.model.hooks import check_hook_name, check_sae, last_logits
 from workbench.model.model import load_model
 from workbench.model.tokens import answer_token, is_start_token, to_str_tokens, to_tokens
 from workbench.sae.config import SAEConfig

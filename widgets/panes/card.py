@@ -60,7 +60,7 @@ class CardPane(WorkingPane):
 
     def __init__(self, bench: Any, saved_features: Callable[[], list[int]] = list, **traits: Any):
         """saved_features: whose pages a saved file holds beside the selected one's, the first ones at least."""
-        self._bench, self._saved_features, self._page, self._is_whole = bench, saved_features, None, True
+        self._bench, self._saved_features, self._page = bench, saved_features, None
         self._ahead: Job | None = None
         self._was_read: set[int] = set()
         super().__init__(bench.model, **traits)
@@ -91,7 +91,7 @@ class CardPane(WorkingPane):
             page = self._bench.feature(feature, with_examples=False)
         except ValueError as error:
             return self._show_nothing(str(error))
-        self._draw(page, is_whole=False)
+        self._draw(page)
 
     def read_ahead(self, features: Sequence[int]) -> None:
         """Reads what the index has of features that may be chosen next, once the hand rests: to open their pages takes half the time
@@ -122,36 +122,37 @@ class CardPane(WorkingPane):
             self._ahead.cancel()
         super().close()
 
-    def _draw(self, page: Any, is_whole: bool = True) -> None:
-        """A page, or one without its example texts: which the page in the browser asks for when it has painted what there is."""
-        self._page, self._is_whole = page, is_whole
+    def _draw(self, page: Any) -> None:
+        """A page, perhaps without its example texts: these the page in the browser asks for when it has painted what there is."""
+        self._page = page
         self._tell_own()
         with self.hold_sync():  # one message, drawn once
             for name in ("rest", "facts", "weaker", "problem"):
                 self.set_trait(name, "")
             self.set_trait("title", visible(page.label.text))
             self.set_trait("html", block_html(first_html(page)))
-            if is_whole:
+            if page.has_examples:
                 self._draw_rest()
 
     def _draw_rest(self) -> None:
         page = self._whole()
-        if page is not None:
-            drawn, facts = rest_html(replace(page, intervals=[]), self._address), json.dumps(page_facts(page), ensure_ascii=False)
-            with SETTING:
-                if self._page is page:  # no other one was chosen meanwhile
-                    self.set_trait("rest", drawn)
-                    self.set_trait("facts", facts)
+        if page is None:
+            return
+        drawn, facts = rest_html(replace(page, intervals=[]), self._address), json.dumps(page_facts(page), ensure_ascii=False)
+        with SETTING:
+            if self._page is page:  # no other one was chosen meanwhile
+                self.set_trait("rest", drawn)
+                self.set_trait("facts", facts)
 
     def _whole(self) -> Any:
         """The page that is shown, with its example texts."""
-        page, is_whole = self._page, self._is_whole
-        if page is None or is_whole:
+        page = self._page
+        if page is None or page.has_examples:
             return page
-        whole = replace(self._bench.feature(page.feature), label=page.label)
+        whole = self._bench.feature(page.feature)
         with SETTING:
             if self._page is page:
-                self._page, self._is_whole = whole, True
+                self._page = whole
         return whole
 
     def _address(self, sae: str, feature: int) -> str:
@@ -178,7 +179,7 @@ class CardPane(WorkingPane):
         return {"title": visible(page.label.text), "html": card_html(page, self._address), "facts": ""}
 
     def _show_nothing(self, problem: str) -> None:
-        self._page, self._is_whole = None, True
+        self._page = None
         for name in ("html", "rest", "weaker", "title", "facts"):
             self.set_trait(name, "")
         self.set_trait("problem", problem)
@@ -225,9 +226,10 @@ class CardPane(WorkingPane):
         with SETTING:
             self._tell_own()
             if self._page is not None:
-                read = self._bench.index is not None
-                label = self._bench.feature(self._page.feature, with_examples=False).label if read else self._own_label()
-                self._draw(replace(self._page, label=label), self._is_whole and self._bench.index is None)
+                if self._bench.index is not None:
+                    self._draw(self._bench.feature(self._page.feature, with_examples=False))
+                else:
+                    self._draw(replace(self._page, label=self._own_label()))
 
     def _own_label(self) -> Label:
         own = self._bench.own_labels.of(self._bench.sae.fingerprint())

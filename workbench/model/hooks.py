@@ -6,20 +6,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
 
-import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
+from workbench.finite import check_whole, n_not_finite
 from workbench.model.callers import alone, put
 from workbench.model.points import check_obeyed, check_point, is_watched, placed, point
 from workbench.shapes import LastLogits, Tokens
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-
-_WHOLE: WeakKeyDictionary[Any, dict[str, tuple]] = WeakKeyDictionary()  # dictionary → its matrices when no NaN was found in them
 
 
 def check_hook_name(model: "TransformerBridge", hook_name: str) -> None:
@@ -90,34 +86,9 @@ def _check_weights(model: "TransformerBridge", sae: Any, what: str) -> None:
         raise ValueError(f"this {what} was trained on {sae.cfg.model_name!r}, the model is {model.cfg.model_name!r}")
 
 
-def check_whole(dictionary: Any, what: str, again: bool = False) -> None:
-    """Raises ValueError where a weight is NaN or infinite. Matrices are looked at once, and anew where they were written to: of a wide
-    dictionary that takes a twelfth of a forward pass. What goes through `.data` is not seen, unless again: results that are NaN ask so."""
-    known = _WHOLE.setdefault(dictionary, {})
-    for name, weight in dictionary.named_parameters():
-        state = (weight.data_ptr(), version(weight), weight.dtype)
-        before, its_state = known.get(name, (lambda: None, None))
-        if before() is weight and its_state == state and state[1] >= 0 and not again:
-            continue
-        if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():  # the sum first: 20 × cheaper, and NaN spreads to it
-            raise ValueError(f"the {what}'s {name} has {int((~torch.isfinite(weight)).sum())} NaN or infinite values")
-        if weight.ndim > 1:
-            known[name] = ref(weight), state
-
-
-def forget_whole(dictionary: Any) -> None:
-    """After `to`, `half` and their like, which put other numbers into the same parameters and may put them into the same memory."""
-    _WHOLE.pop(dictionary, None)
-
-
-def version(weight: Tensor) -> int:
-    """How often it was written to, but for what goes through `.data`; tensors made in inference mode do not count: −1."""
-    return -1 if weight.is_inference() else weight._version
-
-
 def check_finite(x: Tensor, hook_name: str) -> None:
     """Raises ValueError for activations with NaN or infinite values: what is read of them looks like no feature active."""
-    if not torch.isfinite(x.sum()) and (n := int((~torch.isfinite(x)).sum())):  # the sum first, as of weights
+    if n := n_not_finite(x):
         raise ValueError(
             f"activations at {hook_name} hold {n:,} NaN or infinite values: are the model's weights whole, and is its dtype wide enough?"
         )
@@ -133,41 +104,6 @@ def unembedding_last(model: "TransformerBridge", n: int = 1) -> AbstractContextM
     if unembed is None or is_watched(unembed.hook_in) or is_watched(unembed.hook_out):
         return nullcontext()
     return put((unembed.register_forward_pre_hook, lambda _, args: (args[0][:, -n:], *args[1:]) if args else None, {}))
-
-
-class _FewRows(torch.autograd.Function):
-    """Logits x @ W.T as they were computed; their gradient reads those rows of W only whose logit has one. A metric asks for two of a
-    vocabulary, and reading all of W takes as long as a block."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, logits: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return logits.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        rows = gradient.flatten(0, -2).count_nonzero(0).nonzero()[:, 0]
-        if 8 * len(rows) > len(weight):  # a mean over the vocabulary
-            return gradient @ weight, None, None
-        return gradient[..., rows] @ weight[rows], None, None
-
-
-def unembedding_few(model: "TransformerBridge") -> AbstractContextManager[None]:
-    """Inside, gradients of a few logits come through `_FewRows`, where the unembedding is one matrix. What a user's hook does to the logits
-    comes after it."""
-    inner = getattr(getattr(model, "unembed", None), "original_component", None)
-    if type(inner) is not nn.Linear:
-        return nullcontext()
-
-    def few(module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor | None:
-        weight = module.weight
-        kinds = {(each.dtype, each.device) for each in (args[0], weight, logits)}  # under autocast and across devices: as it is
-        is_plain = type(weight) in (Tensor, nn.Parameter) and len(kinds) == 1
-        return _FewRows.apply(args[0], weight, logits.detach()) if is_plain and torch.is_grad_enabled() else None
-
-    return put((inner.register_forward_hook, few, {"prepend": True}))
 
 
 def last_logits(model: "TransformerBridge", tokens: Tokens) -> LastLogits:

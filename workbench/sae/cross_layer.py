@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.model.hooks import forget_whole
+from workbench.finite import forget_whole
 from workbench.sae.architectures import batch_topk, jumprelu, relu
 from workbench.sae.config import CrossLayerConfig
 from workbench.sae.formats.circuit_tracer_write import write_cross_layer

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.model.hooks import forget_whole, version
+from workbench.finite import forget_whole, version
 from workbench.sae.architectures import select
 from workbench.sae.config import SAEError
 from workbench.shapes import Activations, FeatureActs

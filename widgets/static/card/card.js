@@ -13,6 +13,7 @@ function render({ model, el }) {
   const keep = button("☆", () => model.send({ do: "keep" }), { class: "wbp-icon" });
   const copied = node("span", { class: "wbp-faint", role: "status" });
   const copy = (text, what) => copyText(text, root).then(() => say(`${what} copied`));
+  // The rest stands in the element that holds the first parts.
   const whole = button("Copy HTML", () => copy(model.get("html").replace(/<\/div>$/, () => `${model.get("rest")}</div>`), "HTML"));
   const json = button("Copy JSON", () => copy(JSON.stringify(JSON.parse(model.get("facts")), null, 1), "JSON"));
   const undo = button("Undo", () => model.send({ do: "unlabel" }), { title: "take back the last label that you gave this feature" });

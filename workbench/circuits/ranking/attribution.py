@@ -19,9 +19,11 @@ from torch import Tensor
 
 from workbench.circuits.acts import of_all, reading
 from workbench.circuits.metrics import EachMetric, Metric, resolve
+from workbench.circuits.ranking.few_rows import unembedding_few
+from workbench.finite import check_whole, n_not_finite
 from workbench.given import counted
 from workbench.model.gemm import machine_rate
-from workbench.model.hooks import check_dictionary, check_finite, check_whole, hooked, last_logits, unembedding_few
+from workbench.model.hooks import check_dictionary, check_finite, hooked, last_logits
 from workbench.model.points import check_point
 from workbench.model.tokens import is_start_token
 from workbench.replay.precision import InFloat32
@@ -122,8 +124,9 @@ def _of_prompt(i: int, found: "Gradient", x: Tensor, sae: Dictionary, each: Call
     gradient = found.gradient[i].to(sae.W_dec.dtype)
     pairs, acts = active(sae, x.to(sae.W_dec.dtype), each)
     attributions, norm = _products(pairs, acts, gradient, sae.W_dec), found.x[i].double().norm(dim=-1)
-    if not torch.isfinite(attributions.sum()):
-        check_whole(sae, "dictionary", again=True)
+    if n := n_not_finite(attributions):
+        check_whole(sae, "dictionary", again=True)  # it may have been written to unseen
+        raise ValueError(f"{n:,} attributions are NaN or infinite, though no weight of the dictionary is: the gradient at {sae.writes}")
     return Attribution(pairs, acts, attributions, gradient, norm, found.metric[i].item(), found.logits[i], sae.cfg.d_sae)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.finite import n_not_finite
 from workbench.sae.config import SAEConfig, SAEError
 from workbench.sae.formats.foreign import Foreign, Weights
 
@@ -86,7 +87,7 @@ def check_finite(weights: Mapping[str, Tensor], path: Path, when: str = "") -> N
             raise SAEError(
                 f"{path}: {name} is of {str(weight.dtype).removeprefix('torch.')}; expected float16, bfloat16, float32 or float64"
             )
-        if not torch.isfinite(weight.sum()) and (n := int((~torch.isfinite(weight)).sum())):
+        if n := n_not_finite(weight):
             raise SAEError(f"{path}: {name} has {n} NaN or infinite values {when}".rstrip())
 
 
