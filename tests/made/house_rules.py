@@ -10,7 +10,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = (
-    "shapes files versions process given finite model replay activations sae features circuits bench atlas benches checks cli __main__".split()
+    "shapes files versions process given finite model replay activations".split()
+    + "sae features circuits bench atlas benches checks cli __main__".split()
 )
 VIEWS = ["marks", "rows", "figures", "html", "panes"]
 WINGS = {  # in the order of the data, files that stand beside the wings included
