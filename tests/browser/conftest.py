@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from widgets import Explorer, explore
 from workbench.bench import Workbench
 from workbench.features.index.index import build_index
+from workbench.features.survey import mapping
 from workbench.sae.sae import SAE
 
 CHROMIUM = next(
@@ -30,6 +31,12 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(autouse=True)
+def maps_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their two main axes: UMAP compiles itself for a quarter of a minute in every process, and tests/features/survey has it."""
+    monkeypatch.setattr(mapping, "place", lambda directions: (mapping._principal(directions), "PCA"))
 
 
 @pytest.fixture

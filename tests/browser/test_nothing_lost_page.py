@@ -95,4 +95,4 @@ def test_labels_are_taken_along_and_brought_back_in_words_where_they_cannot_be(p
     page.get_by_label("File of labels").set_input_files(tmp_path / "carried.json")
     expect(row).to_contain_text("of mine")
     kept = json.loads(own_labels.read_text())["saes"][explorer.bench.sae.fingerprint()]
-    assert list(kept) == [str(first)] and "of mine" not in str(explorer.bench.index._labels)
+    assert list(kept) == [str(first)] and "of mine" not in str(explorer.bench.index._beside.labels)

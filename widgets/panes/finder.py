@@ -13,12 +13,12 @@ The model's work is done in a thread; workbench/features/search says what the fi
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import traitlets
 
 from widgets.html.find import found_html
 from widgets.html.heads import lens_rows
 from widgets.marks import FAINT, visible
+from widgets.panes.found import COLUMNS, WAYS, acts_of, found_view
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
 from workbench.circuits.depth.logit_lens import ABOUT
@@ -29,38 +29,6 @@ from workbench.features.search.search import Filters, checked_sets, filtered
 from workbench.model.start import start_token
 from workbench.model.tokens import to_str_tokens, to_tokens
 
-WAYS = {
-    "prompts": "prompts that have it",
-    "classifier": "a classifier of two sets",
-    "token": "a token of a text",
-    "attribution": "attribution to an answer",
-    "near": "near a feature",
-    "label": "words of a label",
-    "reads": "reads, not writes",
-    "writes": "writes, not reads",
-}
-SCORES = {  # way → what its score is called, and what it is
-    "prompts": ("score", "how well it tells texts like the positive prompts from others: F1 on the index's; without one mean activation"),
-    "classifier": ("weight", "its weight in a linear classifier that tells the positive prompts from the negative ones"),
-    "token": ("activation", "how active it is at the token, or anywhere on the text at most"),
-    "attribution": ("attribution", "gradient · decoder · activation, summed over the text's tokens: how much it supports the answer"),
-    "near": ("cosine", "of its direction (decoder row) with the feature's"),
-    "label": ("match", "the share of the label that the words are"),
-    "reads": ("gap", "its place among the scored features in reading what it is called (1: first, 0: last), less that in writing it"),
-    "writes": ("gap", "its place among the scored features in writing what it is called (1: first, 0: last), less that in reading it"),
-}  # fmt: skip
-COLUMNS = {  # of the searches' own columns: how each is drawn, what it is called, what it is
-    "n_positive": ("of", "positive", "on how many of the positive prompts it is active"),
-    "min_activation": ("number", "weakest", "its largest activation on the positive prompt where that is smallest"),
-    "max_negative": ("number", "negative", "its largest activation on any negative prompt"),
-    "mean_positive": ("number", "positive", "its largest activation on a positive prompt, on average"),
-    "mean_negative": ("number", "negative", "its largest activation on a negative prompt, on average"),
-    "share_of_max": ("percent", "of its max", "its activation there, of the largest on the index's texts"),
-    "activation": ("number", "activation", "its largest activation on the text"),
-    "density": ("percent", "density", "the share of the index's tokens at which it is active"),
-    "input_score": ("score", "reads", "input score: how well it reads what it is called"),
-    "output_score": ("score", "writes", "output score: how much of what it is called clamping it writes"),
-}
 N_SAID = 3  # tokens of each depth of the logit lens
 N_CHIPS = 256  # tokens offered of a long text
 
@@ -71,21 +39,8 @@ class Finder(WorkingPane):
     _esm = module("shared/copy", "shared/prompt_list", "finder/finder")
     _css = style("finder/finder")
     filters = ("share", "margin", "max_density", "top")
-    kept = (
-        "feature",
-        "way",
-        "positive",
-        "negative",
-        *filters,
-        "text",
-        "at",
-        "answer",
-        "baseline",
-        "target",
-        "words",
-        "sort_by",
-        "is_descending",
-    )
+    typed = ("way", "positive", "negative", *filters, "text", "at", "answer", "baseline", "target", "words")
+    kept = ("feature", *typed, "sort_by", "is_descending")
     maker = "Finder(bench)"
 
     way = traitlets.Enum(list(WAYS), "prompts", help="how to search").tag(sync=True)
@@ -217,7 +172,7 @@ class Finder(WorkingPane):
             self.set_trait("outside", {})
         else:
             label = visible(self._bench.labels.get(feature, ""))
-            self.set_trait("outside", {"feature": feature, "label": label, "acts": _acts(codes, feature)})
+            self.set_trait("outside", {"feature": feature, "label": label, "acts": acts_of(codes, feature)})
 
     @traitlets.observe("text")
     def _read(self, change: Any = None) -> None:
@@ -231,7 +186,7 @@ class Finder(WorkingPane):
         if self.at is not None and self.at >= len(tokens):
             self.at = None
 
-    @traitlets.observe(*(name for name in kept if name not in ("feature",)))
+    @traitlets.observe(*typed)
     def _write(self, change: Any = None) -> None:
         self.set_trait("code", self.query())
         self.set_trait("asking", self._asking())
@@ -292,49 +247,3 @@ class Finder(WorkingPane):
         if self.way in ("prompts", "classifier"):
             return f"Finder: {len(self.positive)} positive and {len(self.negative)} negative prompts{found}"
         return f"Finder: {self.query()}{found}"
-
-
-def found_view(found: Found, way: str) -> dict[str, Any]:
-    """A Found as plain data for the page, with where on the prompts each feature is active."""
-    codes, table = found.codes, found.table
-    title, means = SCORES[way]
-    known = [name for name in COLUMNS if name in table and table[name].notna().any() and name != title]
-    if way == "prompts" and codes is not None and len(codes.prompts) == found.n_positive:
-        known.remove("max_negative")
-    columns = [{"name": "score", "kind": "bar", "title": title, "means": means}]
-    columns += [dict(zip(("name", "kind", "title", "means"), (name, *COLUMNS[name]), strict=True)) for name in known]
-    rows = [
-        {"feature": int(row["feature"]), "label": visible(str(row["label"]))}
-        | {column["name"]: _plain(row[column["name"]]) for column in columns}
-        | {"acts": [] if codes is None else _acts(codes, int(row["feature"]))}
-        for row in table.to_dict("records")
-    ]
-    kinds = [] if codes is None else ["positive"] * found.n_positive + ["negative"] * (len(codes.prompts) - found.n_positive)
-    return {
-        "wants": visible(found.wants),
-        "removed": [{"filter": each.filter, "n_before": int(each.n_before), "n_removed": int(each.n_removed)} for each in found.removed],
-        "n_passed": int(found.n_passed),
-        "note": visible(found.note),
-        "n_positive": found.n_positive,
-        "columns": columns,
-        "prompts": [
-            {"kind": kind, "tokens": [visible(token) for token in tokens[codes.first :]]}
-            for kind, tokens in zip(kinds, codes.str_tokens if codes else [], strict=True)
-            if codes
-        ],
-        "rows": rows,
-    }
-
-
-def _acts(codes: Codes, feature: int) -> list[list[list[float]]]:
-    """For each prompt the tokens, start token left out, at which the feature is active: [place, activation]."""
-    column = codes.acts[:, [feature]].tocoo()
-    prompt = np.searchsorted(codes.bounds, column.row, side="right") - 1
-    found: list[list[list[float]]] = [[] for _ in codes.prompts]
-    for i, row, act in zip(prompt.tolist(), column.row.tolist(), column.data.tolist(), strict=True):
-        found[i].append([int(row - codes.bounds[i]) - codes.first, round(act, 4)])
-    return found
-
-
-def _plain(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None

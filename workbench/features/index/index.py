@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.features.index.beside import Beside
 from workbench.features.index.layout import TOP, bin_width
 from workbench.features.index.manifest import MANIFEST, UNFINISHED, read_manifest, reading
 from workbench.features.index.own_labels import OwnLabels, stamp
 from workbench.features.index.page import FeaturePage, FeaturePages
-from workbench.features.index.parts import Correlate, Example, FeatureScore, Label, Neighbor, parsed_labels, parsed_neurons, parsed_scores
+from workbench.features.index.parts import Correlate, Example, FeatureScore, Label, Neighbor
 from workbench.features.index.tables import Tables, intervals
-from workbench.files import PATIENCE, check_outside, locked, made_folder, read_json, write_json, write_text
+from workbench.files import made_folder, write_text
 from workbench.sae.config import checked_feature
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from workbench.sae.dictionary import Dictionary
 
 SHARD = 2**22  # characters of text, about a million tokens: what a killed build loses at most
-LABELS = "labels.json"  # beside the index's own files: labels survive a rebuild
 
 
 def build_index(  # noqa: PLR0913 a notebook's call
@@ -181,16 +181,16 @@ class FeatureIndex:
             neighbors=self._neighbors(row["neighbors"]),
             model_name=self.manifest["model"]["name"],
             hook_name=self.manifest["saes"][self.sae_name]["hook_name"],
-            neurons=self._neurons.get(int(feature), []),
+            neurons=self._beside.neurons.get(int(feature), []),
             scores=self.scores().get(int(feature), FeatureScore()),
             scored=self._basis(int(feature)),
         )
 
     def _basis(self, feature: int) -> str:
         """What the feature's scores are; scores are of what it was called when it was scored, not of a person's own words."""
-        label, before = self.labels().get(feature), self._labels.get(self.sae_name, {}).get(feature)
+        label, before, basis = self.labels().get(feature), self._index_labels.get(feature), self._beside.scores.basis
         is_other = label is not None and label.is_human and (before is None or before.text != label.text)
-        return f"{self._scores[1]}; of the label before, {before.text if before else 'none'}" if is_other else self._scores[1]
+        return f"{basis}; of the label before, {before.text if before else 'none'}" if is_other else basis
 
     def read_ahead(self, feature: int) -> None:
         """Reads what the feature's page needs; it opens faster then."""
@@ -223,12 +223,17 @@ class FeatureIndex:
         sae, laid = sae or self.sae_name, self.__dict__.setdefault("_laid_over", {})
         if laid.get(sae, (None,))[0] != stamp():
             own = OwnLabels().of(self.manifest["saes"][sae]["fingerprint"]) if sae in self.manifest["saes"] else {}
-            laid[sae] = stamp(), {**self._labels.get(sae, {}), **own}
+            laid[sae] = stamp(), {**self._beside.labels.get(sae, {}), **own}
         return laid[sae][1]
+
+    @property
+    def _index_labels(self) -> dict[int, Label]:
+        """The index's own, without a person's."""
+        return self._beside.labels.get(self.sae_name, {})
 
     def label_texts(self) -> dict[int, str]:
         """Those of the index itself, each with its score, for a Workbench, which lays a person's own over them."""
-        return {feature: str(label) for feature, label in self._labels.get(self.sae_name, {}).items()}
+        return {feature: str(label) for feature, label in self._index_labels.items()}
 
     def save_labels(self, labels: Mapping[int, Label]) -> None:
         """Add labels of this SAE's features, or replace them; an empty one takes a label away. A person's (origin "a person") go to the
@@ -236,36 +241,23 @@ class FeatureIndex:
         labels = {self._checked(i): label for i, label in labels.items()}
         if own := {i: label for i, label in labels.items() if label.is_human}:
             OwnLabels().put(self.manifest["saes"][self.sae_name]["fingerprint"], own)
-        if not (others := {i: label for i, label in labels.items() if not label.is_human}):
-            return
-        with locked(self.folder, PATIENCE):
-            self._forget_labels()  # another process may have added some
-            merged = {**self._labels.get(self.sae_name, {}), **others}
-            saved = {**self._labels, self.sae_name: {i: label for i, label in merged.items() if label.text}}
-            write_json(self.folder / LABELS, {sae: {str(i): label._asdict() for i, label in of.items()} for sae, of in saved.items()})
-            self._forget_labels()
+        if others := {i: label for i, label in labels.items() if not label.is_human}:
+            self._beside.save_labels(others)
+            self.__dict__.pop("_laid_over", None)
 
     def save_neurons(self, neurons: Mapping[int, Sequence[Correlate]]) -> None:
         """Add the neurons that are most like features of this SAE: their pages show them."""
-        added = {self._checked(i): list(some) for i, some in neurons.items()}
-        with locked(self.folder, PATIENCE):
-            self.__dict__.pop("_neurons", None)
-            write_json(self._neuron_file, {str(i): some for i, some in {**self._neurons, **added}.items()})
-        self.__dict__.pop("_neurons", None)
+        self._beside.save_neurons({self._checked(i): some for i, some in neurons.items()})
 
     def scores(self) -> dict[int, FeatureScore]:
         """Feature → how well it reads what it is called and how much it writes that, as far as `save_scores` was told."""
-        return self._scores[0]
+        return self._beside.scores.of
 
     def save_scores(self, scores: Mapping[int, FeatureScore], basis: str) -> None:
         """Keep the two scores of features of this SAE, in place of any before: its table, pages and searches show them. basis: what they
         are, in words. Raises ValueError for an index inside of the installed package: copy it, or build one of your own."""
-        check_outside(self._score_file)
-        saved = {str(self._checked(i)): list(score) for i, score in scores.items()}
-        with locked(self.folder, PATIENCE):
-            write_json(self._score_file, {"basis": basis, "scores": saved})
-        for name in ("_scores", "_labeled"):
-            self.__dict__.pop(name, None)
+        self._beside.save_scores({self._checked(i): score for i, score in scores.items()}, basis)
+        self.__dict__.pop("_labeled", None)
 
     def facts(self) -> dict[str, str]:
         """What this index is, in words: the rows of its repr."""
@@ -281,7 +273,7 @@ class FeatureIndex:
             "start": _start_words(model.get("start_token")),
             **({"unknown": unknown} if unknown else {}),
             "labels": f"{len(self.labels()):,} features" if self.labels() else "none",
-            **({"scores": f"{len(self.scores()):,} features, {self._scores[1]}"} if self.scores() else {}),
+            **({"scores": f"{len(self.scores()):,} features, {self._beside.scores.basis}"} if self.scores() else {}),
         }
 
     def _unknown_words(self) -> str:
@@ -300,29 +292,8 @@ class FeatureIndex:
         return facts_html("FeatureIndex", self.facts())
 
     @cached_property
-    def _labels(self) -> dict[str, dict[int, Label]]:
-        file = self.folder / LABELS
-        return parsed_labels(read_json(file), file) if file.exists() else {}
-
-    def _forget_labels(self) -> None:
-        for name in ("_labels", "_laid_over"):
-            self.__dict__.pop(name, None)
-
-    @property
-    def _neuron_file(self) -> Path:
-        return self.folder / f"neurons-{self.sae_name}.json"
-
-    @cached_property
-    def _neurons(self) -> dict[int, list[Correlate]]:
-        return parsed_neurons(read_json(self._neuron_file), self._neuron_file) if self._neuron_file.exists() else {}
-
-    @property
-    def _score_file(self) -> Path:
-        return self.folder / f"scores-{self.sae_name}.json"
-
-    @cached_property
-    def _scores(self) -> tuple[dict[int, FeatureScore], str]:
-        return parsed_scores(read_json(self._score_file), self._score_file) if self._score_file.exists() else ({}, "")
+    def _beside(self) -> Beside:
+        return Beside(self.folder, self.sae_name)
 
     @cached_property
     def _tables(self) -> Tables:

@@ -1,12 +1,8 @@
 """The small things that a feature's page is made of: examples, intervals, labels, neighbors, promoted tokens. Whatever reads or writes an
 index, labels or ratings shares them."""
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -80,47 +76,3 @@ class Interval(NamedTuple):
     n_active: int  # tokens at which the activation lies in it
     examples: list[Example]  # drawn at random from those
     ratings: tuple[float, ...] = ()  # share of the specificity ratings 0, 1, 2, 3, where measured
-
-
-def parsed_labels(saved: Any, path: Path) -> dict[str, dict[int, Label]]:
-    """SAE → feature → label, of what an index's labels.json holds. Raises ValueError where that is something else."""
-    with _saying(path, "labels"):
-        return {sae: {int(i): _label(each) for i, each in labels.items()} for sae, labels in saved.items()}
-
-
-def _label(each: Any) -> Label:
-    label = Label(**each)
-    if not isinstance(label.text, str) or not isinstance(label.origin, str) or not _is_number(label.score, or_none=True):
-        raise TypeError(f"{str(each)[:60]} is no label")
-    return label
-
-
-def parsed_neurons(saved: Any, path: Path) -> dict[int, list[Correlate]]:
-    """Feature → neurons like it, of what an index keeps of them."""
-    with _saying(path, "neurons"):
-        found = {int(i): [Correlate(*each) for each in some] for i, some in saved.items()}
-        if not all(isinstance(each.neuron, str) and _is_number(each.correlation) for some in found.values() for each in some):
-            raise TypeError("a neuron's name or correlation is none")
-        return found
-
-
-def parsed_scores(saved: Any, path: Path) -> tuple[dict[int, FeatureScore], str]:
-    """(feature → its two scores, what they are), of what an index keeps of them."""
-    with _saying(path, "scores"):
-        found, basis = {int(i): FeatureScore(*each) for i, each in saved["scores"].items()}, saved["basis"]
-        if not isinstance(basis, str) or not all(_is_number(score, or_none=True) for pair in found.values() for score in pair):
-            raise TypeError("a score is no number")
-        return found, basis
-
-
-def _is_number(value: Any, or_none: bool = False) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    return is_number or (or_none and value is None)
-
-
-@contextmanager
-def _saying(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path} holds no {what} that can be read ({error}): delete it, or copy it again") from None
