@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 LAYERS = (
-    "shapes files versions process given finite model replay activations".split()
+    "shapes files versions process given finite gelu model replay activations".split()
     + "sae features circuits bench atlas benches checks cli __main__".split()
 )
 VIEWS = ["marks", "rows", "figures", "html", "panes"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench.files import read_json
+from workbench.gelu import TanhGELU
 from workbench.model.cache import kv_cache
 from workbench.model.causal import check_causal, check_config
 from workbench.model.shared import share
@@ -26,6 +27,7 @@ from workbench.versions import warn_untested
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+TANH_GELUS = ("NewGELUActivation", "FastGELUActivation", "GELUTanh")  # transformers' three ways to write one function
 BAR_DELAY = 1.0  # seconds: shorter runs show no progress bar
 
 
@@ -81,8 +83,8 @@ def _freeze(bridge: "TransformerBridge") -> None:
             if parameter.ndim == 2 and not (parameter.is_contiguous() or parameter.T.is_contiguous()):
                 parameter.data = parameter.data.contiguous()  # products with gaps between rows are slow
         for name, child in module._modules.items():
-            if type(child).__name__ == "NewGELUActivation":  # GPT-2's: eight passes over memory, a quarter of an ablation
-                module._modules[name] = torch.nn.GELU(approximate="tanh")
+            if type(child).__name__ in TANH_GELUS or (type(child) is torch.nn.GELU and child.approximate == "tanh"):
+                module._modules[name] = TanhGELU()
 
 
 def _wrap(hf_model: Any, tokenizer: Any) -> "TransformerBridge":
