@@ -57,6 +57,16 @@ def test_in_16_bits_it_is_rounded_once_at_the_end(dtype: torch.dtype):
     assert torch.equal(OURS(numbers), OURS(numbers.float()).to(dtype))
 
 
+def test_what_torch_makes_by_default_changes_nothing():
+    before, numbers = torch.get_default_dtype(), x(100).bfloat16()
+    expected = OURS(numbers)
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(OURS(numbers), expected)
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_what_it_reads_stays_as_it_was():
     numbers = x(4, 100)
     before = numbers.clone()

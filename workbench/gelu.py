@@ -18,7 +18,8 @@ from torch.nn.functional import gelu
 C = 2 * math.sqrt(2 / math.pi)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PIECE = 2**16  # numbers: with what is computed of them 768 KB
-MINUS_C = torch.full((PIECE,), -C)  # a number in its place would be added by another loop of torch, which rounds otherwise at the ends
+# A number in its place would be added by another loop of torch, which rounds otherwise at the ends.
+MINUS_C = torch.full((PIECE,), -C, dtype=torch.float32, device="cpu")
 
 
 class TanhGELU(torch.nn.Module):
@@ -32,12 +33,18 @@ def tanh_gelu(x: Tensor) -> Tensor:
     """Of numbers on the CPU, in new memory; computed in float32, and nothing of it can be differentiated."""
     out, is_wide = torch.empty_like(x), x.dtype == torch.float32
     for piece, made in zip(x.view(-1).split(PIECE), out.view(-1).split(PIECE), strict=True):
-        wide, exponent = (piece, made) if is_wide else (piece.float(), torch.empty(len(piece)))
+        wide, exponent = (piece, made) if is_wide else _widened(piece)
         torch.addcmul(MINUS_C[: len(piece)], wide, wide, value=-0.044715 * C, out=exponent)
         torch.div(wide, exponent.mul_(wide).exp_().add_(1), out=made if is_wide else exponent)
         if not is_wide:
             made.copy_(exponent)
     return out
+
+
+def _widened(piece: Tensor) -> tuple[Tensor, Tensor]:
+    """(the numbers in float32, room for as many)"""
+    wide = piece.float()
+    return wide, torch.empty_like(wide)
 
 
 def _is_plain(x: Tensor) -> bool:
