@@ -71,7 +71,7 @@ class CardPane(WorkingPane):
     def _show_page(self, change: Any = None) -> None:
         if self.feature is None:
             self._show_nothing("")
-        elif self._bench.index is not None:  # read, not computed
+        elif self._bench.index is not None or self._bench.examples is None:  # read, not computed
             self._read(self.feature)
         else:
             self.run()
@@ -89,8 +89,10 @@ class CardPane(WorkingPane):
     def _read(self, feature: int) -> None:
         try:
             page = self._bench.feature(feature, with_examples=False)
-        except ValueError as error:
-            return self._show_nothing(str(error))
+        except ValueError as error:  # it can be labeled, and tried on a text, nevertheless
+            self._show_nothing(str(error))
+            self._tell_own()
+            return self.set_trait("title", visible(self._own_label().text))
         self._draw(page)
 
     def read_ahead(self, features: Sequence[int]) -> None:
@@ -230,6 +232,8 @@ class CardPane(WorkingPane):
                     self._draw(self._bench.feature(self._page.feature, with_examples=False))
                 else:
                     self._draw(replace(self._page, label=self._own_label()))
+            elif self.feature is not None and self.problem:
+                self._read(self.feature)
 
     def _own_label(self) -> Label:
         own = self._bench.own_labels.of(self._bench.sae.fingerprint())

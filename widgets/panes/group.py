@@ -44,6 +44,12 @@ class GroupPane(WorkingPane):
         self._bench, self.table = bench, pd.DataFrame()
         super().__init__(bench.model, **traits)
 
+    @traitlets.validate("groups")
+    def _check_names(self, proposal: Any) -> Any:
+        if MARKED in proposal["value"]:
+            raise traitlets.TraitError(f"{MARKED!r} are the rows that have no group yet: call the group something else")
+        return proposal["value"]
+
     @traitlets.observe("ranking")
     def _offer(self, change: Any = None) -> None:
         measured = self.ranking is not None and bool(self.ranking.table["effect"].notna().all())

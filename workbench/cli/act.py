@@ -91,11 +91,13 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
     from rich.text import Text
 
     from widgets.html.ranking import number, visible
+    from widgets.html.ranking_data import digits_of
 
-    console = Console()
+    console, metric = Console(), ranking.clean_metric
+    scales = digits_of({name: float(ranking.table[name].abs().max()) for name in Order})  # as on the screen: small effects have digits, too
     rather = repr(ranking.baseline) if ranking.baseline else "the mean logit"
     console.print(Text(visible(ranking.prompt)))
-    console.print(Text(f"Why {ranking.answer!r} rather than {rather}? Difference: {ranking.clean_metric:.2f}"))
+    console.print(Text(f"Why {ranking.answer!r} rather than {rather}? Difference: {number(metric, False, abs(metric))}"))
     if ranking.caveat:
         console.print(Text(ranking.caveat, style="bold"))
     for note in ranking.notes:
@@ -107,7 +109,7 @@ def print_tables(ranking: "FeatureRanking", top: int, orders: Sequence[Order]) -
             # texts are folded where there is no room, never cut; numbers stay on their line
             table.add_column(heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
         for place, row in enumerate(ranking.top(top, by=order).to_dict("records"), start=1):
-            numbers = (number(row["effect"]), number(row["attribution"]), number(row["activation"], is_signed=False))
+            numbers = [number(row[name], name != Order.activation, scales[name]) for name in Order]
             ranks = [row[f"{name}_rank"] for name in Order]  # no rank where the effect was not measured
             cells = [
                 Text.assemble(value, (f" #{rank}" if isinstance(rank, int) else "", "dim"))
@@ -178,16 +180,16 @@ def print_texts(steering: "Steering") -> None:
 
     from widgets.html.ranking import number, visible
 
-    console = Console()
+    console, scale = Console(), max(steering.max_act.values(), default=1.0)
     for feature, most in steering.max_act.items():
         label = visible(steering.labels.get(feature, ""))
-        console.print(Text(f"feature {feature} {label}".rstrip() + f": strength 1 is activation {number(most, is_signed=False)}"))
+        console.print(Text(f"feature {feature} {label}".rstrip() + f": strength 1 is activation {number(most, False, most)}"))
     for note in steering.notes:
         console.print(Text(note))
     for row in steering.table.to_dict("records"):
         figures = [
             f"perplexity {number(row['perplexity'], is_signed=False)}",
-            f"own activation {number(row['activation'], is_signed=False)}",
+            f"own activation {number(row['activation'], False, scale)}",
         ]
         figures += [f"{name} {value:.3f}" for name, value in row.items() if str(name).startswith("p(")]
         console.print(Text.assemble("\n", (row["name"], "bold"), (f"  {' · '.join(figures)}", "dim")))

@@ -93,7 +93,7 @@ function render({ model, el }) {
     const lines = rows.map(({ prompt, answer: why, baseline: than, metric, effect, n_pos }, i) => {
       const ask = button("↑", () => model.send({ do: "ask", at: i }), { class: "wbp-icon", "aria-label": `Ask prompt ${i + 1} above`, title: "asks it as the question above" });
       ask.disabled = !isLive;
-      const of = node("td", { class: "wbb-prompt", dir: "auto", title: `${prompt}; logit(${why}) − ${than ? `logit(${than})` : "mean logit"} = ${number(metric)}` }, node("bdi", {}, prompt));
+      const of = node("td", { class: "wbb-prompt", dir: "auto", title: `${prompt}; logit(${why}) − ${than ? `logit(${than})` : "mean logit"} = ${alone(metric)}` }, node("bdi", {}, prompt));
       return node("tr", {}, node("td", {}, ask), of, node("td", {}, node("code", {}, why)), node("td", {}, than ? node("code", {}, than) : ""), node("td", { class: `wbp-number${n_pos ? "" : " wbt-silent"}`, title: n_pos ? `effect ${effect}` : "not active" }, n_pos ? number(effect, true, scale) : "0"));
     });
     for (const line of lines) line.removeAttribute("data-lm-suppress-shortcuts");

@@ -152,7 +152,7 @@ function render({ model, el }) {
     const does = way === "direct" ? ["raises what it leads to", "lowers it"] : ["supports the answer (filled)", "opposes it (hollow)"];
     signs.forEach((sign, k) => (sign.textContent = does[k]));
     const isTyped = question.prompt === prompt; // then it stands above
-    const facts = [metric == null ? "" : `metric ${number(metric)}`, `${way} edges`, sized === "influence" ? "sized by influence" : `sized by |${sized}|`, of].filter(Boolean).join(" · ");
+    const facts = [metric == null ? "" : `metric ${alone(metric)}`, `${way} edges`, sized === "influence" ? "sized by influence" : `sized by |${sized}|`, of].filter(Boolean).join(" · ");
     const asked = question.prompt && question.prompt !== prompt ? [node("span", { class: "wbp-wrong" }, " Of another question than the one that is typed.")] : [];
     title.replaceChildren(node("b", {}, "Which features make ", node("code", {}, answer), ...(baseline ? [" rather than ", node("code", {}, baseline)] : []), "?"), isTyped ? " " : ` ${prompt} `, node("span", { class: "wbp-faint" }, facts), ...asked);
     warned.replaceChildren(...notes.map((note) => node("p", { class: "wbp-faint" }, `⚠ ${note}`)));

@@ -46,7 +46,7 @@ async function render({ model, el, host, signal }) {
     if (!rows) return;
     said.replaceChildren(
       ...questions.map(({ prompt, answer, baseline, metric }, i) =>
-        node("span", { class: "wbc-metric", title: prompt }, node("b", {}, i ? "2nd " : "1st "), "logit(", node("code", {}, answer), ") − ", ...(baseline ? ["logit(", node("code", {}, baseline), ")"] : ["mean logit"]), " = ", node("b", {}, number(metric)))),
+        node("span", { class: "wbc-metric", title: prompt }, node("b", {}, i ? "2nd " : "1st "), "logit(", node("code", {}, answer), ") − ", ...(baseline ? ["logit(", node("code", {}, baseline), ")"] : ["mean logit"]), " = ", node("b", {}, alone(metric)))),
       ...(notes.length ? [node("div", { class: "wbt-note" }, `⚠ ${notes.map((note) => note[0].toUpperCase() + note.slice(1)).join(". ")}.`)] : []),
     );
   }

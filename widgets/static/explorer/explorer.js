@@ -124,14 +124,18 @@ async function render({ model, el, host, signal }) {
 
   function drawWays() {
     const [canBack, canForward] = model.get("can_go");
+    const had = [back, forward].includes(el.getRootNode().activeElement);
     back.disabled = !canBack;
     forward.disabled = !canForward;
+    if (had) rest(el.getRootNode().activeElement);
   }
+  // The keys stay with the explorer: a button that rests has none, and the next Alt+← would be the browser's own, which leaves the page.
+  const rest = (first) => [first, back, forward, seek.button].find((each) => !each.disabled).focus();
 
   // A box that is typed in is left first: what is in it is told, and then the answer may be written there.
   function go(way) {
     const active = el.getRootNode().activeElement;
-    if (root.contains(active) && /^(INPUT|TEXTAREA)$/.test(active.tagName)) active.blur();
+    if (root.contains(active) && /^(INPUT|TEXTAREA)$/.test(active.tagName)) rest({ back, forward }[way]);
     model.send({ do: way });
   }
   root.addEventListener("keydown", (event) => {

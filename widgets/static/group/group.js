@@ -14,12 +14,17 @@ function render({ model, el }) {
   const work = worker(model, "Ablate together", "measuring needs the model: open the notebook");
   const marked = node("div", { class: "wbg-members" });
   const name = node("input", { "aria-label": "Name of a group", placeholder: "name the marked rows", spellcheck: "false" });
+  // A name that there is already takes the rows in: no group is lost to another. "marked" are those that have no group.
   const keep = button("Make a group", () => {
-    const called = name.value.trim() || `group ${Object.keys(model.get("groups")).length + 1}`;
+    const known = model.get("groups");
+    let [called, n] = [name.value.trim(), Object.keys(known).length + 1];
+    while (!called || called === "marked" || (!name.value.trim() && called in known)) called = `group ${n++}`;
+    const before = known[called] ?? [];
     name.value = "";
-    change(model, { groups: { ...model.get("groups"), [called]: model.get("marked") }, marked: [] });
+    change(model, { groups: { ...known, [called]: [...before, ...model.get("marked").filter((pair) => without(before, pair).length === before.length)] }, marked: [] });
     work.run.focus(); // this button rests now: what is next has the keys
   });
+  name.onkeydown = (event) => event.key === "Enter" && keep.click();
   const clear = button("Unmark all", () => change(model, { marked: [] }));
   const steer = button("Clamp together", () => model.send({ do: "steer" }), { title: "a slider for each marked feature, in Steer" });
   const groups = node("div");
@@ -62,22 +67,23 @@ function render({ model, el }) {
     copies.replaceChildren(...(offered.length ? [node("h5", { title: "cosine of their directions above 0.95, at one position" }, "Near copies: one thing to the model, split by the dictionary")] : []), ...offered.map(({ token, pairs, effect }) => {
       const take = button("Mark them", () => change(model, { marked: [...pairs, ...model.get("marked").filter((each) => !pairs.some(([feature, pos]) => feature === each[0] && pos === each[1]))] }));
       take.disabled = !isLive;
-      return node("div", { class: "wbp-bar" }, node("code", {}, token), pairs.map(([feature]) => feature).join(", "), node("span", { class: "wbp-faint" }, `effects ${number(effect)} in all`), take);
+      return node("div", { class: "wbp-bar" }, node("code", {}, token), pairs.map(([feature]) => feature).join(", "), node("span", { class: "wbp-faint" }, `effects ${alone(effect)} in all`), take);
     }));
     draw();
   }
 
   function draw() {
     const { rows, metric, sets } = model.get("view");
+    const scale = Math.max(...(rows ?? []).flatMap(({ effect, singles }) => [Math.abs(effect), Math.abs(singles ?? 0)])); // they are compared
     table.hidden = save.hidden = !rows;
     said.textContent = "";
     if (!rows) return;
     const now = { ...model.get("groups"), ...(model.get("marked").length ? { marked: model.get("marked") } : {}) };
     const isOld = JSON.stringify(now) !== JSON.stringify(sets);
     table.classList.toggle("wbg-old", isOld);
-    said.textContent = `The metric as it is: ${number(metric)}.${isOld ? " The groups have changed since." : ""}`;
+    said.textContent = `The metric as it is: ${alone(metric)}.${isOld ? " The groups have changed since." : ""}`;
     body.replaceChildren(...rows.map(({ name: of, n_features, effect, singles, lost, only }) => {
-      const line = node("tr", {}, node("td", {}, of), ...[count(n_features), number(effect), number(singles), `${(100 * lost).toFixed(0).replace("-", "−")} %`, number(only)].map((text) => node("td", { class: "wbp-number" }, text)));
+      const line = node("tr", {}, node("td", {}, of), ...[count(n_features), number(effect, true, scale), number(singles, true, scale), `${(100 * lost).toFixed(0).replace("-", "−")} %`, number(only, true, scale)].map((text) => node("td", { class: "wbp-number" }, text)));
       line.removeAttribute("data-lm-suppress-shortcuts");
       return line;
     }));

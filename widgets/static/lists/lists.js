@@ -73,7 +73,7 @@ function render({ model, el }) {
       }
       const line = lines.get(feature);
       line.name.replaceChildren(node("span", { class: "wbp-faint" }, `${feature} `), node("b", {}, label || "no label"));
-      line.facts.textContent = density == null ? "" : `${brief(100 * density)} % of tokens, max ${number(max_act, false)}`;
+      line.facts.textContent = density == null ? "" : `${brief(100 * density)} % of tokens, max ${alone(max_act, false)}`;
       line.tick.checked = ticked.includes(feature);
       line.root.classList.toggle("wbl-chosen", feature === model.get("feature"));
       line.fill();

@@ -25,7 +25,7 @@ function measure(column, row, scale, digits, metric) {
   const rank = row.ranks[column.name];
   return node(
     "td",
-    { class: "wbr-measure", title: value == null ? "not measured" : `${column.name} ${value}, rank ${rank}${SIGNED.includes(column.name) && metric ? `; ${percentOf(value, metric)} of ${number(metric)}` : ""}` },
+    { class: "wbr-measure", title: value == null ? "not measured" : `${column.name} ${value}, rank ${rank}${SIGNED.includes(column.name) && metric ? `; ${percentOf(value, metric)} of ${alone(metric)}` : ""}` },
     node("span", { class: "wbr-rank" }, rank == null ? "" : `#${count(rank)}`),
     node("span", {}, number(value, SIGNED.includes(column.name), digits)),
     node("div", { class: "wbr-track" }, bar),
@@ -55,7 +55,7 @@ function signed(tokens, values, name, scale) {
 function detail({ feature, label, measures, tokens, name, values, scale, metric, examples, message }) {
   const title = node("h4", {}, node("b", {}, label || `feature ${feature}`), label ? ` feature ${feature}` : "");
   const sums = measures.map((m) =>
-    node("span", { class: "wbr-sum" }, `${m.name} `, node("b", {}, number(m.value, SIGNED.includes(m.name), m.scale)), m.rank == null ? "" : ` #${count(m.rank)}`, m.name === "effect" && m.value != null && metric ? ` · ${percentOf(m.value, metric)} of ${number(metric)}` : ""),
+    node("span", { class: "wbr-sum" }, `${m.name} `, node("b", {}, number(m.value, SIGNED.includes(m.name), m.scale)), m.rank == null ? "" : ` #${count(m.rank)}`, m.name === "effect" && m.value != null && metric ? ` · ${percentOf(m.value, metric)} of ${alone(metric)}` : ""),
   );
   const parts = [title];
   if (measures.length) parts.push(node("div", { class: "wbr-sums" }, ...sums, "summed over positions"));
@@ -204,7 +204,7 @@ function render({ model, el }) {
     what.hidden = metric == null;
     if (metric == null) return;
     const other = baseline ? node("span", {}, "logit(", node("code", {}, baseline), ")") : "mean logit";
-    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, number(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), caveat ? node("div", { class: "wbr-caveat" }, `⚠ ${caveat}`) : "");
+    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, alone(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), caveat ? node("div", { class: "wbr-caveat" }, `⚠ ${caveat}`) : "");
   }
   function drawStale() {
     const of = model.get("stale");

@@ -8,8 +8,14 @@ function node(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) if (value != null && value !== false) made.setAttribute(name, value === true ? "" : value);
   if (FOCUSABLE.includes(tag) || attributes.tabindex != null) made.setAttribute("data-lm-suppress-shortcuts", "true");
+  if (tag === "input" || tag === "textarea") made.addEventListener("keydown", untilComposed);
   made.append(...children.filter((child) => child != null));
   return made;
+}
+
+// While a word is composed (Japanese, Chinese, Korean), Enter takes the word and arrows choose among its spellings: no handler of ours hears it.
+function untilComposed(event) {
+  if (event.isComposing || event.keyCode === 229) event.stopImmediatePropagation();
 }
 
 function button(text, onclick, attributes = {}) {
@@ -35,6 +41,9 @@ function number(value, isSigned = true, scale = 1) {
   const text = written(Math.abs(value), digits, digits);
   return (!/[1-9]/.test(text) ? "" : value < 0 ? "−" : isSigned ? "+" : "") + text; // what is rounded to 0 has no sign
 }
+
+// One that stands in no column.
+const alone = (value, isSigned = true) => number(value, isSigned, Math.abs(value ?? 0));
 
 // Three significant digits, for numbers that span decades.
 const brief = (value) => (value == null || !Number.isFinite(value) ? "–" : written(Number(value.toPrecision(3)), 1, 3, "SignificantDigits"));

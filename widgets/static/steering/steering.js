@@ -78,7 +78,7 @@ function render({ model, el }) {
     range.style.setProperty("--low", `${Math.min(at, 50)}%`);
     range.style.setProperty("--high", `${Math.max(at, 50)}%`);
   }
-  const activation = (feature, strength) => (facts(feature).max_act == null ? "" : `activation ${number(strength * facts(feature).max_act, strength < 0)}`);
+  const activation = (feature, strength) => (facts(feature).max_act == null ? "" : `activation ${number(strength * facts(feature).max_act, strength < 0, facts(feature).max_act)}`);
 
   function controls() {
     const now = strengths();
