@@ -104,3 +104,25 @@ def test_a_damaged_file_of_texts_is_named_and_the_rest_of_the_page_stays(page: P
     expect(page.locator(".wbk")).to_contain_text("is damaged")
     expect(page.locator(".wbk-page")).to_contain_text("feature 3 of")
     assert "is damaged" in card.static_html() and "feature 3 of" in card.static_html()
+
+
+def test_a_feature_without_a_page_is_labeled_and_reads_a_text(page: Page, tmp_path: Path, model, own_labels: Path):
+    """Of a model and its SAE in folders nothing else is known."""
+    card = CardPane(Workbench(model=model, sae=random_sae()), feature=3)
+    open_live(page, card, tmp_path)
+    expect(page.get_by_text("nothing is known of the features")).to_be_visible()
+    name = page.get_by_label("Label of this feature")
+    name.fill("mine")
+    name.press("Enter")
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    assert card._bench.labels[3] == "mine"
+    page.get_by_label("Try your own text").fill("the cat sat on the mat")
+    expect(page.locator(".wbk-tried")).to_contain_text("activ")
+    card.feature = 4
+    page.get_by_label("Try your own text").focus()
+    page.evaluate("ask({})")
+    expect(name).to_have_value("")
+    card.feature = 3
+    page.evaluate("ask({})")
+    expect(name).to_have_value("mine")
+    card.close()

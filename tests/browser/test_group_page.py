@@ -9,6 +9,7 @@ from live_page import open_live
 from made_index import TEXTS
 from made_models import random_sae
 from playwright.sync_api import Page, expect
+from traitlets import TraitError
 
 from widgets import Explorer, explore
 from workbench.bench import Workbench
@@ -99,3 +100,52 @@ def test_back_forward_keys_and_a_labels_every_place_by_keyboard(page: Page, tmp_
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
     assert explorer.pane["prompt"].prompt == PROMPT + "\nthe"
+
+
+def test_no_group_is_lost_to_a_name_and_small_effects_have_digits(page: Page, tmp_path: Path, explorer: Explorer):
+    open_live(page, explorer, tmp_path / "page")
+    pane, name = explorer.pane["group"], page.get_by_label("Name of a group")
+    pairs = [[row["feature"], row["pos"]] for row in explorer.pane["ranking"].view["rows"][:4]]
+    page.get_by_role("tab", name="Group").click()
+
+    def grouped(pair: list[int], called: str) -> None:
+        pane.marked = [pair]
+        page.evaluate("ask({})")
+        expect(name).to_be_enabled()
+        name.fill(called)
+        name.press("Enter")
+        expect(name).to_be_disabled()
+
+    grouped(pairs[0], "mine")
+    grouped(pairs[1], "mine")
+    assert pane.groups == {"mine": pairs[:2]}
+    grouped(pairs[2], "marked")  # what rows without a group are called
+    page.get_by_role("button", name="Remove the group mine").click()
+    grouped(pairs[3], "")
+    assert list(pane.groups.values()) == [[pairs[2]], [pairs[3]]], "the next free name"
+    with pytest.raises(TraitError, match="call the group something else"):
+        pane.groups = {"marked": [pairs[0]]}
+    pane.run().wait(60)
+    view = pane.view
+    small = [row | {"effect": row["effect"] * 1e-4, "singles": row["singles"] * 1e-4} for row in view["rows"]]
+    pane.set_trait("view", view | {"rows": small})
+    page.evaluate("ask({})")
+    effect = small[0]["effect"]
+    assert effect and float(page.locator(".wbg-table td").nth(2).inner_text().replace("−", "-")) == pytest.approx(effect, rel=0.5)
+
+
+def test_back_and_forward_keep_the_keys_wherever_they_were(page: Page, tmp_path: Path, explorer: Explorer):
+    open_live(page, explorer, tmp_path / "page")
+    first, rows = explorer.feature, page.locator(".wbr tbody tr")
+    rows.first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(rows.nth(1)).to_have_attribute("aria-selected", "true")
+    second = explorer.feature
+    assert second != first
+    page.get_by_label("Prompt", exact=True).focus()
+    page.keyboard.press("Alt+ArrowLeft")  # the last step back: its button rests now
+    expect(page.get_by_role("button", name="Back", exact=True)).to_be_disabled()
+    assert explorer.feature == first
+    page.keyboard.press("Alt+ArrowRight")
+    expect(page.get_by_role("button", name="Forward", exact=True)).to_be_disabled()
+    assert explorer.feature == second and page.evaluate("document.activeElement.ariaLabel") == "Back"

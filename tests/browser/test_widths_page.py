@@ -1,6 +1,7 @@
 """What there is room for: beside JupyterLab's file browser labels shrink and numbers stay whole, at a laptop's widths; a saved ranking fits
 a phone."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,13 @@ CUT = """() => {
   const isWords = (cell) => cell.matches(".wbr-text, .wbr-token, .wbt-label, .wbp-text") || cell.querySelector("[dir=auto]");
   return [cells.filter((c) => !isWords(c) && cut(c)).map((c) => c.innerText), cells.filter((c) => isWords(c) && cut(c)).length];
 }"""
+# Numbers that reach out of their cells, into others.
+CROSSED = """(body) => [...body.querySelectorAll("td.wbp-number, td.wbr-measure")].filter((cell) => {
+  const words = new Range();
+  words.selectNodeContents(cell);
+  return [...words.getClientRects()].some((each) => each.left < cell.getBoundingClientRect().left - 0.5);
+}).map((cell) => cell.innerText)"""
+SMALL = re.compile("effect|attribution|low|high")
 # What reaches beyond a panel's right edge.
 OVER = """(panel) => panel.scrollWidth <= panel.clientWidth ? [] : [...panel.querySelectorAll("*")]
   .filter((each) => each.getBoundingClientRect().right > panel.getBoundingClientRect().left + panel.clientWidth + 1)
@@ -68,6 +76,35 @@ def test_labels_shrink_and_numbers_do_not(page: Page, tmp_path: Path, explorer_o
     assert above["y"] + above["height"] <= below["y"] and above["width"] > 300  # no room beside each other: the features first
     columns = page.locator(".wbe-middle").evaluate("(each) => getComputedStyle(each).gridTemplateColumns.split(' ').length")
     assert columns == 2
+
+
+def shrunk(view: dict, factor: float = 1e-5) -> dict:
+    """The same table of a model whose effects are so much smaller."""
+
+    def times(fields: dict) -> dict:
+        small = {name: value * factor for name, value in fields.items() if isinstance(value, float) and SMALL.match(name)}
+        return fields | small | ({"digits": times(fields["digits"])} if "digits" in fields else {})
+
+    return times(view) | {"scales": times(view["scales"]), "rows": [times(row) for row in view["rows"]]}
+
+
+def test_numbers_with_many_digits_are_whole_too(page: Page, tmp_path: Path, explorer_of):
+    explorer = explorer_of(dict.fromkeys(range(64), LONG), "the cat sat on the", " mat", " dog")
+    explorer.pane["compare"].asking.prompt = explorer.pane["batch"].text = "the dog ran to\nthe cat sat on"
+    for job in (explorer.pane["compare"].asking.run(), explorer.pane["batch"].run()):
+        job.wait(60)
+    page.set_viewport_size({"width": WIDTHS[0] + 48, "height": 720})
+    open_live(page, explorer, tmp_path)
+    for key, name in (("1", "ranking"), ("2", "compare"), ("3", "batch")):
+        page.get_by_role("tab", name="Feature").press(key)
+        expect(page.locator(".wbe-left tbody tr:visible").first).to_be_visible()
+        pane = explorer.pane[name]
+        pane.set_trait("view", shrunk(pane.view))
+        page.evaluate("ask({})")
+        expect(page.locator(".wbe-left tbody tr:visible").first).to_contain_text("0.00000")
+        assert page.evaluate(CUT)[0] == [], name
+        crossed = page.locator(".wbe-left tbody:visible").first.evaluate(CROSSED)
+        assert crossed == [], (name, crossed)
 
 
 # How much of its column's width each chart has, and the smallest letters in it, in the page's pixels; of pictures side by side all of them.

@@ -178,6 +178,14 @@ def test_tables_at_80_columns_cut_no_label(capsys: pytest.CaptureFixture[str], m
         assert number(row.effect) in shown and all(word in shown for word in row.label.split())
 
 
+def test_small_effects_have_digits_in_the_shell(capsys: pytest.CaptureFixture[str]):
+    ranking = made_ranking()
+    small = {name: ranking.table[name] * 1e-5 for name in ("effect", "attribution")}
+    print_tables(made_ranking(table=ranking.table.assign(**small), clean_metric=-0.00512), 3, [Order.effect])
+    shown = capsys.readouterr().out
+    assert "−0.00512" in shown and f"{small['effect'].max():+.2g}"[-2:] in shown and "+0.00 " not in shown
+
+
 def test_help_loads_no_torch():
     code = "import sys; from workbench.cli import main; main(['--help']); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -63,7 +63,8 @@ def test_a_slider_starts_at_the_features_own_safe_limit(model, tmp_path):
     pane._asking.wait(60)
     limit = pane.about[str(feature)]["limit"]
     assert 0 < limit <= 10 and pane.strengths == {feature: limit}
-    assert usual_norm(bench) / index.table["max_act"].max() == pytest.approx(limit, abs=0.5), "of many tokens, not of a prompt of two"
+    most = usual_norm(bench) / index.table["max_act"].max()  # of many tokens, not of a prompt of two
+    assert most / 2 == pytest.approx(limit, abs=0.5), "at the whole activation's norm texts are nonsense already"
     pane.max_new_tokens = 3
     pane.run().wait(60)
     assert not [note for note in pane.view["notes"] if "beyond" in note], "where it starts is no warning zone"

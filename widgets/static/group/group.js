@@ -24,7 +24,9 @@ function render({ model, el }) {
     change(model, { groups: { ...known, [called]: [...before, ...model.get("marked").filter((pair) => without(before, pair).length === before.length)] }, marked: [] });
     work.run.focus(); // this button rests now: what is next has the keys
   });
-  name.onkeydown = (event) => event.key === "Enter" && keep.click();
+  name.onkeydown = (event) => {
+    if (event.key === "Enter") keep.click();
+  };
   const clear = button("Unmark all", () => change(model, { marked: [] }));
   const steer = button("Clamp together", () => model.send({ do: "steer" }), { title: "a slider for each marked feature, in Steer" });
   const groups = node("div");

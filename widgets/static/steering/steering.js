@@ -89,12 +89,13 @@ function render({ model, el }) {
         sliders.append(lines.get(feature).row);
       }
       const { ticks, range, fillExact, name, unit } = lines.get(feature);
+      const { limit } = facts(feature);
+      range.step = limit == null || limit >= 0.5 ? 0.5 : 10 ** Math.floor(Math.log10(limit)); // one that is strong has its limit between two halves
       if (root.getRootNode().activeElement !== range || Number(range.value) !== strength) range.value = strength;
       fill(range);
       fillExact();
       const text = facts(feature).label;
       name.replaceChildren(node("b", {}, text || `feature ${feature}`), text ? node("span", { class: "wbp-faint" }, ` ${feature}`) : "");
-      const { limit } = facts(feature);
       unit.textContent = activation(feature, strength);
       unit.classList.toggle("wbp-wrong", limit != null && Math.abs(strength) > limit);
       unit.title = limit == null ? "" : `up to ±${brief(limit)} texts usually stay readable`;
