@@ -45,8 +45,14 @@ def test_prompts_are_typed_pasted_removed_and_every_change_searches(page: Page, 
     page.get_by_role("button", name="Remove positive prompt 2").click()
     expect(page.locator(".wbf-removed")).to_contain_text("active on 2 of 2 positive prompts")
     assert pane.positive == ["the cat sat", "the mat"]
-    page.get_by_role("button", name="Clear the positive prompts").click()
+    undo = page.get_by_role("button", name="Undo: the positive prompts as they were")
+    undo.click()
+    expect(page.locator(".wbf-removed")).to_contain_text("active on 3 of 3 positive prompts")
+    page.get_by_role("button", name="Clear the positive prompts").press("Enter")
     expect(page.get_by_label("positive prompts", exact=True).locator("li")).to_have_count(0)
+    expect(undo).to_be_focused()
+    undo.press("Enter")
+    assert pane.positive == ["the cat sat", "a cat", "the mat"]
 
 
 def test_a_file_gives_a_prompt_a_line_and_what_is_no_text_is_refused(page: Page, tmp_path: Path, model):
@@ -128,6 +134,15 @@ def test_all_that_can_be_focused_keeps_its_keys_from_jupyter_and_has_a_name(page
     assert focusable.count() > 20
     assert focusable.evaluate_all("all => all.every((one) => one.dataset.lmSuppressShortcuts === 'true')")
     assert focusable.evaluate_all("all => all.every((one) => one.ariaLabel || one.textContent || one.labels?.length)")
+    heard = """(box) => new Promise((done) => {
+      const hear = (event) => (document.removeEventListener("keydown", hear, true), done(box.dataset.lmSuppressShortcuts));
+      document.addEventListener("keydown", hear, true); // as JupyterLab listens
+      box.dispatchEvent(new KeyboardEvent("keydown", { key: "%s", ctrlKey: %s, bubbles: true }));
+    })"""
+    box = page.get_by_label("Add positive prompts")
+    assert box.evaluate(heard % ("s", "true")) is None, "Ctrl+S saves the notebook"
+    page.wait_for_function("(box) => box.dataset.lmSuppressShortcuts === 'true'", arg=box.element_handle())
+    assert box.evaluate(heard % ("s", "false")) == "true"
 
 
 def test_a_press_on_a_column_sorts_what_is_shown_and_a_second_one_turns_it(page: Page, tmp_path: Path, model):

@@ -120,9 +120,14 @@ def test_no_group_is_lost_to_a_name_and_small_effects_have_digits(page: Page, tm
     grouped(pairs[1], "mine")
     assert pane.groups == {"mine": pairs[:2]}
     grouped(pairs[2], "marked")  # what rows without a group are called
-    page.get_by_role("button", name="Remove the group mine").click()
+    page.get_by_role("button", name="Remove the group mine").press("Enter")
+    page.get_by_role("button", name="Undo", exact=True).locator("visible=true").last.press("Enter")
+    assert list(pane.groups.values()) == [pairs[:2], [pairs[2]]]
+    page.get_by_role("button", name="Remove the group mine").press("Enter")
+    expect(page.get_by_role("button", name="Undo", exact=True).locator("visible=true").last).to_be_focused()
     grouped(pairs[3], "")
     assert list(pane.groups.values()) == [[pairs[2]], [pairs[3]]], "the next free name"
+    expect(page.get_by_title("as they were before something was taken away")).to_be_hidden()  # it would take the new one away
     with pytest.raises(TraitError, match="call the group something else"):
         pane.groups = {"marked": [pairs[0]]}
     pane.run().wait(60)

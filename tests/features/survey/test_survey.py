@@ -119,6 +119,18 @@ def test_a_map_of_other_saes_is_drawn_anew(saes, folder: Path, model_of):
     assert len(feature_map({"small": saes["small"]}, index).table) == 4
 
 
+def test_what_the_index_knows_of_some_of_the_saes_is_on_their_map(saes, folder: Path):
+    index = FeatureIndex.open(folder)
+    other = SAE(SAEConfig(saes["large"].cfg.d_in, 5, "blocks.1.hook_resid_pre")).requires_grad_(False)
+    torch.nn.init.normal_(other.W_dec)
+    table = feature_map({"mine": saes["large"], "other": other}, index).table
+    known, unknown = table[table["sae"] == "mine"], table[table["sae"] == "other"]
+    expected = index.sql("SELECT feature, density FROM features WHERE sae = 'large' AND n_active > 0 ORDER BY feature")
+    assert known["feature"].tolist() == expected["feature"].tolist() and known["density"].tolist() == expected["density"].tolist()
+    assert known.query("feature == 5")["label"].item() == "<b>bold</b>"
+    assert unknown["feature"].tolist() == list(range(5)) and unknown["density"].isna().all() and set(unknown["label"]) == {""}
+
+
 def test_saes_of_different_widths_have_no_common_map():
     with pytest.raises(ValueError, match="one map needs SAEs that read the same activations, not of widths"):
         feature_map({"a": random_sae(), "b": SAE(SAEConfig(16, 8, "blocks.1.hook_resid_pre"))})

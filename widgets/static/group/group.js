@@ -27,7 +27,23 @@ function render({ model, el }) {
   name.onkeydown = (event) => {
     if (event.key === "Enter") keep.click();
   };
-  const clear = button("Unmark all", () => change(model, { marked: [] }));
+  // What was put together is not lost to a click.
+  let [before, after] = [null, ""];
+  const held = () => ({ marked: model.get("marked"), groups: model.get("groups") });
+  const take = (values) => {
+    before = held();
+    after = JSON.stringify({ ...before, ...values });
+    change(model, values);
+    if (!root.contains(root.getRootNode().activeElement) || root.getRootNode().activeElement.disabled) undo.focus();
+  };
+  const undo = button("Undo", () => {
+    const back = before;
+    before = null;
+    change(model, back);
+    controls();
+    work.run.focus();
+  }, { title: "marked rows and groups as they were before something was taken away" });
+  const clear = button("Unmark all", () => take({ marked: [] }));
   const steer = button("Clamp together", () => model.send({ do: "steer" }), { title: "a slider for each marked feature, in Steer" });
   const groups = node("div");
   const copies = node("div");
@@ -38,7 +54,7 @@ function render({ model, el }) {
   const save = button("CSV", () => download("groups.csv", csv(HEADS.map(([text]) => text), cells()), "text/csv", root), { title: "the table as a file" });
   const root = node(
     "div", { class: "wbp" },
-    node("h4", {}, "Marked rows"), marked, node("div", { class: "wbp-bar" }, name, keep, steer, clear),
+    node("h4", {}, "Marked rows"), marked, node("div", { class: "wbp-bar" }, name, keep, steer, clear, undo),
     groups, node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status), node("div", { class: "wbp-bar" }, said, save), table, copies,
   );
   el.append(root);
@@ -56,13 +72,15 @@ function render({ model, el }) {
 
   function controls() {
     const now = model.get("marked");
-    marked.replaceChildren(...(now.length ? now.map((pair) => chip(pair, () => change(model, { marked: without(now, pair) }))) : [node("span", { class: "wbp-faint" }, "Space or Ctrl+click marks a row of the ranking, Shift+click up to it.")]));
+    marked.replaceChildren(...(now.length ? now.map((pair) => chip(pair, () => take({ marked: without(now, pair) }))) : [node("span", { class: "wbp-faint" }, "Space or Ctrl+click marks a row of the ranking, Shift+click up to it.")]));
     for (const each of [name, keep, clear, steer]) each.disabled = !isLive || !now.length;
+    if (JSON.stringify({ marked: now, groups: model.get("groups") }) !== after) before = null; // what was made since stays
+    undo.hidden = !before || !isLive;
     const known = Object.entries(model.get("groups"));
     groups.replaceChildren(...known.map(([of, pairs]) => {
-      const away = button("Remove", () => change(model, { groups: Object.fromEntries(known.filter(([other]) => other !== of)) }), { "aria-label": `Remove the group ${of}` });
+      const away = button("Remove", () => take({ groups: Object.fromEntries(known.filter(([other]) => other !== of)) }), { "aria-label": `Remove the group ${of}` });
       away.disabled = !isLive;
-      const rest = (pair) => change(model, { groups: { ...model.get("groups"), [of]: without(pairs, pair) } });
+      const rest = (pair) => take({ groups: { ...model.get("groups"), [of]: without(pairs, pair) } });
       return node("section", { class: "wbg-group", "aria-label": of }, node("h5", {}, of, away), node("div", { class: "wbg-members" }, ...pairs.map((pair) => chip(pair, () => rest(pair)))));
     }));
     const offered = model.get("copies");

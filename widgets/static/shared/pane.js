@@ -4,6 +4,15 @@
 // JupyterLab would act on keys pressed here (`x` cuts the cell). It asks the focused element itself, so each carries the attribute.
 const FOCUSABLE = ["button", "input", "select", "textarea", "summary", "canvas", "tr", "a"];
 
+// But to save the notebook stays JupyterLab's, wherever the keys are: for that stroke they are lent, before the document hears of it.
+function lend(event) {
+  if (!(event.ctrlKey || event.metaKey) || event.altKey || event.key.toLowerCase() !== "s") return;
+  const held = event.composedPath().filter((each) => each.dataset?.lmSuppressShortcuts);
+  for (const each of held) delete each.dataset.lmSuppressShortcuts;
+  setTimeout(() => held.forEach((each) => (each.dataset.lmSuppressShortcuts = "true")));
+}
+if (!globalThis.wbpLends) window.addEventListener("keydown", (globalThis.wbpLends = lend), true);
+
 function node(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) if (value != null && value !== false) made.setAttribute(name, value === true ? "" : value);

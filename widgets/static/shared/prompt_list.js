@@ -8,11 +8,20 @@ function promptList(name, help, onchange) {
   const box = node("textarea", { rows: 1, "aria-label": `Add ${name} prompts, one a line`, placeholder: help, spellcheck: "false" });
   const file = node("input", { type: "file", accept: ".txt,text/plain", class: "wbp-hidden", tabindex: -1, "aria-label": `File of ${name} prompts, one a line` });
   const load = button("From a file …", () => file.click(), { title: "A text file, one prompt a line" });
-  const clear = button("Clear", () => onchange([]), { "aria-label": `Clear the ${name} prompts` });
+  const clear = button("Clear", () => take([], `${several(prompts.length, "prompt")} taken away `), { "aria-label": `Clear the ${name} prompts` });
   const said = node("span", { class: "wbp-wrong", role: "status" });
   const title = node("h4", {});
   const list = node("ol", { class: "wbf-prompts", "aria-label": `${name} prompts` });
+  // What was typed or pasted is not lost to a click.
+  const take = (rest, words) => {
+    const before = prompts;
+    const undo = button("Undo", () => (said.replaceChildren(), onchange(before), box.focus()), { "aria-label": `Undo: the ${name} prompts as they were` });
+    said.replaceChildren(node("span", { class: "wbp-faint" }, words), undo);
+    onchange(rest);
+    if (!rest.length) undo.focus();
+  };
   const add = (texts) => {
+    said.replaceChildren();
     const fresh = [...new Set(texts)].filter((text) => text.trim() && !prompts.includes(text));
     box.value = "";
     box.rows = 1;
@@ -50,7 +59,7 @@ function promptList(name, help, onchange) {
     const at = [...list.children].findIndex((line) => line.contains(list.getRootNode().activeElement));
     list.replaceChildren(
       ...prompts.map((prompt, i) => {
-        const remove = button("✕", () => onchange(prompts.filter((_, other) => other !== i)), { class: "wbp-icon", "aria-label": `Remove ${name} prompt ${i + 1}` });
+        const remove = button("✕", () => take(prompts.filter((_, other) => other !== i), `“${visible(prompt).slice(0, 40)}” taken away `), { class: "wbp-icon", "aria-label": `Remove ${name} prompt ${i + 1}` });
         remove.disabled = !isLive;
         return node("li", {}, node("span", { dir: "auto" }, inLines(prompt)), remove);
       }),

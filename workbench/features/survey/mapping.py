@@ -72,17 +72,19 @@ class FeatureMapping:
 
 
 def feature_map(saes: Mapping[str, Dictionary], index: "FeatureIndex | None" = None) -> FeatureMapping:
-    """All SAEs on one map; with an index of them only features that are ever active, with density and label, and the map is kept there.
-    The index may call the SAEs otherwise: the map has the names that are given here.
+    """All SAEs on one map; of those that the index knows only features that are ever active, with density and label. Where it knows all of
+    them, the map is kept there. The index may call the SAEs otherwise: the map has the names that are given here.
 
     Raises ValueError for SAEs whose decoder rows differ in length: their directions cannot be compared.
     """
     widths = {name: sae.W_dec.shape[1] for name, sae in saes.items()}
     if not saes or len(set(widths.values())) > 1:
         raise ValueError(f"one map needs SAEs that read the same activations, not of widths {widths or 'none'}")
-    if index is None or not all(index.has(sae) for sae in saes.values()):
-        return _labeled(*drawn(saes, {name: np.arange(sae.cfg.d_sae) for name, sae in saes.items()}), None)
-    names = {index.name_of(sae): name for name, sae in saes.items()}
+    known = {name: index.name_of(sae) for name, sae in saes.items() if index is not None and index.has(sae)}
+    if index is None or len(known) < len(saes):
+        shown = {name: _active(index, known[name]) if index and name in known else np.arange(sae.cfg.d_sae) for name, sae in saes.items()}
+        return _labeled(*drawn(saes, shown), index, known)
+    names = {theirs: name for name, theirs in known.items()}
     found = _of_index({index.name_of(sae): sae for sae in saes.values()}, index)
     return replace(found, table=found.table.assign(sae=found.table["sae"].map(names)))
 
@@ -91,12 +93,15 @@ def _of_index(saes: Mapping[str, Dictionary], index: "FeatureIndex") -> FeatureM
     """saes: as the index calls them."""
     prints, file = {name: sae.fingerprint() for name, sae in saes.items()}, index.folder / MAP
     if not (placed := _kept(file, prints)):
-        active = index.sql("SELECT sae, feature FROM features WHERE n_active > 0 ORDER BY sae, feature")
-        placed = drawn(saes, {name: active["feature"][active["sae"] == name].to_numpy() for name in saes})
+        placed = drawn(saes, {name: _active(index, name) for name in saes})
         if not is_in_package(file):
             table = pa.Table.from_pandas(placed[0], preserve_index=False)
             write_table(file, table.replace_schema_metadata({"saes": json.dumps(prints), "method": placed[1]}))
-    return _labeled(*placed, index)
+    return _labeled(*placed, index, {name: name for name in saes})
+
+
+def _active(index: "FeatureIndex", sae: str) -> np.ndarray:
+    return index.sql("SELECT feature FROM features WHERE sae = ? AND n_active > 0 ORDER BY feature", sae)["feature"].to_numpy()
 
 
 def drawn(saes: Mapping[str, Dictionary], features: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, str]:
@@ -153,17 +158,20 @@ def _kept(file: Path, prints: Mapping[str, str]) -> tuple[pd.DataFrame, str] | N
         return places, about["method"]
 
 
-def _labeled(table: pd.DataFrame, method: str, index: "FeatureIndex | None") -> FeatureMapping:
-    if index is None:
+def _labeled(table: pd.DataFrame, method: str, index: "FeatureIndex | None", known: Mapping[str, str]) -> FeatureMapping:
+    """known: an SAE's name on the map → what the index calls it."""
+    if index is None or not known:
         return FeatureMapping(table.assign(density=np.nan, label=""), method)
     density = index.sql("SELECT sae, feature, density FROM features")
-    labels = {sae: index.labels(sae) for sae in table["sae"].unique()}
-    text = [labels[sae][i].text if i in labels[sae] else "" for sae, i in zip(table["sae"], table["feature"], strict=True)]
-    return FeatureMapping(_scored(table.merge(density, on=["sae", "feature"], how="left").assign(label=text), index), method)
+    density = density.assign(sae=density["sae"].map({theirs: name for name, theirs in known.items()})).dropna(subset="sae")
+    labels = {(name, i): label.text for name, theirs in known.items() for i, label in index.labels(theirs).items()}
+    text = [labels.get(key, "") for key in zip(table["sae"], table["feature"], strict=True)]
+    table = table.merge(density, on=["sae", "feature"], how="left").assign(label=text)
+    return FeatureMapping(_scored(table, index, known), method)
 
 
-def _scored(table: pd.DataFrame, index: "FeatureIndex") -> pd.DataFrame:
-    scores = {(sae, i): each for sae in table["sae"].unique() for i, each in index.with_sae(sae).scores().items()}
+def _scored(table: pd.DataFrame, index: "FeatureIndex", known: Mapping[str, str]) -> pd.DataFrame:
+    scores = {(name, i): each for name, theirs in known.items() for i, each in index.with_sae(theirs).scores().items()}
     if not scores:
         return table
     pairs = [scores.get(key, FeatureScore()) for key in zip(table["sae"], table["feature"], strict=True)]
