@@ -47,6 +47,14 @@ def test_a_click_on_a_point_selects_its_feature(page: Page, tmp_path: Path):
     expect(said(page)).to_contain_text("asked for a capital feature 10 of 1k")
 
 
+def test_without_an_index_no_density_is_said(page: Page, tmp_path: Path):
+    table = made_map(12).assign(density=np.nan)
+    opened(page, tmp_path, table)
+    field(page).click(position=spot(page, table, 5))
+    expect(said(page)).to_contain_text("on how many tokens is not known")
+    expect(page.get_by_text("an index would know")).to_be_visible()
+
+
 def test_hovering_names_a_feature_and_leaving_ends_it(page: Page, tmp_path: Path):
     table = made_map(12)
     opened(page, tmp_path, table)

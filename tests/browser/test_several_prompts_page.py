@@ -43,7 +43,13 @@ def test_pasted_prompts_are_ranked_together_by_keys_and_taken_away(page: Page, t
     expect(page.locator(".wbb .wbt-said")).to_contain_text("metrics of their own")
     batch = explorer.pane["batch"]
     batch._job.wait(60)
+    whole = batch.view
+    batch.set_trait("view", {**whole, "n_asked": 60})  # as after Cancel
+    page.evaluate("ask({})")
+    expect(page.locator(".wbb .wbt-said")).to_contain_text("3 of 60 prompts · mean effects over those, the others are not ranked")
+    batch.set_trait("view", whole)
     page.evaluate("ask({})")  # the page has its last rows: more come while prompts are measured
+    expect(page.locator(".wbb .wbt-said")).to_contain_text("3 prompts · mean effects over all of them")
     metrics = [logit_diff(" mat", " dog"), logit_diff(" mat"), logit_diff(" mat")]
     expected = explorer.bench.rank_many(PROMPTS, metrics, progress=False).table
     assert batch.batch.table.round(4).equals(expected.round(4))

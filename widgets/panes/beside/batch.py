@@ -179,7 +179,10 @@ class BatchPane(Paged, WorkingPane):
             return self.set_trait("view", {**self.view, "message": str(error)})
         scales = {name: rows.largest(name) for name in ("activation", "attribution", "effect", "low", "high")}
         notes = [visible(note) for note in batch.notes]
-        self.set_trait("view", {**cut, "scales": scales, "n_prompts": len(batch.rankings), "notes": notes})
+        n_asked = n_questions(
+            self._batches[self._bench.sae_name][0][0]
+        )  # more than there are prompts until all are ranked, or where not all were
+        self.set_trait("view", {**cut, "scales": scales, "n_prompts": len(batch.rankings), "n_asked": n_asked, "notes": notes})
 
     @traitlets.observe("feature")
     def _show_each(self, change: Any = None) -> None:

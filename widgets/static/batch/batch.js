@@ -74,7 +74,7 @@ function render({ model, el }) {
   };
 
   function draw() {
-    const { rows, notes, message, n_prompts } = model.get("view");
+    const { rows, notes, message, n_prompts, n_asked } = model.get("view");
     wrong.textContent = message || (rows ? "" : "Several prompts of one kind say which features matter beyond one of them.");
     stale.textContent = model.get("is_stale") ? "What is typed was changed since. Rank all, or Ctrl+Enter, ranks it; what was measured already is kept." : "";
     stale.hidden = !rows || !model.get("is_stale");
@@ -82,7 +82,7 @@ function render({ model, el }) {
     said.hidden = !rows;
     size();
     table.draw();
-    if (rows) said.replaceChildren(node("b", {}, several(n_prompts, "prompt")), node("span", { class: "wbp-faint" }, " · mean effects over all of them"), ...(notes.length ? [node("div", { class: "wbt-note" }, `⚠ ${notes.map((note) => note[0].toUpperCase() + note.slice(1)).join(". ")}.`)] : []));
+    if (rows) said.replaceChildren(node("b", {}, n_asked > n_prompts ? `${count(n_prompts)} of ${several(n_asked, "prompt")}` : several(n_prompts, "prompt")), node("span", { class: "wbp-faint" }, n_asked > n_prompts ? " · mean effects over those, the others are not ranked" : " · mean effects over all of them"), ...(notes.length ? [node("div", { class: "wbt-note" }, `⚠ ${notes.map((note) => note[0].toUpperCase() + note.slice(1)).join(". ")}.`)] : []));
   }
 
   function drawEach() {

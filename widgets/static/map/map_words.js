@@ -15,6 +15,7 @@ function scaleParts(scene, by) {
   if (by === "score" && !scene.data.scores.score.length) return [node("span", {}, "No search was shown here yet.")];
   if (by === "label") return [node("span", {}, dot(PALETTE[1]), " has a label"), node("span", {}, dot(GRAY), " has none")];
   const { scale, stops } = scene;
+  if (by === "density" && !Number.isFinite(scale?.low)) return [node("span", {}, "On how many tokens they are active an index would know.")];
   if (!scale || !Number.isFinite(scale.low)) return [];
   const bar = node("span", { class: "wbp-ramp", "aria-hidden": "true" });
   bar.style.background = `linear-gradient(90deg, ${stops.map((stop) => `rgb(${stop})`)})`;
@@ -56,7 +57,7 @@ function totals(scene, n_strong) {
   return n_strong == null ? total : `${count(n_strong)} of ${total}`;
 }
 
-const activeOn = (scene, i) => `active on ${brief(100 * scene.data.densities[i])} % of tokens`;
+const activeOn = (scene, i) => (Number.isFinite(scene.data.densities[i]) ? `active on ${brief(100 * scene.data.densities[i])} % of tokens` : "on how many tokens is not known");
 const scored = (scene, i) => Object.keys(SCORED).filter((by) => Number.isFinite(scene.data.scores[by][i])).map((by) => ` · ${SCORED[by]} ${valued(by, scene.data.scores[by][i])}`).join("");
 
 // The selection: nodes and texts.
