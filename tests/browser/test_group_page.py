@@ -154,3 +154,29 @@ def test_back_and_forward_keep_the_keys_wherever_they_were(page: Page, tmp_path:
     page.keyboard.press("Alt+ArrowRight")
     expect(page.get_by_role("button", name="Forward", exact=True)).to_be_disabled()
     assert explorer.feature == second and page.evaluate("document.activeElement.ariaLabel") == "Back"
+
+
+def test_tables_of_the_other_panes_are_files_too(page: Page, tmp_path: Path, explorer: Explorer):
+    for name, ask in (("finder", lambda pane: pane.look_at(PROMPT, 2)), ("steering", lambda pane: pane.give(3)), ("attention", None)):
+        pane = explorer.pane[name]
+        if ask:
+            ask(pane)
+        (pane._job if name == "finder" else pane.run()).wait(60)
+    open_live(page, explorer, tmp_path / "page")
+
+    def taken(tab: str, what: str) -> list[dict[str, str]]:
+        page.get_by_role("tab", name=tab).click()
+        with page.expect_download() as saving:
+            page.get_by_role("button", name=f"{what} as CSV").press("Enter")
+        return list(csv.DictReader(io.StringIO(Path(saving.value.path()).read_text())))
+
+    found, lens = explorer.pane["finder"].view["rows"], explorer.pane["finder"].lens["rows"]
+    assert [(int(row["feature"]), float(row["activation"])) for row in taken("Find", "Features found")] == [
+        (row["feature"], row["score"]) for row in found
+    ]
+    depths = taken("Find", "Logit lens")
+    assert [row["depth"] for row in depths] == [row["depth"] for row in lens] and depths[0]["says 1"] == lens[0]["said"][0]["token"]
+    after = explorer.pane["steering"].view["next"]
+    assert [float(row["steered"]) for row in taken("Steer", "The next token")] == [row["values"][1] for row in after]
+    heads = explorer.pane["attention"].view["heads"]
+    assert [(row["head"], float(row["moved"])) for row in taken("Attention", "Heads")] == [(row["name"], row["moved"]) for row in heads]

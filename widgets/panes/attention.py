@@ -31,7 +31,7 @@ MOST_TOKENS = 160  # of a pattern that CircuitsVis draws: a cell each
 class AttentionPane(WorkingPane):
     """Which heads carry a feature at a prompt's token, and their attention patterns. Takes a bench."""
 
-    _esm = module("attention/attention")
+    _esm = module("shared/copy", "attention/attention")
     _css = style("attention/attention")
     _offline = (STATIC / "attention/attention_offline.js",)
     kept = ("feature", "prompt", "answer", "baseline", "pos")

@@ -29,7 +29,7 @@ FIRST = 1.0  # strength of a slider until more is known: the feature's own large
 class SteeringPane(WorkingPane):
     """Sliders of strength, and the text under them beside the unsteered one."""
 
-    _esm = module("steering/steering")
+    _esm = module("shared/copy", "steering/steering")
     _css = style("steering/steering")
     actions = ("run", "cancel", "add")
     kept = ("feature", "prompt", "strengths", "max_new_tokens", "temperature", "seed")

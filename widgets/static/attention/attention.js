@@ -33,9 +33,11 @@ function render({ model, el }) {
   const body = node("tbody");
   const heads = ["head", "moved", "attention", "what it reads at the last position"].map((name, i) => node("th", { scope: "col", class: i === 1 || i === 2 ? "wbp-number" : null }, name));
   const table = node("table", { class: "wba-heads" }, node("thead", {}, node("tr", {}, ...heads)), body);
+  const shown = () => model.get("view");
+  const save = csvButton("heads", "Heads", () => root, () => ["head", "moved", "attention", ...shown().tokens.map((token, pos) => `reads ${token} (${pos})`)], () => shown().heads.map((head) => [head.name, head.moved, head.attention, ...head.reads]));
   const picture = node("div", { class: "wba-picture" });
   const note = node("p", { class: "wbp-faint" });
-  const root = node("div", { class: "wbp" }, node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status), about, table, picture, note);
+  const root = node("div", { class: "wbp" }, node("div", { class: "wbp-bar" }, work.run, work.cancel, work.status), about, table, save, picture, note);
   el.append(root);
 
   function moved(value, most) {
@@ -59,7 +61,7 @@ function render({ model, el }) {
   function draw() {
     const view = model.get("view");
     drawAbout();
-    table.hidden = !view.heads;
+    table.hidden = save.hidden = !view.heads;
     if (!view.heads) return;
     const most = Math.max(...view.heads.map((head) => Math.abs(head.moved)), Math.abs(view.effect));
     body.replaceChildren(

@@ -81,6 +81,10 @@ function render({ model, el }) {
   const head = node("thead");
   const body = node("tbody");
   const table = node("table", { role: "grid", "aria-label": "Features found" }, head, body);
+  const named = () => model.get("view").columns.map(({ name, title }) => [name, title]);
+  const save = csvButton("found", "Features found", () => root, () => ["feature", "label", ...named().map(([, title]) => title)], () => rows.map((row) => [row.feature, row.label, ...named().map(([name]) => row[name])]));
+  const depths = () => model.get("lens").rows;
+  const saveLens = csvButton("logit_lens", "Logit lens", () => root, () => ["depth", `rank of ${model.get("lens").answer}`, "probability", ...depths()[0].said.flatMap((_, i) => [`says ${i + 1}`, `probability ${i + 1}`])], () => depths().map(({ depth, rank, p, said }) => [depth, rank, p, ...said.flatMap((each) => [each.token, each.p])]));
   const why = node("section", { class: "wbf-why", "aria-live": "polite" });
   const lensed = node("section", { class: "wbf-lens", "aria-label": "Logit lens", hidden: true });
   const code = node("code", { class: "wbf-code", tabindex: 0, "aria-label": "The search as Python" });
@@ -96,7 +100,7 @@ function render({ model, el }) {
     node("div", { class: "wbp-bar wbf-way" }, node("label", {}, "by ", way), work.run, work.cancel, work.status),
     sets, ...Object.values(asked), filters,
     removed, stale, note,
-    node("div", { class: "wbf-both" }, lensed, node("div", { class: "wbf-results" }, node("div", { class: "wbf-scroll" }, table), why)),
+    node("div", { class: "wbf-both" }, lensed, node("div", { class: "wbf-results" }, node("div", { class: "wbf-scroll" }, table), save, why)),
     node("details", {}, node("summary", {}, "This search as Python"), code, copy),
   );
   el.append(root);
@@ -149,6 +153,7 @@ function render({ model, el }) {
     const view = model.get("view");
     const isSame = JSON.stringify(view.asked) === JSON.stringify(model.get("asking"));
     stale.textContent = view.rows && !isSame ? `This is what was asked before: features ${view.wants}.` : "";
+    save.hidden = !view.rows;
     if (!view.rows) return;
     note.textContent = view.note;
     removed.replaceChildren(
@@ -179,7 +184,7 @@ function render({ model, el }) {
       return line;
     });
     body.replaceChildren(...lines);
-    table.hidden = !lines.length;
+    table.hidden = save.hidden = !lines.length;
     if (hadFocus) body.children[at]?.focus();
     if (!lines.length) removed.append(node("b", { class: "wbp-wrong" }, view.removed.length ? "No feature passes: loosen the filter that removed the last." : "No feature is found."));
     else if (view.n_passed > lines.length) removed.append(node("span", { class: "wbp-faint" }, `the best ${lines.length} shown`));
@@ -249,7 +254,7 @@ function render({ model, el }) {
     };
     const top = node("tr", {}, node("th", { scope: "col", title: "after which block; –: the embeddings, before any; the last is the model itself" }, "block"), node("th", { scope: "col" }, "says next"), node("th", { scope: "col", class: "wbp-number", title: `where the token that the model says at last, ${own}, stands at this depth` }, node("code", {}, own)));
     top.removeAttribute("data-lm-suppress-shortcuts");
-    lensed.replaceChildren(node("h4", { title: `position ${pos} · ${about}` }, "After ", node("code", {}, token), node("span", { class: "wbp-faint" }, " logit lens")), node("table", {}, node("thead", {}, top), node("tbody", {}, ...rows.map(line))), node("p", { class: "wbf-about wbp-faint" }, about));
+    lensed.replaceChildren(node("h4", { title: `position ${pos} · ${about}` }, "After ", node("code", {}, token), node("span", { class: "wbp-faint" }, " logit lens")), node("table", {}, node("thead", {}, top), node("tbody", {}, ...rows.map(line))), node("p", { class: "wbf-about wbp-faint" }, about, " ", saveLens));
   }
 
   // What was found, in sight together with the filters: under a few prompts it would begin below the explorer's fold, and nothing would seem

@@ -14,6 +14,9 @@ function download(name, text, type, root) {
   link.remove();
 }
 
+// The button that gives a table away; head and rows are asked for when it is pressed.
+const csvButton = (name, what, root, head, rows) => button("CSV", () => download(`${name}.csv`, csv(head(), rows()), "text/csv", root()), { title: "the table as a file", "aria-label": `${what} as CSV` });
+
 // The clipboard's own call needs a safe origin; selecting a hidden text works everywhere else.
 async function copyText(text, root) {
   if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text);

@@ -143,7 +143,8 @@ function render({ model, el }) {
     for (const row of rows) row.removeAttribute("data-lm-suppress-shortcuts");
     const heads = ["the next token", ...view.texts.map(({ name }) => name)].map((text, i) => node("th", { scope: "col", class: i ? "wbp-number" : null }, text));
     const table = node("table", { class: "wbs-next" }, node("thead", {}, node("tr", {}, ...heads)), node("tbody", {}, ...rows));
-    result.replaceChildren(...view.notes.map((note) => node("p", { class: "wbs-note" }, `⚠ ${note}`)), node("div", { class: "wbs-texts" }, ...texts), table, node("p", { class: "wbp-faint" }, "Blue: the steered features’ own activation when the unsteered model reads the text. Perplexity: how unlikely the text is to the unsteered model."));
+    const save = csvButton("next_tokens", "The next token", () => root, () => ["token", ...view.texts.map(({ name }) => name)], () => view.next.map(({ token, values }) => [token, ...values]));
+    result.replaceChildren(...view.notes.map((note) => node("p", { class: "wbs-note" }, `⚠ ${note}`)), node("div", { class: "wbs-texts" }, ...texts), table, save, node("p", { class: "wbp-faint" }, "Blue: the steered features’ own activation when the unsteered model reads the text. Perplexity: how unlikely the text is to the unsteered model."));
   }
 
   let typing;
