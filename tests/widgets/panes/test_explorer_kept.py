@@ -14,6 +14,7 @@ from widgets import Explorer
 from workbench.bench import Workbench
 from workbench.benches import load
 from workbench.features.index.index import build_index
+from workbench.sae.transcoder import load_dictionary
 
 
 def test_the_state_is_json_and_restores_every_pane(explorer: Explorer, bench: Workbench):
@@ -43,12 +44,14 @@ def test_the_code_runs_for_a_model_of_ones_own(folders: tuple[Path, Path], tmp_p
     texts = ["Fact: The capital of the state", "Kobe Bryant played basketball"]
     made = load(str(folders[0]), sae=folders[1], start_token=None)
     index = build_index(made.model, made.sae, texts, tmp_path / "index", progress=False)
-    explorer = Explorer(replace(made, index=index))
+    saes = {"mine": made.sae, "again": load_dictionary(folders[1])}
+    explorer = Explorer(replace(made, index=index, saes=saes, name="a title, and no model's name"))
     explorer.pane["prompt"].prompt = "Fact: The capital of the"
     explorer.pane["prompt"].answer = " state"
     explorer.pane["prompt"].run().wait(60)
     known: dict[str, Any] = {}
     exec(explorer.to_python(), known)
+    assert list(known["bench"].saes) == ["mine", "again"] and known["bench"].sae_name == "mine"
     assert known["bench"].index.folder == index.folder and known["ranking"].start_token == ""
     assert_frame_equal(known["ranking"].table, explorer.pane["ranking"].ranking.table, rtol=1e-5, atol=1e-5)  # two runs: but for rounding
     known["explorer"].close()
