@@ -115,7 +115,7 @@ def test_a_feature_without_a_page_is_labeled_and_reads_a_text(page: Page, tmp_pa
     name.fill("mine")
     name.press("Enter")
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
-    assert card._bench.labels[3] == "mine"
+    assert card._bench.labels[3] == "mine" and card.to_python() == "", "there is no page to ask for"
     page.get_by_label("Try your own text").fill("the cat sat on the mat")
     expect(page.locator(".wbk-tried")).to_contain_text("activ")
     card.feature = 4

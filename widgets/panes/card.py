@@ -266,7 +266,8 @@ class CardPane(WorkingPane):
             self.set_trait("problem", str(error))
 
     def to_python(self) -> str:
-        return "" if self.feature is None else f"bench.feature({self.feature})"
+        has_page = self.feature is not None and (self._bench.index is not None or self._bench.examples is not None)
+        return f"bench.feature({self.feature})" if has_page else ""
 
     def static_html(self) -> str:
         if self._page is None:
