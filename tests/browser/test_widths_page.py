@@ -152,6 +152,7 @@ def test_a_saved_ranking_fits_a_phone(page: Page, tmp_path: Path, live: bool):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     numbers, _ = page.evaluate(CUT)
     assert not numbers
+    assert page.locator(".wbr-scroll").evaluate("(each) => each.scrollWidth <= each.clientWidth"), "the effect, by which rows are sorted"
     line = page.locator(".wbr tbody tr").first
     line.click()
     expect(line).to_have_attribute("aria-selected", "true")
