@@ -421,7 +421,7 @@ class Workbench:
     def sae_name(self) -> str:
         """Its name among `saes`; else its width."""
         names = [name for name, sae in self.saes.items() if sae is self.sae]
-        return names[0] if names else f"{self.sae.cfg.d_sae:,} features"
+        return names[0] if names else f"{(n := self.sae.cfg.d_sae):,} feature{'s' if n > 1 else ''}"
 
     def facts(self) -> dict[str, str]:
         """What this bench is, in words: the rows of its repr."""

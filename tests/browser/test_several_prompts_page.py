@@ -64,11 +64,17 @@ def test_pasted_prompts_are_ranked_together_by_keys_and_taken_away(page: Page, t
     page.locator('.wbb th[data-column="low"] button').press("Enter")
     expect(page.locator('.wbb th[data-column="low"]')).to_have_attribute("aria-sort", "descending")
     with page.expect_download() as saving:
-        page.locator(".wbb").get_by_role("button", name="CSV").press("Enter")
+        page.locator(".wbb").get_by_role("button", name="CSV", exact=True).press("Enter")
     lines = list(csv.DictReader(io.StringIO(Path(saving.value.path()).read_text())))
     kept = expected[expected["n_prompts"] > 1].sort_values("low", ascending=False, kind="stable")
     assert [int(line["feature"]) for line in lines] == kept["feature"].tolist()
     assert all(line["label"].startswith("'=") for line in lines if line["feature"] == "3")
+    with page.expect_download() as saving:
+        page.get_by_role("button", name="On each prompt as CSV").press("Enter")
+    each = batch.batch.on_each(explorer.feature)
+    lines = list(csv.DictReader(io.StringIO(Path(saving.value.path()).read_text())))
+    assert [line["prompt"] for line in lines] == PROMPTS
+    assert [float(line["effect"] or 0) for line in lines] == pytest.approx(list(each["effect"].fillna(0)), abs=1e-5)
     assert "batch = bench.rank_many(prompts, metric)" in explorer.code and batch.to_python() in explorer.code
     page.get_by_role("button", name="Ask prompt 2 above").press("Enter")
     expect(page.get_by_role("textbox", name="Prompt", exact=True)).to_have_value(PROMPTS[1])

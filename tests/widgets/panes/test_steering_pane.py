@@ -12,6 +12,7 @@ from widgets import SteeringPane
 from workbench.bench import Workbench
 from workbench.circuits.evidence.reference import usual_norm
 from workbench.features.index.index import build_index
+from workbench.features.search.codes import encode
 
 PROMPT = "the cat sat on the"
 HOSTILE = "</script><img src=x onerror=window.hacked=1>\n"
@@ -40,6 +41,22 @@ def test_a_run_gives_what_bench_steer_gives(bench):
     row = next(row for row in pane.view["next"] if row["token"] == likeliest)
     assert row["values"][1] == expected.continuations[1].next_tokens[likeliest]
     json.dumps(pane.view, allow_nan=False)
+
+
+def test_where_no_text_tells_how_active_a_feature_gets_the_prompt_does_and_it_is_said(model):
+    bench = Workbench(model=model, sae=random_sae())
+    acts = encode(model, bench.sae, [PROMPT]).of(0).toarray().max(0)
+    active, silent = int(acts.argmax()), int(acts.argmin())
+    assert acts[silent] == 0, "the SAE of this test has to have a silent feature"
+    pane = SteeringPane(bench, prompt=PROMPT, strengths={active: 2.0}, max_new_tokens=5)
+    assert pane.run().wait(60).stage == "done"
+    assert pane.result.max_act == pytest.approx({active: float(acts[active])})
+    expected = bench.steer(PROMPT, {active: 2.0}, 5, max_act={active: float(acts[active])}, progress=False)
+    assert [each.text for each in pane.result.continuations] == [each.text for each in expected.continuations]
+    assert any("largest activation on this prompt" in note for note in pane.view["notes"])
+    pane.strengths = {silent: 2.0}
+    done = pane.run().wait(60)
+    assert done.stage == "failed" and "active nowhere on this prompt" in done.message
 
 
 def test_the_selection_gets_a_slider_once(bench):
@@ -138,8 +155,3 @@ def test_without_scripts_the_texts_stand_side_by_side_and_nothing_hostile_runs(b
     assert "unsteered" in html and "5 × 4" in html and "<img src=x" not in html
     assert pane._repr_mimebundle_()[0]["text/plain"] == "SteeringPane: 5 × 4"
     assert pane.about["5"]["label"].endswith("⏎") and pane.about["5"]["max_act"] == 2.0
-
-
-def test_a_bench_of_which_nothing_is_known_says_what_to_give(model):
-    pane = SteeringPane(Workbench(model=model, sae=random_sae()), prompt=PROMPT, strengths={3: 1.0})
-    assert "how active feature 3 gets is not known" in pane.run().wait(60).message

@@ -179,9 +179,8 @@ class BatchPane(Paged, WorkingPane):
             return self.set_trait("view", {**self.view, "message": str(error)})
         scales = {name: rows.largest(name) for name in ("activation", "attribution", "effect", "low", "high")}
         notes = [visible(note) for note in batch.notes]
-        n_asked = n_questions(
-            self._batches[self._bench.sae_name][0][0]
-        )  # more than there are prompts until all are ranked, or where not all were
+        asked = self._batches[self._bench.sae_name][0]
+        n_asked = n_questions(asked[0])  # more than there are prompts until all are ranked, or where not all were
         self.set_trait("view", {**cut, "scales": scales, "n_prompts": len(batch.rankings), "n_asked": n_asked, "notes": notes})
 
     @traitlets.observe("feature")

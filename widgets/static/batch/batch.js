@@ -99,7 +99,8 @@ function render({ model, el }) {
     for (const line of lines) line.removeAttribute("data-lm-suppress-shortcuts");
     const head = node("tr", {}, ...["", "prompt", "answer", "rather than", "effect"].map((name, i) => node("th", { scope: "col", class: i === 4 ? "wbp-number" : null }, name)));
     head.removeAttribute("data-lm-suppress-shortcuts");
-    every.replaceChildren(node("h5", {}, `${label || `feature ${feature}`} on each prompt`), node("table", { "aria-label": "The feature on each prompt" }, node("thead", {}, head), node("tbody", {}, ...lines)));
+    const save = csvButton(`feature_${feature}`, "On each prompt", () => root, () => ["prompt", "answer", "baseline", "metric", "effect", "n_pos"], () => rows.map((row) => [row.prompt, row.answer, row.baseline, row.metric, row.effect, row.n_pos]));
+    every.replaceChildren(node("h5", {}, `${label || `feature ${feature}`} on each prompt`), node("table", { "aria-label": "The feature on each prompt" }, node("thead", {}, head), node("tbody", {}, ...lines)), save);
   }
 
   function drawTyped() {

@@ -32,7 +32,11 @@ async function render({ model, el, host, signal }) {
   const compared = button("⇄", () => show("compare"), { class: "wbp-icon", "aria-label": "Second prompt", "aria-pressed": "false", title: "a second prompt beside this one: the same features on both, by how much they differ (2)" });
   const together = button("☰", () => show("batch"), { class: "wbp-icon", "aria-label": "Several prompts", "aria-pressed": "false", title: "several prompts together: mean effects with their intervals (3)" });
   const keys = node("section", { class: "wbe-keys", role: "dialog", "aria-label": "Keys", hidden: true }, node("h4", {}, "Keys"), node("dl", {}, ...KEYS.flatMap(([key, does]) => [node("dt", {}, key), node("dd", {}, does)])));
-  const help = button("? keys", () => (keys.hidden = !keys.hidden), { title: "what the keys do (?)" });
+  function toggleKeys() {
+    keys.hidden = !keys.hidden;
+    if (!keys.hidden) keys.scrollIntoView({ block: "nearest" }); // the foot may lie below the window
+  }
+  const help = button("? keys", toggleKeys, { title: "what the keys do (?)" });
   const seek = opener(model, root);
   const said = node("span", { class: "wbp-faint", role: "status" });
   const copy = (name, what) => copyText(model.get(name), root).then(() => (said.textContent = `${what} copied`));
@@ -148,7 +152,7 @@ async function render({ model, el, host, signal }) {
     else if (event.key === "/" && !isTyping && !model.isSaved) (event.preventDefault(), seek.open());
     else if (asked && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), asked === "ranking" && model.get("left") === asked ? null : show(asked));
     else if (event.key.toLowerCase() === "k" && !isTyping && !hasModifier && !model.isSaved) (event.preventDefault(), model.send({ do: "keep" }));
-    else if (event.key === "?" && !isTyping) (event.preventDefault(), (keys.hidden = !keys.hidden));
+    else if (event.key === "?" && !isTyping) (event.preventDefault(), toggleKeys());
     else if (event.key === "Escape" && !keys.hidden) keys.hidden = true;
     else if (event.key === "Escape" && !preview.hidden && !isTyping) model.send({ do: "leave" });
   }, true);
