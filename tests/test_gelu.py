@@ -57,6 +57,16 @@ def test_in_16_bits_it_is_rounded_once_at_the_end(dtype: torch.dtype):
     assert torch.equal(OURS(numbers), OURS(numbers.float()).to(dtype))
 
 
+def test_threads_change_no_bit():
+    numbers, before = x(5 * PIECE + 17), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        several = OURS(numbers)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(several, OURS(numbers))
+
+
 def test_what_torch_makes_by_default_changes_nothing():
     before, numbers = torch.get_default_dtype(), x(100).bfloat16()
     expected = OURS(numbers)
@@ -94,7 +104,7 @@ def test_other_kinds_of_numbers_are_torchs(other: torch.Tensor):
     assert torch.equal(OURS(other), gelu(other, approximate="tanh"))
 
 
-@pytest.mark.parametrize("written", ["gelu_new", "gelu_fast", "gelu_pytorch_tanh"])
+@pytest.mark.parametrize("written", ["gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh"])
 def test_a_model_that_is_loaded_has_it_however_its_config_writes_it(written: str, tokenizer: Any):
     hf_model = gpt2(written)
     numbers = x(3, 50)

@@ -2,13 +2,15 @@
 
     gelu(x) = x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))) = x / (1 + exp(−x (c + 0.044715 c x²))),   c = 2 √(2/π)
 
-Hendrycks and Gimpel, arXiv:1606.08415. For 6 million numbers 10 ms in place of 14 (AVX-512), 11 in place of 23 (AVX2), as much in bfloat16:
-torch 2.13 computes the tanh slower inside of its GELU than alone, and transformers' NewGELUActivation makes eight passes over memory
-(62 ms). Here each piece goes through all steps while it lies in the cache, and exp is the library's fastest. Right to 1e-7 as torch's is;
-and a number's GELU does not hang on where it stands in its tensor, as torch's does in the last bit.
+Hendrycks and Gimpel, arXiv:1606.08415. For 6 million numbers 11 ms in place of 14 (AVX-512), 11 in place of 23 (AVX2) on one core, in 16
+bits as well; for one token's 3,072 it is 0.03 in place of 0.01. torch 2.13 computes the tanh slower inside of its GELU than alone, and
+transformers' NewGELUActivation makes eight passes over memory (62 ms). Here each piece goes through all steps while it lies in the cache,
+and exp is the library's fastest. Right to 1e-7 as torch's is; and a number's GELU does not hang on where it stands in its tensor, as
+torch's does in the last bit.
 """
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,9 +19,7 @@ from torch.nn.functional import gelu
 
 C = 2 * math.sqrt(2 / math.pi)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-PIECE = 2**16  # numbers: with what is computed of them 768 KB
-# A number in its place would be added by another loop of torch, which rounds otherwise at the ends.
-MINUS_C = torch.full((PIECE,), -C, dtype=torch.float32, device="cpu")
+PIECE = 2**16  # numbers for each thread: with what is computed of them 768 KB
 
 
 class TanhGELU(torch.nn.Module):
@@ -31,20 +31,28 @@ class TanhGELU(torch.nn.Module):
 
 def tanh_gelu(x: Tensor) -> Tensor:
     """Of numbers on the CPU, in new memory; computed in float32, and nothing of it can be differentiated."""
-    out, is_wide = torch.empty_like(x), x.dtype == torch.float32
-    for piece, made in zip(x.view(-1).split(PIECE), out.view(-1).split(PIECE), strict=True):
-        wide, exponent = (piece, made) if is_wide else _widened(piece)
-        torch.addcmul(MINUS_C[: len(piece)], wide, wide, value=-0.044715 * C, out=exponent)
-        torch.div(wide, exponent.mul_(wide).exp_().add_(1), out=made if is_wide else exponent)
-        if not is_wide:
-            made.copy_(exponent)
+    piece = PIECE * torch.get_num_threads()
+    if x.numel() <= piece:
+        return _of_piece(x.view(-1), piece).view(x.shape)
+    out = torch.empty_like(x)
+    for numbers, made in zip(x.view(-1).split(piece), out.view(-1).split(piece), strict=True):
+        _of_piece(numbers, piece, made)
     return out
 
 
-def _widened(piece: Tensor) -> tuple[Tensor, Tensor]:
-    """(the numbers in float32, room for as many)"""
-    wide = piece.float()
-    return wide, torch.empty_like(wide)
+def _of_piece(numbers: Tensor, longest: int, made: Tensor | None = None) -> Tensor:
+    """made: where it is to stand."""
+    wide = numbers.float()
+    has_room = made is not None and made.dtype == torch.float32
+    found = torch.addcmul(_minus_c(longest)[: len(wide)], wide, wide, value=-0.044715 * C, out=made if has_room else None)
+    torch.div(wide, found.mul_(wide).exp_().add_(1), out=found)
+    return found.to(numbers.dtype) if made is None else found if has_room else made.copy_(found)
+
+
+@cache
+def _minus_c(n: int) -> Tensor:
+    """A number in its place would be added by another loop of torch, which rounds otherwise at the ends."""
+    return torch.full((n,), -C, dtype=torch.float32, device="cpu")
 
 
 def _is_plain(x: Tensor) -> bool:

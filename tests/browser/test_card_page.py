@@ -125,4 +125,8 @@ def test_a_feature_without_a_page_is_labeled_and_reads_a_text(page: Page, tmp_pa
     card.feature = 3
     page.evaluate("ask({})")
     expect(name).to_have_value("mine")
+    card.feature = 99_999
+    page.evaluate("ask({})")
+    expect(name).to_be_hidden()  # it is no feature of this SAE
+    expect(page.get_by_label("Try your own text")).to_be_hidden()
     card.close()

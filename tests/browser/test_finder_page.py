@@ -53,6 +53,11 @@ def test_prompts_are_typed_pasted_removed_and_every_change_searches(page: Page, 
     expect(undo).to_be_focused()
     undo.press("Enter")
     assert pane.positive == ["the cat sat", "a cat", "the mat"]
+    page.get_by_role("button", name="Remove positive prompt 1").click()
+    expect(undo).to_be_visible()
+    pane.positive = ["a dog"]  # from a cell, or another view
+    page.evaluate("ask({})")
+    expect(undo).to_have_count(0)  # it would take the new one away
 
 
 def test_a_file_gives_a_prompt_a_line_and_what_is_no_text_is_refused(page: Page, tmp_path: Path, model):

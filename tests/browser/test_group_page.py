@@ -119,6 +119,9 @@ def test_no_group_is_lost_to_a_name_and_small_effects_have_digits(page: Page, tm
     grouped(pairs[0], "mine")
     grouped(pairs[1], "mine")
     assert pane.groups == {"mine": pairs[:2]}
+    grouped(pairs[2], "constructor")  # what every object of a page has
+    assert pane.groups == {"mine": pairs[:2], "constructor": [pairs[2]]}
+    pane.groups = {"mine": pairs[:2]}
     grouped(pairs[2], "marked")  # what rows without a group are called
     page.get_by_role("button", name="Remove the group mine").press("Enter")
     page.get_by_role("button", name="Undo", exact=True).locator("visible=true").last.press("Enter")

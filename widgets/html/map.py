@@ -43,7 +43,12 @@ def _list(table: pd.DataFrame, rows: Sequence[int]) -> str:
     head = [cell_html(name, "font-weight:600", "th") for name in ("dictionary", "feature", "density", "label")]
     cells = []
     for row in table.iloc[list(rows)].itertuples():
-        texts = [escape(visible(str(row.sae))), f"{row.feature:,}", f"{100 * row.density:.3g} %", escape(visible(str(row.label or "")))]
+        texts = [
+            escape(visible(str(row.sae))),
+            f"{row.feature:,}",
+            "–" if np.isnan(row.density) else f"{100 * row.density:.3g} %",
+            escape(visible(str(row.label or ""))),
+        ]
         cells.append([cell_html(text) for text in texts])
     return table_html(cells, head)
 

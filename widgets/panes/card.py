@@ -51,6 +51,7 @@ class CardPane(WorkingPane):
         sync=True
     )
     problem = traitlets.Unicode(read_only=True).tag(sync=True)
+    is_there = traitlets.Bool(read_only=True, help="is the selection a feature of this SAE?").tag(sync=True)
     is_kept = traitlets.Bool(None, allow_none=True, help="is it in a list of features? None: there is no list here").tag(sync=True)
 
     _offline = (STATIC / "card/card_offline.js",)
@@ -69,13 +70,14 @@ class CardPane(WorkingPane):
 
     @traitlets.observe("feature")
     def _show_page(self, change: Any = None) -> None:
+        self.set_trait("is_there", self.feature is not None and self.feature < self._bench.sae.cfg.d_sae)
         if self.feature is None:
             self._show_nothing("")
         elif self._bench.index is not None or self._bench.examples is None:  # read, not computed
             self._read(self.feature)
         else:
             self.run()
-        if self.text:
+        if self.text and self.is_there:
             self._try()
 
     def work(self, job: Job) -> None:
@@ -92,7 +94,7 @@ class CardPane(WorkingPane):
         except ValueError as error:  # it can be labeled, and tried on a text, nevertheless
             self._show_nothing(str(error))
             self._tell_own()
-            return self.set_trait("title", visible(self._own_label().text))
+            return self.set_trait("title", visible(self._own_label().text) if self.is_there else "")
         self._draw(page)
 
     def read_ahead(self, features: Sequence[int]) -> None:

@@ -103,7 +103,7 @@ class GroupPane(WorkingPane):
         return "\n".join([f"{made}{metric}).measure({{", *lines, "})"])
 
     def static_html(self) -> str:
-        return self.table.round(3).to_html(index=False, border=0) if len(self.table) else ""
+        return self.table.to_html(index=False, border=0, float_format="{:.3g}".format) if len(self.table) else ""
 
     def __repr__(self) -> str:
         return f"GroupPane: {len(self.marked)} rows marked, {len(self.groups)} groups"

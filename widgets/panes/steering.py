@@ -23,7 +23,7 @@ from workbench.circuits.steering.steering import steer
 from workbench.features.search.codes import encode
 
 N_NEXT = 8  # tokens of the table
-READABLE = 0.5  # of what turns texts into nonsense: perplexity stays the model's own up to 0.6 of the activation's norm (docs/log.md)
+READABLE = 0.5  # of the activation's norm: perplexity stays the model's own up to 0.6 of it (docs/log.md)
 FIRST = 1.0  # strength of a slider until more is known: the feature's own largest activation
 
 
@@ -104,7 +104,7 @@ class SteeringPane(WorkingPane):
         max_act = self._max_act(feature)
         if self._norm is None or not max_act:
             return None
-        return round_down(READABLE * safe_strength(self._norm, max_act * float(self._bench.sae.W_dec[feature].norm())))
+        return round_down(safe_strength(READABLE * self._norm, max_act * float(self._bench.sae.W_dec[feature].norm())))
 
     def _max_act(self, feature: int) -> float | None:
         known = self.result.max_act if self.result else {}

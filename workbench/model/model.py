@@ -27,7 +27,7 @@ from workbench.versions import warn_untested
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-TANH_GELUS = ("NewGELUActivation", "FastGELUActivation", "GELUTanh")  # transformers' three ways to write one function
+TANH_GELUS = ("NewGELUActivation", "FastGELUActivation", "AccurateGELUActivation", "GELUTanh")  # transformers' ways to write one function
 BAR_DELAY = 1.0  # seconds: shorter runs show no progress bar
 
 

@@ -131,6 +131,12 @@ def test_what_the_index_knows_of_some_of_the_saes_is_on_their_map(saes, folder: 
     assert unknown["feature"].tolist() == list(range(5)) and unknown["density"].isna().all() and set(unknown["label"]) == {""}
 
 
+def test_one_sae_under_two_names_is_on_the_map_twice(saes, folder: Path):
+    table = feature_map({"a": saes["large"], "b": saes["large"]}, FeatureIndex.open(folder)).table
+    first, second = (table[table["sae"] == name].drop(columns=["sae", "x", "y", "cluster"]).reset_index(drop=True) for name in "ab")
+    assert len(first) and first["density"].notna().all() and first.equals(second)
+
+
 def test_saes_of_different_widths_have_no_common_map():
     with pytest.raises(ValueError, match="one map needs SAEs that read the same activations, not of widths"):
         feature_map({"a": random_sae(), "b": SAE(SAEConfig(16, 8, "blocks.1.hook_resid_pre"))})

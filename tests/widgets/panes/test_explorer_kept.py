@@ -8,9 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from made_models import random_sae
 from pandas.testing import assert_frame_equal
 
 from widgets import Explorer
+from widgets.panes.screen.loading import script
 from workbench.bench import Workbench
 from workbench.benches import load
 from workbench.features.index.index import build_index
@@ -56,6 +59,18 @@ def test_the_code_runs_for_a_model_of_ones_own(folders: tuple[Path, Path], tmp_p
     assert_frame_equal(known["ranking"].table, explorer.pane["ranking"].ranking.table, rtol=1e-5, atol=1e-5)  # two runs: but for rounding
     known["explorer"].close()
     explorer.close()
+
+
+@pytest.mark.parametrize("is_among", [True, False])
+def test_code_of_several_saes_has_those_too_that_came_from_no_file(folders: tuple[Path, Path], is_among: bool):
+    loaded = load(str(folders[0]), sae=folders[1])
+    made = random_sae(loaded.sae.cfg.hook_name, loaded.sae.cfg.d_in)
+    saes = {"mine": loaded.sae} if is_among else {"again": load_dictionary(folders[1])}
+    bench = replace(loaded, saes={**saes, "made": made})
+    known: dict[str, Any] = {"sae": made}
+    exec(script(bench), known)
+    assert list(known["bench"].saes) == list(bench.saes) and known["bench"].saes["made"] is made
+    assert known["bench"].sae_name == bench.sae_name and torch.equal(known["bench"].sae.W_dec, bench.sae.W_dec)
 
 
 def test_a_state_with_a_map_restores_where_no_map_is_drawn_yet(explorer: Explorer, bench: Workbench, monkeypatch):

@@ -40,6 +40,11 @@ def test_the_map_is_moved_and_scaled_by_one_factor():
     assert np.abs(found).max() == pytest.approx(1)
 
 
+def test_a_density_that_is_not_known_is_no_number_in_a_still_page():
+    table = made_map().assign(density=np.nan)
+    assert "nan" not in FeatureMap(table, feature=int(table["feature"][0]), sae_name=table["sae"][0]).static_html()
+
+
 def test_clusters_are_named_by_the_label_that_most_of_their_features_share():
     places = FeatureMap(made_map()).places
     assert {name for _, _, name in places} == set(NAMES)

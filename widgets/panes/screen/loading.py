@@ -17,18 +17,25 @@ def loading(bench: Any) -> list[str]:
     said = [f", device={device!r}"] if device != "cpu" else []
     said += [f", start_token={start.text or None!r}"] if start.is_given else []
     lines = [f"bench = wb.load({name!r}, sae={source}{''.join(said)})"]
-    if len(bench.saes) > 1 and name not in BENCHES and all(sae.source for sae in bench.saes.values()):
-        each = [
-            f"{called!r}: wb.{type(sae).__name__}.load({sae.source!r}{said[0] if device != 'cpu' else ''})"
-            for called, sae in bench.saes.items()
-        ]
-        lines.append(f"saes = {{{', '.join(each)}}}")
-        lines.append(f"bench = dataclasses.replace(bench, sae=saes[{bench.sae_name!r}], saes=saes)")
+    if bench.saes and name not in BENCHES and (len(bench.saes) > 1 or bench.sae_name not in bench.saes):
+        where = f", device={device!r}" if device != "cpu" else ""
+        lines.append("saes = {")
+        lines += [f"    {called!r}: {_loaded(sae, where)}" for called, sae in bench.saes.items()]
+        lines.append("}")
+        looked_through = f"sae=saes[{bench.sae_name!r}], " if bench.sae_name in bench.saes else ""
+        lines.append(f"bench = dataclasses.replace(bench, {looked_through}saes=saes)")
     if bench.index is not None and name != "atlas":
         labels = ", labels=index.label_texts()" if bench.labels else ""
         lines.append(f"index = wb.FeatureIndex.open({str(bench.index.folder)!r}, {bench.index.sae_name!r})")
         lines.append(f"bench = dataclasses.replace(bench, index=index{labels})")
     return lines
+
+
+def _loaded(sae: Any, where: str) -> str:
+    """An entry of the dict of SAEs."""
+    if sae.source:
+        return f"wb.{type(sae).__name__}.load({sae.source!r}{where}),"
+    return "sae,  # as you made it: it came from no file"
 
 
 def _source_of(bench: Any) -> str:

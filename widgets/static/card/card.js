@@ -65,7 +65,7 @@ function render({ model, el }) {
   function drawPage() {
     const html = model.get("html");
     page.hidden = !html;
-    for (const part of [trying, tools]) part.hidden = !html && (model.get("feature") == null || !model.get("problem") || Boolean(model.isSaved)); // without a page, too, a feature has a name and reads a text
+    for (const part of [trying, tools]) part.hidden = !html && !(model.get("is_there") && model.get("problem") && !model.isSaved); // without a page, too, a feature has a name and reads a text
     const isReading = ["waiting", "running"].includes(model.get("progress").stage);
     const failed = model.get("progress").stage === "failed" ? model.get("progress").message : "";
     empty.hidden = Boolean(html) && !model.get("problem");

@@ -18,10 +18,11 @@ function render({ model, el }) {
   const keep = button("Make a group", () => {
     const known = model.get("groups");
     let [called, n] = [name.value.trim(), Object.keys(known).length + 1];
-    while (!called || called === "marked" || (!name.value.trim() && called in known)) called = `group ${n++}`;
-    const before = known[called] ?? [];
-    name.value = "";
+    const isTaken = (of) => Object.hasOwn(known, of);
+    while (!called || called === "marked" || (!name.value.trim() && isTaken(called))) called = `group ${n++}`;
+    const before = isTaken(called) ? known[called] : [];
     change(model, { groups: { ...known, [called]: [...before, ...model.get("marked").filter((pair) => without(before, pair).length === before.length)] }, marked: [] });
+    name.value = "";
     work.run.focus(); // this button rests now: what is next has the keys
   });
   name.onkeydown = (event) => {
@@ -60,11 +61,11 @@ function render({ model, el }) {
   el.append(root);
   const called = ([feature, pos]) => `${model.get("names")[feature] || "feature"} ${feature}${pos < 0 ? "" : ` at ${pos}`}`;
   const cells = () => (model.get("view").rows ?? []).map(({ name: of, n_features, effect, singles, lost, only }) => [of, n_features, effect, singles, lost, only]);
-  const chip = (pair, take) => {
+  const chip = (pair, onaway) => {
     const text = button("", () => change(model, { feature: pair[0] }), { class: "wbg-chip", title: `select ${called(pair)}` });
     const label = model.get("names")[pair[0]] || "feature";
     text.append(node("span", { class: "wbg-name" }, label), called(pair).slice(label.length));
-    const away = button("✕", take, { class: "wbp-icon", "aria-label": `Take away ${called(pair)}` });
+    const away = button("✕", onaway, { class: "wbp-icon", "aria-label": `Take away ${called(pair)}` });
     away.disabled = !isLive;
     return node("span", {}, text, away);
   };
@@ -85,9 +86,9 @@ function render({ model, el }) {
     }));
     const offered = model.get("copies");
     copies.replaceChildren(...(offered.length ? [node("h5", { title: "cosine of their directions above 0.95, at one position" }, "Near copies: one thing to the model, split by the dictionary")] : []), ...offered.map(({ token, pairs, effect }) => {
-      const take = button("Mark them", () => change(model, { marked: [...pairs, ...model.get("marked").filter((each) => !pairs.some(([feature, pos]) => feature === each[0] && pos === each[1]))] }));
-      take.disabled = !isLive;
-      return node("div", { class: "wbp-bar" }, node("code", {}, token), pairs.map(([feature]) => feature).join(", "), node("span", { class: "wbp-faint" }, `effects ${alone(effect)} in all`), take);
+      const mark = button("Mark them", () => change(model, { marked: [...pairs, ...model.get("marked").filter((each) => !pairs.some(([feature, pos]) => feature === each[0] && pos === each[1]))] }));
+      mark.disabled = !isLive;
+      return node("div", { class: "wbp-bar" }, node("code", {}, token), pairs.map(([feature]) => feature).join(", "), node("span", { class: "wbp-faint" }, `effects ${alone(effect)} in all`), mark);
     }));
     draw();
   }

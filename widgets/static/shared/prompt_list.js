@@ -13,10 +13,12 @@ function promptList(name, help, onchange) {
   const title = node("h4", {});
   const list = node("ol", { class: "wbf-prompts", "aria-label": `${name} prompts` });
   // What was typed or pasted is not lost to a click.
+  let after = null; // what Undo leads back from
   const take = (rest, words) => {
     const before = prompts;
     const undo = button("Undo", () => (said.replaceChildren(), onchange(before), box.focus()), { "aria-label": `Undo: the ${name} prompts as they were` });
     said.replaceChildren(node("span", { class: "wbp-faint" }, words), undo);
+    after = JSON.stringify(rest);
     onchange(rest);
     if (!rest.length) undo.focus();
   };
@@ -55,6 +57,7 @@ function promptList(name, help, onchange) {
 
   function draw(next, isLive) {
     prompts = next;
+    if (after !== null && (!isLive || JSON.stringify(next) !== after)) (said.replaceChildren(), (after = null)); // what came since stays
     title.textContent = `${name[0].toUpperCase()}${name.slice(1)} · ${count(prompts.length)}`;
     const at = [...list.children].findIndex((line) => line.contains(list.getRootNode().activeElement));
     list.replaceChildren(

@@ -81,7 +81,7 @@ def feature_map(saes: Mapping[str, Dictionary], index: "FeatureIndex | None" = N
     if not saes or len(set(widths.values())) > 1:
         raise ValueError(f"one map needs SAEs that read the same activations, not of widths {widths or 'none'}")
     known = {name: index.name_of(sae) for name, sae in saes.items() if index is not None and index.has(sae)}
-    if index is None or len(known) < len(saes):
+    if index is None or len(set(known.values())) < len(saes):  # or knows one that has two names here
         shown = {name: _active(index, known[name]) if index and name in known else np.arange(sae.cfg.d_sae) for name, sae in saes.items()}
         return _labeled(*drawn(saes, shown), index, known)
     names = {theirs: name for name, theirs in known.items()}
@@ -162,8 +162,8 @@ def _labeled(table: pd.DataFrame, method: str, index: "FeatureIndex | None", kno
     """known: an SAE's name on the map → what the index calls it."""
     if index is None or not known:
         return FeatureMapping(table.assign(density=np.nan, label=""), method)
-    density = index.sql("SELECT sae, feature, density FROM features")
-    density = density.assign(sae=density["sae"].map({theirs: name for name, theirs in known.items()})).dropna(subset="sae")
+    density = index.sql("SELECT sae AS theirs, feature, density FROM features")
+    density = density.merge(pd.DataFrame({"sae": list(known), "theirs": list(known.values())})).drop(columns="theirs")
     labels = {(name, i): label.text for name, theirs in known.items() for i, label in index.labels(theirs).items()}
     text = [labels.get(key, "") for key in zip(table["sae"], table["feature"], strict=True)]
     table = table.merge(density, on=["sae", "feature"], how="left").assign(label=text)
