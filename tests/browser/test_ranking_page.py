@@ -177,3 +177,13 @@ def test_jupyters_shortcuts_do_not_hear_the_widgets_keys(page: Page, tmp_path: P
     focusable = page.locator(".wbr button, .wbr input, .wbr [tabindex]")
     assert focusable.count() > 20
     assert focusable.evaluate_all("all => all.every((one) => one.dataset.lmSuppressShortcuts === 'true')")
+
+
+def test_what_to_know_before_believing_the_numbers_stands_above_the_rows(page: Page, tmp_path: Path):
+    """Of an SAE that is read otherwise than it was trained, say: the live table is all of a ranking that the explorer shows."""
+    notes = ("this SAE was made with no start token", f"BatchTopK picks among all tokens {HOSTILE}")
+    open_module(page, tmp_path, RankingTable(made_ranking(notes=notes)))
+    said = page.locator(".wbr-what")
+    expect(said).to_contain_text("⚠ This SAE was made with no start token")
+    expect(said).to_contain_text("BatchTopK picks among all tokens </script><img")
+    assert page.evaluate("window.hacked") is None

@@ -45,9 +45,10 @@ def feature_detail(ranking: Any, sums: Rows, feature: int, examples: Callable[[i
 
 
 def question_of(ranking: Any) -> dict[str, Any]:
-    """What the numbers are of: the metric in words, its value, and what to know of the answer first."""
+    """What the numbers are of: the metric in words, its value, and what to know of the answer and of the numbers first."""
     names = {name: visible(getattr(ranking, name)) for name in ("prompt", "answer", "baseline")}
-    return {**names, "metric": plain(ranking.clean_metric), "caveat": visible(getattr(ranking, "caveat", ""))}
+    notes = [visible(note[:1].upper() + note[1:]) for note in getattr(ranking, "notes", ())]
+    return {**names, "metric": plain(ranking.clean_metric), "caveat": visible(getattr(ranking, "caveat", "")), "notes": notes}
 
 
 def digits_of(scales: Mapping[str, float]) -> dict[str, float]:

@@ -71,7 +71,7 @@ class RankingTable(Pane):
     detail = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn of the chosen feature
     chosen = traitlets.Int(None, allow_none=True, read_only=True).tag(sync=True)  # its place among the rows; None: not active, or hidden
     picture = traitlets.Dict(read_only=True).tag(sync=True)  # what is drawn where `shows` is no table
-    question = traitlets.Dict(read_only=True).tag(sync=True)  # answer, baseline, metric, caveat: what the numbers are of
+    question = traitlets.Dict(read_only=True).tag(sync=True)  # answer, baseline, metric, caveat, notes: what the numbers are of
     pair = traitlets.List(help="the row that was chosen: feature, position; empty where none was").tag(sync=True)
     marked = traitlets.List(traitlets.List(traitlets.Int()), help="[feature, position] of rows that are marked").tag(sync=True)
     csv = traitlets.Dict(read_only=True, help="all rows that match as CSV, when asked for: text, and the how many-th time").tag(sync=True)

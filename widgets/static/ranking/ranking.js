@@ -200,11 +200,11 @@ function render({ model, el }) {
 
   // What the numbers are of; and whose rows they are, where another question is being typed.
   function drawQuestion() {
-    const { answer, baseline, metric, caveat } = model.get("question");
+    const { answer, baseline, metric, caveat, notes = [] } = model.get("question");
     what.hidden = metric == null;
     if (metric == null) return;
     const other = baseline ? node("span", {}, "logit(", node("code", {}, baseline), ")") : "mean logit";
-    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, alone(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), caveat ? node("div", { class: "wbr-caveat" }, `⚠ ${caveat}`) : "");
+    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, alone(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), ...[caveat, ...notes].filter(Boolean).map((said) => node("div", { class: "wbr-caveat" }, `⚠ ${said}`)));
   }
   function drawStale() {
     const of = model.get("stale");
