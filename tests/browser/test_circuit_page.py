@@ -261,3 +261,4 @@ def test_an_empty_pane_offers_to_build_and_shows_what_was_built(page: Page, tmp_
     expect(page.locator(".wbx-title")).to_contain_text("rather than")
     expect(field(page)).to_be_visible()
     expect(page.locator(".wbp-push")).to_contain_text(f"of {len(pane.circuit.nodes):,} nodes")
+    expect(field(page)).to_be_focused()  # the button moved below it, the keys go on from the picture

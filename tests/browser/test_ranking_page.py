@@ -183,7 +183,7 @@ def test_what_to_know_before_believing_the_numbers_stands_above_the_rows(page: P
     """Of an SAE that is read otherwise than it was trained, say: the live table is all of a ranking that the explorer shows."""
     notes = ("this SAE was made with no start token", f"BatchTopK picks among all tokens {HOSTILE}")
     open_module(page, tmp_path, RankingTable(made_ranking(notes=notes)))
-    said = page.locator(".wbr-what")
-    expect(said).to_contain_text("⚠ This SAE was made with no start token")
-    expect(said).to_contain_text("BatchTopK picks among all tokens </script><img")
+    said = page.locator(".wbr-known")
+    expect(said.first).to_contain_text("⚠ This SAE was made with no start token")
+    expect(said.last).to_contain_text("BatchTopK picks among all tokens </script><img")
     assert page.evaluate("window.hacked") is None

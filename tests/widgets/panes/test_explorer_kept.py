@@ -9,13 +9,15 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from made_models import random_sae
+from made_models import TEXT, random_sae
+from made_transcoders import made_set
 from pandas.testing import assert_frame_equal
 
 from widgets import Explorer
-from widgets.panes.screen.loading import script
+from widgets.panes.screen.loading import loading, script
 from workbench.bench import Workbench
 from workbench.benches import load
+from workbench.features.index.examples import Examples
 from workbench.features.index.index import build_index
 from workbench.sae.transcoder import load_dictionary
 
@@ -39,7 +41,7 @@ def test_the_code_is_python_that_ranks_and_restores(explorer: Explorer):
     explorer.feature = 3
     for line in ("ranking = bench.rank('the cat sat on the', wb.logit_diff(' mat', ' dog'))", "bench.feature(3)", "explorer.restore({"):
         assert line in explorer.code
-    assert "bench = wb.Workbench(model=model, sae=sae)  # as you made them" in explorer.code
+    assert "bench = wb.Workbench(model=model, sae=sae, index=index, saes=saes)  # as you made them" in explorer.code
     compile(explorer.code, "code", "exec")
 
 
@@ -71,6 +73,26 @@ def test_code_of_several_saes_has_those_too_that_came_from_no_file(folders: tupl
     exec(script(bench), known)
     assert list(known["bench"].saes) == list(bench.saes) and known["bench"].saes["made"] is made
     assert known["bench"].sae_name == bench.sae_name and torch.equal(known["bench"].sae.W_dec, bench.sae.W_dec)
+
+
+def test_the_code_holds_all_that_a_bench_was_made_of(model):
+    """Not the dictionary alone: a circuit needs those of the other layers, and a feature's page the examples."""
+    transcoders = made_set("mlp.hook_in", "hook_mlp_out", has_skip=False)
+    layers = {name: random_sae(name) for name in ("blocks.1.hook_resid_pre", "blocks.2.hook_resid_pre")}
+    sae = layers["blocks.1.hook_resid_pre"]
+    known: dict[str, Any] = dict(model=model, sae=sae, layers=layers, transcoders=transcoders, examples=Examples(model, sae, [TEXT]))
+    made = Workbench(**known)
+    for bench in (made, made.with_transcoder(2), replace(made, transcoders={})):
+        exec("\n".join(["import workbench as wb", *loading(bench)]), space := known | {"examples": bench.examples})
+        again = space["bench"]
+        assert all(getattr(again, part) is getattr(bench, part) for part in ("model", "sae", "layers", "examples"))
+        assert again.transcoders.keys() == bench.transcoders.keys()
+
+
+def test_the_code_of_a_transcoder_of_the_atlas_looks_through_it():
+    bench = load("atlas")
+    exec("\n".join(["import workbench as wb", *loading(bench.with_transcoder(2))]), space := {})
+    assert space["bench"].sae.fingerprint() == bench.transcoders[2].fingerprint()
 
 
 def test_a_state_with_a_map_restores_where_no_map_is_drawn_yet(explorer: Explorer, bench: Workbench, monkeypatch):

@@ -5,17 +5,26 @@ from typing import Any
 
 from workbench.benches import BENCHES
 from workbench.model.start import start_token
+from workbench.sae.cross_layer import CrossLayerTranscoder
+from workbench.sae.transcoder import Transcoder
+
+PARTS = ("index", "examples", "saes", "layers", "transcoders")  # of a bench that was made by hand, where it has them
 
 
 def loading(bench: Any) -> list[str]:
     """Code that loads a bench from where its parts came from; what was made in this session is taken by its name there."""
     name, start = _source_of(bench), start_token(bench.model)
-    source = repr(bench.sae_name) if name == "atlas" else repr(bench.sae.source) if bench.sae.source else ""
-    if not name or not source:
-        return ["bench = wb.Workbench(model=model, sae=sae)  # as you made them: they came from no file"]
-    device = str(bench.model.cfg.device)
+    layer, device = _layer_of(bench), str(bench.model.cfg.device)
     said = [f", device={device!r}"] if device != "cpu" else []
     said += [f", start_token={start.text or None!r}"] if start.is_given else []
+    if name == "atlas" and layer is not None:
+        return [f"bench = wb.load('atlas'{''.join(said)}).with_transcoder({layer})"]
+    source = repr(bench.sae_name) if name == "atlas" else repr(bench.sae.source) if bench.sae.source else ""
+    if not name or not source:
+        given = {"model": "model", "sae": "sae" if layer is None else f"transcoders[{layer}]"}
+        given |= {part: part for part in PARTS if getattr(bench, part) and (part != "examples" or bench.index is None)}
+        parts = ", ".join(f"{part}={by}" for part, by in given.items())
+        return [f"bench = wb.Workbench({parts})  # as you made them: they came from no file"]
     lines = [f"bench = wb.load({name!r}, sae={source}{''.join(said)})"]
     if bench.saes and name not in BENCHES and (len(bench.saes) > 1 or bench.sae_name not in bench.saes):
         where = f", device={device!r}" if device != "cpu" else ""
@@ -28,6 +37,8 @@ def loading(bench: Any) -> list[str]:
         labels = ", labels=index.label_texts()" if bench.labels else ""
         lines.append(f"index = wb.FeatureIndex.open({str(bench.index.folder)!r}, {bench.index.sae_name!r})")
         lines.append(f"bench = dataclasses.replace(bench, index=index{labels})")
+    if own := [] if name in BENCHES else [part for part in ("layers", "transcoders") if getattr(bench, part)]:
+        lines.append(f"bench = dataclasses.replace(bench, {', '.join(f'{part}={part}' for part in own)})  # as you made them")
     return lines
 
 
@@ -36,6 +47,14 @@ def _loaded(sae: Any, where: str) -> str:
     if sae.source:
         return f"wb.{type(sae).__name__}.load({sae.source!r}{where}),"
     return "sae,  # as you made it: it came from no file"
+
+
+def _layer_of(bench: Any) -> int | None:
+    """Of a bench that looks through the transcoder of a layer: which."""
+    if not isinstance(bench.sae, Transcoder) or isinstance(bench.transcoders, CrossLayerTranscoder):
+        return None
+    layer = int(bench.sae.reads.split(".")[1])
+    return layer if layer in bench.transcoders and bench.transcoders[layer] is bench.sae else None
 
 
 def _source_of(bench: Any) -> str:

@@ -146,7 +146,12 @@ function render({ model, el }) {
     const question = model.get("question");
     empty.textContent = model.get("waiting") || (question.prompt ? `No circuit of “${question.prompt}” yet: every active feature of every layer is switched off once, which takes a while.` : "No circuit yet: bench.circuit(prompt, metric) makes one.");
     const at = isThere ? measuring : start;
-    if (work.run.parentElement !== at) (at.prepend(work.run), at.append(work.cancel, work.status)); // moved, they would lose the focus
+    if (work.run.parentElement !== at) {
+      const hadKeys = [work.run, work.cancel].includes(root.getRootNode().activeElement); // moved, they lose them
+      at.prepend(work.run);
+      at.append(work.cancel, work.status);
+      if (hadKeys) (isThere ? over : work.run).focus();
+    }
     start.hidden = isThere;
     if (!isThere) return;
     const does = way === "direct" ? ["raises what it leads to", "lowers it"] : ["supports the answer (filled)", "opposes it (hollow)"];

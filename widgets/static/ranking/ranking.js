@@ -204,7 +204,7 @@ function render({ model, el }) {
     what.hidden = metric == null;
     if (metric == null) return;
     const other = baseline ? node("span", {}, "logit(", node("code", {}, baseline), ")") : "mean logit";
-    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, alone(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), ...[caveat, ...notes].filter(Boolean).map((said) => node("div", { class: "wbr-caveat" }, `⚠ ${said}`)));
+    what.replaceChildren("logit(", node("code", {}, answer), ") − ", other, " = ", node("b", {}, alone(metric)), node("span", { class: "wbp-faint wbr-long" }, " · effects are what of it is lost"), ...(caveat ? [node("div", { class: "wbr-caveat" }, `⚠ ${caveat}`)] : []), ...notes.map((note) => node("div", { class: "wbr-known" }, `⚠ ${note}`)));
   }
   function drawStale() {
     const of = model.get("stale");
