@@ -50,7 +50,7 @@ from workbench.given import no_table
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_cross_layer, check_dictionary, check_transcoder
 from workbench.model.memory import in_words
-from workbench.model.start import sae_note, start_token
+from workbench.model.start import reading_notes, start_token
 from workbench.model.tokens import to_tokens
 from workbench.sae.config import checked_feature
 from workbench.sae.cross_layer import CrossLayerTranscoder
@@ -78,8 +78,8 @@ class NoSAE(SAE):
         if name.startswith("__"):
             raise AttributeError(name)
         raise ValueError(
-            "this bench has transcoders and no SAE: bench.with_transcoder(layer) looks through one of them, "
-            'bench.circuit(prompt, metric, over="transcoders") draws a graph of all; or give load(…, sae=…)'
+            'this bench has transcoders and no SAE: bench.circuit(prompt, metric, over="transcoders") draws a graph of all, '
+            "bench.with_transcoder(layer) looks through one of them, where they are not cross-layer; or give load(…, sae=…)"
         )
 
 
@@ -364,7 +364,7 @@ class Workbench:
 
     @property
     def _known_beside(self) -> Known:
-        return Known(self.labels, self._rarity)
+        return Known(self.labels, self._rarity, reading_notes(self.model, self.sae))
 
     @cached_property
     def _rarity(self) -> Rarity | None:
@@ -449,7 +449,7 @@ class Workbench:
             "labels": f"{len(self.labels):,} features" if self.labels else "none",
             "examples": "yes" if self.examples else "none",
             "index": f"{self.index.manifest['n_tokens']:,} tokens" if self.index else "none",
-            **({"note": note} if (note := "; ".join(filter(None, (sae_note(self.model, self.sae), self.sae.together_note())))) else {}),
+            **({"note": note} if (note := "; ".join(reading_notes(self.model, self.sae))) else {}),
         }
 
     def __repr__(self) -> str:

@@ -118,7 +118,9 @@ class CircuitView(WorkingPane):
         self.set_trait("home", "" if bench is None else bench.sae.reads)
         if self._circuit is None and bench is not None and len(bench.layers) < 2:
             needs = "Workbench(…, layers={hook name: SAE})"
-            self.set_trait("waiting", f"A circuit needs an SAE at two hook points or more, and this bench has fewer: {needs}.")
+            direct = ' Of its transcoders: widgets.CircuitView(bench.circuit(prompt, metric, over="transcoders"), bench).'
+            said = f"A circuit needs an SAE at two hook points or more, and this bench has fewer: {needs}."
+            self.set_trait("waiting", said + direct * bool(bench.transcoders))
         self._follow_feature()
 
     # --- the selection: a node among all places, a feature among those of one SAE

@@ -93,6 +93,11 @@ def sae_note(model: "TransformerBridge", sae: Any) -> str:
     return "" if known is None else other_note(model, known, "this SAE")
 
 
+def reading_notes(model: "TransformerBridge", sae: Any) -> tuple[str, ...]:
+    """What to know of all activations of an SAE on this model before believing them, a sentence each; nearly always none."""
+    return tuple(filter(None, (sae_note(model, sae), sae.together_note())))
+
+
 def other_note(model: "TransformerBridge", made_with: str | bool, what: str) -> str:
     """One sentence where `what` (an SAE, an index) was made with another start token than the model's; else "". made_with: its text, ""
     for none; True or False where it is only known whether there was one."""

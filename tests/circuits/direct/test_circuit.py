@@ -144,7 +144,7 @@ def test_a_bench_of_transcoders_needs_no_sae(model, transcoders):
     bench = Workbench(model, transcoders=transcoders)
     assert bench.circuit(PROMPT, METRIC, over="transcoders").way == "direct"
     assert f"{N_LAYERS} layers" in repr(bench) and "mlp.hook_in → mlp.hook_out" in repr(bench)
-    with pytest.raises(ValueError, match="transcoders and no SAE"):
+    with pytest.raises(ValueError, match="transcoders and no SAE.* one of them, where they are not cross-layer"):
         bench.rank(PROMPT, METRIC)
     with pytest.raises(ValueError, match="over="):
         bench.circuit(PROMPT, METRIC, over="neurons")

@@ -104,10 +104,12 @@ def test_stopped_with_too_large_an_error_it_claims_nothing_that_was_not_done(mod
     assert made.note.endswith(" That is too much.")
 
 
-def test_many_prompts_say_that_each_has_a_note(monkeypatch):
+def test_many_prompts_say_what_all_rankings_note_and_how_many_have_notes_of_their_own():
     bench = atlas.load()
     found = bench.rank_many([PROMPT, PROMPT], logit_diff(" Sacramento"), ablate=20, precision="delta", progress=False)
-    assert "2 of 2 rankings have notes of their own" in found.notes[-1] and found.notes[-1] in repr(found)
+    assert found.notes[-1] in found.rankings[1].notes and "delta form" in found.notes[-1] and found.notes[-1] in repr(found)
+    apart = replace(found, rankings=[replace(each, notes=(f"note {i}",)) for i, each in enumerate(found.rankings)])
+    assert "2 of 2 rankings have notes of their own" in apart.notes[-1] and "note 0" not in repr(apart)
 
 
 def test_a_form_that_gives_no_numbers_is_not_believed(model, sae, tokens, monkeypatch):

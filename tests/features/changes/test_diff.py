@@ -67,6 +67,13 @@ def test_the_difference_of_means_is_the_shift_and_lies_along_its_decoder_row(cha
     assert changes.texts["distance"].std() < 1e-3 * changes.texts["distance"].mean()
 
 
+def test_what_is_to_know_of_the_dictionary_on_this_model_is_noted(bench: Workbench, tuned):
+    sae = random_sae()
+    sae.cfg.metadata["prepend_bos"] = False
+    notes = wb.diff(Workbench(model=bench.model, sae=sae), tuned, TEXTS, progress=False).notes
+    assert notes[0].startswith("this SAE was made with no start token") and "texts are few" in notes[1]
+
+
 def test_what_moved_most_stands_first(changes):
     table = changes.table
     assert (table["has_changed"] == (table["q"] <= 0.05)).all() and table["moved"].is_monotonic_decreasing

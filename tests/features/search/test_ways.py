@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from made_models import D_MODEL, D_SAE
@@ -13,7 +14,9 @@ from workbench.circuits.depth.logit_lens import logit_lens
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.attribution import integrate
 from workbench.features.index.index import build_index
-from workbench.features.probes.probe import probe
+from workbench.features.probes import probe as probe_module
+from workbench.features.probes.probe import Probes, probe
+from workbench.features.search.search import Filters, filtered
 from workbench.model.hooks import hooked
 from workbench.model.model import load_model
 from workbench.model.tokens import to_tokens
@@ -75,14 +78,24 @@ def test_a_classifier_of_what_is_active_nowhere_or_of_start_tokens_says_so(bench
         bench.find_by_classifier(POSITIVE, NEGATIVE)
 
 
-def test_where_activations_depend_on_what_is_read_together_it_is_said(bench: Workbench):
+def test_where_activations_depend_on_what_is_read_together_it_is_said(bench: Workbench, monkeypatch):
     """A BatchTopK SAE whose files have no threshold."""
     together = SAE(SAEConfig(D_MODEL, D_SAE, "blocks.1.hook_resid_pre", architecture="batchtopk", k=4))
     together.load_state_dict(bench.sae.state_dict())
     apart = Workbench(model=bench.model, sae=together.requires_grad_(False))
     said = "picks among all tokens that are read together"
     assert any(said in note for note in apart.rank(PROMPT, logit_diff(" dog", " cat"), progress=False).notes)
-    assert said in apart.find(POSITIVE, NEGATIVE).note and said in repr(apart)
+    assert said in repr(apart)
+    for search in ("find", "find at", "attribution", "classifier"):
+        found = ASKED[search](apart)
+        assert said in found.note, search
+    reranked = filtered(apart.find(POSITIVE, NEGATIVE).codes, len(POSITIVE), Filters(), apart._known_beside)
+    assert said in reranked.note  # as the pane does when a filter is moved
+    notes = "".join(ASKED["rank many"](apart).notes)  # what all rankings note is said, and not only that they note something
+    assert said in notes and "notes of their own" not in notes
+    judged = Probes(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), 10, 10, ("few",))
+    monkeypatch.setattr(probe_module, "judged", lambda *args, **options: judged)
+    assert said in ASKED["probe"](apart).notes[0] and ASKED["probe"](bench).notes == ("few",)
     assert said not in bench.find(POSITIVE, NEGATIVE).note + repr(bench)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from made_circuit import PROMPT, made_circuit_bench
 from made_graph import made_graph
+from made_models import random_sae
+from made_transcoders import made_set
 
 from widgets import CircuitView
 from workbench.bench import Workbench
@@ -96,6 +98,12 @@ def test_it_builds_and_a_cancelled_build_leaves_what_there_was(small, monkeypatc
     monkeypatch.undo()
     assert pane.run().wait(120).stage == "done" and pane.circuit is not None and pane.circuit.lens is not None
     assert pane.run is not None and "wb.logit_diff(' mat', ' dog')" in pane.to_python()
+
+
+def test_a_bench_of_transcoders_says_how_its_circuit_is_drawn(model):
+    bench = Workbench(model=model, transcoders=made_set("mlp.hook_in", "hook_mlp_out", has_skip=False)).with_transcoder(1)
+    assert 'bench.circuit(prompt, metric, over="transcoders")' in CircuitView(bench=bench).waiting
+    assert "transcoders" not in CircuitView(bench=Workbench(model=model, sae=random_sae())).waiting
 
 
 def test_the_state_is_json_and_goes_to_another_pane(circuit):

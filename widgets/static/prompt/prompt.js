@@ -109,6 +109,7 @@ function render({ model, el }) {
     bar.setAttribute("aria-valuemax", total || 1);
     const effects = `${count(done)} of ${several(total, "effect")} measured`;
     const says = { waiting: "waiting for other work on this model", running: total ? effects : "attributing", done: `${several(total, "effect")} in ${seconds.toFixed(1)} s`, cancelled: `cancelled: ${effects}`, failed: "" };
+    status.setAttribute("aria-live", stage === "running" ? "off" : "polite"); // a count that runs would be read out to its end
     status.textContent = says[stage] ?? "";
     root.dataset.stage = stage ?? "idle";
     if (stage === "failed") wrong.replaceChildren(message);

@@ -84,7 +84,7 @@ function render({ model, el }) {
   const next = button("Next ›", () => change(model, { page: model.get("page") + 1 }));
   const where = node("span");
   const hint = node("span", { class: "wbr-hint" });
-  const selected = node("section", { class: "wbr-detail", "aria-live": "polite" });
+  const selected = node("section", { class: "wbr-detail", "aria-label": "The chosen feature" }); // the row is read as it is chosen: this is long
   const rows = node(
     "div",
     {},

@@ -146,6 +146,7 @@ function worker(model, name, without) {
     if (rests.getRootNode().activeElement === rests) next.focus(); // before the one that has the keys rests, and they are nowhere
     rests.disabled = true;
     const said = { waiting: "waiting for other work on the model …", running: total ? `${count(done)} of ${count(total)} …` : "working …", done: `done in ${number(seconds, false)} s`, cancelled: "cancelled", failed: message };
+    status.setAttribute("aria-live", stage === "running" ? "off" : "polite"); // a count that runs would be read out to its end
     status.textContent = isLive ? said[stage] ?? "" : without;
     status.classList.toggle("wbp-wrong", stage === "failed");
   }

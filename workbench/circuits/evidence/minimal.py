@@ -27,6 +27,7 @@ from workbench.circuits.metrics import Metric, resolve
 from workbench.given import no_table, whole
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_dictionary
+from workbench.model.start import reading_notes
 from workbench.model.tokens import to_str_tokens, to_tokens
 from workbench.shapes import FeatureActs
 
@@ -133,7 +134,7 @@ def minimal_sets(  # noqa: PLR0913 a notebook's call
     others = halves["without"][0] + halves["keep"][0], halves["without"][1] + halves["keep"][1]
     removing = _found(bench, halves["with"], halves["without"][0], others, metric, Goal(1, answer, spare, most), rng, progress)
     giving = _found(bench, halves["without"], halves["with"][0], ([], []), metric, Goal(-1, answer, 1.0, most), rng, progress)
-    return MinimalSets(removing, giving, metric, (*left_out, *left_out_too, *notes))
+    return MinimalSets(removing, giving, metric, (*reading_notes(bench.model, bench.sae), *left_out, *left_out_too, *notes))
 
 
 def _found(  # noqa: PLR0913 one of two sides

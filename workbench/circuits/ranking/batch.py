@@ -63,8 +63,9 @@ class RankingBatch:
         said += [f"on {others:,} of {n:,} prompts the answer is not what the model says itself"] if others else []
         partly = sum(bool(each.table["effect"].isna().any()) for each in self.rankings)
         said += [f"on {partly:,} of {n:,} prompts not all effects were measured: those features have no mean"] if partly else []
-        noted = sum(bool(each.notes) for each in self.rankings)
-        said += [f"{noted:,} of {n:,} rankings have notes of their own: .rankings[i].notes"] if noted else []
+        shared = [note for note in self.rankings[0].notes if all(note in each.notes for each in self.rankings)] if n else []
+        noted = sum(len(each.notes) > len(shared) for each in self.rankings)
+        said += shared + ([f"{noted:,} of {n:,} rankings have notes of their own: .rankings[i].notes"] if noted else [])
         return tuple(said)
 
     def on_each(self, feature: SupportsIndex) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from workbench.model.chat import Chat, Speaker, speakers, written
 from workbench.model.hooks import check_dictionary
 from workbench.model.memory import Need, in_words, kept_bytes, largest, pass_bytes
 from workbench.model.model import BAR_DELAY
-from workbench.model.start import sae_note
+from workbench.model.start import reading_notes
 from workbench.model.tokens import answer_token, is_start_token, n_unknown, to_str_tokens, to_tokens, unknown_note
 from workbench.replay.precision import precision_note
 from workbench.replay.replay import replay_bytes
@@ -117,7 +117,7 @@ class Measurement:
         self.str_tokens = to_str_tokens(model, self.tokens)
         own = [self.tokens[0][~is_start].tolist()]
         unknown = unknown_note(n_unknown(model, [prompt], own), len(own[0]), "the prompt")
-        self.notes = tuple(filter(None, (sae_note(model, sae), sae.together_note(), unknown, precision_note(model))))
+        self.notes = (*reading_notes(model, sae), *filter(None, (unknown, precision_note(model))))
         self.standing = standing(model, found.logits, metric.answer)
         self.is_start_included = include_start or not bool(is_start.any())
 

@@ -28,6 +28,7 @@ from workbench.features.changes.paired import false_discovery, paired
 from workbench.features.changes.reads import Both, read_both
 from workbench.given import no_table
 from workbench.model.chat import Chat, written
+from workbench.model.start import reading_notes
 
 FEWEST = 10
 ERROR = 0.05  # share of false discoveries
@@ -136,6 +137,7 @@ def diff(
             "look through an SAE of a later layer"
         )
     changes = compared(both, base.sae, read, base.labels)
+    changes = replace(changes, notes=(*reading_notes(base.model, base.sae), *changes.notes))
     if is_asked:
         found = read_effects((base.model, model), base.sae, read, answers, progress=progress)
         found.insert(1, "label", [base.labels.get(int(i), "") for i in found["feature"]])

@@ -14,7 +14,7 @@ probes on activations ahead nearly everywhere, "Using dictionary learning featur
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,7 @@ from workbench.features.probes.classify import MOST_STEPS, Choice, Fitted, chose
 from workbench.features.probes.reads import Reads, read
 from workbench.given import no_table, whole
 from workbench.model.chat import Chat, written
+from workbench.model.start import reading_notes
 
 FEWEST, ENOUGH = 10, 30  # texts of each class
 N_PARTS = 5
@@ -91,7 +92,8 @@ def probe(
     is_positive = np.concatenate([np.full(len(some), n % 2 == 0) for n, some in enumerate(sets)])
     seen, others = np.split(np.arange(len(texts)), [ends[1]])
     beside = (reads.at(others), is_positive[others]) if shifted else None
-    return judged(reads.at(seen), is_positive[seen], beside, k=k, seed=seed, labels=bench.labels, progress=progress)
+    found = judged(reads.at(seen), is_positive[seen], beside, k=k, seed=seed, labels=bench.labels, progress=progress)
+    return replace(found, notes=(*reading_notes(bench.model, bench.sae), *found.notes))
 
 
 def judged(

@@ -69,6 +69,7 @@ class Known:
 
     labels: Mapping[int, str] = field(default_factory=dict)
     rarity: Rarity | None = None  # how active they are in the texts of an index
+    notes: tuple[str, ...] = ()  # what to know of all of their activations (reading_notes)
 
     @property
     def density(self) -> Float[ndarray, "d_sae"] | None:
@@ -92,7 +93,6 @@ def find(  # noqa: PLR0913 as bench.find
     sets = checked_sets(positive, negative)
     codes = encode(model, sae, [*sets[0], *sets[1]], insist=insist)
     found = filtered(codes.at_last() if at_last else codes, len(sets[0]), filters, known)
-    found = replace(found, note="; ".join(filter(None, (found.note, sae.together_note()))))
     return replace(found, wants=f"{found.wants}, at the last token of each") if at_last else found
 
 
@@ -105,7 +105,7 @@ def filtered(codes: Codes, n_positive: int, filters: Filters, known: Known) -> F
     scores = scored(codes, n_positive, members(passing(*about, loose, known.rarity)[0]), known)
     table = scores[scores["feature"].isin(members(kept))]
     wants = f"for {n_positive} positive prompt{'s'[: n_positive - 1]}" + (f" against {n_negative} negative" if n_negative else "")
-    notes = what_the_score_is(codes, n_positive, known), left_out(scores, table, n_positive, filters)
+    notes = what_the_score_is(codes, n_positive, known), left_out(scores, table, n_positive, filters), *known.notes
     shown = table.head(filters.top).reset_index(drop=True)
     return Found(wants, shown, removed, codes, n_positive=n_positive, note="; ".join(filter(None, notes)))
 

@@ -52,7 +52,11 @@ def at(
         columns["share_of_max"] = acts[features] / known.rarity.max_act[features]
     where = "anywhere" if pos is None else f"at {codes.str_tokens[0][pos]!r} (position {pos})"
     return Found(
-        f"most active {where}", table_of(features, acts[features], columns, known.labels, known.density), codes=codes, n_positive=1
+        f"most active {where}",
+        table_of(features, acts[features], columns, known.labels, known.density),
+        codes=codes,
+        n_positive=1,
+        note="; ".join(known.notes),
     )
 
 
@@ -121,7 +125,7 @@ def classified(
         table_of(features[best], weights[best], columns, known.labels, known.density),
         codes=codes,
         n_positive=len(sets[0]),
-        note=note,
+        note="; ".join((note, *known.notes)),
     )
 
 
@@ -168,4 +172,5 @@ def attributed(
         table_of(best, total[best], columns, known.labels, known.density),
         codes=codes,
         n_positive=1,
+        note="; ".join(known.notes),
     )
