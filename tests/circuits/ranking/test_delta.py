@@ -2,6 +2,7 @@
 
 import gc
 import json
+from dataclasses import replace
 from threading import Event
 
 import pytest
