@@ -46,7 +46,7 @@ def _of_piece(numbers: Tensor, longest: int, made: Tensor | None = None) -> Tens
     has_room = made is not None and made.dtype == torch.float32
     found = torch.addcmul(_minus_c(longest)[: len(wide)], wide, wide, value=-0.044715 * C, out=made if has_room else None)
     torch.div(wide, found.mul_(wide).exp_().add_(1), out=found)
-    return found.to(numbers.dtype) if made is None else found if has_room else made.copy_(found)
+    return found.to(numbers.dtype) if made is None else made.copy_(found)  # onto itself: nothing is done
 
 
 @cache

@@ -6,7 +6,7 @@
 strength × max_act is what a feature is clamped to, at every position (workbench/circuits/steering/steering.py).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,10 @@ from widgets.html.act import next_token_table, steering_html
 from widgets.marks import FAINT, visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import WorkingPane, module, style
-from workbench.circuits.evidence.reference import max_acts, usual_norm
+from workbench.circuits.evidence.reference import largest_on, usual_norm
 from workbench.circuits.steering.continuations import round_down, safe_strength
 from workbench.circuits.steering.generation import Decoding
 from workbench.circuits.steering.steering import steer
-from workbench.features.search.codes import encode
 
 N_NEXT = 8  # tokens of the table
 READABLE = 0.5  # of the activation's norm: perplexity stays the model's own up to 0.6 of it (docs/log.md)
@@ -149,28 +148,6 @@ class SteeringPane(WorkingPane):
     def __repr__(self) -> str:
         steered = ", ".join(f"{feature} × {strength:g}" for feature, strength in self.strengths.items())
         return f"SteeringPane: {steered or 'no feature yet'}"
-
-
-def largest_on(bench: Any, prompt: str, features: Iterable[int]) -> dict[int, float]:
-    """The largest activation on the prompt of those features of which neither an index nor example texts know one. Raises ValueError where
-    there is none on the prompt either."""
-    unknown = [feature for feature in features if not is_known(bench, feature)]
-    codes = encode(bench.model, bench.sae, [prompt]) if unknown else None
-    found = {feature: max(codes.activations(0, feature)) for feature in unknown if codes}
-    if silent := [feature for feature, most in found.items() if not most > 0]:
-        raise ValueError(
-            f"no text here tells how active feature {silent[0]} gets: it is active nowhere on this prompt. "
-            "Steer one on which it is, or load the bench with an index"
-        )
-    return found
-
-
-def is_known(bench: Any, feature: int) -> bool:
-    """Do reference texts tell how active the feature gets?"""
-    try:
-        return bool(max_acts(bench, [feature]))
-    except ValueError:
-        return False
 
 
 def steering_view(result: Any) -> dict[str, Any]:

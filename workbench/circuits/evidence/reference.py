@@ -3,7 +3,7 @@
 From the bench's index where it has one, else from its example texts; where there is neither, the caller has to say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workbench.activations.stream import harvest, padded
 from workbench.features.index.layout import bin_width
+from workbench.features.search.codes import encode
 from workbench.model.start import start_token
 from workbench.model.tokens import is_start_token, to_tokens
 from workbench.sae.dictionary import Dictionary
@@ -50,6 +51,27 @@ def _max_act(bench: Any, feature: int) -> float:
     if not found > 0:
         raise ValueError(f"feature {feature} never fired on the reference texts: give max_act={{{feature}: …}}")
     return found
+
+
+def largest_on(bench: Any, prompt: str, features: Iterable[int]) -> dict[int, float]:
+    """The largest activation on the prompt of those features of which reference texts tell none, for `max_acts` to be given. Raises
+    ValueError where there is none on the prompt either."""
+    unknown = [feature for feature in features if not _is_known(bench, feature)]
+    codes = encode(bench.model, bench.sae, [prompt]) if unknown else None
+    found = {feature: max(codes.activations(0, feature)) for feature in unknown if codes}
+    if silent := [feature for feature, most in found.items() if not most > 0]:
+        raise ValueError(
+            f"no text here tells how active feature {silent[0]} gets: it is active nowhere on this prompt. "
+            "Steer one on which it is, or load the bench with an index"
+        )
+    return found
+
+
+def _is_known(bench: Any, feature: int) -> bool:
+    try:
+        return _max_act(bench, feature) > 0
+    except ValueError:
+        return False
 
 
 def has_means(bench: Any) -> bool:
