@@ -52,6 +52,21 @@ def test_in_double_precision_every_single_effect_is_right(folder_of, tokens):
     torch.testing.assert_close(ablate(model, sae, tokens, metric, pairs=pairs, progress=False), expected, rtol=1e-8, atol=1e-12)
 
 
+def test_of_an_sae_of_16_bits_only_the_features_are_rounded_not_what_they_write(model, tokens):
+    sae, metric = random_sae(dtype=torch.bfloat16), logit_diff(5, 7)
+    pairs, hook_name = some_pairs(model, sae, tokens), sae.cfg.hook_name
+    x = model.run_with_cache(tokens, names_filter=hook_name)[1][hook_name]
+    acts = sae.encode(x.to(torch.bfloat16)).float()
+    resolved, expected = metric.resolve(model), []
+    for pos, feature in pairs.tolist():
+        off = x.clone()
+        off[:, pos] -= acts[:, pos, feature, None] * sae.W_dec[feature].float()
+        logits = model.run_with_hooks(tokens, fwd_hooks=[(hook_name, lambda was, hook, off=off: off)])
+        expected.append(resolved(model(tokens)[:, -1]) - resolved(logits[:, -1]))
+    found = ablate(model, sae, tokens, metric, pairs=pairs, progress=False)
+    torch.testing.assert_close(found, torch.cat(expected), rtol=0, atol=1e-4 * torch.cat(expected).abs().max().item())
+
+
 def test_without_pairs_every_active_one_is_measured_in_the_order_of_active_pairs(model, tokens, sae):
     found = attribute(model, sae, tokens, logit_diff(5))
     effects = ablate(model, sae, tokens, logit_diff(5), progress=False)

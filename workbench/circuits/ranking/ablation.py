@@ -132,7 +132,7 @@ class Ablations:
             if cancel is not None and cancel.is_set():
                 break
             p, f = pos[rows], feature[rows]
-            x = clean[p] - acts[rows, None] * self.sae.W_dec[f]
+            x = clean[p] - acts[rows, None] * self.sae.W_dec[f].to(clean.dtype)
             with_clean = torch.cat([p[:1], p]), torch.cat([clean[p[:1]], x])  # row 0 is the clean prompt, rounded as the others are
             metrics = resolved.difference(self.replay.logits(*with_clean, resolved.columns))
             effects[rows] = (metrics[0] - metrics[1:]).to(effects.dtype)

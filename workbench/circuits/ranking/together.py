@@ -99,7 +99,7 @@ def _measure(replay: Replay, sae: Dictionary, found: Sequence[Measurement], n: i
         p, f, q = pos[rows], feature[rows], prompt[rows]
         whose, own = q.unique(return_inverse=True)  # first each prompt's clean row, rounded as the others are
         start = p.min().expand(len(whose))
-        x = torch.cat([clean[whose, start], clean[q, p] - acts[rows, None] * sae.W_dec[f]])
+        x = torch.cat([clean[whose, start], clean[q, p] - acts[rows, None] * sae.W_dec[f].to(clean.dtype)])
         copies = torch.cat([whose, q])
         metrics = metric.difference(replay.logits(torch.cat([start, p]), x, metric.columns, prompt=copies), copies)
         effects[rows.cpu()] = (metrics[: len(whose)][own] - metrics[len(whose) :]).double().cpu()
