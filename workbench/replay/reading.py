@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 LastResidual = Float[Tensor, "n_rows d_model"]
+FEW = 4  # columns: MKL rounds a product with so few otherwise from row to row, and an edit that changes nothing would change the last bit
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Reading:
                 torch.cat([weight, self._mean_weight.to(h.dtype)]),
                 torch.cat([bias, self._bias.to(h.dtype).mean(0, keepdim=True)]),
             )
+        if len(weight) <= FEW:  # rows that are the same have the same logits
+            return _capped(self.scale * (torch.stack([(h * column).sum(-1) for column in weight], dim=1) + bias), cap)
         return _capped(self.scale * (h @ weight.T + bias), cap)
 
     def _normed(self, y: LastResidual) -> LastResidual:
