@@ -235,6 +235,7 @@ def test_the_map_and_the_heads_are_drawn(lab: Page, tmp_path: Path):
     page.keyboard.press("/")
     page.get_by_role("combobox", name="Open a feature").fill("0")  # which is not active on this prompt
     page.keyboard.press("Enter")
+    expect(page.get_by_role("tabpanel", name="Feature")).to_be_visible()  # the answer moves to it, whenever it comes
     choose_tab(page, "Attention")
     page.get_by_role("button", name="Measure heads").focus()
     page.keyboard.press("Enter")
