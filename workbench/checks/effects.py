@@ -108,7 +108,8 @@ def by_definition(model: "TransformerBridge", sae: Dictionary, prompt: Prompt, p
         clean = passed(partial(note, at=sae.writes))
         passed(partial(note, at=sae.reads), sae.reads)
         feature_acts = sae.encode(caught[sae.reads].to(sae.W_dec.dtype))
-        edited = [passed(partial(without, pos, feature_acts[pos, i] * sae.W_dec[i])) for pos, i in pairs.tolist()]
+        wide = sae.beside(caught[sae.writes]).dtype
+        edited = [passed(partial(without, pos, feature_acts[pos, i].to(wide) * sae.W_dec[i].to(wide))) for pos, i in pairs.tolist()]
     answer, baseline = (int(token or 0) for token in (prompt.metric.answer, prompt.metric.baseline))
     effects = torch.stack([(clean - logits)[answer] - (clean - logits)[baseline] for logits in edited]).cpu()
     eps = torch.finfo(torch.promote_types(caught[sae.writes].dtype, torch.float32)).eps

@@ -87,16 +87,16 @@ class _Edited:
         self.read.clear()
 
     def __call__(self, y: Tensor) -> Tensor:
-        sae, first, flat = self.sae, self.n_past, y.flatten(2).to(self.sae.W_dec.dtype)
-        x = self.read.pop().flatten(2).to(flat) if self.is_elsewhere else flat
+        sae, first, flat = self.sae, self.n_past, y.flatten(2)
+        x = (self.read.pop().flatten(2) if self.is_elsewhere else flat).to(sae.W_dec.dtype)
         here = range(first, first + y.shape[1])
         chosen = [p - first for p in (here if self.positions is None else self.positions) if p in here]
         self.seen.update(p + first for p in chosen)
         if not chosen:
             return y
         feature_acts = sae.encode(x[:, chosen])
-        change = torch.zeros_like(flat)
-        change[:, chosen] = (self.edit(feature_acts) - feature_acts) @ sae.W_dec
+        change = torch.zeros_like(sae.beside(flat))
+        change[:, chosen] = sae.added(self.edit(feature_acts) - feature_acts, flat[:, chosen])
         return y + change.view_as(y).to(y.dtype)
 
 

@@ -72,6 +72,14 @@ class Dictionary(nn.Module):
         encoded, is asked for by a transcoder with a skip only."""
         return feature_acts @ self.W_dec + self.b_dec
 
+    def beside(self, x: Outputs) -> Outputs:
+        """x in the type in which what features write is taken from it: 16 bits round features, not what is around them."""
+        return x.to(torch.promote_types(x.dtype, self.W_dec.dtype))
+
+    def added(self, feature_acts: FeatureActs, x: Outputs) -> Outputs:
+        """What these activations (…, d_sae), nearly all 0, add to x where the dictionary writes, in the type of `beside(x)`."""
+        return written(feature_acts, self.W_dec, self.beside(x).dtype)
+
     def forward(self, x: Activations) -> Outputs:
         return self.decode(self.encode(x), x)
 
@@ -165,3 +173,13 @@ class Dictionary(nn.Module):
     def assumed_in_words(self) -> str:
         """For repr: what the files did not say."""
         return f"; assumed: {self.cfg.metadata['assumed']}" if "assumed" in self.cfg.metadata else ""
+
+
+def written(
+    feature_acts: Float[Tensor, "*batch d_sae"], W_dec: Float[Tensor, "d_sae d_out"], dtype: torch.dtype
+) -> Float[Tensor, "*batch d_out"]:
+    """feature_acts @ W_dec in a type that may be wider than theirs: a copy of the active rows only, since one of all is gigabytes."""
+    if dtype == W_dec.dtype:
+        return feature_acts @ W_dec
+    some = feature_acts.flatten(0, -2).any(0).nonzero()[:, 0]
+    return feature_acts[..., some].to(dtype) @ W_dec[some].to(dtype)

@@ -29,7 +29,8 @@ Transcoders = Mapping[int, Transcoder] | CrossLayerTranscoder
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer's features: where and how they read, and their decoders by the layer that is written into."""
+    """One layer's features: where and how they read, and their decoders by the layer that is written into. Of weights of 16 bits the
+    matrices of features stay so; what is summed with the model's activations is float32."""
 
     hook_name_in: str
     hook_name_out: str
@@ -44,7 +45,7 @@ class Layer:
 
     def encode(self, x: Activations) -> FeatureActs:
         """What is read → feature activations."""
-        return self.select(self.pre_acts(x))
+        return self.select(self.pre_acts(x.to(self.W_enc.dtype)))
 
     @property
     def W_dec(self) -> Float[Tensor, "d_sae writes"]:
@@ -143,10 +144,10 @@ def _own(transcoder: Transcoder, layer: int) -> Layer:
         cfg.hook_name_out,
         *reads,
         it.W_enc,
-        it.b_enc,
+        _wide(it.b_enc),
         {layer: it.W_dec},
-        it.b_dec,
-        it.W_skip,
+        _wide(it.b_dec),
+        None if it.W_skip is None else _wide(it.W_skip),
         cfg.architecture == "batchtopk",
     )
 
@@ -154,6 +155,10 @@ def _own(transcoder: Transcoder, layer: int) -> Layer:
 def _crossing(clt: CrossLayerTranscoder, layer: int) -> Layer:
     places = clt.cfg.hook_names_in[layer], clt.cfg.hook_names_out[layer]
     W_decs = {layer + above: clt.W_dec[layer][:, above] for above in range(clt.cfg.n_layers - layer)}
-    skip = None if clt.W_skip is None else clt.W_skip[layer]
+    skip = None if clt.W_skip is None else _wide(clt.W_skip[layer])
     reads = (lambda x: clt.pre_acts(x, layer)), (lambda pre_acts: clt.select(pre_acts, layer))
-    return Layer(*places, *reads, clt.W_enc[layer], clt.b_enc[layer], W_decs, clt.b_dec[layer], skip)
+    return Layer(*places, *reads, clt.W_enc[layer], _wide(clt.b_enc[layer]), W_decs, _wide(clt.b_dec[layer]), skip)
+
+
+def _wide(weight: Tensor) -> Tensor:
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))

@@ -161,14 +161,14 @@ def trace_steps(bench: Any, saes: SAEs, prompt: str | Chat, metric: Metric, step
     parts, clean_metric = [], float("nan")
     for name, sae in tqdm(layers.items(), "tracing", unit="layer", delay=BAR_DELAY, disable=not progress):
         replay = Replay(model, name, tokens)
-        clean_metric, clean = float(resolved(replay.clean_logits)), replay.clean.to(sae.W_dec.dtype)
-        feature_acts = sae.encode(clean)
+        clean_metric, clean = float(resolved(replay.clean_logits)), sae.beside(replay.clean)
+        feature_acts = sae.encode(clean.to(sae.W_dec.dtype))
         for step, features in steps.items():
             mine = list(features.get(name, ()))
             known = {"activation": np.nan, "effect": np.nan}
             if mine:
                 acts = feature_acts[pos][:, mine]
-                effect = effects_of(replay, resolved, pos, clean[pos] - acts @ sae.W_dec[mine])
+                effect = effects_of(replay, resolved, pos, clean[pos] - acts.to(clean) @ sae.W_dec[mine].to(clean))
                 known = {"activation": acts.sum(1).double().cpu().numpy(), "effect": effect.numpy()}
             where = {"pos": pos.cpu().numpy(), "token": [str_tokens[p] for p in pos.tolist()]}
             parts.append(pd.DataFrame({"step": step, "hook_name": name, "layer": place(name)[0], **where, **known}))

@@ -24,6 +24,7 @@ from workbench.circuits.metrics import ResolvedMetric
 from workbench.model.hooks import hooked, last_logits, seen
 from workbench.replay.between import STREAM
 from workbench.replay.precision import InFloat32
+from workbench.sae.dictionary import written
 from workbench.sae.stack import Layer, Transcoders, predicted, stack_of, writers
 from workbench.shapes import Tokens
 
@@ -98,7 +99,7 @@ class TranscoderLens:
                 new = y
                 for each in below:
                     if is_changed[each]:
-                        new = new - ((found[each] - value) * masks[each][0]) @ self.stack[each].W_decs[layer]
+                        new = new - written((found[each] - value) * masks[each][0], self.stack[each].W_decs[layer], y.dtype)
                 return new - (y - predicted(self.stack, found, x, layer)) * is_error[:, None]
 
             edits[layer] = put
@@ -157,7 +158,7 @@ class TranscoderLens:
         it, read = self.stack[layer], [torch.empty(0)]
 
         def note(x: Tensor) -> None:
-            read[0] = x.flatten(2)[0].to(it.W_enc.dtype)
+            read[0] = x.flatten(2)[0].to(it.b_dec.dtype)  # float32 at least: 16 bits round features, not what is around them
             found[layer] = it.encode(read[0])
 
         stack.enter_context(seen(self.model, it.hook_name_in, note))

@@ -54,7 +54,7 @@ def vectors_of(
     reads, own = frozen.embeddings.new_zeros(len(order), d_model), frozen.embeddings.new_zeros(len(order), len(CONSTANTS))
     for layer, (flow, features) in enumerate(zip(flows, stack, strict=True)):
         (pos, ids), values = acts[layer].pairs.T, acts[layer].acts
-        W_enc, b_enc, at = features.W_enc.T[ids], features.b_enc[ids], places[layer + 1][: len(ids)]
+        W_enc, b_enc, at = features.W_enc.T[ids].to(reads), features.b_enc[ids], places[layer + 1][: len(ids)]
         reads[at] = read_by(flow, pos, W_enc)
         own[at, 0], own[at, 2] = b_enc, W_enc @ flow.read.bias if flow.read else own.new_zeros(len(at))
         pre_acts = (flow.x[pos] * W_enc).sum(1) + b_enc
@@ -83,7 +83,7 @@ def _written_at(layer: int, flow: Flow, stack: Sequence[Layer], acts: Sequence[A
     error = flow.y - it.b_dec if it.W_skip is None else flow.y - it.b_dec - flow.x @ it.W_skip
     for below in writers(stack, layer):
         pos, active = acts[below].pairs.T
-        written_there = stack[below].W_decs[layer][active] * acts[below].acts[:, None]
+        written_there = stack[below].W_decs[layer][active].to(error) * acts[below].acts[:, None].to(error)
         error.index_add_(0, pos, written_there, alpha=-1)
         rows += [written_there, error[1:] if below == layer else error.new_zeros(len(every), error.shape[1])]
         where += [pos, every]

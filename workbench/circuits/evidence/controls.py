@@ -117,13 +117,13 @@ class _Measured:
         self.bench, self.tokens, self.metric, self.found, self.str_tokens = bench, tokens, metric, found, str_tokens
         self.resolved, self.sae = resolve(bench.model, metric), bench.sae
         self.replay = Replay(bench.model, self.sae.writes, tokens)
-        self.clean = self.replay.clean.to(self.sae.W_dec.dtype)
+        self.clean = self.sae.beside(self.replay.clean)
 
     def features(self, kind: str, pairs: Int[Tensor, "n 2"], columns: Mapping[str, Tensor]) -> pd.DataFrame:
         """Rows of active pairs, each set to 0."""
         pos, feature = pairs.T
         activation = self.found.acts_of(pairs)
-        effects = self._without(pos, activation[:, None] * self.sae.W_dec[feature])
+        effects = self._without(pos, activation[:, None] * self.sae.W_dec[feature].to(self.clean))
         labels = [self.bench.labels.get(int(f), "") for f in feature]
         return self._rows(kind, pos, feature, activation, self.found.of(pairs), effects, labels).assign(**_plain(columns))
 
@@ -136,12 +136,12 @@ class _Measured:
         if others is not None:
             levels[WAYS[2]] = others[pos, feature]
         acts = self.found.acts_of(pairs)
-        return {way: self._without(pos, (acts - level)[:, None] * self.sae.W_dec[feature]) for way, level in levels.items()}
+        return {way: self._without(pos, (acts - level)[:, None] * self.sae.W_dec[feature].to(self.clean)) for way, level in levels.items()}
 
     def directions(self, pairs: Int[Tensor, "n 2"], seed: int) -> pd.DataFrame:
         """Rows of random unit vectors, as long as the pairs' activations."""
         pos, feature = pairs.T
-        length = self.found.acts_of(pairs) * self.sae.W_dec[feature].norm(dim=-1)
+        length = self.found.acts_of(pairs) * self.sae.W_dec[feature].to(self.clean).norm(dim=-1)
         random = torch.randn(len(pairs), self.clean.shape[1], generator=torch.Generator().manual_seed(seed)).to(self.clean)
         taken = length[:, None] * random / random.norm(dim=-1, keepdim=True)
         return self._taken(KINDS[2], pos, taken, "random")

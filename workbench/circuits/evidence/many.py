@@ -88,10 +88,11 @@ class Prompt:
         changes = torch.stack([clamp.of(acts[:, i]) - acts[:, i] for i, clamp in enumerate(clamps)], dim=1)  # (pos, n_clamps)
         is_changed = (sets.to(changes) @ (changes != 0).to(changes).T) > 0  # (n_sets, pos)
         touched = is_changed.any(1).nonzero()[:, 0]
-        directions = self.sae.W_dec[features]
+        clean = self.sae.beside(self.replay.clean)
+        directions = self.sae.W_dec[features].to(clean)
         for batch in self.replay.batches(is_changed[touched].int().argmax(1)):
             some = touched[batch]
             row, at = is_changed[some].nonzero().T
             pos = self.positions[at]
-            x = self.replay.clean[pos] + ((sets.to(changes)[some][row] * changes[at]) @ directions).to(self.replay.clean.dtype)
+            x = clean[pos] + (sets.to(changes)[some][row] * changes[at]).to(clean) @ directions
             yield some.tolist(), self.replay.logits(pos, x, columns, row)

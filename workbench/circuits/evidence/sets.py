@@ -75,7 +75,7 @@ class FeatureSets:
         self.str_tokens = to_str_tokens(self.model, tokens)
         self.replay = Replay(self.model, self.sae.writes, tokens)
         self.clean_metric = float(self.resolved(self.replay.clean_logits))
-        self.clean = self.replay.clean.to(self.sae.W_dec.dtype)
+        self.clean = self.sae.beside(self.replay.clean)
         is_start = is_start_token(self.model, tokens)[0]
         x = read_beside(self.replay, self.sae)
 
@@ -104,7 +104,7 @@ class FeatureSets:
             if off == "mean":
                 change = feature_acts - level
                 change[:, features] = 0.0
-                left = change.masked_fill_(is_start[here, None], 0.0) @ self.sae.W_dec
+                left = self.sae.added(change.masked_fill_(is_start[here, None], 0.0), left)
             if not keep_error:
                 error = self.clean[here] - self.sae.decode(feature_acts, x[here])
                 left += error.masked_fill(is_start[here, None], 0.0)
@@ -191,7 +191,7 @@ class FeatureSets:
         for p, mine in self._by_position():
             here = (pos == p).nonzero()[:, 0]
             if len(here):
-                contributions = self.changes[mine, None] * self.sae.W_dec[self.pairs[mine, 1]]
+                contributions = self.changes[mine, None] * self.sae.W_dec[self.pairs[mine, 1]].to(x.dtype)
                 x[here] = self.clean[p] - outside[p] - removed[row[here], mine].to(x.dtype) @ contributions
         first = pos[:1]  # row 0 is the clean prompt, rounded as the others are
         logits = self.replay.logits(

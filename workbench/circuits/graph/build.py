@@ -80,7 +80,7 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     reading_need(model.cfg, layers, n_pos).check(tokens.device, insist)
     names = [STREAM, *layers] if STREAM not in layers else list(layers)
     between = Between(model, names, tokens)
-    places = [read_tokens(model, tokens, resolved, between.clean_at[STREAM].to(next(iter(layers.values())).W_dec.dtype))]
+    places = [read_tokens(model, tokens, resolved, next(iter(layers.values())).beside(between.clean_at[STREAM]))]
     places += read_places(model, layers, tokens, resolved, between.clean_at)
     if not any(place.is_feature.any() for place in places[1:]):
         raise ValueError(f"no feature of these SAEs is active on {prompt!r} after the start token: are they this model's?")

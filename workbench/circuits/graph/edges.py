@@ -69,8 +69,9 @@ def _batch(between: Between, first: Place, then: Place, targets: Place, slopes: 
     assert then.sae is not None
     later = (targets.pos >= start).nonzero()[:, 0]
     change = y.new_zeros(len(mine), len(targets.pos))
-    acts = active_acts(then.sae, y, start, targets.pos[later], targets.feature[later], then.clean)
-    change[:, later] = acts[:1] - acts[1:]
+    dtype = then.sae.W_dec.dtype
+    acts = active_acts(then.sae, y.to(dtype), start, targets.pos[later], targets.feature[later], then.clean.to(dtype))
+    change[:, later] = (acts[:1] - acts[1:]).to(change)
     is_apart = then.sae.cfg.architecture != "batchtopk"  # there features of all positions compete, those before the source too
     if is_apart:
         change *= first.pos[mine, None] <= targets.pos  # what comes before a source is the clean prompt, to rounding

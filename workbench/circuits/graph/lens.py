@@ -113,8 +113,8 @@ class Lens:
         errors: dict[str, Tensor] = {}
 
         def note(name: str, sae: SAE, x: Tensor) -> None:
-            flat = x.flatten(2)[0].to(sae.W_dec.dtype)
-            errors[name] = flat - sae(flat)
+            flat = x.flatten(2)[0]
+            errors[name] = sae.beside(flat) - sae(flat.to(sae.W_dec.dtype))
 
         with ExitStack() as stack:
             for name, sae in self.saes.items():
@@ -142,11 +142,11 @@ def _noted(x: Tensor, sae: SAE, name: str, acts: dict[str, Tensor]) -> Tensor:
 
 def _clamped(x: Tensor, sae: SAE, which: Bool[Tensor, "pos d_sae"], value: float, errors: Bool[Tensor, "pos"]) -> Tensor:
     """x (1, pos, …) with features at a value, and the error gone where asked."""
-    flat = x.flatten(2).to(sae.W_dec.dtype)
-    feature_acts = sae.encode(flat[0])
-    change = ((feature_acts - value) * which) @ sae.W_dec
+    flat = sae.beside(x.flatten(2)[0])
+    feature_acts = sae.encode(flat.to(sae.W_dec.dtype))
+    change = sae.added((feature_acts - value) * which, flat)
     if errors.any():
-        change = change + (flat[0] - sae.decode(feature_acts)) * errors[:, None]
+        change = change + (flat - sae.decode(feature_acts)) * errors[:, None]
     return x - change.view_as(x[0]).to(x.dtype)
 
 
@@ -154,8 +154,8 @@ def _alone(
     x: Tensor, sae: SAE, on: Bool[Tensor, "pos d_sae"], error: Float[Tensor, "pos d_in"] | None, is_start: Bool[Tensor, "pos"]
 ) -> Tensor:
     """x (1, pos, …) made of some features, and of the error that is given; the start token's as it is."""
-    flat = x.flatten(2)[0].to(sae.W_dec.dtype)
-    made = sae.decode(sae.encode(flat) * on)
+    flat = sae.beside(x.flatten(2)[0])
+    made = sae.beside(sae.decode(sae.encode(flat.to(sae.W_dec.dtype)) * on))
     made = made if error is None else made + error
     return torch.where(is_start[:, None], flat, made).view_as(x[0])[None].to(x.dtype)
 

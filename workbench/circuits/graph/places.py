@@ -92,20 +92,21 @@ def read_places(
     is_start = is_start_token(model, tokens)[0]
     found = []
     for name, sae in saes.items():
-        dtype = sae.W_dec.dtype
-        x = clean[name].to(dtype)
+        around = sae.beside(clean[name])
+        x = around.to(sae.W_dec.dtype)
         with torch.no_grad(), machine_rate():
             pairs, acts = active(sae, x)
             x_hat = torch.cat(in_parts(sae, x, lambda first, found, sae=sae, x=x: sae.decode(found, x[first : first + len(found)])))
-            error = x - x_hat
+            error = around - x_hat
         is_text = ~is_start[pairs[:, 0]]
         (pos, feature), acts = pairs[is_text].T, acts[is_text]
         where = (~is_start).nonzero()[:, 0]
-        activation = torch.cat([acts, error[where].norm(dim=-1)])
-        contribution = torch.cat([acts[:, None] * sae.W_dec[feature], error[where]])
+        activation = torch.cat([acts.to(error), error[where].norm(dim=-1)])
+        contribution = torch.cat([acts[:, None].to(error) * sae.W_dec[feature].to(error), error[where]])
         pos, feature = torch.cat([pos, where]), torch.cat([feature, torch.full_like(where, ERROR)])
         order = pos.argsort(stable=True)
-        found.append(Place(sae, name, x, pos[order], feature[order], activation[order], contribution[order], gradients[name].to(dtype)))
+        sources = pos[order], feature[order], activation[order], contribution[order]
+        found.append(Place(sae, name, around, *sources, gradients[name].to(around.dtype)))
     return found
 
 

@@ -123,9 +123,10 @@ def swap(  # noqa: PLR0913 a notebook's call
 
 def _change(sae: SAE, acts: Float[Tensor, "d_sae"], gone: Mapping[int, float], levels: Mapping[int, float]) -> Float[Tensor, "d_in"]:
     """What is added to x: a feature that is in both sides goes to its level."""
+    acts = acts.to(torch.promote_types(acts.dtype, torch.float32))  # of a 16-bit SAE: what it writes is not rounded once more
     features = list(dict.fromkeys([*gone, *levels]))
     values = acts.new_tensor([levels.get(feature, 0.0) for feature in features])
-    return (values - acts[features]) @ sae.W_dec[features]
+    return (values - acts[features]) @ sae.W_dec[features].to(acts)
 
 
 def _control(sae: SAE, acts: Float[Tensor, "d_sae"], change: Float[Tensor, "d_in"], seed: int) -> Float[Tensor, "d_in"]:

@@ -75,8 +75,7 @@ class Ablations:
         self.precision, self.note = checked_precision(precision), ""
         self.sae, self.resolved, self.replay = sae, resolve(model, metric), Replay(model, sae.writes, tokens)
         self.read = read_beside(self.replay, sae)
-        clean = self.replay.clean
-        self.clean = clean.to(torch.promote_types(clean.dtype, sae.W_dec.dtype))  # an SAE's half precision rounds its features only
+        self.clean = sae.beside(self.replay.clean)
 
     @torch.no_grad()
     def of(

@@ -93,7 +93,7 @@ def _measure(replay: Replay, sae: Dictionary, found: Sequence[Measurement], n: i
     pos, feature = torch.cat(pairs).T
     prompt = torch.arange(len(found), device=device).repeat_interleave(torch.tensor(sizes, device=device))
     acts = torch.cat([each.attributions.acts_of(some) for each, some in zip(found, pairs, strict=True)])
-    clean = replay.of_each.to(torch.promote_types(replay.clean.dtype, sae.W_dec.dtype))
+    clean = sae.beside(replay.of_each)
     effects = torch.full((len(pos),), torch.nan, dtype=torch.float64)
     for rows in replay.batches(pos):
         p, f, q = pos[rows], feature[rows], prompt[rows]

@@ -177,7 +177,8 @@ def _measured(
             on = acts[..., k].amax(1) > 0
             if not on.any():
                 continue
-            less = acts[on, :, k, None] * sae.W_dec[feature]
+            wide = sae.beside(seen[0]).dtype
+            less = acts[on, :, k, None].to(wide) * sae.W_dec[feature].to(wide)
 
             def without(x: Tensor, less: Tensor = less) -> Tensor:
                 return x - less.to(x).view_as(x)
