@@ -9,10 +9,12 @@ from contrast import too_faint
 from live_page import open_live, open_saved
 from made_circuit import PROMPT, made_circuit_bench
 from made_graph import made_graph
+from made_models import random_sae
 from playwright.sync_api import Page, expect
 
 from widgets import CircuitView
 from widgets.marks import number, visible
+from workbench.bench import Workbench
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.metrics import logit_diff
 
@@ -262,3 +264,10 @@ def test_an_empty_pane_offers_to_build_and_shows_what_was_built(page: Page, tmp_
     expect(field(page)).to_be_visible()
     expect(page.locator(".wbp-push")).to_contain_text(f"of {len(pane.circuit.nodes):,} nodes")
     expect(field(page)).to_be_focused()  # the button moved below it, the keys go on from the picture
+
+
+def test_where_there_can_be_no_circuit_the_pane_says_why_and_offers_none(page: Page, tmp_path: Path, model):
+    bench = Workbench(model=model, sae=random_sae())
+    open_live(page, CircuitView(bench=bench, question={"prompt": PROMPT, "answer": " mat", "baseline": " dog"}), tmp_path)
+    expect(page.locator(".wbx-empty")).to_contain_text("two hook points or more")
+    expect(page.get_by_role("button", name="Build the circuit")).to_be_hidden()

@@ -116,11 +116,11 @@ class CircuitView(WorkingPane):
         """Another SAE of the same model: `feature` is one of its own from now on."""
         self._bench = bench
         self.set_trait("home", "" if bench is None else bench.sae.reads)
-        if self._circuit is None and bench is not None and len(bench.layers) < 2:
+        if self._circuit is None and bench is not None:
             needs = "Workbench(…, layers={hook name: SAE})"
             direct = ' Of its transcoders: widgets.CircuitView(bench.circuit(prompt, metric, over="transcoders"), bench).'
             said = f"A circuit needs an SAE at two hook points or more, and this bench has fewer: {needs}."
-            self.set_trait("waiting", said + direct * bool(bench.transcoders))
+            self.set_trait("waiting", said + direct * bool(bench.transcoders) if len(bench.layers) < 2 else "")
         self._follow_feature()
 
     # --- the selection: a node among all places, a feature among those of one SAE

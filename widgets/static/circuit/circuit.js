@@ -121,7 +121,7 @@ function render({ model, el }) {
     const rests = isBusy || !scene.meant().some((row) => scene.data.kinds[row] !== "logit");
     for (const each of [ablate, clamp, value]) each.disabled = rests;
     for (const each of [ablate, value.parentElement, work.cancel]) each.hidden = !isLive;
-    const canBuild = isLive && Boolean(model.get("question").prompt);
+    const canBuild = isLive && Boolean(model.get("question").prompt) && !model.get("waiting"); // where it cannot be, the words say why
     work.run.hidden = !canBuild;
     work.run.textContent = scene.data.n ? "Build anew" : "Build the circuit";
     const row = model.get("group") ? -1 : scene.data.row.get(model.get("node"));
