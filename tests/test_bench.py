@@ -99,3 +99,16 @@ def test_a_bench_shows_what_it_is_and_its_text_never_becomes_markup(bench: Workb
     assert f"64 features at {HOOK} (also: <b>8)" in repr(named)
     assert "<script>" not in named._repr_html_()
     assert "&lt;script&gt;" in named._repr_html_() and "<b>8" not in named._repr_html_() and "&lt;b&gt;8" in named._repr_html_()
+
+
+def test_what_is_active_beside_other_texts_is_said_on_pages_and_of_steered_texts(bench: Workbench):
+    sae = SAE(SAEConfig(16, 8, HOOK, architecture="batchtopk", k=2))
+    for weight in sae.parameters():
+        torch.nn.init.normal_(weight)
+    together = replace(bench, sae=sae.requires_grad_(False), index=None, examples=Examples(bench.model, sae, [PROMPT]))
+    page, texts = together.feature(1), together.steer(PROMPT, {1: 2.0}, max_act={1: 1.0}, max_new_tokens=2)
+    for shown in (page, texts):
+        assert any("BatchTopK without a threshold" in note for note in shown.notes)
+        assert "BatchTopK without a threshold" in repr(shown) and "BatchTopK without a threshold" in shown._repr_html_()
+    alone = made_sae()
+    assert not replace(bench, sae=alone, index=None, examples=Examples(bench.model, alone, [PROMPT])).feature(1).notes

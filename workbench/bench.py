@@ -328,7 +328,7 @@ class Workbench:
         label = own.get(int(feature)) or (page.label if page.label.text else Label(self.labels.get(int(feature), "")))
         neighbors = {self.sae_name if name == page.sae_name else name: found for name, found in page.neighbors.items()}
         named = dict(sae_name=self.sae_name, model_name=self.name or page.model_name, neighbors=neighbors)
-        return replace(page, label=label, **named)
+        return replace(page, label=label, **named, notes=reading_notes(self.model, self.sae))
 
     def label(self, feature: int, text: str) -> None:
         """What you call a feature of this SAE, from now on, wherever it is shown; "" gives back what was there before. Kept in a file of

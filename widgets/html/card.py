@@ -80,11 +80,12 @@ def _head(page: Any) -> str:
     active = active if page.n_active else f"<b>none</b> of {page.n_tokens:,} tokens"
     scored = _scores(page)
     source = " · ".join([*(visible(name) for name in (page.model_name, page.hook_name) if name), "start token left out"])
+    notes = "".join(f'<div style="margin-top:4px">⚠ {escape(visible(note))}</div>' for note in page.notes)
     return (
         f'<div style="font-size:20px;font-weight:600;line-height:1.3;overflow-wrap:break-word">{title}</div>'
         f'<div style="{SMALL}">{escape(below)}</div>'
         f'<div style="margin-top:4px">active on {active} · largest activation <b>{number(page.max_act, False)}</b>{scored}</div>'
-        f'<div style="{SMALL}">{escape(source)}</div>'
+        f'<div style="{SMALL}">{escape(source)}</div>{notes}'
     )
 
 

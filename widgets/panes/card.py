@@ -307,4 +307,5 @@ def page_facts(page: Any) -> dict[str, Any]:
         **lists,
         "neighbors": neighbors,
         "top": top,
+        "notes": list(page.notes),
     }

@@ -81,6 +81,7 @@ class Steering:
     hook_name: str = ""
     model_name: str = ""
     sae_name: str = ""
+    of_sae: tuple[str, ...] = ()  # what to know of all activations of this SAE on this model (reading_notes)
     why_no_cache: str = ""  # why the texts were written without a KV cache, each token by a pass over the whole text
 
     @property
@@ -118,7 +119,7 @@ class Steering:
     def notes(self) -> list[str]:
         """Strengths at which texts usually turn into nonsense: beyond ±10, or where the feature outweighs the whole activation; texts that
         did: many times as unlikely as the unsteered one; and why writing took long, if it was without a cache."""
-        found = [f"written without a KV cache, which is slower: {self.why_no_cache}"] if self.why_no_cache else []
+        found = [*self.of_sae, *([f"written without a KV cache, which is slower: {self.why_no_cache}"] if self.why_no_cache else [])]
         for feature, most in self.max_act.items():
             sane = safe_strength(self.x_norm, most * self.row_norms.get(feature, 1.0))
             strengths = {each.setting.strengths.get(feature, 0.0) for each in self.continuations}

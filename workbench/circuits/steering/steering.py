@@ -22,6 +22,7 @@ from workbench.circuits.steering.continuations import Continuation, Setting, Ste
 from workbench.circuits.steering.generation import Decoding, Generated, Reading, generate, prompt_tokens, read
 from workbench.circuits.steering.vectors import SteeringVector, largest_scale
 from workbench.model.cache import kv_cache
+from workbench.model.start import reading_notes
 from workbench.model.tokens import answer_token, distinct_str_tokens, is_start_token, to_str_tokens
 from workbench.shapes import FeatureActs, Tokens
 
@@ -77,6 +78,7 @@ def steer(
         hook_name=sae.writes,
         model_name=bench.name or str(model.cfg.model_name),
         sae_name=bench.sae_name,
+        of_sae=reading_notes(model, sae) if chosen else (),
         why_no_cache=kv_cache(model).why_not,
     )
 

@@ -37,6 +37,7 @@ class FeaturePage:
     scores: FeatureScore = FeatureScore()
     scored: str = ""  # what the scores are
     has_examples: bool = True  # were they asked for?
+    notes: tuple[str, ...] = ()  # what to know of all activations of this SAE on this model (reading_notes)
 
     @property
     def density(self) -> float:
@@ -74,7 +75,7 @@ class FeaturePage:
         lines += [f"  {e.activation:8.3f}  {_shown(e)!r}" for e in self.top[:5]]
         for name, tokens in (("promotes", self.promoted), ("suppresses", self.suppressed)):
             lines += [f"  {name} " + " ".join(repr(each.token) for each in tokens[:5])] if tokens else []
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
 
 
 @dataclass(frozen=True, repr=False, eq=False)
