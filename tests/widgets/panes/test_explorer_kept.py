@@ -19,6 +19,7 @@ from workbench.bench import Workbench
 from workbench.benches import load
 from workbench.features.index.examples import Examples
 from workbench.features.index.index import build_index
+from workbench.features.index.parts import Label
 from workbench.sae.transcoder import load_dictionary
 
 
@@ -41,7 +42,7 @@ def test_the_code_is_python_that_ranks_and_restores(explorer: Explorer):
     explorer.feature = 3
     for line in ("ranking = bench.rank('the cat sat on the', wb.logit_diff(' mat', ' dog'))", "bench.feature(3)", "explorer.restore({"):
         assert line in explorer.code
-    assert "bench = wb.Workbench(model=model, sae=sae, index=index, saes=saes)  # as you made them" in explorer.code
+    assert "bench = wb.Workbench(model=model, sae=sae, index=index, saes=saes, labels={3: 'three'})  # as you made them" in explorer.code
     compile(explorer.code, "code", "exec")
 
 
@@ -87,6 +88,19 @@ def test_the_code_holds_all_that_a_bench_was_made_of(model):
         again = space["bench"]
         assert all(getattr(again, part) is getattr(bench, part) for part in ("model", "sae", "layers", "examples"))
         assert again.transcoders.keys() == bench.transcoders.keys()
+
+
+def test_the_code_holds_the_labels_that_were_given(model, folders: tuple[Path, Path], tmp_path: Path):
+    loaded, many = load(str(folders[0]), sae=folders[1]), {feature: f"label {feature}" for feature in range(30)}
+    index = build_index(loaded.model, loaded.sae, ["Kobe Bryant played"], tmp_path / "index", progress=False)
+    index.save_labels({i: Label(text, 0.5, "a model") for i, text in many.items()})
+    made = Workbench(model=model, sae=random_sae())
+    for bench in (loaded, replace(loaded, index=index), made):
+        for labels in ({3: "what it's about"}, many, index.label_texts()):
+            given = replace(bench, labels=labels)
+            exec(script(given), space := {"model": model, "sae": made.sae, "labels": labels})
+            assert dict(space["bench"].labels) == labels
+    assert "index.label_texts()" in script(replace(loaded, index=index, labels=index.label_texts()))
 
 
 def test_the_code_of_a_transcoder_of_the_atlas_looks_through_it():

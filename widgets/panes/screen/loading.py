@@ -1,5 +1,6 @@
 """A bench as code: what makes it again in another notebook, from where its parts came."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from workbench.model.start import start_token
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.transcoder import Transcoder
 
+FEW_LABELS = 20
 PARTS = ("index", "examples", "saes", "layers", "transcoders")  # of a bench that was made by hand, where it has them
 
 
@@ -23,7 +25,7 @@ def loading(bench: Any) -> list[str]:
     if not name or not source:
         given = {"model": "model", "sae": "sae" if layer is None else f"transcoders[{layer}]"}
         given |= {part: part for part in PARTS if getattr(bench, part) and (part != "examples" or bench.index is None)}
-        parts = ", ".join(f"{part}={by}" for part, by in given.items())
+        parts = ", ".join([*(f"{part}={by}" for part, by in given.items()), *filter(None, [_labels(bench)])])
         return [f"bench = wb.Workbench({parts})  # as you made them: they came from no file"]
     lines = [f"bench = wb.load({name!r}, sae={source}{''.join(said)})"]
     if bench.saes and name not in BENCHES and (len(bench.saes) > 1 or bench.sae_name not in bench.saes):
@@ -34,12 +36,29 @@ def loading(bench: Any) -> list[str]:
         looked_through = f"sae=saes[{bench.sae_name!r}], " if bench.sae_name in bench.saes else ""
         lines.append(f"bench = dataclasses.replace(bench, {looked_through}saes=saes)")
     if bench.index is not None and name != "atlas":
-        labels = ", labels=index.label_texts()" if bench.labels else ""
         lines.append(f"index = wb.FeatureIndex.open({str(bench.index.folder)!r}, {bench.index.sae_name!r})")
-        lines.append(f"bench = dataclasses.replace(bench, index=index{labels})")
+        lines.append("bench = dataclasses.replace(bench, index=index)")
+    if name not in BENCHES and (labels := _labels(bench)):
+        lines.append(f"bench = dataclasses.replace(bench, {labels})" + "  # as you gave them" * (labels == "labels=labels"))
     if own := [] if name in BENCHES else [part for part in ("layers", "transcoders") if getattr(bench, part)]:
         lines.append(f"bench = dataclasses.replace(bench, {', '.join(f'{part}={part}' for part in own)})  # as you made them")
     return lines
+
+
+def _labels(bench: Any) -> str:
+    """The labels that it was given, as an argument: the index's, a few in full, else by the name that they have in the notebook."""
+    known, index = bench.labels.known, bench.index
+    if index is not None and known and _are_of(index, known):
+        return "labels=index.label_texts()"
+    return "" if not known else f"labels={dict(known)!r}" if len(known) <= FEW_LABELS else "labels=labels"
+
+
+def _are_of(index: Any, known: Any) -> bool:
+    """Are these labels the index's? As far as some of them tell: this is asked at every step, and there may be a hundred thousand."""
+    labels, some = index.labels(), islice(known.items(), FEW_LABELS)
+    return len(known) <= len(labels) and all(
+        feature in labels and (labels[feature].is_human or str(labels[feature]) == text) for feature, text in some
+    )
 
 
 def _loaded(sae: Any, where: str) -> str:
