@@ -24,7 +24,8 @@ from workbench.model.hooks import check_hook_name, hooked, last_logits
 from workbench.model.memory import objection
 from workbench.model.points import installed, place, place_of
 from workbench.replay.past import Continued
-from workbench.replay.replay import WAYS, batch_rows, batch_tokens
+from workbench.replay.precision import InFloat32
+from workbench.replay.replay import WAYS, rows_at_once
 from workbench.replay.tail import Perturbed, Tail
 from workbench.shapes import RowIndex, Tokens
 
@@ -47,9 +48,11 @@ class Between(Tail):
         assert tokens.shape[0] == 1, f"one prompt at a time, got {tokens.shape[0]}"
         self.tokens, self.way, self.why_not = tokens, "forward", self._why_no_blocks(model, hook_names)
         self._place = {name: place_of(model, name) for name in hook_names}
+        self.in_float32 = InFloat32(model)
         caught: dict[str, list[Tensor]] = {}
         starts = {f"blocks.{block}.hook_resid_pre" for block, _ in self._place.values() if 0 <= block < model.cfg.n_layers}
         with ExitStack() as stack:
+            stack.enter_context(self.in_float32)
             for name in {*hook_names, *starts}:
                 caught[name] = []
                 stack.enter_context(hooked(model, name, lambda x, name=name: caught[name].append(x[0].flatten(1).clone())))
@@ -59,23 +62,17 @@ class Between(Tail):
         self.clean_at = {name: caught[name][0] for name in hook_names}
         self._before = {place(name)[0]: caught[name][0] for name in starts}
         if not self.why_not and way != "forward":
-            with alone(model):
+            with alone(model), self.in_float32:
                 self._find_way(WAYS[1 : WAYS.index(way) + 1])
 
     def reach(self, first: str, then: str, rows: Perturbed) -> tuple[Float[Tensor, "n_rows pos d_in"], int]:
         """(the activation at `then` from a position on, that position): before it every row is the clean prompt."""
-        with torch.no_grad(), alone(self.model), machine_rate():
+        with torch.no_grad(), alone(self.model), machine_rate(), self.in_float32:
             return self._reach(self.way, first, then, rows)
 
     def n_rows(self, start: int) -> int:
         """How many rows from position `start` on make a good batch."""
-        cfg = self.model.cfg
-        n_tokens = batch_tokens(cfg, self.n_pos)
-        if self.clean.is_cuda:
-            d_mlp = cfg.d_mlp or 4 * cfg.d_model
-            alive = 6 * d_mlp + 12 * cfg.d_model + 4 * cfg.n_heads * self.n_pos  # floats per token, at once
-            n_tokens = torch.cuda.mem_get_info(self.clean.device)[0] // (2 * 4 * alive)
-        return batch_rows(cfg, self.n_pos, start if self.way == "prefix" else 0, n_tokens)
+        return rows_at_once(self.model.cfg, self.clean.device, self.n_pos, start if self.way == "prefix" else 0)
 
     def _reach(self, way: str, first: str, then: str, rows: Perturbed) -> tuple[Tensor, int]:
         if way == "forward":

@@ -50,7 +50,7 @@ class Jacobian:
         """All of them; positions are sorted. Float32 at least."""
         if self.first == self.then:
             return (tangents @ cotangents.T) * (pos_u[:, None] == pos_v)
-        with alone(self.between.model):
+        with alone(self.between.model), self.between.in_float32:
             if self.way == "cut" and not self._is_checked and len(pos_u) and len(pos_v):
                 self._check(pos_u, tangents, pos_v, cotangents)
             way = self._whole if self.way == "whole" else self._cut

@@ -53,6 +53,18 @@ def batch_rows(cfg: Any, n_pos: int, start: int, n_tokens: int) -> int:
     return max(1, min(n_tokens // (n_pos - start), KEYS_FLOATS // (2 * cfg.d_model * n_pos)))
 
 
+def rows_at_once(cfg: Any, device: torch.device, n_pos: int, start: int) -> int:
+    """How many rows of positions from `start` on make a good batch on a device, as its memory is now."""
+    n_tokens = batch_tokens(cfg, n_pos)
+    if device.type == "cuda":
+        d_mlp = cfg.d_mlp or 4 * cfg.d_model
+        alive = 6 * d_mlp + 12 * cfg.d_model + 4 * cfg.n_heads * n_pos  # floats per token, at once
+        free = free_memory(device)
+        assert free is not None
+        n_tokens = min(free // (2 * 4 * alive), CUDA_FLOATS // max(d_mlp, cfg.n_heads * n_pos))
+    return batch_rows(cfg, n_pos, start, n_tokens)
+
+
 def replay_bytes(cfg: Any, n_pos: int, n_rows: int) -> int:
     """What a Replay of a prompt, and n_rows rows that it finishes, take on a CPU: two strongly changed prompts run whole to find the way,
     then batches, with what is copied for each row of the keys and values before it, and attention to them."""
@@ -154,16 +166,7 @@ class Replay:
             yield from torch.cat(group).split(self._n_rows(start))
 
     def _n_rows(self, start: int) -> int:
-        """How many rows from position `start` on make a good batch."""
-        cfg = self.model.cfg
-        n_tokens = batch_tokens(cfg, self.n_pos)
-        if self.clean.is_cuda:
-            d_mlp = cfg.d_mlp or 4 * cfg.d_model
-            alive = 6 * d_mlp + 12 * cfg.d_model + 4 * cfg.n_heads * self.n_pos  # floats per token, at once
-            free = free_memory(self.clean.device)
-            assert free is not None
-            n_tokens = min(free // (2 * 4 * alive), CUDA_FLOATS // max(d_mlp, cfg.n_heads * self.n_pos))
-        return batch_rows(cfg, self.n_pos, start if self.way == "prefix" else 0, n_tokens)
+        return rows_at_once(self.model.cfg, self.clean.device, self.n_pos, start if self.way == "prefix" else 0)
 
     def _finish(self, way: str, rows: Perturbed, columns: Columns) -> Tensor:
         if way == "forward":

@@ -29,6 +29,7 @@ from workbench.model.memory import Need, in_words, kept_bytes, largest, pass_byt
 from workbench.model.points import place as block_of
 from workbench.model.tokens import to_str_tokens, to_tokens
 from workbench.replay.between import STREAM, Between
+from workbench.replay.precision import precision_note
 from workbench.replay.replay import Replay, batch_tokens, replay_bytes
 from workbench.sae.parts import N_ACTS, encoding_bytes, pairs_of
 
@@ -87,7 +88,7 @@ def build_circuit(  # noqa: PLR0913 a notebook's call
     places, notes = _limited(places, limit, resolved)
     _check_plan(plan_of(model.cfg, places, edges), limit, tokens.device, insist, progress)
     read = _measured(between, places, resolved, edges, cancel, bar_of(_total(places, edges), "building the circuit", progress, on_rows))
-    notes += _gaps(list(layers)) + _cancelled(read, edges)
+    notes += _gaps(list(layers)) + _cancelled(read, edges) + ([note] if (note := precision_note(model)) else [])
     str_tokens, (answer, baseline) = to_str_tokens(model, tokens[0]), resolved.names(model)
     known = Names(str_tokens, labels or {}, answer, baseline)
     clean = three(three_columns(resolved).of(between.clean_logits))[0].double().tolist()

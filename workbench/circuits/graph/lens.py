@@ -27,6 +27,7 @@ from workbench.circuits.metrics import ResolvedMetric
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.tokens import is_start_token
 from workbench.replay.between import STREAM
+from workbench.replay.precision import InFloat32
 from workbench.sae.sae import SAE
 from workbench.shapes import Tokens
 
@@ -77,7 +78,7 @@ class Lens:
     @torch.no_grad()
     def _logits(self, edits: Mapping[str, Any]) -> Float[Tensor, "1 3"]:
         """The three logits with x replaced by edits[hook name](x) at every place."""
-        with ExitStack() as stack:
+        with InFloat32(self.model), ExitStack() as stack:
             for name, edit in edits.items():
                 stack.enter_context(hooked(self.model, name, edit))
             return three(three_columns(self.metric).of(last_logits(self.model, self.tokens))).double()
@@ -116,7 +117,7 @@ class Lens:
             flat = x.flatten(2)[0]
             errors[name] = sae.beside(flat) - sae(flat.to(sae.W_dec.dtype))
 
-        with ExitStack() as stack:
+        with InFloat32(self.model), ExitStack() as stack:
             for name, sae in self.saes.items():
                 stack.enter_context(hooked(self.model, name, lambda x, name=name, sae=sae: note(name, sae, x)))
             last_logits(self.model, self.tokens)

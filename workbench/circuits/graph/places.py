@@ -26,6 +26,7 @@ from workbench.model.hooks import hooked, last_logits
 from workbench.model.model import BAR_DELAY
 from workbench.model.tokens import is_start_token
 from workbench.replay.between import STREAM
+from workbench.replay.precision import InFloat32
 from workbench.replay.reading import Columns
 from workbench.replay.replay import Replay
 from workbench.sae.parts import active, in_parts
@@ -115,7 +116,7 @@ def read_tokens(model: "TransformerBridge", tokens: Tokens, metric: ResolvedMetr
     gradients = gradients_at(model, [STREAM], tokens, metric)[STREAM]
     pos = (~is_start_token(model, tokens)[0]).nonzero()[:, 0]
     contribution = (clean - mean_entrance(model, tokens))[pos]
-    return Place(None, STREAM, clean, pos, tokens[0, pos], contribution.norm(dim=-1), contribution, gradients)
+    return Place(None, STREAM, clean, pos, tokens[0, pos], contribution.norm(dim=-1), contribution, gradients.to(clean.dtype))
 
 
 @torch.no_grad()
@@ -126,7 +127,7 @@ def mean_entrance(model: "TransformerBridge", tokens: Tokens) -> Float[Tensor, "
     total = torch.zeros(0)
     for some in others.split(max(1, 4096 // tokens.shape[1])):
         found: list[Tensor] = []
-        with hooked(model, STREAM, found.append):
+        with InFloat32(model), hooked(model, STREAM, found.append):
             model.forward(some[:, None].expand(-1, tokens.shape[1]), return_type=None, stop_at_layer=1)
         part = found[0].sum(0, dtype=torch.float64)
         total = part if not total.numel() else total + part
@@ -151,7 +152,7 @@ def gradients_at(
         found[name] = value
         return value
 
-    with machine_rate(), torch.enable_grad(), ExitStack() as stack:
+    with machine_rate(), torch.enable_grad(), InFloat32(model), ExitStack() as stack:
         for name in hook_names:
             stack.enter_context(hooked(model, name, lambda x, name=name: leaf(name, x)))
         logits = columns.of(last_logits(model, tokens))[0]

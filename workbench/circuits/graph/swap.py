@@ -26,6 +26,7 @@ from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.points import place as block_of
 from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
+from workbench.replay.precision import InFloat32
 from workbench.sae.config import checked_feature
 from workbench.sae.sae import SAE
 
@@ -98,7 +99,8 @@ def swap(  # noqa: PLR0913 a notebook's call
     levels = _levels(bench, layers, on_features, prompts)
     acts = _activations(model, layers, tokens)
     gone = {name: {f: float(acts[name][pos, f]) for f in features} for name, features in off_features.items()}
-    clean = last_logits(model, tokens)[0].softmax(-1)
+    with InFloat32(model):
+        clean = last_logits(model, tokens)[0].softmax(-1)
     token = _wanted(model, wanted, prompts)
     rows, after = [], {}
     for name, sae in layers.items():
@@ -145,7 +147,7 @@ def _probabilities(model: Any, tokens: Tensor, hook_name: str, pos: int, change:
         x[:, pos] += change.to(x.dtype).view(x.shape[2:])
         return x
 
-    with hooked(model, hook_name, put):
+    with InFloat32(model), hooked(model, hook_name, put):
         return last_logits(model, tokens)[0].softmax(-1)
 
 
@@ -202,7 +204,7 @@ def _activations(model: Any, layers: Mapping[str, SAE], tokens: Tensor) -> dict[
     def note(name: str, sae: SAE, x: Tensor) -> None:
         found[name] = sae.encode(x.flatten(2)[0].to(sae.W_dec.dtype))
 
-    with ExitStack() as stack:
+    with InFloat32(model), ExitStack() as stack:
         for name, sae in layers.items():
             stack.enter_context(hooked(model, name, lambda x, name=name, sae=sae: note(name, sae, x)))
         last_logits(model, tokens)
