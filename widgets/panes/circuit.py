@@ -200,8 +200,11 @@ class CircuitView(WorkingPane):
         if self._bench is None or not prompt.strip():
             raise ValueError("there is no bench" if self._bench is None else "there is no prompt yet")
         model = self._bench.model
-        answer = answer or to_str_tokens(model, last_logits(model, to_tokens(model, prompt)).argmax(-1))[0]
-        metric = logit_diff(answer, question.get("baseline") or None)
+        first = (
+            None if answer else last_logits(model, to_tokens(model, prompt)).argmax(-1)
+        )  # by its number: not every token's text is its own
+        metric = logit_diff(answer if first is None else int(first), question.get("baseline") or None)
+        answer = answer if first is None else to_str_tokens(model, first)[0]
         circuit = self._bench.circuit(prompt, metric, progress=False, on_rows=job.go_on)
         with SETTING:
             if not job.is_cancelled:

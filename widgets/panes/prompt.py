@@ -113,7 +113,7 @@ class PromptPane(WorkingPane):
     @torch.no_grad()
     def _ask(self, job: Job, tokens: torch.Tensor) -> None:
         probabilities = last_logits(self.bench.model, tokens)[0].float().softmax(-1)
-        best = probabilities.topk(N_NEXT)
+        best = probabilities.topk(min(N_NEXT, len(probabilities)))
         texts = to_str_tokens(self.bench.model, best.indices)
         offered = [{"token": text, "probability": round(p, 4)} for text, p in zip(texts, best.values.tolist(), strict=True)]
         with SETTING:

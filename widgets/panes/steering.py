@@ -49,6 +49,7 @@ class SteeringPane(WorkingPane):
 
     def __init__(self, bench: Any, **traits: Any):
         self._bench, self.result = bench, None
+        self._asking: Job | None = None
         self._norm: float | None = None  # of the activations that are steered, once it was asked for
         super().__init__(bench.model, **traits)
         self.set_trait("n_features", bench.sae.cfg.d_sae)
@@ -73,7 +74,7 @@ class SteeringPane(WorkingPane):
             self._describe()
 
     def add(self) -> None:
-        """Gives the selection a slider; it starts at the feature's own safe limit."""
+        """Gives the selection a slider; it starts where texts usually stay readable."""
         if self.feature is not None:
             self.give(self.feature)
 
@@ -97,6 +98,11 @@ class SteeringPane(WorkingPane):
                     self.strengths = {**self.strengths, feature: limit}
 
         self._asking = Job(work, self._bench.model, lambda progress: None)
+
+    def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        super().close()
 
     def _limit(self, feature: int) -> float | None:
         """Up to which strength texts usually stay readable, in steps of the slider; None where that is not known (yet)."""

@@ -175,6 +175,7 @@ WRONG = {
     "an empty set": ([], "the set is empty"),
     "a feature out of range": ([D_SAE], f"feature {D_SAE} is out of range: this SAE has features 0 to {D_SAE - 1}"),
     "a position out of range": ([(99, 3)], "position 99 is not one of the prompt's, 0 to 7"),
+    "a position before the first": ([(-1, 3), (5, 3)], "position -1 is not one of the prompt's, 0 to 7"),
     "a silent set": ([63], "none of the set is active on this prompt"),
     "the start token": ([(0, 3)], "none of the set is active"),
     "fractions": (pd.DataFrame({"feature": [1.5]}), "all whole numbers"),

@@ -106,3 +106,9 @@ def test_what_cannot_be_clamped_is_said(circuit):
     assert circuit.clamp(token).metric == pytest.approx(circuit.clean_metric - circuit.effect_of(token), abs=1e-5)
     with pytest.raises(ValueError, match="no activation"):
         by_hand(math.nan).clamp("B")
+
+
+def test_numpys_numbers_are_numbers(circuit):
+    group = features_at(circuit, PLACES[0], slice(3, 5))
+    for value in (np.float32(1.5), np.int64(0)):
+        assert circuit.clamp(group, value).metric == pytest.approx(circuit.clamp(group, float(value)).metric, abs=1e-6)

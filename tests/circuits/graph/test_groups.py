@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from workbench.circuits.graph.circuit import Circuit
+from workbench.circuits.graph.groups import concept
 from workbench.circuits.graph.nodes import NODE_COLUMNS
 
 #   T ─► A ─► B ─► D           B is 0.6 of A;   D is 0.5 of B, 0.5 of C;   C is 0.1 of A, 0.9 of T
@@ -48,3 +49,18 @@ def test_a_share_that_is_none_is_refused(graph):
         graph.grow("mine", "A", 0.0)
     with pytest.raises(ValueError, match="no group, label or node"):
         graph.grow("mine")
+
+
+@pytest.mark.parametrize(
+    ("label", "is_of"),
+    [
+        ("state:California 0.54", "state:California"),
+        ("code -0.10", "code"),
+        ("Boeing 747", "Boeing 747"),
+        ("3.14", "3.14"),
+        ("pi 3.142", "pi 3.142"),
+        ("", ""),
+    ],
+)
+def test_a_label_loses_its_score_and_no_number_of_its_own(label: str, is_of: str):
+    assert concept(label) == is_of

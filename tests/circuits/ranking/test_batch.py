@@ -38,6 +38,15 @@ def test_prompts_come_from_a_file_each_with_a_metric_of_its_own(bench: Workbench
     assert [each.prompt for each in batch.rankings] == PROMPTS and [each.answer for each in batch.rankings] == [" mat", " dog", " cat"]
 
 
+def test_a_feature_measured_at_some_positions_only_has_no_mean(bench: Workbench):
+    batch = bench.rank_many(PROMPTS, logit_diff(" mat"), ablate=10, progress=False)
+    partly = {row.feature for each in batch.rankings for row in each.table.itertuples() if np.isnan(row.effect)}
+    whole = batch.table["effect"].notna()
+    assert partly and set(batch.table["feature"][~whole]) == partly and batch.table.loc[~whole, ["low", "high"]].isna().all(None)
+    for row in batch.table[~whole].itertuples():
+        assert np.isnan(batch.on_each(row.feature)["effect"]).any()
+
+
 @pytest.mark.parametrize(
     ("prompts", "metrics", "says"), [("the cat", 1, "one prompt"), ([], 1, "0 prompts"), (["a"], 2, "1 prompts and 2")]
 )

@@ -15,8 +15,9 @@ from made_models import random_sae
 from workbench.circuits.acts import read_on
 from workbench.circuits.intervene import editing
 from workbench.circuits.steering.generation import Decoding, generate
-from workbench.circuits.steering.output_scores import AMPLIFIED, Told, by_tokens, clamped
+from workbench.circuits.steering.output_scores import AMPLIFIED, Told, by_tokens, clamped, doses
 from workbench.circuits.steering.scores import COLUMNS, FeatureScores, score_features
+from workbench.features.index.examples import Examples
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.parts import FeatureScore, Label
 from workbench.features.survey.activity import read_activity
@@ -172,6 +173,14 @@ def test_an_index_keeps_scores_and_shows_them(bench, scores):
 def test_what_cannot_be_scored_is_one_sentence(bench, asked: dict, message: str):
     with pytest.raises(ValueError, match=message):
         score_features(bench, **asked, progress=False)
+
+
+def test_what_never_fired_gets_no_dose_with_an_index_or_without(bench, model):
+    sae = random_sae()
+    sae.b_enc.data[5] = -1e6
+    alone = made_bench(model, sae)
+    alone.examples = Examples(model, sae, TEXTS)
+    assert set(doses(alone, [3, 5])) == {3}
 
 
 def test_outside_of_the_residual_stream_nothing_says_what_a_feature_means_without_a_key(model):

@@ -36,10 +36,11 @@ def test_what_is_kept_is_there_for_the_next_notebook_in_its_order(bench: Workben
     assert table["label"].tolist() == ["", "cats", HOSTILE]
     page = bench.feature(9)
     assert (table["density"][0], table["max_act"][0]) == (pytest.approx(page.density), pytest.approx(page.max_act))
-    entry = again.remove(3)
+    entry = again.remove(3)._replace(kept="2020-01-01T00:00:00+00:00", label="as it was then")
     assert kept.features == [9, 4]
-    kept.put_back(entry)
-    assert kept.features == [9, 4, 3] and kept.entries[-1].note == "note 3"
+    for _ in range(2):  # what is there already stays
+        kept.put_back(entry)
+    assert kept.features == [9, 4, 3] and kept.entries[-1] == entry and entry.note == "note 3"
     assert "'=other" in kept.csv() and pd.read_csv(kept.to_csv(tmp_path / "kept.csv"))["feature"].tolist() == [9, 4, 3]
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
 

@@ -53,13 +53,16 @@ def test_a_large_common_offset_costs_no_digits():
     np.testing.assert_allclose(sums.pearson().numpy(), expected, atol=1e-9)
 
 
-def test_neurons_before_a_hook_point_are_those_that_it_has_behind_it(model):
-    assert neurons_before(model, "blocks.1.hook_resid_pre") == ["blocks.0.mlp.hook_post"]
-    assert neurons_before(model, "blocks.1.hook_resid_post") == ["blocks.0.mlp.hook_post", "blocks.1.mlp.hook_post"]
+def test_neurons_before_a_hook_point_are_those_that_it_has_behind_it():
+    assert neurons_before("blocks.1.hook_resid_pre") == ["blocks.0.mlp.hook_post"]
+    for behind in ("hook_resid_post", "hook_out", "hook_mlp_out", "mlp.hook_out"):
+        assert neurons_before(f"blocks.1.{behind}") == ["blocks.0.mlp.hook_post", "blocks.1.mlp.hook_post"]
+    for before in ("hook_resid_mid", "hook_in", "attn.hook_out", "mlp.hook_in"):
+        assert neurons_before(f"blocks.1.{before}") == ["blocks.0.mlp.hook_post"]
     with pytest.raises(ValueError, match="no MLP comes before blocks.0.hook_resid_pre"):
-        neurons_before(model, "blocks.0.hook_resid_pre")
+        neurons_before("blocks.0.hook_resid_pre")
     with pytest.raises(ValueError, match="is not inside a block"):
-        neurons_before(model, "hook_embed")
+        neurons_before("hook_embed")
 
 
 def test_they_are_kept_beside_an_index_and_shown_on_its_pages(model, tmp_path: Path):

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from made_circuit import PROMPT, made_circuit_bench
 from made_graph import made_graph
 from made_models import random_sae
@@ -14,6 +15,8 @@ from widgets import CircuitView
 from workbench.bench import Workbench
 from workbench.circuits.graph.circuit import Circuit
 from workbench.circuits.metrics import logit_diff
+from workbench.model.hooks import last_logits
+from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
 
 QUESTION = {"prompt": PROMPT, "answer": " mat", "baseline": " dog"}
 
@@ -98,6 +101,22 @@ def test_it_builds_and_a_cancelled_build_leaves_what_there_was(small, monkeypatc
     monkeypatch.undo()
     assert pane.run().wait(120).stage == "done" and pane.circuit is not None and pane.circuit.lens is not None
     assert pane.run is not None and "wb.logit_diff(' mat', ' dog')" in pane.to_python()
+
+
+def test_the_models_own_first_is_asked_for_even_where_its_text_is_no_text_of_its_own(small):
+    def first(prompt: str) -> int:
+        return int(last_logits(small.model, to_tokens(small.model, prompt))[0].argmax())
+
+    def is_lost(token: int) -> bool:
+        try:
+            return answer_token(small.model, to_str_tokens(small.model, torch.tensor([token]))[0]) != token
+        except ValueError:
+            return True
+
+    prompt = next(text for text in (f"the {a} {b}" for a in "cat sat on mat".split() for b in "abcdefghij") if is_lost(first(text)))
+    pane = CircuitView(bench=small, question={"prompt": prompt, "answer": "", "baseline": ""})
+    assert pane.run().wait(120).stage == "done"
+    assert f"logit_{first(prompt)}" in pane.circuit.wanted
 
 
 def test_a_bench_of_transcoders_says_how_its_circuit_is_drawn(model):

@@ -111,7 +111,7 @@ class ListPane(WorkingPane):
     def undo(self) -> None:
         """Puts back what was removed last, with its note."""
         if self._removed:
-            self._change(lambda kept: kept.put_back(self._removed.pop()))
+            self._change(lambda kept: (kept.put_back(self._removed[-1]), self._removed.pop()))  # written first: it may not be possible
 
     def _change(self, act: Any) -> None:
         with SETTING:

@@ -40,14 +40,19 @@ def max_acts(bench: Any, features: Sequence[int], given: Mapping[int, float] | N
     return {feature: _max_act(bench, feature) if act is None else float(act) for feature, act in found.items()}
 
 
-def _max_act(bench: Any, feature: int) -> float:
+def largest_known(bench: Any, feature: int) -> float:
+    """The largest activation in the index, else in the example texts; 0 for a feature that never fired there. Raises ValueError where the
+    bench has neither."""
     if bench.index is not None:
         table = bench.index.table
-        found = float(table.loc[table["feature"] == feature, "max_act"].max())
-    elif bench.examples is not None:
-        found = max((max(example.activations) for example in bench.examples(feature)), default=0.0)
-    else:
-        raise ValueError(f"how active feature {feature} gets is not known here (no index, no example texts): give max_act={{{feature}: …}}")
+        return float(table.loc[table["feature"] == feature, "max_act"].max())
+    if bench.examples is not None:
+        return max((max(example.activations) for example in bench.examples(feature)), default=0.0)
+    raise ValueError(f"how active feature {feature} gets is not known here (no index, no example texts): give max_act={{{feature}: …}}")
+
+
+def _max_act(bench: Any, feature: int) -> float:
+    found = largest_known(bench, feature)
     if not found > 0:
         raise ValueError(f"feature {feature} never fired on the reference texts: give max_act={{{feature}: …}}")
     return found

@@ -145,8 +145,9 @@ class FeatureSets:
         if wanted.ndim == 1:
             found = np.isin(feature, features)
         else:
-            if wanted[:, 0].min() < 0 or wanted[:, 0].max() >= len(self.str_tokens):
-                raise ValueError(f"position {wanted[:, 0].max()} is not one of the prompt's, 0 to {len(self.str_tokens) - 1}")
+            outside = wanted[(wanted[:, 0] < 0) | (wanted[:, 0] >= len(self.str_tokens)), 0]
+            if len(outside):
+                raise ValueError(f"position {outside[0]} is not one of the prompt's, 0 to {len(self.str_tokens) - 1}")
             found = np.isin(pos * self.sae.cfg.d_sae + feature, wanted[:, 0] * self.sae.cfg.d_sae + features)
         if not found.any():
             raise ValueError(f"none of the set is active on this prompt (after the start token): {wanted.tolist()[:8]}")

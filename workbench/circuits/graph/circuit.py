@@ -6,6 +6,7 @@ nodes and edges: nodes.py says the columns. A circuit is never changed: what pru
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ class Circuit:
         """The metric that is lost without the group, all of it switched off at once: measured."""
         return self._measuring.effect_of(self.nodes, self.members(group))
 
-    def clamp(self, group: Group, value: float = 0.0) -> Clamped:
+    def clamp(self, group: Group, value: float | Real = 0.0) -> Clamped:
         """Which other features move, and the metric, with all of the group at `value` (an activation; 0 switches off): as the edges predict
         it beside what is measured (clamping.py). Of a file's circuit the prediction only."""
         return clamp_group(self, self.members(group), value)

@@ -12,6 +12,7 @@ wake up is in no edge. Where both columns agree, the graph says what happens; wh
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,11 @@ class Clamped:
         return "\n".join(lines)
 
 
-def clamp_group(circuit: Any, members: Sequence[str], value: float = 0.0) -> Clamped:
+def clamp_group(circuit: Any, members: Sequence[str], value: float | Real = 0.0) -> Clamped:
     """Raises ValueError for what cannot be clamped, in one sentence."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
         raise ValueError(f"value={value!r}: expected the activation to clamp to, a finite number, 0 or more; 0 switches off")
+    value = float(value)
     nodes = circuit.nodes
     is_member = nodes["node"].isin(set(members)).to_numpy()
     kinds = set(nodes["kind"][is_member])

@@ -12,6 +12,7 @@ more than names for sets of nodes: what they do together is measured (`Circuit.e
 that are made of its members belong to it, whatever they are called.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,8 +47,7 @@ def offered_groups(circuit: Any, cosine: float = ALIKE) -> Any:
 
 def concept(label: str) -> str:
     """A label without its score: "state:California 0.54" → "state:California"."""
-    words, _, score = label.rpartition(" ")
-    return words if words and score.replace(".", "", 1).isdigit() else label
+    return re.sub(r"(?<=.) -?\d+\.\d\d$", "", label)  # as Label writes it; a number of the words' own stays
 
 
 def _alike(circuit: Any, features: pd.DataFrame, cosine: float) -> list[tuple[int, int, float]]:

@@ -41,7 +41,8 @@ class RankingBatch:
         attribution and effect, low and high of the effect's interval (NaN for a single prompt), label."""
         n = len(self.rankings)
         sums = pd.concat([each.by_feature().assign(prompt=i) for i, each in enumerate(self.rankings)])
-        unmeasured = sums.loc[sums["effect"].isna(), "feature"].unique()
+        partly = [each.table["feature"][each.table["effect"].isna()] for each in self.rankings]  # at some position
+        unmeasured = pd.concat(partly).unique()
         grouped = sums.groupby("feature")
         found = grouped[list(SUMS)].sum() / n
         found.insert(0, "n_prompts", grouped.size())

@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.circuits.acts import read_on
-from workbench.circuits.evidence.reference import max_acts, usual_norm
+from workbench.circuits.evidence.reference import largest_known, usual_norm
 from workbench.circuits.intervene import editing
 from workbench.circuits.steering.continuations import safe_strength
 from workbench.circuits.steering.generation import Decoding, generate
@@ -82,11 +82,8 @@ def doses(bench: Any, features: Sequence[int]) -> dict[int, float]:
 
     Raises ValueError where the bench has neither an index nor example texts to know how active features get.
     """
-    norm, most = usual_norm(bench) or float("inf"), dict[int, float]()
-    known = None if bench.index is None else bench.index.table.set_index("feature")["max_act"]
-    for feature in features:
-        if known is None or known[feature] > 0:
-            most[feature] = float(known[feature]) if known is not None else max_acts(bench, [feature])[feature]
+    norm, found = usual_norm(bench) or float("inf"), {feature: largest_known(bench, feature) for feature in features}
+    most = {feature: act for feature, act in found.items() if act > 0}
     lengths = bench.sae.W_dec.float().norm(dim=1)
     return {f: DOSE * safe_strength(norm, act * float(lengths[f])) * act for f, act in most.items()}
 

@@ -106,8 +106,10 @@ class FeatureList:
             return entries.pop(at)
 
     def put_back(self, entry: Entry) -> None:
-        """An entry that `remove` gave, at the end of the list."""
-        self.keep(entry.feature, entry.note)
+        """An entry that `remove` gave, as it was, at the end of the list; what is kept again meanwhile stays as it is."""
+        with self._changed() as entries:
+            if self._place(entries, entry.feature) is None:
+                entries.append(entry)
 
     def beside(self, *features: int) -> FeaturePages:
         """The pages of two kept features, or several, side by side. Raises ValueError for one that is not kept."""

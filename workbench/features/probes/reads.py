@@ -56,7 +56,7 @@ def read(model: "TransformerBridge", sae: Dictionary, texts: Sequence[str], prog
     check_dictionary(model, sae)
     rows = [text_tokens(model, text, number) for number, text in enumerate(texts)]
     try:
-        neurons_at = neurons_before(model, sae.reads)[-1]
+        neurons_at = neurons_before(sae.reads)[-1]
     except ValueError:  # nothing comes before: a hook point at the very beginning, or outside of the blocks
         neurons_at = ""
     head = Head(model, [name for name in (sae.reads, neurons_at) if name])

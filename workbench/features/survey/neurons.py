@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from workbench.features.survey.activity import Units
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.hooks import check_dictionary
+from workbench.model.points import place
 from workbench.sae.dictionary import Dictionary
 from workbench.shapes import Activations, FeatureActs
 
@@ -79,7 +81,7 @@ class NeuronCorrelations:
         )
 
     def _repr_html_(self) -> str:
-        return f"<div>{self!r}{self.plot()._still}</div>"
+        return f"<div>{escape(repr(self))}{self.plot()._still}</div>"
 
 
 def correlate(
@@ -94,7 +96,7 @@ def correlate(
     """Features (by default N_FEATURES drawn at random) against all neurons before the SAE's hook point. A feature that is never active has
     no correlations. Raises ValueError for a hook point with no MLP before it, or no text."""
     check_dictionary(model, sae)
-    hook_names = neurons_before(model, sae.reads)
+    hook_names = neurons_before(sae.reads)
     chosen = np.asarray(features if features is not None else _drawn(sae.cfg.d_sae))
     if len(chosen) and not 0 <= chosen.min() <= chosen.max() < sae.cfg.d_sae:
         raise ValueError(f"features {chosen.min()} to {chosen.max()}: the SAE has features 0 to {sae.cfg.d_sae - 1:,}")
@@ -120,13 +122,13 @@ def correlate(
     return NeuronCorrelations(_strongest(sums.pearson(), chosen, named), name, sums.n, len(named))
 
 
-def neurons_before(model: "TransformerBridge", hook_name: str) -> list[str]:
+def neurons_before(hook_name: str) -> list[str]:
     """The hook points of all MLPs' hidden layers that the hook point's activation has behind it."""
-    parts = hook_name.split(".")
-    if len(parts) < 3 or parts[0] != "blocks":
+    n_layers, is_inner = place(hook_name)
+    if n_layers < 0:
         raise ValueError(f"{hook_name} is not inside a block: no telling which neurons come before it")
-    n_layers = int(parts[1]) + (parts[-1] in ("hook_resid_post", "hook_mlp_out"))
-    found = [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers)]
+    is_behind_mlp = is_inner and hook_name.endswith((".hook_mlp_out", ".mlp.hook_out"))
+    found = [f"blocks.{layer}.mlp.hook_post" for layer in range(n_layers + is_behind_mlp)]
     if not found:
         raise ValueError(f"no MLP comes before {hook_name}")
     return found
