@@ -54,6 +54,11 @@ def share(p: float) -> str:
     return "> 99 %" if p >= 0.995 else f"{100 * p:.0f} %" if p >= 0.01 else "< 1 %"
 
 
+def plain_number(value: float) -> float | None:
+    """For JSON: six significant digits are more than a page shows; None for what is no finite number."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
 def token_html(token: str) -> str:
     """One token as a chip: its leading space shows."""
     return (

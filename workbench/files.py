@@ -4,6 +4,7 @@ cannot be read or written.
 write_whole, write_together, whole_folder     written beside their place, flushed to disk, renamed; what a killed process left is taken away
 locked                                        one process at a time in a folder, by a lock of the operating system, which dies with it
 read_text, read_json                          of a file that is one
+spreadsheet                                   a table as CSV in which no text is a formula
 """
 
 import errno
@@ -13,7 +14,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -288,3 +289,9 @@ def parse_json(text: str, where: str, kind: type[ValueError] = ValueError) -> An
         raise kind(f"{where} is not JSON that can be read: it is nested too deep") from None
     except ValueError as error:  # also numbers of more digits than Python takes
         raise kind(f"{where} is not JSON ({error})") from None
+
+
+def spreadsheet(table: Any, texts: Iterable[str]) -> str:
+    """A DataFrame as CSV; what stands in the columns `texts` and a spreadsheet would take for a formula is quoted."""
+    quoted = {name: table[name].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for name in texts}
+    return table.assign(**quoted).to_csv(index=False)

@@ -24,7 +24,7 @@ WINGS = {  # in the order of the data, files that stand beside the wings include
     "workbench/circuits": ["metrics", "acts", "intervene", "ranking", "evidence", "steering", "depth", "graph", "direct"],
     "widgets": VIEWS,
 }
-MOST_FILES = 14  # of a wing: one question, a dozen doors at most
+MOST_FILES = 14  # of a wing: one question, fourteen doors at most
 PURE = ("widgets.marks", "widgets.figures", "widgets.html")  # rows in, str or Figure out: how a result object shows itself
 
 

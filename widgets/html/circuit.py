@@ -12,7 +12,7 @@ import pandas as pd
 
 from widgets.figures.circuit import node_sizes, node_words, plot_circuit
 from widgets.html.standalone import STATIC, Part, document
-from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, table_html, token_html, visible
+from widgets.marks import FAINT, bar_html, cell_html, heading_html, number, plain_number, table_html, token_html, visible
 
 N_NODES, N_EDGES = 20, 4  # of the list; of each node's in- and outgoing edges
 MOST_EDGES = 400_000  # that a page holds, 16 bytes each: of more, those that carry the most influence
@@ -76,7 +76,7 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
     found = nodes[nodes["kind"] != "logit"]  # logits are the metric itself: of what is direct, they alone have an effect
     names = list(dict.fromkeys(nodes["hook_name"]))
     texts = {name: [visible(str(text)) for text in nodes[name].fillna("")] for name in ("token", "label")}
-    numbers = {name: [_plain(value) for value in nodes[name]] for name in ("activation", "effect", "attribution")}
+    numbers = {name: [plain_number(value) for value in nodes[name]] for name in ("activation", "effect", "attribution")}
     whole = {name: [int(value) for value in nodes[name]] for name in ("layer", "pos", "feature")}
     ends = [circuit.edges[name].map(rows).to_numpy(np.int32) for name in ("source", "target")]
     weights = circuit.edges["weight"].fillna(0.0).to_numpy(np.float32)
@@ -87,7 +87,7 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
             baseline=visible(circuit.baseline),
             model=visible(circuit.model_name),
             way=circuit.way,
-            metric=_plain(circuit.clean_metric),
+            metric=plain_number(circuit.clean_metric),
             notes=notes,
             can_measure=circuit.lens is not None,
             sized_by=next((name for name in ("effect", "attribution") if (found[name].fillna(0) != 0).any()), "influence"),
@@ -98,7 +98,7 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
             id=nodes["node"].tolist(),
             kind=nodes["kind"].tolist(),
             hook=[names.index(name) for name in nodes["hook_name"]],
-            size=[_plain(value) for value in node_sizes(circuit)],
+            size=[plain_number(value) for value in node_sizes(circuit)],
             **whole,
             **texts,
             **numbers,
@@ -108,11 +108,6 @@ def circuit_data(circuit: Any) -> dict[str, Any]:
         groups={name: list(members) for name, members in circuit.groups.items()},
         pinned=list(circuit.pinned),
     )
-
-
-def _plain(value: float) -> float | None:
-    """Six significant digits are more than a page shows."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _about(circuit: Any) -> str:

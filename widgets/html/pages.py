@@ -26,6 +26,13 @@ N_TOKENS = 5  # of each kind in a line of the first page
 LIST_HEADS = ("feature", "label", "note", "density", "max")
 
 
+def result_page(title: str, result: Any) -> str:
+    """Anything that shows itself in a notebook, as a document that opens offline."""
+    head = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+    style = "<style>body{font-family:system-ui,sans-serif;margin:24px}:root{color-scheme:light dark}</style>"
+    return f"{head}{style}</head><body>{result._repr_html_()}</body></html>"
+
+
 def feature_page(page: Any, before: Sequence[int], after: Sequence[int], known: Container[int]) -> str:
     """A FeaturePage as a document. before, after: the feature whose page comes before or after, if any; known: those that have a page."""
     links = ['<a href="index.html">All features</a>']

@@ -20,7 +20,7 @@ import traitlets
 
 from widgets.html.card import card_html
 from widgets.html.circuit import SCRIPTS, circuit_data, circuit_html
-from widgets.marks import FAINT, visible
+from widgets.marks import FAINT, plain_number, visible
 from widgets.panes.jobs import SETTING, Job
 from widgets.panes.pane import STATIC, WorkingPane, module, style
 from workbench.circuits.graph.circuit import Circuit
@@ -219,7 +219,7 @@ class CircuitView(WorkingPane):
         effect = circuit.clean_metric - clamped.metric
         with SETTING:
             self.clamped = clamped
-            self.set_trait("moved", moved_view(circuit, clamped, name))
+            self.set_trait("moved", moved_view(clamped, name))
             for group, members in self.groups.items():
                 if value == 0 and set(members) == set(clamped.members) and np.isfinite(effect):
                     self.set_trait("together", {**self.together, group: float(effect)})
@@ -270,7 +270,7 @@ class CircuitView(WorkingPane):
         return f"CircuitView: {len(self._circuit.nodes):,} nodes and {len(self._circuit.edges):,} edges, {chosen} selected"
 
 
-def moved_view(circuit: Circuit, clamped: Clamped, name: str) -> dict[str, Any]:
+def moved_view(clamped: Clamped, name: str) -> dict[str, Any]:
     """A Clamped as plain data for the page."""
     table = clamped.table
     moves = table[["predicted", "measured"]].sub(table["clean"], axis=0).abs().max(axis=1).to_numpy()
@@ -280,18 +280,14 @@ def moved_view(circuit: Circuit, clamped: Clamped, name: str) -> dict[str, Any]:
         "name": called,
         "members": list(clamped.members),
         "value": clamped.value,
-        "clean": _plain(clamped.clean_metric),
-        "predicted": _plain(clamped.predicted_metric),
-        "measured": _plain(clamped.metric),
-        "own": _plain(clamped.own) if len(clamped.members) > 1 else None,
-        "agreement": _plain(clamped.agreement),
+        "clean": plain_number(clamped.clean_metric),
+        "predicted": plain_number(clamped.predicted_metric),
+        "measured": plain_number(clamped.metric),
+        "own": plain_number(clamped.own) if len(clamped.members) > 1 else None,
+        "agreement": plain_number(clamped.agreement),
         "n_moved": int((moves > 1e-6).sum()),
         "rows": [
-            [row.node, *map(_plain, (row.clean, row.predicted, row.measured))]  # pyright: ignore
+            [row.node, *map(plain_number, (row.clean, row.predicted, row.measured))]  # pyright: ignore
             for row in rows.itertuples()
         ],
     }
-
-
-def _plain(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None

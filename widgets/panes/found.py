@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from widgets.marks import visible
+from widgets.marks import plain_number, visible
 from workbench.features.search.codes import Codes
 from workbench.features.search.found import Found
 
@@ -54,7 +54,7 @@ def found_view(found: Found, way: str) -> dict[str, Any]:
     columns += [dict(zip(("name", "kind", "title", "means"), (name, *COLUMNS[name]), strict=True)) for name in known]
     rows = [
         {"feature": int(row["feature"]), "label": visible(str(row["label"]))}
-        | {column["name"]: _plain(row[column["name"]]) for column in columns}
+        | {column["name"]: plain_number(row[column["name"]]) for column in columns}
         | {"acts": [] if codes is None else acts_of(codes, int(row["feature"]))}
         for row in table.to_dict("records")
     ]
@@ -83,7 +83,3 @@ def acts_of(codes: Codes, feature: int) -> list[list[list[float]]]:
     for i, row, act in zip(prompt.tolist(), column.row.tolist(), column.data.tolist(), strict=True):
         found[i].append([int(row - codes.bounds[i]) - codes.first, round(act, 4)])
     return found
-
-
-def _plain(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None

@@ -19,6 +19,7 @@ from widgets.html.ranking import ORDERS, STATIC, detail_html, page_rows, rows_ht
 from widgets.html.ranking_data import digits_of, feature_detail, picture, plain, question_of
 from widgets.panes.pane import Pane, module, style
 from widgets.rows import QueryError, Rows
+from workbench.files import spreadsheet
 
 PAIR_COLUMNS = (("feature", "integer"), ("label", "text"), ("token", "token"), ("pos", "integer"))
 SUMMED_COLUMNS = (("feature", "integer"), ("label", "text"), ("n_pos", "integer"))
@@ -93,9 +94,7 @@ class RankingTable(Pane):
 
     def to_csv(self) -> str:
         """The rows that match, in their order, all of them; texts that a spreadsheet would take for formulas are quoted."""
-        rows = self.rows.table.iloc[self._found()]
-        texts = {name: rows[name].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for name in self.rows.text}
-        return rows.assign(**texts).to_csv(index=False)
+        return spreadsheet(self.rows.table.iloc[self._found()], self.rows.text)
 
     @property
     def rows(self) -> Rows:

@@ -53,7 +53,9 @@ def diff(
     source = list(islice(read_texts(texts), n_texts)) if texts else (talked if TALKERS & {base, tuned} else mixed)(ATLAS_SEED, n_texts)
     changes = compare(before, after, source, effects=effects)
     if out is not None:
-        write_text(out, changes_page(changes))
+        from widgets.html.pages import result_page
+
+        write_text(out, result_page("What tuning changed", changes))
     print(changes_json(changes, top) if as_json else changes.said(top))
 
 
@@ -64,10 +66,3 @@ def changes_json(changes: "Changes", top: int) -> str:
     about = {"verdict": changes.verdict, "assumes": changes.assumes, "notes": list(changes.notes), "hook_name": changes.hook_name}
     rows = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}
     return json.dumps(about | {"n_texts": changes.n_texts, "n_changed": len(changes.changed)} | rows, ensure_ascii=False, indent=1)
-
-
-def changes_page(changes: "Changes") -> str:
-    """What changed, as one page that opens offline."""
-    head = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>What tuning changed</title>'
-    style = "<style>body{font-family:system-ui,sans-serif;margin:24px}:root{color-scheme:light dark}</style>"
-    return f"{head}{style}</head><body>{changes._repr_html_()}</body></html>"

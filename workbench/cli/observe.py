@@ -119,7 +119,9 @@ def known_index(folder: Path | None) -> "FeatureIndex":
 def show_found(found: "Found", as_json: bool, html: Path | None) -> None:
     """Printed, and written as a page where one is wanted."""
     if html is not None:
-        write_text(html, found_page(found))
+        from widgets.html.pages import result_page
+
+        write_text(html, result_page("Features found", found))
     print(found_json(found) if as_json else found)
 
 
@@ -128,13 +130,6 @@ def found_json(found: "Found") -> str:
     rows = json.loads(found.table.to_json(orient="records", double_precision=15))
     about = {"wants": found.wants, "note": found.note, "removed": [each._asdict() for each in found.removed], "n_passed": found.n_passed}
     return json.dumps(about | {"rows": rows}, ensure_ascii=False, allow_nan=False, indent=1)
-
-
-def found_page(found: "Found") -> str:
-    """What a search found, as one page that opens offline."""
-    head = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Features found</title>'
-    style = "<style>body{font-family:system-ui,sans-serif;margin:24px}:root{color-scheme:light dark}</style>"
-    return f"{head}{style}</head><body>{found._repr_html_()}</body></html>"
 
 
 def page(

@@ -52,7 +52,9 @@ def score(
     scores = score_features(replace(bench, index=known, labels=known.label_texts() or bench.labels), *key, features=chosen)
     known.save_scores(scores.scores, scores.basis)
     if html is not None:
-        write_text(html, scores_page(scores))
+        from widgets.html.pages import result_page
+
+        write_text(html, result_page("What features read and write", scores))
     print(scores_json(scores, top) if as_json else scores.said(top))
 
 
@@ -61,11 +63,6 @@ def scores_json(scores: "FeatureScores", top: int) -> str:
     tables = {"rows": scores.table, "apart": scores.apart(top)}
     rows = {name: json.loads(table.to_json(orient="records", double_precision=15)) for name, table in tables.items()}
     return json.dumps({"verdict": scores.verdict, "basis": scores.basis, "notes": list(scores.notes)} | rows, ensure_ascii=False, indent=1)
-
-
-def scores_page(scores: "FeatureScores") -> str:
-    """The same as one page that opens offline."""
-    return _page("What features read and write", scores._repr_html_())
 
 
 def minimal(
@@ -101,7 +98,9 @@ def minimal(
     options: dict[str, Any] = dict(keep=texts["keep"], at_last=at_last, most=most, spare=spare, seed=seed)
     found = minimal_sets(bench, texts["present"], texts["absent"], logit_diff(answer, baseline), **options)
     if html is not None:
-        write_text(html, _page("Which features a behavior needs", found._repr_html_()))
+        from widgets.html.pages import result_page
+
+        write_text(html, result_page("Which features a behavior needs", found))
     print(minimal_json(found) if as_json else repr(found))
 
 
@@ -122,9 +121,3 @@ def minimal_json(found: "MinimalSets") -> str:
         rows = json.loads(each.table.to_json(orient="records", double_precision=15))
         sets[name] = {"rows": rows, "random": each.random.tolist(), "n_held_out": each.n_held_out, "n_others": each.n_others}
     return json.dumps({"verdict": found.verdict, "notes": list(found.notes)} | sets, ensure_ascii=False, indent=1)
-
-
-def _page(title: str, body: str) -> str:
-    head = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-    style = "<style>body{font-family:system-ui,sans-serif;margin:24px}:root{color-scheme:light dark}</style>"
-    return f"{head}{style}</head><body>{body}</body></html>"

@@ -3,14 +3,13 @@
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from made_bench import made_bench, sparse_sae
 from made_models import FAMILIES
 
 from workbench.circuits.evidence.many import AT_LEAST, AT_MOST, OFF, Clamp, Prompt
-from workbench.circuits.evidence.minimal import MinimalSets, _notes, _wilson, minimal_sets
+from workbench.circuits.evidence.minimal import MinimalSets, _notes, minimal_sets
 from workbench.circuits.intervene import editing
 from workbench.circuits.metrics import logit_diff, resolve
 from workbench.model.hooks import last_logits
@@ -102,11 +101,6 @@ def test_it_shows_itself_with_labels_as_text(found):
     assert replace(found.giving, table=found.giving.table[:0]).said("give", "it") == "No feature gives it."
     markup = replace(found, removing=replace(found.removing, table=found.removing.table.assign(label="<script>x")))._repr_html_()
     assert "<script" not in markup and "&lt;script&gt;x" in markup and "held out" in markup
-
-
-def test_wilsons_interval_by_hand():
-    low, high = _wilson(np.array([0.5, 1.0]), 10)
-    assert low == pytest.approx([0.2366, 0.7225], abs=1e-4) and high == pytest.approx([0.7634, 1.0], abs=1e-4)
 
 
 def test_what_cannot_be_asked_is_one_sentence(bench, behavior):

@@ -11,6 +11,7 @@ import torch
 from made_bench import made_bench
 from made_index import TEXTS
 from made_models import random_sae
+from sklearn.metrics import average_precision_score
 
 from workbench.circuits.acts import read_on
 from workbench.circuits.intervene import editing
@@ -21,7 +22,7 @@ from workbench.features.index.examples import Examples
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.parts import FeatureScore, Label
 from workbench.features.survey.activity import read_activity
-from workbench.features.survey.input_scores import average_precision, by_concept, share_promoted
+from workbench.features.survey.input_scores import by_concept, share_promoted
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.tokens import to_tokens
 
@@ -54,14 +55,6 @@ def scores(bench) -> FeatureScores:
     return score_features(bench, TEXTS, key, progress=False)
 
 
-def test_average_precision_by_hand_with_equal_scores_as_one_threshold():
-    has = np.array([True, False, True, False, False])
-    assert average_precision(has, np.array([5.0, 4.0, 3.0, 2.0, 1.0])) == pytest.approx((1 / 1 + 2 / 3) / 2)
-    assert average_precision(has, np.array([2.0, 2.0, 1.0, 0.0, 0.0])) == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert average_precision(has, np.zeros(5)) == pytest.approx(2 / 5)
-    assert average_precision(has, has.astype(float)) == 1.0
-
-
 def test_a_share_of_few_texts_is_none():
     assert np.isnan(share_promoted([1] * 9, [1])) and share_promoted([1] * 5 + [2] * 5, [1]) == 0.5
 
@@ -69,7 +62,7 @@ def test_a_share_of_few_texts_is_none():
 def test_the_input_score_is_of_texts_with_the_concept(bench, scores):
     activity = read_activity(bench.model, {"": bench.sae}, TEXTS, key, progress=False)[""]
     has = np.array(["cat" in text for text in TEXTS])
-    expected = average_precision(has, activity.peaks[:, [3]].toarray().ravel())
+    expected = average_precision_score(has, activity.peaks[:, [3]].toarray().ravel())
     assert by_concept(activity, {3: "cat", 4: "bird"})[3] == pytest.approx(expected) and np.isnan(by_concept(activity, {4: "bird"})[4])
     assert scores.table.set_index("feature").loc[3, "input"] == pytest.approx(expected)
     assert scores.table["feature"].tolist() == [3, 8] and "1 features are not scored" in scores.notes[0]

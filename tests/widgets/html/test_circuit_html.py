@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -107,3 +108,9 @@ def test_tokens_below_a_picture_do_not_touch_one_another():
     assert [word.strip() for _, word in drawn] == ["&lt;s&gt;", "basketball", "international", "is", "conversation"]
     ends = [(float(x) - 3.2 * len(unescape(word).strip()), float(x) + 3.2 * len(unescape(word).strip())) for x, word in drawn]
     assert all(right < left for (_, right), (left, _) in itertools.pairwise(ends)), ends
+
+
+def test_the_picture_alone_is_a_whole_svg_file_in_which_labels_are_text(tmp_path):
+    root = ElementTree.parse(made(HOSTILE).to_svg(tmp_path / "circuit.svg")).getroot()
+    kinds = {each.tag.rpartition("}")[2] for each in root.iter()}
+    assert root.tag.endswith("svg") and "circle" in kinds and not kinds & {"script", "img", "iframe", "foreignObject"}

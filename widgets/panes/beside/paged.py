@@ -13,6 +13,7 @@ import traitlets
 from widgets.html.ranking_data import plain
 from widgets.panes.pane import STATIC, Pane
 from widgets.rows import Rows
+from workbench.files import spreadsheet
 
 N_SAVED = 2_000  # rows in a saved file, the table's first
 
@@ -61,8 +62,7 @@ class Paged(Pane):
         """The rows that match, in their order; texts that a spreadsheet would take for formulas are quoted."""
         if self._rows is None:
             return ""
-        labels = self._found["label"].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True)
-        return self._found.assign(label=labels).to_csv(index=False)
+        return spreadsheet(self._found, ["label"])
 
     def offline(self) -> dict[str, Any]:
         """The rows, for a saved page to sort and filter."""

@@ -188,7 +188,6 @@ class FrozenModel:
     norm: FrozenNorm
     W_U: Float[Tensor, "d_model d_vocab"]
     b_U: Float[Tensor, "d_vocab"]
-    last: Stream  # what the final norm reads
     embeddings: Stream
     added: Stream
     logits: Float[Tensor, "d_vocab"]  # the model's own, at the last position, a soft cap included
@@ -207,7 +206,7 @@ def freeze(model: "TransformerBridge", tokens: Tokens) -> FrozenModel:
     W_U, b_U = model.W_U.detach().to(last), model.b_U.detach().to(last)
     some = slice(None, None, 1 + len(b_U) // N_CHECKED)  # all would be read from memory once more, for a matrix that is right or another
     _check("unembedding", found["ln_final.hook_out"][-1] @ W_U[:, some] + b_U[some], _uncapped(model, logits)[some])
-    return FrozenModel(blocks, norm, W_U, b_U, last, embeddings, added, logits)
+    return FrozenModel(blocks, norm, W_U, b_U, embeddings, added, logits)
 
 
 def _read(model: "TransformerBridge", tokens: Tokens) -> tuple[dict[str, Tensor], Tensor]:

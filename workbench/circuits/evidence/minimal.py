@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from workbench.circuits.evidence.many import AT_LEAST, OFF, Clamp, Prompt
 from workbench.circuits.evidence.search import Goal, candidates, changed, levels, smallest
 from workbench.circuits.metrics import Metric, resolve
+from workbench.features.probes.held_out import share_interval
 from workbench.given import no_table, whole
 from workbench.model.chat import Chat, written
 from workbench.model.hooks import check_dictionary
@@ -33,7 +34,6 @@ from workbench.shapes import FeatureActs
 
 FEWEST = 10  # prompts of each kind
 N_DRAWS = 20  # random sets
-Z = 1.96  # of 95 %
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -154,7 +154,7 @@ def _found(  # noqa: PLR0913 one of two sides
     n = len(clamps)
     growing = torch.ones(n, n, dtype=torch.bool).tril()
     share, held_out = (goal.done(clamps, growing, some).mean(0) for some in prompts)
-    low, high = _wilson(held_out, len(prompts[1]))
+    low, high = np.transpose([share_interval(round(each * len(prompts[1])), len(prompts[1])) for each in held_out])
     columns: dict[str, Any] = {
         "feature": [clamp.feature for clamp in clamps],
         "label": [str(bench.labels.get(clamp.feature, "")) for clamp in clamps],
@@ -194,12 +194,6 @@ def _random(clamps: Sequence[Clamp], here: torch.Tensor, there: torch.Tensor, rn
             some.append(Clamp(feature, clamp.held, 0.0 if clamp.held == OFF else clamp.level))
         drawn.append(some)
     return drawn
-
-
-def _wilson(share: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of a share of n prompts."""
-    middle, half = share + Z**2 / (2 * n), Z * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return (middle - half) / (1 + Z**2 / n), (middle + half) / (1 + Z**2 / n)
 
 
 def _halves(prompts: list[Prompt], rng: np.random.Generator) -> tuple[list[Prompt], list[Prompt]]:

@@ -107,7 +107,7 @@ def _node(row: dict[str, Any], node_id: str, share: float, circuit: Any, last: i
         "ctx_idx": int(row["pos"]),
         "feature_type": TYPES[kind],
         "jsNodeId": f"{layer}_{feature}-0" if kind == "feature" else f"{node_id}-0",
-        "clerp": _label(row, circuit),
+        "clerp": _label(row),
         "influence": None if kind == "logit" else share,
         "activation": row["activation"] if math.isfinite(row["activation"]) else None,
     }
@@ -117,7 +117,7 @@ def _node(row: dict[str, Any], node_id: str, share: float, circuit: Any, last: i
     return known | {"workbench": own | {"node": row["node"], "label": row["label"], "token": row["token"], "layer": layer}}
 
 
-def _label(row: dict[str, Any], circuit: Any) -> str:
+def _label(row: dict[str, Any]) -> str:
     if row["kind"] == "logit":
         return f'Output "{row["token"]}"'
     return str(row["label"]) if row["kind"] != "token" else f'Emb: "{row["token"]}"'

@@ -25,7 +25,6 @@ from workbench.circuits.graph.places import Logits, Place
 from workbench.circuits.metrics import ResolvedMetric
 from workbench.model.points import place as block_of
 
-KINDS = ("feature", "error", "token", "logit")
 NODE_COLUMNS = (
     *("node", "kind", "hook_name", "layer", "pos", "token", "feature", "activation"),
     *("effect", "effect_mean", "attribution", "attribution_mean", "slope", "slope_mean", "label"),

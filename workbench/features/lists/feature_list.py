@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from workbench.features.index.page import FeaturePages
 from workbench.features.index.watchers import Watchers
-from workbench.files import PATIENCE, checked_file, locked, made_folder, read_text, write_json, write_text
+from workbench.files import PATIENCE, checked_file, locked, made_folder, read_text, spreadsheet, write_json, write_text
 from workbench.sae.config import checked_feature
 
 FORMAT = 1
@@ -142,9 +142,7 @@ class FeatureList:
 
     def csv(self) -> str:
         """That file as a text."""
-        table = self.table
-        texts = {name: table[name].astype(str).str.replace(r"^(?=[=+\-@\t\r])", "'", regex=True) for name in ("label", "note")}
-        return table.assign(**texts).to_csv(index=False)
+        return spreadsheet(self.table, ("label", "note"))
 
     def json(self) -> str:
         """What the file holds, all dictionaries: another person's FeatureList reads it."""

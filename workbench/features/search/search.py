@@ -3,7 +3,7 @@
     active    on a share of the positive prompts: its largest activation there is > 0, the start token left out
     less so   on every negative prompt: at most margin · its mean activation on the positive ones
     rare      in the corpus of the index: active on at most max_density of its tokens
-    score     F1 of the feature's peaks with the texts of the index that are like the positive prompts (features/alike.py), to a
+    score     F1 of the feature's peaks with the texts of the index that are like the positive prompts (alike.py), to a
               hundredth; without an index the mean activation
     rarity    how rare it is in the index's texts that the feature is as active as on a positive prompt, in bits; the mean over the five
               eighths of these prompts on which it is least rare. It decides between equal scores.

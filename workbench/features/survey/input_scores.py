@@ -20,6 +20,8 @@ N_TOP = 100  # texts in which it is most active, as in the paper
 
 def by_concept(activity: Activity, concepts: Mapping[int, str]) -> dict[int, float]:
     """Feature → average precision for its concept; NaN where the concept is in play in fewer than ten texts."""
+    from sklearn.metrics import average_precision_score
+
     corpus, found = activity.corpus, dict[int, float]()
     for feature, concept in concepts.items():
         at = corpus.column.get(concept)
@@ -27,16 +29,8 @@ def by_concept(activity: Activity, concepts: Mapping[int, str]) -> dict[int, flo
         if at is not None:
             has[corpus.texts_with.indices[corpus.texts_with.indptr[at] : corpus.texts_with.indptr[at + 1]]] = True
         peaks = activity.peaks[:, [feature]].toarray().ravel()
-        found[feature] = average_precision(has, peaks) if has.sum() >= FEWEST_TEXTS else float("nan")
+        found[feature] = float(average_precision_score(has, peaks)) if has.sum() >= FEWEST_TEXTS else float("nan")
     return found
-
-
-def average_precision(has: np.ndarray, scores: np.ndarray) -> float:
-    """Of texts ordered by score; equal scores are one threshold."""
-    order = np.argsort(-scores, kind="stable")
-    hits, ends = np.cumsum(has[order]), np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    gained = np.diff(hits[ends], prepend=0)
-    return float((gained * hits[ends] / (ends + 1)).sum() / max(1, hits[-1]))
 
 
 def by_tokens(activity: Activity, promoted: Mapping[int, Sequence[int]]) -> dict[int, float]:
