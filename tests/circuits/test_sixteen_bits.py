@@ -4,8 +4,10 @@ import pytest
 import torch
 from made_bench import made_bench
 from made_circuit import PLACES, PROMPT, made_circuit_bench
+from made_models import random_hf_model, random_sae
 from made_transcoders import made_set
 
+from workbench.bench import Workbench
 from workbench.circuits.depth.layers import trace_steps
 from workbench.circuits.direct.circuit import direct_circuit
 from workbench.circuits.evidence.controls import KINDS, controls
@@ -13,7 +15,11 @@ from workbench.circuits.evidence.sets import FeatureSets
 from workbench.circuits.intervene import clamp
 from workbench.circuits.metrics import logit_diff
 from workbench.circuits.ranking.ablation import ablate
+from workbench.features.changes.diff import diff
+from workbench.features.survey.neurons import correlate
+from workbench.model.model import load_model
 from workbench.model.tokens import to_tokens
+from workbench.sae.evaluate import evaluate
 
 METRIC, AT = logit_diff(5, 7), PLACES[1]
 
@@ -87,3 +93,20 @@ def test_a_transcoder_s_features_switched_off_in_a_graph_have_the_effects_of_abl
     found = ablate(model, transcoders[1], to_tokens(model, PROMPT), METRIC, pairs=pairs, progress=False)
     for node, effect in zip(nodes["node"], found.tolist(), strict=True):
         assert graph.effect_of([node]) == pytest.approx(effect, abs=2e-6, rel=1e-4)
+
+
+def test_evaluations_survey_and_changes_are_as_of_the_same_weights_in_float32(model_of, tokenizer):
+    narrow = random_sae(dtype=torch.bfloat16)
+    wide, texts = random_sae(), [f"the {a} sat on {b} and the {c}" for a in "abc" for b in "abcd" for c in "ab"]
+    for name, weight in narrow.named_parameters():
+        wide.get_parameter(name).data = weight.data.float()
+    hf_model = random_hf_model("gpt2")
+    hf_model.get_parameter("transformer.h.0.mlp.c_proj.bias").data += 0.1
+    model, tuned = model_of("gpt2"), load_model(hf_model, tokenizer=tokenizer)
+    evaluations = [evaluate(model, sae, texts, progress=False) for sae in (narrow, wide)]
+    assert evaluations[0].fvu == pytest.approx(evaluations[1].fvu, rel=1e-2)
+    assert evaluations[0].losses.spliced == pytest.approx(evaluations[1].losses.spliced, rel=1e-2)
+    changes = [diff(Workbench(model=model, sae=sae), tuned, texts, effects=True, progress=False) for sae in (narrow, wide)]
+    assert changes[0].fvu == pytest.approx(changes[1].fvu, rel=1e-2)
+    table, expected = (correlate(model, sae, texts, range(64), progress=False).table.set_index("feature") for sae in (narrow, wide))
+    assert table["correlation"].abs().mean() == pytest.approx(expected["correlation"].abs().mean(), rel=2e-2)

@@ -63,6 +63,11 @@ class Dictionary(nn.Module):
         """Raw activations (…, d_in) → feature activations (…, d_sae), ≥ 0. BatchTopK picks k · n_rows of all rows together."""
         return select(self.cfg.architecture, self.pre_acts(x), k=self.cfg.k, threshold=self.threshold)
 
+    def encode_each(self, x: Float[Tensor, "batch pos d_in"]) -> FeatureActs:
+        """The same of several texts, each by itself: what BatchTopK picks in one does not hang on which others stand beside."""
+        is_compared = self.cfg.architecture == "batchtopk"
+        return torch.stack([self.encode(text) for text in x]) if is_compared else self.encode(x)
+
     def pre_acts(self, x: Activations) -> FeatureActs:
         """What the architecture selects from."""
         return self.centered(x) @ self.W_enc + self.b_enc

@@ -153,15 +153,15 @@ class _Sums:
 
     def add(self, x: Activations, y: Outputs) -> None:
         for part, goal in zip(_parts(self.sae, x), _parts(self.sae, y), strict=True):
-            self._add(part, goal, self.sae.encode(part))
+            self._add(part, goal, self.sae.encode(part.to(self.sae.W_dec.dtype)))
 
     def _add(self, x: Activations, y: Outputs, feature_acts: FeatureActs) -> None:
         target = y - _offset(self.sae, x)
-        self.squared_error += (target - self.sae.decode(feature_acts, x)).double().square().sum().item()
+        self.squared_error += (target - self.sae.decode(feature_acts, x.to(feature_acts.dtype))).double().square().sum().item()
         self.squares += target.double().square().sum().item()
         self.total += target.double().sum(0)
         self.n_active += counts(feature_acts)
-        self.max_act = torch.maximum(self.max_act, feature_acts.amax(0))
+        self.max_act = torch.maximum(self.max_act, feature_acts.amax(0).float())
         self.n_tokens += len(x)
 
     @property
@@ -185,7 +185,7 @@ class _LossSums:
     def add(self, tokens: Tokens, is_text: TokenMask, x: Activations, mean: Float[Tensor, "d_out"]) -> None:
         def spliced(y: Tensor) -> Tensor:
             read = x if isinstance(self.sae, Transcoder) else y
-            return torch.cat([self.sae(part) + _offset(self.sae, part) for part in _parts(self.sae, read)])
+            return torch.cat([self.sae(part.to(self.sae.W_dec.dtype)) + _offset(self.sae, part) for part in _parts(self.sae, read)])
 
         replacements: dict[str, Callable[[Tensor], Tensor]] = {
             "clean": lambda y: y,

@@ -5,13 +5,15 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-from made_models import FAMILIES, random_sae
+from made_models import D_MODEL, D_SAE, FAMILIES, random_sae
 
 from workbench.bench import Workbench
 from workbench.circuits.depth.heads import head_effects
 from workbench.circuits.metrics import logit_diff
 from workbench.model.hooks import hooked
 from workbench.model.tokens import to_tokens
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 PROMPT = "the cat sat on the mat"
 METRIC = logit_diff(5, 7)
@@ -134,3 +136,16 @@ def test_it_shows_itself_and_nothing_hostile_runs(model):
     found = head_effects(bench, PROMPT, METRIC, 3, 2)
     assert "&lt;/b&gt;a label" in found._repr_html_() and "</b>a label" not in found._repr_html_()
     assert repr(found).startswith("HeadEffects of feature 3 at ")
+
+
+def test_the_effect_of_what_batchtopk_picks_on_a_prompt_is_the_rankings(model):
+    """It picks among all tokens of the prompt: a feature may be none of the k largest at its own."""
+    sae = SAE(SAEConfig(D_MODEL, D_SAE, "blocks.1.hook_resid_pre", architecture="batchtopk", k=4))
+    for name, weight in random_sae().named_parameters():
+        sae.get_parameter(name).data = weight.data
+    bench = Workbench(model=model, sae=sae.requires_grad_(False))
+    table = bench.rank(PROMPT, METRIC, progress=False).table
+    place = table.groupby("pos")["activation"].rank(ascending=False)
+    assert (place > 4).any(), "the test needs a feature beyond the k largest of its token"
+    for row in table[place > 4].itertuples():
+        assert head_effects(bench, PROMPT, METRIC, row.feature, row.pos).effect == pytest.approx(row.effect, abs=2e-6)

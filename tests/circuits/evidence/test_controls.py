@@ -1,5 +1,7 @@
 """Controls: each kind's effects equal hooked forward passes, integrated gradients add up, and a linear model makes all estimates exact."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -189,3 +191,13 @@ def test_controls_show_themselves_without_markup_from_tokens_and_labels():
 def test_more_features_than_there_are_is_all_of_them(model):
     found = controls(made_bench(model, sparse_sae(), TEXTS), PROMPT, METRIC, n=10 * D_SAE)
     assert of(found, "like activation").empty and len(of(found, "feature")) > 20
+
+
+def test_the_error_of_an_sae_that_centers_is_without_the_mean_that_it_takes_away(model):
+    sae = sparse_sae()
+    sae.cfg = replace(sae.cfg, centers_input=True)
+    errors = of(controls(made_bench(model, sae), PROMPT, METRIC, n=2, progress=False), "error")
+    with torch.no_grad():
+        x = model.run_with_cache(to_tokens(model, PROMPT))[1][HOOK][0, 1:]
+        expected = (x - x.mean(1, keepdim=True) - sae(x)).norm(dim=1)
+    np.testing.assert_allclose(errors["activation"], expected, rtol=1e-4)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from made_circuit import PLACES, PROMPT, made_circuit_bench
+from transformers import AutoModelForCausalLM
 
 from workbench.bench import Workbench
 from workbench.model.hooks import hooked
+from workbench.model.model import load_model
 from workbench.model.tokens import to_tokens
 
 OTHER = "the dog ran to the cat"
@@ -78,3 +80,17 @@ def test_a_feature_that_never_occurs_is_said(small):
     silent = int((acts_at_the_end(small, PLACES[0], OTHER) == 0).nonzero()[0, 0])
     with pytest.raises(ValueError, match="active nowhere"):
         small.swap(PROMPT, "kind:0", {PLACES[0]: [silent]}, source=OTHER)
+
+
+def test_probabilities_of_a_model_of_16_bits_are_those_of_its_weights_in_float32(folder_of):
+    narrow = made_circuit_bench(load_model(folder_of("gpt2"), dtype=torch.bfloat16))
+    wide = made_circuit_bench(load_model(AutoModelForCausalLM.from_pretrained(folder_of("gpt2"), dtype=torch.bfloat16).float()))
+    found, expected = (
+        Workbench(model=bench.model, sae=bench.sae, layers=bench.layers)
+        .swap(PROMPT, off={PLACES[0]: [1, 2, 3]}, on={PLACES[0]: list(range(8, 24))}, source=OTHER)
+        .table
+        for bench in (narrow, wide)
+    )
+    assert found["answer"].tolist() == expected["answer"].tolist()
+    for column in ("probability", "before", "original", "control"):
+        assert found[column].tolist() == pytest.approx(expected[column].tolist(), rel=1e-4)

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from made_models import random_sae
+from made_models import random_hf_model, random_sae
 
 import workbench as wb
 from workbench.bench import Workbench
+from workbench.features.changes import crosscoder as crosscoder_module
 from workbench.features.changes.crosscoder import Crosscoder, PairStream, _add, _marked, _Sums, _table, read_crosscoder
+from workbench.features.changes.reads import Spread
 from workbench.model.model import load_model
+from workbench.model.tokens import to_tokens
 from workbench.sae.config import SAEConfig
 from workbench.sae.sae import SAE
 
@@ -26,8 +29,8 @@ def crosscoder() -> Crosscoder:
 
 def table(base: torch.Tensor, tuned: torch.Tensor):
     zeros = torch.zeros(2, 4, dtype=torch.float64)
-    sums = _Sums(zeros.clone(), zeros.clone(), zeros[0].clone(), zeros[0].clone(), [0.0, 0.0], [0.0, 0.0])
-    _add(sums, crosscoder(), [base, tuned], [base.mean(0), tuned.mean(0)])
+    sums = _Sums(zeros.clone(), zeros.clone(), zeros[0].clone(), zeros[0].clone(), [0.0, 0.0], (Spread(), Spread()))
+    _add(sums, crosscoder(), [base, tuned])
     return _table(sums, crosscoder(), len(base)).set_index("feature")
 
 
@@ -58,8 +61,8 @@ def test_a_feature_that_the_other_models_other_features_hold_is_not_confirmed():
     both = crosscoder()
     both.sae.W_dec.data[3, 1] = 0.5  # the base's feature writes where the tuned model's feature 1 does
     zeros = torch.zeros(2, 4, dtype=torch.float64)
-    sums = _Sums(zeros.clone(), zeros.clone(), zeros[0].clone(), zeros[0].clone(), [0.0, 0.0], [0.0, 0.0])
-    _add(sums, both, [base, tuned], [base.mean(0), tuned.mean(0)])
+    sums = _Sums(zeros.clone(), zeros.clone(), zeros[0].clone(), zeros[0].clone(), [0.0, 0.0], (Spread(), Spread()))
+    _add(sums, both, [base, tuned])
     row = _table(sums, both, 500).set_index("feature").loc[1]
     assert row["nu_reconstruction"] > 0.5 and not row["is_confirmed"]
 
@@ -102,3 +105,25 @@ def test_an_sae_of_one_model_and_a_crosscoder_of_others_are_refused(bench: Workb
         Crosscoder.load(tmp_path / "one")
     with pytest.raises(ValueError, match="of other models"):
         read_crosscoder(crosscoder(), bench, tuned, TEXTS[:3], progress=False)
+
+
+def test_explained_variance_is_about_the_mean_of_all_texts_not_of_the_shortest(model_of, tokenizer, monkeypatch):
+    """Batches come shortest first: the mean of the first one is not the mean."""
+    hf_model = random_hf_model("gpt2")
+    hf_model.get_parameter("transformer.h.0.mlp.c_proj.bias").data += 0.3
+    bench, tuned = Workbench(model=model_of("gpt2"), sae=random_sae()), load_model(hf_model, tokenizer=tokenizer)
+    torch.manual_seed(4)
+    sae = SAE(SAEConfig(2 * 32, 8, "blocks.1.hook_resid_pre"))
+    for weight in sae.parameters():
+        weight.data = 0.1 * torch.randn_like(weight)
+    texts = ["dog", "mat", *("the cat sat on the mat and " + "the dog ran to the cat " * n for n in range(1, 6))]
+    monkeypatch.setattr(crosscoder_module, "N_TOKENS", 8)
+    found = read_crosscoder(Crosscoder(sae.requires_grad_(False)), bench, tuned, texts, progress=False).attrs["explained"]
+    with torch.no_grad():
+        x = [
+            torch.cat([model.run_with_cache(to_tokens(model, text))[1]["blocks.1.hook_resid_pre"][0, 1:] for text in texts])
+            for model in (bench.model, tuned)
+        ]
+        x_hats = sae(torch.cat(x, dim=1)).split(32, dim=1)
+    by_hand = [1 - float((a - b).square().sum() / (a - a.mean(0)).square().sum()) for a, b in zip(x, x_hats, strict=True)]
+    assert found == pytest.approx(by_hand, abs=1e-4)

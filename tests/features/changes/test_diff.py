@@ -2,11 +2,13 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from made_models import CONFIGS, random_hf_model, random_sae
+from made_transcoders import made_set
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import workbench as wb
@@ -130,3 +132,35 @@ def test_what_cannot_be_compared_is_refused_in_words(bench: Workbench, tuned, to
         with pytest.raises(ValueError) as refused:
             wb.diff(*arguments, progress=False)
         assert words in str(refused.value), refused.value
+
+
+@torch.no_grad()
+def at(model, *hook_names: str) -> list[torch.Tensor]:
+    """What stands there at every token of the texts but start tokens, one after the other."""
+    caches = [model.run_with_cache(to_tokens(model, text))[1] for text in TEXTS]
+    return [torch.cat([cache[name][0, 1:] for cache in caches]).double() for name in hook_names]
+
+
+def test_the_variance_that_an_sae_explains_which_centers_is_of_what_it_reads(bench: Workbench, tuned):
+    sae = random_sae()
+    sae.cfg = replace(sae.cfg, centers_input=True)
+    changes = wb.diff(Workbench(model=bench.model, sae=sae), tuned, TEXTS, progress=False)
+    for model, fvu in zip((bench.model, tuned), changes.fvu, strict=True):
+        (x,) = at(model, sae.reads)
+        centered = x - x.mean(1, keepdim=True)
+        error = centered - sae(x.float()).double()
+        assert fvu == pytest.approx(float(error.square().sum() / (centered - centered.mean(0)).square().sum()), rel=1e-4)
+
+
+def test_of_a_transcoder_what_is_explained_and_what_rows_lie_along_is_where_it_writes(bench: Workbench, tuned):
+    transcoder = made_set("mlp.hook_in", "hook_mlp_out", True)[1]
+    changes = wb.diff(Workbench(model=bench.model, sae=transcoder), tuned, TEXTS, progress=False)
+    ys, lengths = [], [to_tokens(bench.model, text).shape[1] - 1 for text in TEXTS]
+    for model, fvu in zip((bench.model, tuned), changes.fvu, strict=True):
+        x, y = at(model, transcoder.reads, transcoder.writes)
+        error = y - transcoder(x.float()).double()
+        assert fvu == pytest.approx(float(error.square().sum() / (y - y.mean(0)).square().sum()), rel=1e-4)
+        ys.append(torch.stack([part.mean(0) for part in y.split(lengths)]))
+    cosines = torch.cosine_similarity(transcoder.W_dec.double(), (ys[1] - ys[0]).mean(0)[None])
+    assert np.allclose(changes.dense["cosine"], cosines[changes.dense["feature"].tolist()], atol=1e-4)
+    assert f"one transcoder, which explains, at {transcoder.writes}," in changes.assumes

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from made_models import random_hf_model, random_sae
+from transformers import AutoModelForCausalLM
 
 import workbench as wb
 from workbench.bench import Workbench
-from workbench.features.changes.effects import effect_words
+from workbench.features.changes.effects import _likeliest, effect_words
 from workbench.model.model import load_model
 from workbench.model.tokens import answer_token, to_tokens
 
@@ -108,3 +109,16 @@ def test_what_is_no_answer_is_refused_in_words(bench, tuned):
         with pytest.raises(ValueError) as refused:
             wb.diff(bench, tuned, texts, effects=effects, progress=False)
         assert words in str(refused.value), refused.value
+
+
+@torch.no_grad()
+def test_the_likeliest_token_of_a_model_of_16_bits_is_that_of_its_weights_in_float32(folder_of):
+    """In 16 bits dozens of tokens share the highest logit."""
+    folder = folder_of("gemma2")
+    model, wide = load_model(folder, dtype=torch.bfloat16), AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).float()
+    rows = [to_tokens(model, text)[0].tolist() for text in TEXTS]
+    logits = [wide(torch.tensor([row])).logits[0, -1] for row in rows]
+    found = _likeliest(model, rows)
+    assert [float(each[token]) for each, token in zip(logits, found, strict=True)] == pytest.approx(
+        [float(each.max()) for each in logits], abs=1e-6
+    )

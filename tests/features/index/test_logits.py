@@ -8,6 +8,7 @@ from made_models import FAMILIES
 from workbench.activations.rows import led
 from workbench.features.index.building import logits as code
 from workbench.features.index.building.logits import is_in_stream, predicted_tokens, through_final_norm, token_logits
+from workbench.model.model import load_model
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,12 @@ def test_a_vocabulary_smaller_than_the_list_is_listed_whole(model, directions: t
 )
 def test_only_hook_points_of_the_residual_stream_reach_the_logits_directly(hook_name: str, expected: bool):
     assert is_in_stream(hook_name) == expected
+
+
+@pytest.mark.parametrize("family", ["gpt2", "neox"])
+def test_the_gain_of_a_norm_of_16_bits_is_its_own_whatever_its_shift(folder_of, directions: torch.Tensor, family: str):
+    model = load_model(folder_of(family), dtype=torch.bfloat16)
+    norm = dict(model.ln_final.named_modules())["_original_component"]
+    norm.bias.data += 7.0  # beside which a gain near 1 keeps two bits of eight
+    expected = (directions - directions.mean(1, keepdim=True)) * norm.weight.float()
+    torch.testing.assert_close(through_final_norm(model, directions), expected, rtol=1e-4, atol=1e-4)

@@ -10,7 +10,9 @@ from made_models import random_sae
 
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.survey import neurons
+from workbench.features.survey.activity import read_activity
 from workbench.features.survey.neurons import correlate, neuron_units, neurons_before
+from workbench.model.model import load_model
 
 
 def dense(model, sae) -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +92,11 @@ def test_what_cannot_be_correlated_is_said(model):
         correlate(model, random_sae(), [], progress=False)
     with pytest.raises(ValueError, match="the SAE has features 0 to 63"):
         correlate(model, random_sae(), TEXTS, [64], progress=False)
+
+
+def test_activity_of_a_model_of_16_bits_is_read_by_an_sae_of_32(folder_of):
+    model, sae, texts = load_model(folder_of("gpt2"), dtype=torch.bfloat16), random_sae(), TEXTS[:3]
+    found = read_activity(model, {"": sae}, texts, progress=False)[""].acts.toarray()
+    with torch.no_grad():
+        expected = torch.cat([sae.encode(model.run_with_cache(text)[1][sae.reads][0, 1:].float()) for text in texts])
+    np.testing.assert_allclose(found, expected, rtol=5e-2, atol=5e-2)  # rows together are rounded otherwise than one alone

@@ -149,7 +149,7 @@ class _Measured:
     def errors(self, pos: RowIndex) -> pd.DataFrame:
         """Rows of the SAE's error, whole, one a position."""
         found = self.sae.decode(self.found.feature_acts[pos], read_beside(self.replay, self.sae)[pos])
-        return self._taken(KINDS[3], pos, self.clean[pos] - found, "what the SAE does not explain")
+        return self._taken(KINDS[3], pos, self.sae.centered(self.clean[pos]) - found, "what the SAE does not explain")
 
     def neurons(self, n: int, is_start: Tensor, progress: bool) -> pd.DataFrame:
         """Rows of MLP neurons, each set to 0."""

@@ -107,7 +107,7 @@ def read_mean_acts(model: "TransformerBridge", sae: Dictionary, texts: Sequence[
     total, n_tokens = torch.zeros(sae.cfg.d_sae, dtype=torch.float64, device=sae.W_dec.device), 0
     for first in range(0, min(len(texts), N_TEXTS), 64):
         tokens, is_text = padded(model, texts[first : min(first + 64, N_TEXTS)])
-        feature_acts = sae.encode(harvest(model, tokens, sae.reads)[is_text])
+        feature_acts = sae.encode(harvest(model, tokens, sae.reads)[is_text].to(sae.W_dec.dtype))
         total += feature_acts.sum(0, dtype=torch.float64)
         n_tokens += len(feature_acts)
     return (total / n_tokens).to(sae.W_dec.dtype)

@@ -214,7 +214,8 @@ def _activations(model: Any, layers: Mapping[str, SAE], tokens: Tensor) -> dict[
 def _wanted(model: Any, wanted: str | None, prompts: Sequence[str]) -> int | None:
     if wanted is not None:
         return answer_token(model, wanted)
-    return int(last_logits(model, to_tokens(model, prompts[0]))[0].argmax()) if prompts else None
+    with InFloat32(model):  # in 16 bits several tokens are likeliest
+        return int(last_logits(model, to_tokens(model, prompts[0]))[0].argmax()) if prompts else None
 
 
 def _one(clean: Float[Tensor, "d_vocab"]) -> Tensor:

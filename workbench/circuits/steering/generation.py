@@ -171,4 +171,4 @@ def _read_batch(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, n_n
         logits = model(tokens, **accepted(model, use_cache=False))
     log_probs = logits[:, -n_new - 1 : -1].float().log_softmax(-1).gather(-1, tokens[:, -n_new:, None])[..., 0]
     assert len(caught) == 1, f"{sae.reads} fired {len(caught)} times in one forward pass, expected once"
-    return Reading(log_probs, sae.encode(caught[0])[..., list(features)])
+    return Reading(log_probs, sae.encode_each(caught[0])[..., list(features)])

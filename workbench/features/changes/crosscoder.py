@@ -14,7 +14,7 @@ Latent scaling asks whether it did: with d the row in the model that has the fea
 
     β(y) = Σ feature_act · (d · y) / (‖d‖² Σ feature_act²)                the scale at which d explains y best
     nu_error = β(x_m − x̂_m) / β(x − x̂ + feature_act · d)                 near 1: the other model has it too, in what was left unexplained
-    nu_reconstruction = β(x̂_m) / β(x̂)                                    near 1: the other model has it too, in other features
+    nu_reconstruction = β(x̂_m − b_m) / β(x̂ − b)                          near 1: the other model has it too, in other features
 
 A feature of one model only is confirmed where both are small (0.2 and 0.5, as there).
 """
@@ -34,11 +34,13 @@ from tqdm.auto import tqdm
 from workbench.activations.rows import Row, as_batch, batches
 from workbench.activations.stream import ActivationStream
 from workbench.features.changes.fit import check_pair
+from workbench.features.changes.reads import Spread
 from workbench.features.search.codes import tokens_of
 from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.hooks import check_finite
 from workbench.model.tokens import is_start_token
+from workbench.sae.evaluation import share
 from workbench.sae.sae import SAE
 from workbench.sae.training.train import TrainConfig, train
 
@@ -139,7 +141,7 @@ class _Sums:
     squares: Tensor  # (d_sae) Σ feature_act²
     active: Tensor  # (d_sae) tokens
     errors: list[float]
-    totals: list[float]
+    spreads: tuple[Spread, Spread]
 
 
 @torch.no_grad()
@@ -151,8 +153,8 @@ def read_crosscoder(crosscoder: Crosscoder, base: Any, tuned: Any, texts: Iterab
     rows = [tokens_of(base.model, text, number) for number, text in enumerate(texts)]
     heads = [Head(each, [crosscoder.hook_name]) for each in (base.model, model)]
     zeros = torch.zeros(2, sae.cfg.d_sae, dtype=torch.float64)
-    sums = _Sums(zeros.clone(), zeros.clone(), zeros[0].clone(), zeros[0].clone(), [0.0, 0.0], [0.0, 0.0])
-    n_tokens, mean = 0, None
+    sums = _Sums(zeros.clone(), zeros.clone(), zeros[0].clone(), zeros[0].clone(), [0.0, 0.0], (Spread(), Spread()))
+    n_tokens = 0
     with tqdm(total=len(rows), desc="reading texts", unit="text", disable=not progress, delay=2) as bar:
         for some in batches([len(row) for row in rows], N_TOKENS):
             tokens = as_batch(base.model, [Row(rows[i], ()) for i in some])[0]
@@ -164,14 +166,13 @@ def read_crosscoder(crosscoder: Crosscoder, base: Any, tuned: Any, texts: Iterab
                 raise ValueError(f"this crosscoder is of other models: it reads {crosscoder.d_in} numbers a model, these have {there}")
             for half in halves:
                 check_finite(half, crosscoder.hook_name)
-            mean = [half.mean(0) for half in halves] if mean is None else mean
-            _add(sums, crosscoder, halves, mean)
+            _add(sums, crosscoder, halves)
             n_tokens += len(halves[0])
             bar.update(len(some))
     return _table(sums, crosscoder, n_tokens)
 
 
-def _add(sums: _Sums, crosscoder: Crosscoder, halves: list[Tensor], mean: list[Tensor]) -> None:
+def _add(sums: _Sums, crosscoder: Crosscoder, halves: list[Tensor]) -> None:
     sae = crosscoder.sae
     with machine_rate():
         acts = sae.encode(torch.cat(halves, dim=1))
@@ -183,7 +184,7 @@ def _add(sums: _Sums, crosscoder: Crosscoder, halves: list[Tensor], mean: list[T
             sums.error[m] += (acts * ((x - x_hat) @ d.T)).sum(0).double().cpu()
             sums.reconstruction[m] += (acts * ((x_hat - b_dec[m]) @ d.T)).sum(0).double().cpu()
             sums.errors[m] += float((x - x_hat).double().square().sum())
-            sums.totals[m] += float((x - mean[m]).double().square().sum())
+            sums.spreads[m].add(x)
     sums.squares += acts.double().square().sum(0).cpu()
     sums.active += (acts > 0).sum(0).cpu()
 
@@ -221,7 +222,7 @@ def _table(sums: _Sums, crosscoder: Crosscoder, n_tokens: int) -> pd.DataFrame:
         table[sums.active.numpy() > 0].assign(_weight=weight).sort_values("_weight", ascending=False, kind="stable").drop(columns="_weight")
     )
     found = found.reset_index(drop=True)
-    found.attrs["explained"] = [1 - error / total if total else np.nan for error, total in zip(sums.errors, sums.totals, strict=True)]
+    found.attrs["explained"] = [1 - share(error, spread.variance) for error, spread in zip(sums.errors, sums.spreads, strict=True)]
     return found
 
 

@@ -39,19 +39,20 @@ N_ALONG = 10  # features beside the dense difference
 @dataclass(frozen=True, repr=False, eq=False)
 class Changes:
     """`table`: feature, label, moved with moved_low and moved_high, change with low and high, base and tuned (mean activation),
-    density_base, density_tuned, density_low, density_high, q, has_changed. `dense`: feature, label, cosine. `texts`: text, distance (1: as
-    far as activations lie from their mean)."""
+    density_base, density_tuned, density_low, density_high, q, has_changed. `dense`: feature, label, cosine of its decoder row with the
+    difference of means where it writes. `texts`: text, distance (1: as far as activations lie from their mean)."""
 
     table: pd.DataFrame
     dense: pd.DataFrame
     texts: pd.DataFrame
     hook_name: str
     n_texts: int
-    fvu: tuple[float, float]  # of the base's activations, of the tuned model's
+    fvu: tuple[float, float]  # of the base's activations, of the tuned model's; of a transcoder of what it predicts
     mean_share: float  # of Σ ‖mean difference of a text‖², how much the difference of means is
     notes: tuple[str, ...] = ()
     crosscoder: pd.DataFrame | None = None  # read_crosscoder's table
     effects: pd.DataFrame | None = None  # read_effects's, with label
+    predict: str = ""  # a transcoder's output: `dense` and the variance explained are of what stands there
 
     @property
     def changed(self) -> pd.DataFrame:
@@ -79,8 +80,9 @@ class Changes:
     def assumes(self) -> str:
         """What the table cannot say."""
         base, tuned = (1 - each for each in self.fvu)
+        through = f"one transcoder, which explains, at {self.predict}," if self.predict else "one SAE, which explains"
         return (
-            f"Seen at {self.hook_name}, on {self.n_texts:,} texts, through one SAE, which explains {base:.1%} of the base's variance and "
+            f"Seen at {self.hook_name}, on {self.n_texts:,} texts, through {through} {base:.1%} of the base's variance and "
             f"{tuned:.1%} of the tuned model's: what is new outside of its features does not show."
         )
 
@@ -157,7 +159,8 @@ def compared(both: Both, sae: Any, texts: list[str], labels: Mapping[int, str]) 
     far_texts = pd.DataFrame({"text": [str(texts[i]) for i in far], "distance": both.distance[far]})
     share = len(texts) * float(mean @ mean) / float((both.difference**2).sum())
     notes = () if len(texts) >= 100 else (f"{len(texts)} texts are few: a change in rare texts is missed",)
-    return Changes(table, dense, far_texts, sae.reads, len(texts), (both.base.fvu, both.tuned.fvu), share, notes)
+    predict = sae.writes if sae.writes != sae.reads else ""
+    return Changes(table, dense, far_texts, sae.reads, len(texts), (both.base.fvu, both.tuned.fvu), share, notes, predict=predict)
 
 
 def _table(both: Both, labels: Mapping[int, str]) -> pd.DataFrame:

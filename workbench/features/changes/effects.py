@@ -120,9 +120,11 @@ def _groups(model: "TransformerBridge", rows: Sequence[list[int]], some: Sequenc
 
 @torch.no_grad()
 def _likeliest(model: "TransformerBridge", rows: Sequence[list[int]]) -> list[int]:
-    found = [0] * len(rows)
+    found, in_float32 = [0] * len(rows), InFloat32(model)
     for group, tokens in _groups(model, rows, range(len(rows))):
-        for i, token in zip(group, last_logits(model, tokens).argmax(-1).tolist(), strict=True):
+        with machine_rate(), in_float32:
+            best = last_logits(model, tokens).argmax(-1).tolist()  # in 16 bits several tokens are likeliest
+        for i, token in zip(group, best, strict=True):
             found[i] = token
     return found
 
@@ -150,7 +152,7 @@ def _attributions(
         with torch.no_grad():
             acts = _acts(sae, leaves[0].detach().flatten(2), ~is_start_token(model, tokens))
             summed = (acts * (gradient.flatten(2).to(sae.W_dec) @ sae.W_dec.T)).sum(1)
-        found |= dict(zip(group, sparse.csr_array(summed.cpu().numpy()), strict=True))
+        found |= dict(zip(group, sparse.csr_array(summed.float().cpu().numpy()), strict=True))
         bar.update(len(group))
     return sparse.csr_array(sparse.vstack([found[i].reshape(1, -1) for i in some], format="csr"))
 
@@ -194,7 +196,7 @@ def _measured(
 
 def _acts(sae: Dictionary, x: Tensor, is_text: TokenMask) -> FeatureActs:
     with machine_rate():
-        return sae.encode(x.to(sae.W_dec)) * is_text[..., None].to(sae.W_dec)
+        return sae.encode_each(x.to(sae.W_dec)) * is_text[..., None].to(sae.W_dec)
 
 
 def _of(answers: Sequence[int], group: list[int], tokens: Tokens) -> Tensor:

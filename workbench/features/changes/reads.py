@@ -3,6 +3,7 @@
     text → tokens → x_base, x_tuned (pos, d_in) at the SAE's hook point → feature_acts of each (pos, d_sae)
          → per text: the mean activation, the share of tokens with one, the mean of x_tuned − x_base
 
+Of a transcoder the mean difference, and the share of variance that it explains, are of y, where it writes: there its decoder rows point.
 The start token is left out. Everything is kept by text, since a text is what is drawn, and its tokens are not independent.
 """
 
@@ -23,7 +24,7 @@ from workbench.model.head import Head
 from workbench.model.hooks import check_finite
 from workbench.model.tokens import is_start_token
 from workbench.sae.dictionary import Dictionary
-from workbench.shapes import TokenMask
+from workbench.shapes import FeatureActs, TokenMask
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -37,7 +38,7 @@ class Side:
 
     activation: sparse.csr_array  # mean over the text's tokens
     density: sparse.csr_array  # share of them with an activation above 0
-    fvu: float
+    fvu: float  # of x, where an SAE centers without its mean over d_in; of a transcoder of y
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,55 +47,70 @@ class Both:
 
     base: Side
     tuned: Side
-    difference: np.ndarray  # (n_texts, d_in) mean over the text's tokens of x_tuned − x_base
+    difference: np.ndarray  # (n_texts, d_in) mean over the text's tokens of x_tuned − x_base; of a transcoder (n_texts, d_out) of y
     distance: np.ndarray  # (n_texts) root of the mean square of x_tuned − x_base, over that of x_base − its mean
     n_tokens: int
 
 
-class _Sums:
-    """What the fraction of variance unexplained is made of."""
+class Spread:
+    """Σ ‖x − mean of x‖² of vectors that come a batch at a time, in float64."""
 
     def __init__(self):
-        self.n, self.x, self.squares, self.errors = 0, 0.0, 0.0, 0.0
+        self.n, self.total, self.squares = 0, torch.zeros(()), 0.0
 
-    def add(self, x: Tensor, x_hat: Tensor) -> None:
+    def add(self, x: Tensor) -> None:
+        """Some more of them."""
         x = x.double()
-        self.n, self.x = self.n + len(x), self.x + x.sum(0)
-        self.squares += float((x**2).sum())
-        self.errors += float(((x - x_hat.double()) ** 2).sum())
+        self.n, self.total = self.n + len(x), self.total.to(x) + x.sum(0)
+        self.squares += float(x.square().sum())
 
     @property
     def variance(self) -> float:
-        """Σ ‖x − mean‖²"""
-        return self.squares - float((torch.as_tensor(self.x) ** 2).sum()) / self.n
+        """Of all so far."""
+        return self.squares - float(self.total.square().sum()) / self.n if self.n else 0.0
+
+
+class _Sums:
+    """Of one model: how far what is read spreads, and what the fraction of variance unexplained is made of."""
+
+    def __init__(self, sae: Dictionary):
+        self.sae, self.x, self.goal, self.errors = sae, Spread(), Spread(), 0.0
+
+    def add(self, x: Tensor, y: Tensor, feature_acts: FeatureActs) -> None:
+        goal = self.sae.centered(y)  # as the dictionary gives it; a transcoder centers nothing
+        self.x.add(x)
+        self.goal.add(goal)
+        self.errors += float((goal.double() - self.sae.decode(feature_acts, x).double()).square().sum())
 
     @property
     def fvu(self) -> float:
-        return self.errors / self.variance if self.variance > 0 else float("nan")
+        return self.errors / self.goal.variance if self.goal.variance > 0 else float("nan")
 
 
 @torch.no_grad()
 def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictionary, texts: Sequence[str], progress: bool = True) -> Both:
     """Raises ValueError for an empty or over-long text, saying which one it is."""
     rows = [text_tokens(base, text, number) for number, text in enumerate(texts)]
-    heads, sums = [Head(model, [sae.reads]) for model in (base, tuned)], (_Sums(), _Sums())
+    heads, sums = [Head(model, [sae.reads, sae.writes]) for model in (base, tuned)], (_Sums(sae), _Sums(sae))
     groups, found = batches([len(row) for row in rows], N_TOKENS), []
     with tqdm(total=len(rows), desc="reading texts", unit="text", disable=not progress, delay=2) as bar:
         for batch in groups:
             tokens = as_batch(base, [Row(rows[i], ()) for i in batch])[0]
             lengths = torch.tensor([len(rows[i]) for i in batch], device=tokens.device)
             is_text = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]) & ~is_start_token(base, tokens)
-            acts = [head(tokens.to(head.model.cfg.device))[sae.reads].to(sae.W_dec) for head in heads]
-            for x in acts:
-                check_finite(x[is_text.to(x.device)], sae.reads)
-            found.append(_batch(sae, acts, is_text.to(sae.W_dec.device), sums))
+            read = [head(tokens.to(head.model.cfg.device)) for head in heads]
+            both = {name: [acts[name].to(sae.W_dec) for acts in read] for name in (sae.reads, sae.writes)}
+            for name, some in both.items():
+                for x in some:
+                    check_finite(x[is_text.to(x.device)], name)
+            found.append(_batch(both[sae.reads], both[sae.writes], is_text.to(sae.W_dec.device), sums))
             bar.update(len(batch))
     back = np.argsort([i for batch in groups for i in batch])
     in_order = [[_stacked([each.sides[side][kind] for each in found])[back] for kind in (0, 1)] for side in (0, 1)]
     sides = [Side(kinds[0], kinds[1], total.fvu) for kinds, total in zip(in_order, sums, strict=True)]
-    spread = (sums[0].variance / sums[0].n) ** 0.5
+    spread = (sums[0].x.variance / sums[0].x.n) ** 0.5
     difference, distance = (np.concatenate([getattr(each, name) for each in found])[back] for name in ("difference", "distance"))
-    return Both(sides[0], sides[1], difference, distance / (spread or 1.0), sums[0].n)
+    return Both(sides[0], sides[1], difference, distance / (spread or 1.0), sums[0].x.n)
 
 
 def _stacked(rows: list[sparse.csr_array]) -> sparse.csr_array:
@@ -102,14 +118,15 @@ def _stacked(rows: list[sparse.csr_array]) -> sparse.csr_array:
 
 
 class _Batch(NamedTuple):
-    """Some texts: in each model mean activation and density of the features, and what x differs by."""
+    """Some texts: in each model mean activation and density of the features, and what x and y differ by."""
 
     sides: list[tuple[sparse.csr_array, sparse.csr_array]]
     difference: np.ndarray
     distance: np.ndarray
 
 
-def _batch(sae: Dictionary, acts: list[Tensor], is_text: TokenMask, sums: tuple[_Sums, _Sums]) -> _Batch:
+def _batch(xs: list[Tensor], ys: list[Tensor], is_text: TokenMask, sums: tuple[_Sums, _Sums]) -> _Batch:
+    """xs, ys: what stands in each model where the dictionary reads and where it writes."""
     own = is_text.sum(1)
     of_text = torch.repeat_interleave(torch.arange(len(own), device=own.device), own)
 
@@ -118,11 +135,11 @@ def _batch(sae: Dictionary, acts: list[Tensor], is_text: TokenMask, sums: tuple[
         return torch.zeros(len(own), *x.shape[1:], dtype=x.dtype, device=x.device).index_add_(0, of_text, x) / own[:, None]
 
     sides = []
-    for x, total in zip((x[is_text] for x in acts), sums, strict=True):
+    for x, y, total in zip((x[is_text] for x in xs), (y[is_text] for y in ys), sums, strict=True):
         with machine_rate():
-            feature_acts = sae.encode(x)
-            total.add(x, sae.decode(feature_acts, x))
+            feature_acts = total.sae.encode(x)
+            total.add(x, y, feature_acts)
         pooled = (mean(each) for each in (feature_acts.float(), (feature_acts > 0).float()))
         sides.append(tuple(sparse.csr_array(each.cpu().numpy()) for each in pooled))
-    d = (acts[1] - acts[0])[is_text].double()
-    return _Batch(sides, mean(d).cpu().numpy(), mean(d.square().sum(1)[:, None])[:, 0].sqrt().cpu().numpy())
+    far, d = ((some[1] - some[0])[is_text].double() for some in (xs, ys))
+    return _Batch(sides, mean(d).cpu().numpy(), mean(far.square().sum(1)[:, None])[:, 0].sqrt().cpu().numpy())

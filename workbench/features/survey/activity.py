@@ -44,7 +44,7 @@ class Units(NamedTuple):
     @classmethod
     def of(cls, sae: Dictionary) -> "Units":
         """The features of an SAE or a transcoder."""
-        return cls(sae.reads, sae.encode)
+        return cls(sae.reads, lambda x: sae.encode(x.to(sae.W_dec.dtype)))
 
 
 @dataclass(frozen=True)

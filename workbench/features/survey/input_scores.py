@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from workbench.features.survey.activity import Activity
+from workbench.features.survey.completeness import ROUNDING
 
 FEWEST_TEXTS = 10  # in which a feature is active, or its concept in play: of fewer a share says little
 N_TOP = 100  # texts in which it is most active, as in the paper
@@ -29,7 +30,17 @@ def by_concept(activity: Activity, concepts: Mapping[int, str]) -> dict[int, flo
         if at is not None:
             has[corpus.texts_with.indices[corpus.texts_with.indptr[at] : corpus.texts_with.indptr[at + 1]]] = True
         peaks = activity.peaks[:, [feature]].toarray().ravel()
-        found[feature] = float(average_precision_score(has, peaks)) if has.sum() >= FEWEST_TEXTS else float("nan")
+        found[feature] = float(average_precision_score(has, ranks(peaks))) if has.sum() >= FEWEST_TEXTS else float("nan")
+    return found
+
+
+def ranks(peaks: np.ndarray) -> np.ndarray:
+    """How many lower ones each of these activations is above, those equal but for rounding counted once: texts that begin alike have such,
+    and which is the larger hangs on the processor."""
+    order = np.argsort(peaks, kind="stable")
+    rising = peaks[order].astype(float)
+    found = np.zeros(len(peaks), dtype=np.int64)
+    found[order[1:]] = np.cumsum(rising[:-1] < rising[1:] * (1 - ROUNDING))
     return found
 
 

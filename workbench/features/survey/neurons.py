@@ -108,7 +108,7 @@ def correlate(
             for some in like_length(group, N_TOKENS):
                 tokens, is_text = as_batch(model, some)
                 acts = head(tokens)
-                ours = sae.encode(acts[sae.reads][is_text].float())[:, at]
+                ours = sae.encode(acts[sae.reads][is_text].to(sae.W_dec.dtype))[:, at]
                 theirs = torch.cat([acts[hook_name][is_text] for hook_name in hook_names], dim=1)
                 sums = sums or _Sums(ours, theirs)
                 sums.add(ours, theirs)

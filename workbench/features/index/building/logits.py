@@ -18,6 +18,7 @@ from torch import Tensor
 from workbench.activations.rows import Row, as_batch, like_length
 from workbench.model.callers import alone
 from workbench.model.gemm import machine_rate
+from workbench.replay.precision import InFloat32, is_half
 from workbench.shapes import Directions
 
 if TYPE_CHECKING:
@@ -102,10 +103,11 @@ def predicted_tokens(model: "TransformerBridge", rows: Sequence[Row]) -> Bool[Te
 def through_final_norm(model: "TransformerBridge", directions: Directions) -> Float[Tensor, "n_rows d_model"]:
     """Each direction as the final norm passes it on, but for the size of the stream; any norm: its gain is read off two inputs."""
     d_model, like = directions.shape[1], model.unembed.W_U
-    ones = torch.ones(d_model, device=like.device, dtype=like.dtype)
+    dtype = torch.float32 if is_half(model) else like.dtype  # a gain beside a larger shift would lose digits in 16 bits
+    ones = torch.ones(d_model, device=like.device, dtype=dtype)
     turning = ones.clone()
     turning[1::2] = -1  # mean 0 and mean square 1: what any norm leaves as it is, times its gain
-    with alone(model):
+    with alone(model), InFloat32(model):
         shift, constant, alternating = model.ln_final(torch.stack([0 * ones, ones, turning])[None])[0].float()
     gain = (alternating - shift) * turning
     centers = (constant - shift).abs().max() < 0.5 * gain.abs().max()  # LayerNorm takes a constant away
