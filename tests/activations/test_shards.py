@@ -38,8 +38,9 @@ def test_what_is_read_back_is_what_was_written_to_bfloat16(stream, folder):
 
 def test_shards_say_what_a_stream_says(stream, folder):
     one, other = ActivationShards(folder, batch=16), stream()
-    for name in ("hook_name", "model_name", "d_in", "scale"):
+    for name in ("hook_name", "model_name", "d_in", "scale", "start_token"):
         assert getattr(one, name) == getattr(other, name)
+    assert one.start_token == "<|start|>"
     assert [shard.n_tokens for shard in one.shards] == [112, 112, 96]  # whole batches
 
 
@@ -144,3 +145,11 @@ def test_a_folder_of_something_else_is_said(tmp_path):
 def test_fewer_tokens_than_a_batch_are_an_error(folder):
     with pytest.raises(ShardError, match="holds 320 tokens, fewer than one batch of 2,048"):
         ActivationShards(folder)
+
+
+def test_shards_of_before_do_not_say_what_led_the_texts_and_go_on(stream, folder):
+    about = json.loads((folder / MANIFEST).read_text())
+    del about["start_token"]
+    (folder / MANIFEST).write_text(json.dumps(about))
+    assert ActivationShards(folder, batch=16).start_token is None
+    assert write_shards(stream(), folder, n_tokens=352, shard_tokens=100).start_token == "<|start|>"

@@ -271,3 +271,21 @@ def test_where_there_can_be_no_circuit_the_pane_says_why_and_offers_none(page: P
     open_live(page, CircuitView(bench=bench, question={"prompt": PROMPT, "answer": " mat", "baseline": " dog"}), tmp_path)
     expect(page.locator(".wbx-empty")).to_contain_text("two hook points or more")
     expect(page.get_by_role("button", name="Build the circuit")).to_be_hidden()
+
+
+def test_a_group_without_a_name_takes_none_of_anothers_and_one_of_a_name_that_there_is_joins(page: Page, tmp_path: Path):
+    circuit = made_graph()
+    a, b, c = circuit.nodes.query("kind == 'feature'")["node"].tolist()[:3]
+    pane = CircuitView(circuit.group("group 2", [a]), marked=[b])  # as after two were made and the first was let go
+    open_live(page, pane, tmp_path)
+    page.get_by_role("button", name="Group 1 marked node").click()
+    expect(page.locator(".wbx-groups")).to_contain_text("group 3")
+    page.evaluate("ask({})")
+    assert pane.groups == {"group 2": [a], "group 3": [b]}
+    pane.marked = [c]
+    page.evaluate("ask({})")
+    page.get_by_label("Name of a group").fill("group 2")
+    page.get_by_label("Name of a group").press("Enter")
+    expect(page.locator('.wbx-groups [aria-pressed="true"]')).to_contain_text("group 2")
+    page.evaluate("ask({})")
+    assert pane.groups == {"group 3": [b], "group 2": [a, c]}

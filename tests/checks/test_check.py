@@ -218,6 +218,15 @@ def test_a_model_whose_rows_need_whole_passes_is_slow_and_says_why(model):
     assert found["verdict"] == "note" and found["figure"] == "forward" and "other hooks are installed" in found["meaning"]
 
 
+def test_an_sae_is_asked_for_by_its_name_and_may_be_of_16_bits(atlas):
+    for model in ("atlas", atlas):
+        found = row(looked(model, "1k", None), "SAE fits") if model == "atlas" else one("SAE explains", model, "1k", None)
+        assert found["verdict"] == "ok" and ("1,024 features" in found["figure"] or "fvu" in found["figure"])
+    half = SAE.load(wb.atlas.layers.WEIGHTS / "sae_1k").bfloat16()
+    found = one("SAE explains", atlas, half, None)
+    assert found["verdict"] == "ok" and "fvu" in found["figure"]
+
+
 def test_an_sae_scaled_by_three_is_a_warning_that_says_so(atlas):
     sae = SAE.load(wb.atlas.layers.WEIGHTS / "sae_1k").fold_scale(3.0)
     found = one("SAE explains", atlas, sae, None)

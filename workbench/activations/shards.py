@@ -49,10 +49,13 @@ def write_shards(stream: ActivationStream, folder: str | Path, n_tokens: int, sh
 
 def _write_shards(stream: ActivationStream, folder: Path, n_tokens: int, shard_tokens: int) -> "ActivationShards":
     about = {"format": FORMAT, "model_name": stream.model_name, "hook_name": stream.hook_name, "d_in": stream.d_in, "scale": stream.scale}
+    about["start_token"] = stream.start_token
     shards: list[Shard] = []
     if (folder / MANIFEST).exists():
         before = _read_manifest(folder)
-        others = [f"{name} {before[name]!r} there, {mine!r} here" for name, mine in about.items() if before[name] != mine]
+        others = [
+            f"{name} {before[name]!r} there, {mine!r} here" for name, mine in about.items() if before.get(name, mine) != mine
+        ]  # one of before has no start token
         if others:
             raise ShardError(f"{folder} holds other activations: {', '.join(others)}; name another folder")
         shards = _shards_of(before, folder)
@@ -96,6 +99,7 @@ class ActivationShards:
         about = _read_manifest(self.folder)
         self.model_name, self.hook_name = str(about["model_name"]), str(about["hook_name"])
         self.d_in, self.scale = int(about["d_in"]), float(about["scale"])
+        self.start_token = about.get("start_token")  # None: not written down
         self.shards = _shards_of(about, self.folder)
         self.n_tokens, self._n_dealt = sum(shard.n_tokens for shard in self.shards), 0
         for shard in self.shards:

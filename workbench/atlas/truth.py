@@ -52,7 +52,7 @@ def peaks(model: Any, sae: Dictionary, texts: Sequence[str]) -> sparse.csc_matri
     parts = []
     for first in tqdm(range(0, len(texts), 256), desc="reading texts", unit="batch", delay=2):
         tokens, is_text = padded(model, texts[first : first + 256])
-        feature_acts = sae.encode(harvest(model, tokens, sae.reads))
+        feature_acts = sae.encode(harvest(model, tokens, sae.reads).to(sae.W_dec.dtype)).float()
         parts.append(sparse.csr_matrix((feature_acts * is_text[..., None]).amax(1).cpu().numpy()))
     return sparse.csc_matrix(sparse.vstack(parts))
 

@@ -84,7 +84,7 @@ def check(
             done(FIRST, failed(error, "It cannot be loaded"))
             return CheckReport.of(report, name)
         name = name or _name(bridge.cfg.model_name)
-        fitting, fits = _fitting(bridge, own if sae is None else sae, device)
+        fitting, fits = _fitting(bridge, own if own is not None else sae, device)
         try:
             about = subject(bridge, fitting, fitting.writes if fitting else middle(bridge), given, seconds)
         except Exception as error:
@@ -129,13 +129,13 @@ def _name(model: str | Path) -> str:
 
 
 def _loaded(model: Any, sae: Any, device: Any, start_token: str | None | EllipsisType) -> tuple["TransformerBridge", Dictionary | None]:
-    """(the model, an SAE that comes with it)"""
+    """(the model, the SAE that is asked for where it comes with the model)"""
     if isinstance(model, str) and model in BENCHES:
         bench = BENCHES[model](None, device or "cpu", start_token)
-        named = bench.saes.get(str(sae)) if isinstance(sae, str) else None
-        return bench.model, named or bench.sae
+        return bench.model, bench.sae if sae is None else bench.saes.get(sae) if isinstance(sae, str) else None
     if isinstance(model, Workbench):
-        return load_model(model.model, device=device, start_token=start_token), model.sae
+        known = model.sae if sae is None else model.saes.get(sae) if isinstance(sae, str) else None
+        return load_model(model.model, device=device, start_token=start_token), known
     return load_model(model, device=device, start_token=start_token), None
 
 
@@ -144,7 +144,7 @@ def _fitting(model: "TransformerBridge", sae: Dictionary | str | Path | None, de
     if sae is None:
         return None, None
     try:
-        found = load_dictionary(sae, device or "cpu") if isinstance(sae, str | Path) else sae
+        found = load_dictionary(sae, device or model.cfg.device) if isinstance(sae, str | Path) else sae
         check_dictionary(model, found)
     except Exception as error:
         return None, failed(error, "It cannot be read on this model")

@@ -127,5 +127,5 @@ def _some(head: Head, subject: Subject) -> dict[str, Tensor]:
 def fvu_of(sae: SAE, x: Tensor, scale: float = 1.0) -> float:
     """Of the SAE as one that was trained on scale · x. Of an SAE that centers x, of what is left of it then."""
     target = sae.centered(x)
-    error = target - sae(scale * x) / scale
+    error = target - sae((scale * x).to(sae.W_dec.dtype)) / scale
     return error.double().square().sum().item() / (target - target.mean(0)).double().square().sum().item()

@@ -14,7 +14,7 @@ from workbench.files import checked_folder, clear_partial_folder, whole_folder
 from workbench.sae.config import SAEError
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.formats.circuit_tracer_write import write_set
-from workbench.sae.formats.sparsify import write_sparsify
+from workbench.sae.formats.sparsify import MODULE, folder_of, write_sparsify
 from workbench.sae.formats.transcoders import is_cross_layer
 from workbench.sae.sae import SAE
 from workbench.sae.stack import is_set
@@ -47,6 +47,8 @@ def convert(source: str | Path, out: Path, layout: str | None = None, **given: A
     if is_transcoder(source) or "hook_name_out" in given:
         transcoder = Transcoder.load(source, **_taken(given, ("hook_name_in", "hook_name_out", "model_name")))
         _only(layout, ("saelens", "sparsify"), "one transcoder")
+        if layout == "sparsify" and MODULE.fullmatch(out.name) and out.name != (right := folder_of(transcoder)):
+            raise SAEError(f"a folder called {out.name} would say that it stands there; this transcoder's is called {right}")
         _write(out, lambda folder: write_sparsify(transcoder, folder) if layout == "sparsify" else transcoder.save(folder))
         return transcoder
     _only(layout, ("saelens",), "an SAE")
@@ -65,7 +67,7 @@ def _write_set(transcoders: Mapping[int, Transcoder], out: Path, layout: str) ->
         write_set(transcoders, out)
         return
     for layer, transcoder in transcoders.items():
-        own = out / (f"layers.{layer}.mlp" if layout == "sparsify" else f"layer_{layer}")
+        own = out / (folder_of(transcoder) if layout == "sparsify" else f"layer_{layer}")
         write_sparsify(transcoder, own) if layout == "sparsify" else transcoder.save(own)
 
 

@@ -18,6 +18,7 @@ from workbench.shapes import Activations, FeatureActs
 
 Outputs = Float[Tensor, "*batch d_out"]
 WIDTHS = "nested_widths"  # in metadata: how many of the first features are a dictionary by themselves
+MEASURED = ("loss", "fvu", "l0", "dead", "copies", "n_tokens_measured")  # in metadata: of all features together
 EQUAL_NORMS = 0.01  # relative spread; norms of unit rows that were stored in 16 bits differ by a tenth of this
 
 
@@ -153,8 +154,9 @@ class Dictionary(nn.Module):
             there = ", ".join(f"{width:,}" for width in self.widths)
             raise ValueError(f"at_width({n!r}): the first {n} features were not trained to stand alone; those at {there} were")
         nested = {WIDTHS: [width for width in self.widths if width <= n]} if len(self.widths) > 1 else {}
+        kept = self.cfg.metadata if n == self.cfg.d_sae else {k: v for k, v in self.cfg.metadata.items() if k not in MEASURED}
         kind: Any = type(self)  # made from its config alone
-        small = kind(replace(self.cfg, d_sae=n, metadata=self.cfg.metadata | nested)).to(self.W_dec.device)
+        small = kind(replace(self.cfg, d_sae=n, metadata=kept | nested)).to(self.W_dec)
         for name, weight in self.named_parameters():
             part = weight.T[:n].T if name == "W_enc" else weight if name in ("b_dec", "W_skip") else weight[:n]
             small.get_parameter(name).copy_(part)

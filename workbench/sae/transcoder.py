@@ -97,7 +97,9 @@ class Transcoder(Dictionary):
 
         The names given win over what the files say. Raises SAEError, saying which file is wrong and how; an SAE is refused, too.
         """
-        return read_transcoder(cls, source, device, hook_name_in=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
+        found = read_transcoder(cls, source, device, hook_name_in=hook_name_in, hook_name_out=hook_name_out, model_name=model_name)
+        found.source = str(source)
+        return found
 
 
 def is_transcoder(source: str | Path) -> bool:
@@ -109,11 +111,10 @@ def load_dictionary(source: str | Path, device: str | torch.device = "cpu") -> S
     """An SAE or a transcoder, whichever the files of this folder, file or hub id hold."""
     files = locate(source)
     foreign = open_files(files)  # once: they may hold gigabytes
-    if foreign.is_transcoder:
-        return assemble_transcoder(Transcoder, foreign, files.weights).to(device)
-    sae = assemble(SAE, foreign, files.weights).to(device)
-    sae.source = str(source)
-    return sae
+    weights = files.weights
+    found = assemble_transcoder(Transcoder, foreign, weights) if foreign.is_transcoder else assemble(SAE, foreign, weights)
+    found.source = str(source)
+    return found.to(device)
 
 
 def load_transcoders(source: str | Path, device: str | torch.device = "cpu", *, model_name: str | None = None) -> dict[int, Transcoder]:

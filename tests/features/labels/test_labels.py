@@ -9,8 +9,9 @@ from made_page import HOSTILE, made_example
 
 from workbench.features.index.index import FeatureIndex, build_index
 from workbench.features.index.parts import Example, Label
+from workbench.features.labels import labels
 from workbench.features.labels.labels import label_features
-from workbench.features.labels.meanings import Evidence, Marked, Rule, marked, score
+from workbench.features.labels.meanings import Evidence, Marked, Rule, Scores, marked, score
 from workbench.features.labels.token_labels import At, TokenLabeller
 
 
@@ -49,6 +50,12 @@ def test_marks_are_at_the_activation_or_where_there_is_none():
     right, wrong = marked(EVIDENCE)
     assert [each.marks for each in right] == [[2], [2]] and len(wrong) == 2
     assert all(len(each.marks) == 1 and 2 not in each.marks for each in wrong)
+
+
+def test_labels_without_a_score_show_themselves_too(index: FeatureIndex, monkeypatch: pytest.MonkeyPatch):
+    assert "0 features labelled" in label_features(index, TokenLabeller(), [], progress=False)._repr_html_()
+    monkeypatch.setattr(labels, "score", lambda meaning, evidence: Scores(math.nan, math.nan, 0))
+    assert "features labelled by token statistics; the best:" in label_features(index, TokenLabeller(), progress=False)._repr_html_()
 
 
 def test_nothing_held_out_is_no_score():

@@ -1,11 +1,13 @@
 """The curve through which concepts have a feature: F1 by brute force, a planted 50 % point found again."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from made_bench import sparse_sae
 from scipy import sparse
 
-from workbench.features.survey.activity import Activity, TaggedTexts
-from workbench.features.survey.completeness import best_concepts, best_f1, completeness, fit_sigmoid
+from workbench.features.survey.activity import Activity, TaggedTexts, read_activity
+from workbench.features.survey.completeness import _fitted, best_concepts, best_f1, completeness, fit_sigmoid
 
 
 def made(n_texts: int = 400, n_concepts: int = 60, n_units: int = 80, half: float = 0.02, seed: int = 0) -> Activity:
@@ -94,3 +96,17 @@ def test_the_grid_shows_concepts_from_frequent_to_rare_or_those_asked_for():
 def test_too_few_concepts_are_said():
     with pytest.raises(ValueError, match="0 of 2 concepts are in play in 8 texts or more"):
         completeness({"made": made()}, ["thing:00", "unheard of"])
+
+
+def test_of_few_concepts_resamples_that_do_not_rise_leave_an_end_open_and_not_both_unknown():
+    table = pd.DataFrame({"frequency": np.geomspace(1e-4, 1e-1, 12), "made": [0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 1, 1]}).astype(float)
+    curve = _fitted(table, "made", made(n_texts=20, n_concepts=12, n_units=12), seed=0)
+    assert 1e-4 < curve.half < 1e-1 and 0 <= curve.low < curve.half < curve.high
+
+
+def test_a_text_that_begins_with_the_start_token_has_it_once_and_not_as_text(model):
+    sae, text = sparse_sae(), "the cat sat"
+    plain, led = (read_activity(model, {"": sae}, [each] * 2)[""] for each in (text, f"<|start|>{text}"))
+    assert plain.corpus.ids.tolist() == led.corpus.ids.tolist() and (plain.acts != led.acts).nnz == 0
+    with pytest.raises(ValueError, match="one string"):
+        read_activity(model, {"": sae}, text)

@@ -11,7 +11,7 @@ from foreign_saes import D_IN, D_SAE, HOOK, K, Parts, jump, topk
 from made_transcoders import layer_tensors, random_transcoder
 from safetensors.torch import save_file
 
-from workbench.sae.config import SAEError
+from workbench.sae.config import SAEError, TranscoderConfig
 from workbench.sae.convert import convert
 from workbench.sae.cross_layer import CrossLayerTranscoder
 from workbench.sae.sae import SAE
@@ -53,6 +53,36 @@ def test_sparsifys_transcoders_encode_x_and_the_early_ones_x_less_b_dec(is_early
     assert torch.equal(Transcoder.load(tmp_path / "ours")(X), transcoder(X))
     convert(tmp_path / "ours", tmp_path / "back" / "layers.3.mlp", "sparsify")
     assert torch.equal(Transcoder.load(tmp_path / "back" / "layers.3.mlp")(X), transcoder(X))
+    with pytest.raises(
+        SAEError, match="a folder called layers.2.mlp would say that it stands there; this transcoder's is called layers.3.mlp"
+    ):
+        convert(tmp_path / "ours", tmp_path / "back" / "layers.2.mlp", "sparsify")
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "called"),
+    [
+        ("mlp.hook_in", "mlp.hook_out", "layers.{}.mlp"),
+        ("mlp.hook_in", "hook_mlp_out", "layers.{}.mlp"),
+        ("hook_resid_pre", "hook_resid_post", "layers.{}"),
+        ("hook_resid_mid", "hook_mlp_out", None),
+        ("ln2.hook_normalized", "mlp.hook_out", None),
+    ],
+)
+def test_a_set_written_as_sparsifys_reads_where_it_read_or_is_refused(reads: str, writes: str, called: str | None, tmp_path: Path):
+    for layer in range(2):
+        places = f"blocks.{layer}.{reads}", f"blocks.{layer}.{writes}"
+        made = Transcoder(TranscoderConfig(D_IN, D_IN, 12, *places, "tiny", architecture="topk", k=3))
+        torch.nn.init.normal_(made.W_enc)
+        made.save(tmp_path / "ours" / f"layer_{layer}")
+    if called is None:
+        with pytest.raises(SAEError, match=f"this one is blocks.0.{reads} → blocks.0.{writes}"):
+            convert(tmp_path / "ours", tmp_path / "theirs", "sparsify")
+        assert not (tmp_path / "theirs").exists()
+        return
+    convert(tmp_path / "ours", tmp_path / "theirs", "sparsify")
+    assert sorted(path.name for path in (tmp_path / "theirs").iterdir()) == [called.format(0), called.format(1)]
+    assert load_transcoders(tmp_path / "theirs")[1].cfg.hook_name_in == f"blocks.1.{reads}"
 
 
 def gemma_folder(tmp_path: Path, name: str, file: str, weights: dict[str, torch.Tensor]) -> Path:

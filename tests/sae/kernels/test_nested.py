@@ -1,5 +1,7 @@
 """Nested widths (Matryoshka BatchTopK): the step is its loss written out in float64, and each width does by itself."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from made_models import D_MODEL
@@ -70,6 +72,8 @@ def test_a_width_is_the_first_features_by_hand_and_survives_a_file(tmp_path):
     again = Transcoder.load(tmp_path)
     assert again.cfg == tc.cfg and "nested: also the first 6, 12" in repr(again)
     assert again.at_width(n).widths == (6, 12) and again.at_width(n).cfg.d_sae == n
+    assert "fvu" in again.at_width(D_SAE).cfg.metadata and not {"fvu", "l0", "dead"} & again.at_width(n).cfg.metadata.keys()  # of all
+    assert deepcopy(again).bfloat16().at_width(n).W_dec.dtype == torch.bfloat16
     assert torch.equal(again.at_width(n).at_width(6)(x), tc.at_width(6)(x)) and torch.equal(again.at_width(D_SAE)(x), tc(x))
     with pytest.raises(ValueError, match=r"at_width\(7\): the first 7 features were not trained to stand alone; those at 6, 12, 24 were"):
         again.at_width(7)

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -145,6 +146,9 @@ def test_a_finished_folder_gives_its_sae_and_refuses_another_run(tmp_path: Path)
     untouched = Planted()
     again = run(untouched, tmp_path, CONFIGS[:1])[0]
     assert again.fingerprint() == first.fingerprint() and untouched.next == 0
+    both = run(Planted(), tmp_path / "many", CONFIGS[:2])
+    shutil.rmtree(tmp_path / "many" / "0")  # what is left of the other is its own, not the first one's
+    assert [each.fingerprint() for each in run(Planted(), tmp_path / "many", CONFIGS[:2])] == [each.fingerprint() for each in both]
     with pytest.raises(ValueError, match="n_steps was 60, now it is 10"):
         run(Planted(), tmp_path, [TrainConfig(d_sae=D_SAE, n_steps=10, lr=3e-3)])
 

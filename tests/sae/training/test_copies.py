@@ -152,3 +152,15 @@ def test_what_is_alike_is_found_tile_by_tile(monkeypatch, tile):
     monkeypatch.setattr(copies, "TILE", tile)
     cosines = rows @ rows.T - torch.eye(50)
     assert copies._alike(rows).tolist() == (cosines >= copies.SAME).any(1).nonzero()[:, 0].tolist() == [0, 3, 4, 20, 21, 49]
+
+
+def test_an_sae_of_16_bits_is_merged_too(x: torch.Tensor):
+    merged = merge_copies(in_parts(x)[1].bfloat16(), x)
+    assert merged.copies.leader[merged.copies.is_copy].tolist() == [3] * 4 + [8] * 4
+
+
+def test_what_the_last_merging_freed_is_counted_as_dead():
+    cfg = TrainConfig(d_sae=4 * D_SAE, n_steps=40, lr=1e-2, l1=1.0, merge_copies=True)
+    sae = train(Opening(), cfg, progress=False)
+    n_gone = int((sae.W_enc == 0).all(0).sum())
+    assert n_gone > 0 and sae.cfg.metadata["dead"] >= n_gone / cfg.d_sae

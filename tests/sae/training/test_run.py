@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 from made_stream import D_IN, D_SAE, Planted
 
 from workbench.sae.training.monitor import TrainingHistory, is_notebook
@@ -111,6 +112,20 @@ def test_numbers_of_a_sweep_are_pythons_own_which_json_takes():
         object.__setattr__(swept, name, value)  # as without the checks of annotations that pytest makes
     swept.__post_init__()
     assert json.dumps(asdict(swept)) == json.dumps(asdict(plain))
+    plain = TrainConfig(64, architecture="batchtopk", k=2, widths=(16, 32))
+    swept = replace(plain)
+    object.__setattr__(swept, "widths", tuple(np.array([16, 32])))
+    swept.__post_init__()
+    assert json.dumps(asdict(swept)) == json.dumps(asdict(plain))
+
+
+def test_a_batch_of_one_token_is_refused():
+    class One(Planted):
+        def sample(self, seed: int) -> torch.Tensor:
+            return super().sample(seed)[:1]
+
+    with pytest.raises(ValueError, match="batches of one token, of which no variance is known"):
+        train(One(), TrainConfig(d_sae=8, n_steps=5), progress=False)
 
 
 def test_a_source_of_another_hook_point_is_refused():

@@ -207,7 +207,9 @@ function render({ model, el }) {
   function keepGroup() {
     const members = model.get("marked");
     if (!members.length) return;
-    const called = name.value.trim() || `group ${Object.keys(model.get("groups")).length + 1}`;
+    const known = model.get("groups");
+    let [called, n] = [name.value.trim(), Object.keys(known).length + 1];
+    if (!called) do called = `group ${n++}`; while (Object.hasOwn(known, called));
     name.value = "";
     change(model, { groups: grouped(model.get("groups"), called, members), marked: [], group: called, node: "" });
     over.focus();

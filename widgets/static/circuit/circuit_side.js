@@ -6,7 +6,8 @@ const N_MOVED = 14;
 function grouped(groups, name, members) {
   const taken = new Set(members);
   const others = Object.entries(groups).filter(([other]) => other !== name).map(([other, has]) => [other, has.filter((id) => !taken.has(id))]);
-  return { ...Object.fromEntries(others.filter(([, has]) => has.length)), [name]: members };
+  const before = Object.hasOwn(groups, name) ? groups[name].filter((id) => !taken.has(id)) : []; // under a name that there is, nodes join
+  return { ...Object.fromEntries(others.filter(([, has]) => has.length)), [name]: [...before, ...members] };
 }
 
 // The groups of which something is shown, the largest first; a click chooses one. Written anew only where they say something else.

@@ -69,11 +69,11 @@ export function answer(model, { rows, tokens, is_start_included, n_left_out, que
     if (feature == null) return {};
     const own = pairs.filter((row) => row.feature === feature);
     const name = own.some((row) => row.effect != null) ? "effect" : "attribution";
-    const first = is_start_included ? 0 : 1;
+    const [first, scales] = [is_start_included ? 0 : 1, digits(features)];
     const values = tokens.map((_, pos) => own.find((row) => row.pos === pos)?.[name] ?? null);
     return {
       feature, label: sum?.label ?? "", name, tokens: tokens.slice(first), values: values.slice(first), scale: largest(pairs, name), metric: question.metric,
-      measures: sum ? [...ORDERS].reverse().map((order) => ({ name: order, value: sum[order], rank: sum.ranks[order], scale: largest(features, order) })) : [],
+      measures: sum ? [...ORDERS].reverse().map((order) => ({ name: order, value: sum[order], rank: sum.ranks[order], scale: scales[order] })) : [],
       examples: [], message: sum ? "" : "Not active on this prompt.",
     };
   }

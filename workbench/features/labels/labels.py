@@ -94,7 +94,7 @@ def label_features(index: FeatureIndex, labeller: Labeller, features: Sequence[i
     finally:
         bar.close()
         index.save_labels(unsaved)
-    return Labeling(pd.DataFrame(rows, columns=list(COLUMNS)), labeller.origin, len(wanted) - len(todo))
+    return Labeling(pd.DataFrame(rows, columns=list(COLUMNS)).astype({"score": float}), labeller.origin, len(wanted) - len(todo))
 
 
 def gathered(index: FeatureIndex, features: Sequence[int]) -> Iterator[Evidence]:

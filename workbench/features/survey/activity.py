@@ -157,24 +157,32 @@ def read_activity(
 
 
 def _corpus(model: "TransformerBridge", texts: Sequence[str], key: Key) -> TaggedTexts:
+    if isinstance(texts, str):
+        raise ValueError("the texts are one string: expected several texts, ['…', '…'], or read_texts of a file")
     if not len(texts):
         raise ValueError("there is no text to read")
     options: dict[str, Any] = dict(add_special_tokens=False, return_offsets_mapping=True, truncation=True)
     longest = model.cfg.n_ctx - len(start_token(model).ids)
-    read = model.tokenizer([without_surrogates(str(text)) for text in texts], max_length=longest, **options)
-    bounds = np.append(0, np.cumsum([len(row) for row in read["input_ids"]]))
+    start = list(start_token(model).ids)
+    read = model.tokenizer([without_surrogates(str(text)) for text in texts], max_length=longest + len(start), **options)
+    rows, offsets = [], []
+    for row, spans in zip(read["input_ids"], read["offset_mapping"], strict=True):
+        first = len(start) if start and row[: len(start)] == start else 0  # a text may begin with one of its own
+        rows.append(row[first : first + longest])
+        offsets.append(spans[first : first + longest])
+    bounds = np.append(0, np.cumsum([len(row) for row in rows]))
     tags: list[Collection[str]] = []
-    for text, row in zip(texts, read["offset_mapping"], strict=True):
+    for text, row in zip(texts, offsets, strict=True):
         tags += (tagged := list(key(text, [end for _, end in row])))
         assert len(tagged) == len(row), f"the key tagged {len(tagged)} tokens of a text of {len(row)}"
     concepts = sorted(frozenset().union(*tags))
     column = {concept: i for i, concept in enumerate(concepts)}
-    rows = np.repeat(np.arange(len(tags)), [len(each) for each in tags])
+    tagged_rows = np.repeat(np.arange(len(tags)), [len(each) for each in tags])
     columns = np.array([column[concept] for each in tags for concept in each], dtype=np.int64)
-    present = sparse.csc_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(len(tags), len(concepts)))
+    present = sparse.csc_matrix((np.ones(len(tagged_rows), dtype=bool), (tagged_rows, columns)), shape=(len(tags), len(concepts)))
     present.sort_indices()
     words = model.tokenizer.batch_decode
-    ids = np.array([i for row in read["input_ids"] for i in row], dtype=np.int64)
+    ids = np.array([i for row in rows for i in row], dtype=np.int64)
     return TaggedTexts(ids, bounds, concepts, present, lambda some: words([[int(i)] for i in some]))
 
 

@@ -29,7 +29,8 @@ N_BINS = 8  # of the points in the picture
 
 @dataclass(frozen=True)
 class Curve:
-    """One dictionary's. half: the 50 % point, with its 90 % bootstrap interval."""
+    """One dictionary's. half: the 50 % point, with its 90 % bootstrap interval; an end is 0 or inf where resamples that rise with frequency
+    do not bound it."""
 
     intercept: float
     slope: float  # a decade of frequency
@@ -176,12 +177,16 @@ def _fitted(table: pd.DataFrame, name: str, activity: Activity, seed: int) -> Cu
     if not table["frequency"].min() <= half <= table["frequency"].max():
         return Curve(intercept, slope, math.nan, math.nan, math.nan, activity.n_alive)
     samples = [rng.integers(0, len(x), len(x)) for _ in range(N_RESAMPLED)]
-    low, high = np.quantile([_half(*fit_sigmoid(x[drawn], y[drawn])) for drawn in samples], [0.05, 0.95])
+    halves = [_half(*fit_sigmoid(x[drawn], y[drawn]), y[drawn].mean()) for drawn in samples]
+    low, high = np.quantile(halves, [0.05, 0.95], method="nearest")  # between inf and a number there is nothing
     return Curve(intercept, slope, half, float(low), float(high), activity.n_alive)
 
 
-def _half(intercept: float, slope: float) -> float:
-    return 10 ** float(np.clip(-intercept / slope, -12, 3)) if slope > 0 else math.nan
+def _half(intercept: float, slope: float, share: float = math.nan) -> float:
+    """Of a curve that does not rise: below all frequencies where more than half is found, else above them; NaN where that is not said."""
+    if slope > 0:
+        return 10 ** float(np.clip(-intercept / slope, -12, 3))
+    return math.nan if math.isnan(share) else 0.0 if share > 0.5 else math.inf
 
 
 def fit_sigmoid(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.activations.rows import Rows, as_batch, like_length
+from workbench.activations.texts import read_texts
 from workbench.features.index.index import FeatureIndex
 from workbench.features.index.parts import Correlate
 from workbench.features.survey.activity import Units
@@ -87,7 +89,7 @@ class NeuronCorrelations:
 def correlate(
     model: "TransformerBridge",
     sae: Dictionary,
-    texts: Iterable[str],
+    texts: Iterable[str] | str | Path,
     features: Sequence[int] | None = None,
     *,
     name: str = "features",
@@ -96,6 +98,7 @@ def correlate(
     """Features (by default N_FEATURES drawn at random) against all neurons before the SAE's hook point. A feature that is never active has
     no correlations. Raises ValueError for a hook point with no MLP before it, or no text."""
     check_dictionary(model, sae)
+    texts = read_texts(texts) if isinstance(texts, str | Path) else texts
     hook_names = neurons_before(sae.reads)
     chosen = np.asarray(features if features is not None else _drawn(sae.cfg.d_sae))
     if len(chosen) and not 0 <= chosen.min() <= chosen.max() < sae.cfg.d_sae:

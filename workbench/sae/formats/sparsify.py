@@ -64,6 +64,20 @@ def _places(module: re.Match | None, is_transcoder: bool) -> tuple[str | None, s
     return f"{block}.{'mlp.hook_out' if is_mlp else 'hook_resid_post'}", None
 
 
+def folder_of(transcoder: Any) -> str:
+    """The name that tells sparsify's readers where a transcoder reads and writes. Raises SAEError for places that no name says."""
+    cfg = transcoder.cfg
+    block = cfg.hook_name_in.split(".")[1] if cfg.hook_name_in.startswith("blocks.") else ""
+    for name in (f"layers.{block}.mlp", f"layers.{block}"):
+        reads, writes = _places(MODULE.fullmatch(name), is_transcoder=True)
+        if cfg.hook_name_in == reads and cfg.hook_name_out in (writes, *([f"blocks.{block}.hook_mlp_out"] if name.endswith("mlp") else [])):
+            return name
+    raise SAEError(
+        f"sparsify's folders say where a transcoder stands by their names, which know an MLP (mlp.hook_in → mlp.hook_out) and a whole "
+        f"block; this one is {cfg.hook_name_in} → {cfg.hook_name_out}"
+    )
+
+
 def write_sparsify(transcoder: Any, folder: Path) -> None:
     """A TopK transcoder as sparsify writes it. Raises SAEError for what its folder cannot hold: ReLU, d_out other than d_in."""
     cfg = transcoder.cfg

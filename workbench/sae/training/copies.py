@@ -108,7 +108,7 @@ def _alike(rows: Tensor) -> Tensor:
 
 def _read(dictionary: Dictionary, x: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Where these features are active; of all features the sums, and whether they are active at all."""
-    feature_acts = dictionary.encode(x)
+    feature_acts = dictionary.encode(x.to(dictionary.W_enc.dtype))
     return feature_acts.T[features] > 0, feature_acts.sum(0), (feature_acts > 0).any(0)
 
 
@@ -185,7 +185,8 @@ def _outputs(sae: Dictionary, rows: Tensor) -> tuple[Tensor, float]:
     """x_hat, and l0."""
     outputs, n_active = [], 0
     for part in rows.split(max(1, N_ENTRIES // sae.cfg.d_sae)):
+        part = part.to(sae.W_dec.dtype)
         feature_acts = sae.encode(part)
-        outputs.append(sae.decode(feature_acts, part))
+        outputs.append(sae.decode(feature_acts, part).float())
         n_active += int((feature_acts > 0).sum())
     return torch.cat(outputs), n_active / len(rows)

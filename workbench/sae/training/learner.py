@@ -129,6 +129,7 @@ class Learner:
         merge(sae, copies)
         freed = copies.is_copy
         if self.is_done:
+            self.since_fired[freed] = self.dead_tokens  # they read nothing any more
             return
         for name in ("W_enc", "b_enc", "W_dec"):
             for mean in ADAM_MEANS:

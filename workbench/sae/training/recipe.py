@@ -75,6 +75,7 @@ class TrainConfig:
         for name, most in (("l1", inf), ("l1_warmup", 1.0), ("lr_decay", 1.0)):
             if not (0 <= getattr(self, name) <= most and isfinite(getattr(self, name))):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number from 0 {'on' if most == inf else 'to 1'}")
+        object.__setattr__(self, "widths", tuple(counted(n, "widths", "feature") for n in self.widths))
         if self.widths and self.architecture != "batchtopk":
             raise ValueError(f"widths={self.widths} are of nested batchtopk dictionaries, this one is {self.architecture}")
         if list(self.widths) != sorted({*self.widths}) or any(not 0 < n < self.d_sae for n in self.widths):

@@ -268,15 +268,18 @@ def first_of(stream: Iterable[Any]) -> tuple[Tensor, Iterator[Any]]:
     batches = iter(stream)
     if (first := next(batches, None)) is None:
         raise TrainingError("the stream has no batch left; give it more text")
+    x = first if isinstance(first, Tensor) else next(iter(first.values()))
+    if len(x) < 2:
+        raise TrainingError("the stream deals batches of one token, of which no variance is known; expected batch=2 or more")
     return first if isinstance(first, Tensor) else next(iter(first.values())), chain([first], batches)
 
 
 def finished(homes: Sequence[Path], run: Sequence[dict[str, Any]]) -> list[Any]:
     """What a run that is done has made; nothing where it is not. Raises TrainingError where it was another run."""
-    there = [saved for home, here in zip(homes, run, strict=False) if (saved := _saved(home, here)) is not None]
-    for sae, home, here in zip(there, homes, run, strict=False):
-        check_same_run(home, [sae.cfg.metadata.get("training", {})], [here])
-    return there if len(there) == len(homes) else []
+    there = [(saved, home, here) for home, here in zip(homes, run, strict=False) if (saved := _saved(home, here)) is not None]
+    for saved, home, here in there:
+        check_same_run(home, [saved.cfg.metadata.get("training", {})], [here])
+    return [saved for saved, *_ in there] if len(there) == len(homes) else []
 
 
 def _saved(home: Path, run: dict[str, Any]) -> Any:
