@@ -79,8 +79,10 @@ def test_a_dictionary_of_either_kind_is_read_by_what_its_files_say_and_once(tmp_
     monkeypatch.setattr(formats, "read_tensors", lambda path: n_read.append(path) or read(path))
     found = {name: load_dictionary(tmp_path / name) for name in ("transcoder", "sae")}
     assert [type(each) for each in found.values()] == [Transcoder, SAE] and len(n_read) == 2
-    assert found["sae"].source == str(tmp_path / "sae") and not found["sae"].training
-    for name, weight in Transcoder.load(tmp_path / "transcoder").named_parameters():
+    assert all(each.source == str(tmp_path / name) for name, each in found.items()) and not found["sae"].training
+    alone = Transcoder.load(tmp_path / "transcoder")
+    assert alone.source == str(tmp_path / "transcoder")
+    for name, weight in alone.named_parameters():
         assert torch.equal(weight, found["transcoder"].get_parameter(name))
 
 

@@ -144,7 +144,7 @@ def _fitting(model: "TransformerBridge", sae: Dictionary | str | Path | None, de
     if sae is None:
         return None, None
     try:
-        found = load_dictionary(sae, device or model.cfg.device) if isinstance(sae, str | Path) else sae
+        found = load_dictionary(sae, device or model.cfg.device or "cpu") if isinstance(sae, str | Path) else sae
         check_dictionary(model, found)
     except Exception as error:
         return None, failed(error, "It cannot be read on this model")
