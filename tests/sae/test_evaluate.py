@@ -193,6 +193,8 @@ def test_the_histogram_counts_every_feature_that_fired_once():
     assert histogram["low"].iloc[0] == pytest.approx(1e-3) and histogram["high"].iloc[-1] == pytest.approx(1)
     assert histogram["n_features"].iloc[[0, -1]].tolist() == [2, 1]
     assert histogram["n_features"].iloc[-2] == 1  # 0.5 lies between 10^-0.5 and 10^-0.25
+    of_one_token = made([0.0, 1.0, 1.0], n_tokens=1).density_histogram()
+    assert of_one_token["n_features"].tolist() == [2]
 
 
 def test_it_shows_itself_without_scripts_and_escapes_names():

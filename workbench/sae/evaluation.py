@@ -83,7 +83,7 @@ class Evaluation:
     def density_histogram(self) -> pd.DataFrame:
         """How many features lie in each quarter of a decade of density: columns low, high, n_features; dead features are in none."""
         density = self.table["density"].to_numpy()
-        lowest = np.floor(4 * np.log10(1 / self.n_tokens)) / 4
+        lowest = min(np.floor(4 * np.log10(1 / self.n_tokens)) / 4, -0.25)  # of one token, too, there is a bin
         edges = 10.0 ** np.arange(lowest, 0.25, 0.25)
         counts, _ = np.histogram(np.clip(density[density > 0], edges[0], edges[-1]), edges)
         return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n_features": counts})

@@ -180,6 +180,9 @@ def test_what_never_fired_gets_no_dose_with_an_index_or_without(bench, model):
     alone = made_bench(model, sae)
     alone.examples = Examples(model, sae, TEXTS)
     assert set(doses(alone, [3, 5])) == {3}
+    alone.labels = {5: "cat"}
+    with pytest.raises(ValueError, match="none of 1 features with a concept of the key ever fired"):
+        score_features(alone, TEXTS, key, progress=False)
 
 
 def test_outside_of_the_residual_stream_nothing_says_what_a_feature_means_without_a_key(model):

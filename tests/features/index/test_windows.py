@@ -123,6 +123,7 @@ def test_an_activation_s_interval_is_the_one_that_its_windows_stand_in():
         interval = interval_of(np.array([row["activation"]]), acts[:, row["feature"]].max()[None])[0]
         assert row["interval"] in (TOP, interval)
     assert interval_of(np.array([0.0, 8.0, 100.0, 1.0]), np.array([7.0, 7.0, 7.0, 0.0])).tolist() == [0, 15, 15, 15]
+    assert interval_of(np.array([0.0, 0.03]), np.zeros(2)).tolist() == [0, 15]  # of one that never was active: weak, too, it is the largest
 
 
 def test_draws_are_uniform_over_the_tokens_of_an_interval():

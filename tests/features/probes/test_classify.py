@@ -41,6 +41,18 @@ def test_a_column_that_tells_is_found_whatever_its_sign_and_scale(is_sparse: boo
     np.testing.assert_allclose(spreads(matrix), np.where(x.std(0) > 0, x.std(0), 1.0))
 
 
+def test_a_column_far_from_zero_weighs_as_its_deviation_says():
+    """As a residual stream's massive dimensions are, a thousand times their deviation away, in float32."""
+    y = np.arange(200) % 2 == 0
+    x = np.random.default_rng(5).standard_normal((200, 20))
+    x[:, 3] += 3000 + 1.5 * y
+    x = x.astype(np.float32)
+    np.testing.assert_allclose(spreads(x), x.astype(float).std(0), rtol=1e-4)
+    ours, plain = (Choice().fit(matrix, y, 0.01) for matrix in (x, x.astype(float) - x.astype(float).mean(0)))
+    np.testing.assert_allclose(ours.weights, plain.weights, rtol=0.01, atol=1e-3)
+    assert auroc(y, ours.scores(x)) == pytest.approx(auroc(y, plain.scores(x.astype(float))), abs=1e-3)
+
+
 def test_the_way_of_pooling_that_tells_is_chosen():
     y = np.arange(60) % 2 == 0
     noise, tells = RNG.standard_normal((60, 6)), RNG.standard_normal((60, 6)) + 2 * y[:, None]

@@ -1,5 +1,6 @@
 """The other ways to find features: each gives what a plain computation gives, and says what cannot be asked."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,20 @@ def test_the_features_of_a_token_are_those_most_active_at_it(bench: Workbench, t
     found, acts = bench.find_at(PROMPT, token, top=5).table, dense(bench, PROMPT)[3]
     assert found["feature"].tolist() == acts.argsort(descending=True)[:5].tolist()
     assert found["activation"].tolist() == pytest.approx(acts.sort(descending=True).values[:5].tolist(), rel=1e-4)
+
+
+def test_what_an_index_never_saw_active_is_as_rare_as_can_be_and_has_no_share_of_its_largest(bench: Workbench, tmp_path):
+    with_index = replace(
+        bench, index=build_index(bench.model, bench.sae, ["the mat", "a mat", "on mat"], tmp_path / "index", progress=False)
+    )
+    table = with_index.index.table.set_index("feature")
+    acts = dense(bench, PROMPT).amax(0)
+    never = [i for i in range(D_SAE) if table.loc[i, "n_active"] == 0 and acts[i] > 0]
+    assert never
+    shares = with_index.find_at(PROMPT, top=D_SAE).table.set_index("feature")["share_of_max"]
+    assert shares[never].isna().all() and np.isfinite(shares.drop(never)).all()
+    levels = np.full((len(never), 1), 0.01)  # below a sixteenth of 1
+    assert with_index._rarity.bits(np.array(never), levels).ravel() == pytest.approx(np.log2(3 + 1))
 
 
 def test_of_a_token_that_comes_twice_the_last_one_is_meant(bench: Workbench):

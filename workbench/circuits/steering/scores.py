@@ -165,6 +165,10 @@ def _by_key(
         some = ", ".join(repr(each)[:40] for each in activity.corpus.concepts[:3]) or "none"
         raise ValueError(f"no label of these {len(wanted):,} features is a concept of the key (which has {some}, …): nothing to score")
     values = doses(bench, list(concepts))
+    if not values:
+        raise ValueError(
+            f"none of {len(concepts):,} features with a concept of the key ever fired on the reference texts: nothing to clamp"
+        )
     concepts = {f: concept for f, concept in concepts.items() if f in values}
     told = Told.of(activity.corpus, bench.model.unembed.W_U.shape[1])
     plain = unsteered(bench, told, sorted(set(concepts.values())), prompts, Decoding(N_NEW, 1.0, N_PLAIN, decoding.seed, progress=False))

@@ -17,6 +17,7 @@ def bin_width(max_act: Any) -> Any:
 
 
 def interval_of(act: np.ndarray, max_act: np.ndarray) -> np.ndarray:
-    """0 to 15: the interval of each activation, of features with these maxima; the highest for what lies above."""
-    share = np.ldexp(act.astype(np.float64), -np.frexp(max_act)[1])
+    """0 to 15: the interval of each activation, of features with these maxima; the highest for what lies above, and for any activation of
+    a feature that never had one."""
+    share = np.where(max_act > 0, np.ldexp(act.astype(np.float64), -np.frexp(max_act)[1]), act > 0)
     return (share * N_INTERVALS).astype(np.int64).clip(max=N_INTERVALS - 1)

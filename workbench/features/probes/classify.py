@@ -54,7 +54,8 @@ class Choice:
         if self.n_columns == 1:  # its own activation is the score: nothing to fit but the sign
             return Fitted(columns, np.sign(differences(some, y)), strength)
         # Centered where that is cheap: the weights are the same, the intercept is not penalized, but far from 0 the solver hardly moves.
-        scaled = some @ sparse.diags_array(1 / spread) if sparse.issparse(some) else (some - some.mean(axis=0)) / spread
+        mean = 0 if sparse.issparse(some) else some.mean(axis=0, dtype=np.float64)
+        scaled = (some @ sparse.diags_array(1 / spread) if sparse.issparse(some) else (some - mean) / spread).astype(x.dtype)
         with catch_warnings():
             simplefilter("ignore", ConvergenceWarning)  # `is_converged` says it
             model = LogisticRegression(C=strength, class_weight="balanced", max_iter=MOST_STEPS).fit(scaled, y)
@@ -75,12 +76,15 @@ def best_columns(x: Matrix, y: np.ndarray, n: int) -> np.ndarray:
 
 def differences(x: Matrix, y: np.ndarray) -> np.ndarray:
     """Mean of the positive less mean of the negative texts."""
-    return np.asarray(x[y].mean(axis=0)).ravel() - np.asarray(x[~y].mean(axis=0)).ravel()
+    positive, negative = (np.asarray(x[which].mean(axis=0, dtype=np.float64)).ravel() for which in (y, ~y))
+    return positive - negative
 
 
 def spreads(x: Matrix) -> np.ndarray:
-    """Standard deviations; 1 where a column is constant, so that it is left as it is."""
-    mean, squares = np.asarray(x.mean(axis=0)).ravel(), np.asarray((x * x).mean(axis=0)).ravel()
+    """Standard deviations; 1 where a column is constant, so that it is left as it is. In float64: some models have a column whose mean is
+    a thousand times its deviation, which is lost among squares of 24 bits."""
+    wide = x.astype(np.float64)
+    mean, squares = np.asarray(wide.mean(axis=0)).ravel(), np.asarray((wide * wide).mean(axis=0)).ravel()
     spread = np.sqrt(np.maximum(squares - mean**2, 0))
     return np.where(spread > 1e-6 * np.abs(mean).max(initial=1e-12), spread, 1.0)
 

@@ -49,7 +49,8 @@ def at(
     features = np.flatnonzero(acts)[np.argsort(-acts[acts > 0], kind="stable")][:top]
     columns = {"activation": acts[features]}
     if known.rarity is not None:
-        columns["share_of_max"] = acts[features] / known.rarity.max_act[features]
+        largest = known.rarity.max_act[features]
+        columns["share_of_max"] = acts[features] / np.where(largest > 0, largest, np.nan)  # of what the index never saw active, none
     where = "anywhere" if pos is None else f"at {codes.str_tokens[0][pos]!r} (position {pos})"
     return Found(
         f"most active {where}",
