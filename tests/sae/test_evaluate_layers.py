@@ -1,5 +1,7 @@
 """Transcoders in the place of MLPs, by brute force: each alone, and all at once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from workbench.model.tokens import to_tokens
 from workbench.sae.evaluate import evaluate
 from workbench.sae.evaluate_layers import evaluate_layers
+from workbench.sae.transcoder import Transcoder
 
 PLACES = "mlp.hook_in", "hook_mlp_out"
 TEXTS = ["the cat sat", "the dog ran to the mat and the cat sat on the dog", "and the cat", "the mat"] * 3
@@ -72,6 +75,14 @@ def test_a_perfect_transcoder_explains_all_and_loses_nothing(model):
     np.testing.assert_allclose(table["explained_variance"], 1.0, atol=1e-6)
     np.testing.assert_allclose(table["loss_spliced"], table["loss"], rtol=1e-6)
     assert (table["dead"] == 1).all() and not table["l0"].any() and D_SAE
+
+
+def test_the_dead_share_of_all_is_of_all_features_whatever_each_layer_has(model):
+    transcoders = made_set(*PLACES, has_skip=False)
+    silent = Transcoder(replace(transcoders[0].cfg, d_sae=3 * D_SAE)).requires_grad_(False)  # of zeros: nothing is ever active
+    table = evaluate_layers(model, transcoders | {0: silent}, TEXTS, progress=False).set_index("layer")["dead"]
+    n_dead = 3 * D_SAE + D_SAE * table.loc[1:3].sum()
+    assert table[0] == 1 and table["all"] == pytest.approx(n_dead / (6 * D_SAE))
 
 
 def test_what_lacks_a_layer_or_text_is_refused(model):

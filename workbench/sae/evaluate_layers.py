@@ -49,7 +49,8 @@ def evaluate_layers(
     insist: bool = False,
 ) -> pd.DataFrame:
     """A row for each layer, from 0 up, and one for "all": layer, l0, explained_variance, dead, loss, loss_spliced, loss_zero (nats a
-    token), loss_recovered, n_tokens. Of "all", l0 is the sum, and the variance explained is over all layers, each weighing the same.
+    token), loss_recovered, n_tokens. Of "all", l0 is the sum, dead the share of all layers' features, and the variance explained is over
+    all layers, each weighing the same.
 
     n_loss_tokens: the first so many tokens measure losses, by two forward passes a layer and three more. Raises ValueError where the
     transcoders do not fit the model or lack a layer, there is no text, or more is asked for than memory holds, unless insist.
@@ -133,7 +134,7 @@ class _Sums:
         l0 = [float(active.sum()) / n for active in self.n_active]
         dead = [float((active == 0).double().mean()) for active in self.n_active]
         rows = [(layer, *row) for layer, row in enumerate(zip(l0, (1 - each for each in fvu), dead, strict=True))]
-        whole = (ALL, sum(l0), 1 - sum(fvu) / len(fvu), sum(dead) / len(dead))
+        whole = (ALL, sum(l0), 1 - sum(fvu) / len(fvu), float((torch.cat(self.n_active) == 0).double().mean()))
         return pd.DataFrame([*rows, whole], columns=["layer", "l0", "explained_variance", "dead"])
 
 

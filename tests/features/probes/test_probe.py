@@ -53,7 +53,9 @@ def test_what_a_word_tells_is_found_and_the_word_named(probes):
     assert (table["low"] <= table["auroc"]).all() and (table["auroc"] <= table["high"]).all()
     assert any("cat" in note and "stands in every positive text or every negative text" in note for note in probes.notes), probes.notes
     sure = table.index[table["low"] == table["high"]].tolist()
-    assert sure and any(f"no width of an interval ({', '.join(sure)}) is no certainty" in note for note in probes.notes), probes.notes
+    assert sure and any(f"an interval without width ({', '.join(sure)}) is no certainty: where none of" in note for note in probes.notes), (
+        probes.notes
+    )
     assert "activation" in probes.verdict and "On shifted texts:" in probes.verdict
     assert len(probes.features) == 3 and probes.features["share_of_parts"].between(0, 1).all()
     assert probes.differences["reads"].tolist() == list(table.index)[1:]

@@ -66,6 +66,16 @@ def test_a_feature_splits_into_those_of_larger_dictionaries_that_are_nearest_to_
     assert repr(tree).startswith("Splitting of feature 0: 1 in small, 3 in large, 2 in largest")
 
 
+def test_of_two_dictionaries_of_one_width_each_is_what_the_smaller_one_becomes(model_of, saes, tmp_path: Path):
+    other = SAE(saes["large"].cfg).requires_grad_(False)
+    other.load_state_dict(saes["large"].state_dict())
+    other.W_dec[4] = torch.eye(32)[3]  # small's 3, which `large` has nowhere
+    index = build_index(model_of("gpt2"), {**saes, "other": other}, TEXTS, tmp_path / "index", progress=False)
+    rows = splitting(index.with_sae("small"), 3).table[["depth", "sae", "feature", "parent"]].values.tolist()
+    assert rows == [[0, "small", 3, -1], [1, "other", 4, 3]]
+    assert splitting(index.with_sae("small"), 0).counts == {"small": 1, "large": 3, "other": 3, "largest": 2}
+
+
 def test_a_feature_that_no_larger_one_is_near_stays_alone(folder: Path):
     assert splitting(FeatureIndex.open(folder, "small"), 3).counts == {"small": 1, "large": 0, "largest": 0}
 

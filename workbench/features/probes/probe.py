@@ -225,10 +225,8 @@ def _notes(table: pd.DataFrame, tokens: Sequence[frozenset[str]], y: np.ndarray)
         notes.append(f"{n_few} texts of a kind are few: intervals are wide, and say nothing of texts of another kind")
     if sure := [row.reads for row in table.itertuples() if row.low == row.high]:
         missed = 1 - 0.05 ** (1 / n_few)  # of which none among n_few is seen one time in twenty
-        kinds = ", ".join(sure)
-        notes.append(
-            f"no width of an interval ({kinds}) is no certainty: where none of {n_few} texts is told wrongly, {missed:.0%} of all may be"
-        )
+        kinds, few = ", ".join(sure), f"where none of {n_few} texts is told wrongly, up to {missed:.0%} of all may be"
+        notes.append(f"an interval without width ({kinds}) is no certainty: {few}")
     given = [_given_away(tokens, y == side) for side in (True, False)]
     told = [f"every {name} text" for name, words in zip(("positive", "negative"), given, strict=True) if words]
     if told:

@@ -1,6 +1,7 @@
 """How a feature splits: which features of the larger dictionaries a feature of a smaller one becomes.
 
     a feature's parent = the feature of the next smaller dictionary nearest to it by decoder cosine, if that is at least MIN_COSINE
+                         (dictionaries of one width are no steps from one another)
 
 Scaling Monosemanticity, "Feature Survey": one San Francisco feature in the smallest dictionary, 2 in the next, 11 in the largest. Read from
 an index of several dictionaries of one hook point, without the model.
@@ -79,15 +80,17 @@ def splitting(index: FeatureIndex, feature: int, min_cosine: float = MIN_COSINE)
     checked_feature(feature, own["d_sae"], index.sae_name)
     saes = [index.sae_name, *sorted(larger, key=lambda name: known[name]["d_sae"])]
     levels = [_branches(index, saes[0], {feature: 1.0})]
-    parents: list[dict[int, int]] = []
-    for smaller, sae in zip(saes, saes[1:], strict=False):
-        found = _children(index, smaller, sae, list(levels[-1]), min_cosine)
-        parents.append(dict(zip(found["feature"], found["parent"], strict=True)))
+    parents: list[tuple[int, dict[int, int]]] = []
+    for sae in saes[1:]:
+        smaller = max(level for level, name in enumerate(saes[: len(levels)]) if known[name]["d_sae"] < known[sae]["d_sae"])
+        found = _children(index, saes[smaller], sae, list(levels[smaller]), min_cosine)
+        parents.append((smaller, dict(zip(found["feature"], found["parent"], strict=True))))
         levels.append(_branches(index, sae, dict(zip(found["feature"], found["cosine"], strict=True))))
-    for level, of in zip(range(len(parents) - 1, -1, -1), reversed(parents), strict=True):  # the largest dictionary first
+    for level in range(len(saes) - 1, 0, -1):  # the largest dictionary first
+        smaller, of = parents[level - 1]
         for child, parent in of.items():
-            branch = levels[level][parent]
-            levels[level][parent] = replace(branch, children=[*branch.children, levels[level + 1][child]])
+            branch = levels[smaller][parent]
+            levels[smaller][parent] = replace(branch, children=[*branch.children, levels[level][child]])
     return Splitting(levels[0][feature], saes)
 
 
