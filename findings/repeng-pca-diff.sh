@@ -14,7 +14,7 @@ set -e
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q "torch==2.13.0" "transformers==4.57.3" "scikit-learn==1.5.2" "numpy==1.26.4" "gguf==0.17.1"
+"$folder/venv/bin/pip" install -q "torch==2.13.0" "transformers==4.57.3" "huggingface-hub==0.36.0" "scikit-learn==1.5.2" "numpy==1.26.4" "gguf==0.17.1"
 "$folder/venv/bin/pip" install -q --no-deps "repeng==0.4.0"
 HF_HUB_OFFLINE=1 "$folder/venv/bin/python" - <<'PYTHON'
 import numpy as np
