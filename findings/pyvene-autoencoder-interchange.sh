@@ -18,8 +18,8 @@ set -e
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q "torch==2.13.0" "transformers==4.57.3" "numpy==1.26.4" "huggingface-hub==0.36.0" "accelerate==1.10.0" "datasets==3.6.0" \
-  "matplotlib==3.11.2" "plotnine==0.14.5" "ipywidgets==8.1.9"
+"$folder/venv/bin/pip" install -q "torch==2.13.0" "transformers==4.57.3" "numpy==2.4.6" "huggingface-hub==0.36.0" "fsspec==2025.3.0" "datasets==3.6.0" \
+  "accelerate==1.10.0" "matplotlib==3.11.2" "plotnine==0.14.5" "ipywidgets==8.1.9"
 "$folder/venv/bin/pip" install -q --no-deps "pyvene==0.1.8"
 HF_HUB_OFFLINE=1 "$folder/venv/bin/python" - <<'PYTHON'
 import pyvene as pv
