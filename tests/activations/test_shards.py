@@ -152,4 +152,4 @@ def test_shards_of_before_do_not_say_what_led_the_texts_and_go_on(stream, folder
     del about["start_token"]
     (folder / MANIFEST).write_text(json.dumps(about))
     assert ActivationShards(folder, batch=16).start_token is None
-    assert write_shards(stream(), folder, n_tokens=352, shard_tokens=100).start_token == "<|start|>"
+    assert write_shards(stream(), folder, n_tokens=352, shard_tokens=100).start_token is None

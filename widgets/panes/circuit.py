@@ -28,6 +28,7 @@ from workbench.circuits.graph.clamping import Clamped
 from workbench.circuits.metrics import logit_diff
 from workbench.model.hooks import last_logits
 from workbench.model.tokens import to_str_tokens, to_tokens
+from workbench.replay.precision import InFloat32
 
 N_MOVED = 60  # rows of a clamp that are sent
 N_PAGES = 12  # of the largest nodes, in a saved file
@@ -200,9 +201,10 @@ class CircuitView(WorkingPane):
         if self._bench is None or not prompt.strip():
             raise ValueError("there is no bench" if self._bench is None else "there is no prompt yet")
         model = self._bench.model
-        first = (
-            None if answer else last_logits(model, to_tokens(model, prompt)).argmax(-1)
-        )  # by its number: not every token's text is its own
+        first = None
+        if not answer:  # by its number: not every token's text is its own
+            with InFloat32(model):  # in 16 bits several tokens are likeliest
+                first = last_logits(model, to_tokens(model, prompt)).argmax(-1)
         metric = logit_diff(answer if first is None else int(first), question.get("baseline") or None)
         answer = answer if first is None else to_str_tokens(model, first)[0]
         circuit = self._bench.circuit(prompt, metric, progress=False, on_rows=job.go_on)

@@ -91,6 +91,8 @@ class SteeringPane(WorkingPane):
         def work(job: Job) -> None:
             norm = usual_norm(self._bench)
             with SETTING:
+                if job.is_cancelled:
+                    return
                 self._norm = norm
                 self._describe()
                 limit = self._limit(feature)

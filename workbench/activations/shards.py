@@ -59,6 +59,8 @@ def _write_shards(stream: ActivationStream, folder: Path, n_tokens: int, shard_t
         if others:
             raise ShardError(f"{folder} holds other activations: {', '.join(others)}; name another folder")
         shards = _shards_of(before, folder)
+        if "start_token" not in before:
+            del about["start_token"]  # what led those texts nobody knows
         stream.seek(before["position"])
     n_written, batches = sum(shard.n_tokens for shard in shards), iter(stream)
     with tqdm(total=n_tokens, initial=n_written, desc="writing activations", unit="token", unit_scale=True, delay=2) as bar:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -101,6 +102,14 @@ def test_the_code_holds_the_labels_that_were_given(model, folders: tuple[Path, P
             exec(script(given), space := {"model": model, "sae": made.sae, "labels": labels})
             assert dict(space["bench"].labels) == labels
     assert "index.label_texts()" in script(replace(loaded, index=index, labels=index.label_texts()))
+    made.labels.known[np.int64(5)] = "NumPy's"  # as without the checks of annotations that pytest makes
+    assert 'labels={5: "NumPy\'s"}' in script(made)
+
+
+def test_the_code_of_transcoders_without_an_sae_loads_them(model):
+    transcoders = made_set("mlp.hook_in", "hook_mlp_out", has_skip=False)
+    exec(script(load(model, transcoders=transcoders)), space := {"model": model, "transcoders": transcoders})
+    assert space["bench"].transcoders[1].fingerprint() == transcoders[1].fingerprint()
 
 
 def test_the_code_of_a_transcoder_of_the_atlas_looks_through_it():

@@ -1,9 +1,11 @@
 """A bench as code: what makes it again in another notebook, from where its parts came."""
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from workbench.bench import NoSAE
 from workbench.benches import BENCHES
 from workbench.model.start import start_token
 from workbench.sae.cross_layer import CrossLayerTranscoder
@@ -21,6 +23,10 @@ def loading(bench: Any) -> list[str]:
     said += [f", start_token={start.text or None!r}"] if start.is_given else []
     if name == "atlas" and layer is not None:
         return [f"bench = wb.load('atlas'{''.join(said)}).with_transcoder({layer})"]
+    if isinstance(bench.sae, NoSAE):
+        return [
+            f"bench = wb.load({repr(name) if name else 'model'}, transcoders=transcoders{''.join(said)})  # transcoders as you made them"
+        ]
     source = repr(bench.sae_name) if name == "atlas" else repr(bench.sae.source) if bench.sae.source else ""
     if not name or not source:
         given = {"model": "model", "sae": "sae" if layer is None else f"transcoders[{layer}]"}
@@ -50,15 +56,20 @@ def _labels(bench: Any) -> str:
     known, index = bench.labels.known, bench.index
     if index is not None and known and _are_of(index, known):
         return "labels=index.label_texts()"
-    return "" if not known else f"labels={dict(known)!r}" if len(known) <= FEW_LABELS else "labels=labels"
+    return "" if not known else f"labels={_in_full(known)!r}" if len(known) <= FEW_LABELS else "labels=labels"
 
 
 def _are_of(index: Any, known: Any) -> bool:
     """Are these labels the index's? As far as some of them tell: this is asked at every step, and there may be a hundred thousand."""
     labels, some = index.labels(), islice(known.items(), FEW_LABELS)
-    return len(known) <= len(labels) and all(
-        feature in labels and (labels[feature].is_human or str(labels[feature]) == text) for feature, text in some
-    )
+    told = [(labels.get(feature), text) for feature, text in some]
+    others = [(label, text) for label, text in told if label is None or not label.is_human]  # a person's stands over what the index says
+    return len(known) <= len(labels) and bool(others) and all(str(label) == text for label, text in others)
+
+
+def _in_full(labels: Mapping[Any, Any]) -> dict[int, str]:
+    """As Python writes them, NumPy's numbers too."""
+    return {int(feature): str(text) for feature, text in labels.items()}
 
 
 def _loaded(sae: Any, where: str) -> str:

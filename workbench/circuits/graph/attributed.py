@@ -18,7 +18,7 @@ def attribute_edges(between: Between, first: Place, then: Place) -> Float[Tensor
     """First-order change of every active feature of `then` by every source of `first`."""
     targets = then.keep(then.is_feature.nonzero()[:, 0])
     assert targets.sae is not None
-    reads = targets.sae.W_enc.T[targets.feature]
+    reads = targets.sae.W_enc.T[targets.feature].to(first.contribution)  # of 16 bits beside float32
     if targets.sae.cfg.centers_input:
         reads = reads - reads.mean(-1, keepdim=True)
     jacobian = Jacobian(between, first.hook_name, then.hook_name)

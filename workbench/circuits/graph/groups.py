@@ -47,7 +47,7 @@ def offered_groups(circuit: Any, cosine: float = ALIKE) -> Any:
 
 def concept(label: str) -> str:
     """A label without its score: "state:California 0.54" → "state:California"."""
-    return re.sub(r"(?<=.) -?\d+\.\d\d$", "", label)  # as Label writes it; a number of the words' own stays
+    return re.sub(r"(?<=.) -?\d+\.\d\d$", "", label)  # as Label writes it: other numbers are the words' own
 
 
 def _alike(circuit: Any, features: pd.DataFrame, cosine: float) -> list[tuple[int, int, float]]:

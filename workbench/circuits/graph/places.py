@@ -125,9 +125,10 @@ def mean_entrance(model: "TransformerBridge", tokens: Tokens) -> Float[Tensor, "
     d_vocab = model.cfg.d_vocab
     others = torch.linspace(0, d_vocab - 1, min(N_OTHER_TOKENS, d_vocab), device=tokens.device).round().long().unique()
     total = torch.zeros(0)
+    found, in_float32 = list[Tensor](), InFloat32(model)
     for some in others.split(max(1, 4096 // tokens.shape[1])):
-        found: list[Tensor] = []
-        with InFloat32(model), hooked(model, STREAM, found.append):
+        found.clear()
+        with in_float32, hooked(model, STREAM, found.append):
             model.forward(some[:, None].expand(-1, tokens.shape[1]), return_type=None, stop_at_layer=1)
         part = found[0].sum(0, dtype=torch.float64)
         total = part if not total.numel() else total + part

@@ -82,7 +82,9 @@ def doses(bench: Any, features: Sequence[int]) -> dict[int, float]:
 
     Raises ValueError where the bench has neither an index nor example texts to know how active features get.
     """
-    norm, found = usual_norm(bench) or float("inf"), {feature: largest_known(bench, feature) for feature in features}
+    norm = usual_norm(bench) or float("inf")
+    known = None if bench.index is None else bench.index.table.set_index("feature")["max_act"]  # once: there may be thousands
+    found = {feature: largest_known(bench, feature) if known is None else float(known[feature]) for feature in features}
     most = {feature: act for feature, act in found.items() if act > 0}
     lengths = bench.sae.W_dec.float().norm(dim=1)
     return {f: DOSE * safe_strength(norm, act * float(lengths[f])) * act for f, act in most.items()}

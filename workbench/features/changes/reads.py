@@ -80,7 +80,7 @@ class _Sums:
         goal = self.sae.centered(y)  # as the dictionary gives it; a transcoder centers nothing
         self.x.add(x)
         self.goal.add(goal)
-        self.errors += float((goal.double() - self.sae.decode(feature_acts, x).double()).square().sum())
+        self.errors += float((goal.double() - self.sae.decode(feature_acts, x.to(feature_acts.dtype)).double()).square().sum())
 
     @property
     def fvu(self) -> float:
@@ -99,7 +99,7 @@ def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictio
             lengths = torch.tensor([len(rows[i]) for i in batch], device=tokens.device)
             is_text = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]) & ~is_start_token(base, tokens)
             read = [head(tokens.to(head.model.cfg.device)) for head in heads]
-            both = {name: [acts[name].to(sae.W_dec) for acts in read] for name in (sae.reads, sae.writes)}
+            both = {name: [_wide(acts[name], sae) for acts in read] for name in (sae.reads, sae.writes)}
             for name, some in both.items():
                 for x in some:
                     check_finite(x[is_text.to(x.device)], name)
@@ -115,6 +115,11 @@ def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictio
 
 def _stacked(rows: list[sparse.csr_array]) -> sparse.csr_array:
     return sparse.csr_array(sparse.vstack(rows, format="csr"))
+
+
+def _wide(x: Tensor, sae: Dictionary) -> Tensor:
+    """On the dictionary's device, in float32 at least: two models are subtracted, and 16 bits would round what tuning changed away."""
+    return x.to(sae.W_dec.device, torch.promote_types(x.dtype, torch.float32))
 
 
 class _Batch(NamedTuple):
@@ -137,7 +142,7 @@ def _batch(xs: list[Tensor], ys: list[Tensor], is_text: TokenMask, sums: tuple[_
     sides = []
     for x, y, total in zip((x[is_text] for x in xs), (y[is_text] for y in ys), sums, strict=True):
         with machine_rate():
-            feature_acts = total.sae.encode(x)
+            feature_acts = total.sae.encode(x.to(total.sae.W_dec.dtype))
             total.add(x, y, feature_acts)
         pooled = (mean(each) for each in (feature_acts.float(), (feature_acts > 0).float()))
         sides.append(tuple(sparse.csr_array(each.cpu().numpy()) for each in pooled))
