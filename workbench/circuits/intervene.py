@@ -94,8 +94,8 @@ class _Edited:
         self.seen.update(p + first for p in chosen)
         if not chosen:
             return y
-        is_compared = sae.cfg.architecture == "batchtopk"  # picks among all positions of this pass: those that are edited are not enough
-        feature_acts = sae.encode_each(x)[:, chosen] if is_compared else sae.encode(x[:, chosen])
+        # Where all positions of this pass are compared, those that are edited are not enough.
+        feature_acts = sae.encode_each(x)[:, chosen] if sae.compares_rows else sae.encode(x[:, chosen])
         change = torch.zeros_like(sae.beside(flat))
         change[:, chosen] = sae.added(self.edit(feature_acts) - feature_acts, flat[:, chosen])
         return y + change.view_as(y).to(y.dtype)

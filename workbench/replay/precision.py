@@ -36,6 +36,11 @@ def precision_note(model: "TransformerBridge") -> str:
     return f"Some weights are {' and '.join(sorted(dtypes))} and quantized: effects carry their rounding." if dtypes else ""
 
 
+def wide(x: Tensor) -> Tensor:
+    """x in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class InFloat32:
     """`with in_float32: model(tokens)` computes in float32. A model of float32 or wider stays as it is. Enter it again for every pass."""
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from workbench.model.callers import alone, put
 from workbench.model.hooks import last_logits
 from workbench.model.memory import objection
+from workbench.replay.precision import wide
 from workbench.shapes import LastLogits, Tokens
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Columns:
 
     def of(self, logits: LastLogits) -> Float[Tensor, "batch n_columns"]:
         """The same from all logits, in float32 at least."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = wide(logits)
         some = logits[:, self.chosen]
         return torch.cat([some, logits.mean(-1, keepdim=True)], dim=1) if self.has_mean else some
 
@@ -62,7 +63,7 @@ class Reading:
         """All of them, in float32 at least."""
         if self.is_own:
             logits = self._by_the_model(y)
-            return logits.to(torch.promote_types(logits.dtype, torch.float32))
+            return wide(logits)
         return _capped(
             self.scale * self._linear(self._normed(y), self.model.unembed.W_U.T, self._bias), self.model.cfg.output_logits_soft_cap
         )
@@ -100,7 +101,7 @@ class Reading:
 
     def _normed(self, y: LastResidual) -> LastResidual:
         h = self.model.ln_final(y[:, None])[:, 0]
-        return h.to(torch.promote_types(h.dtype, torch.float32))
+        return wide(h)
 
     @staticmethod
     def _linear(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

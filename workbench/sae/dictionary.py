@@ -56,6 +56,11 @@ class Dictionary(nn.Module):
         """The hook point to which a feature adds activation · decoder row: where it is switched off, clamped and steered by."""
         raise NotImplementedError
 
+    @property
+    def compares_rows(self) -> bool:
+        """Does what is active at one row depend on the others?"""
+        return self.cfg.architecture == "batchtopk"
+
     def centered(self, x: Activations) -> Activations:
         """x as the encoder's weights take it."""
         return x
@@ -66,8 +71,7 @@ class Dictionary(nn.Module):
 
     def encode_each(self, x: Float[Tensor, "batch pos d_in"]) -> FeatureActs:
         """The same of several texts, each by itself: what BatchTopK picks in one does not hang on which others stand beside."""
-        is_compared = self.cfg.architecture == "batchtopk"
-        return torch.stack([self.encode(text) for text in x]) if is_compared else self.encode(x)
+        return torch.stack([self.encode(text) for text in x]) if self.compares_rows else self.encode(x)
 
     def pre_acts(self, x: Activations) -> FeatureActs:
         """What the architecture selects from."""
@@ -164,7 +168,7 @@ class Dictionary(nn.Module):
 
     def together_note(self) -> str:
         """One sentence where what is active at a token depends on which others are read with it; else ""."""
-        if self.cfg.architecture != "batchtopk":
+        if not self.compares_rows:
             return ""
         return (
             "BatchTopK without a threshold picks among all tokens that are read together: other texts beside, or the start token, and "

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.replay.precision import wide
 from workbench.sae.architectures import select
 from workbench.sae.config import CFG_FILE
 from workbench.sae.cross_layer import CrossLayerTranscoder
@@ -144,21 +145,17 @@ def _own(transcoder: Transcoder, layer: int) -> Layer:
         cfg.hook_name_out,
         *reads,
         it.W_enc,
-        _wide(it.b_enc),
+        wide(it.b_enc),
         {layer: it.W_dec},
-        _wide(it.b_dec),
-        None if it.W_skip is None else _wide(it.W_skip),
-        cfg.architecture == "batchtopk",
+        wide(it.b_dec),
+        None if it.W_skip is None else wide(it.W_skip),
+        it.compares_rows,
     )
 
 
 def _crossing(clt: CrossLayerTranscoder, layer: int) -> Layer:
     places = clt.cfg.hook_names_in[layer], clt.cfg.hook_names_out[layer]
     W_decs = {layer + above: clt.W_dec[layer][:, above] for above in range(clt.cfg.n_layers - layer)}
-    skip = None if clt.W_skip is None else _wide(clt.W_skip[layer])
+    skip = None if clt.W_skip is None else wide(clt.W_skip[layer])
     reads = (lambda x: clt.pre_acts(x, layer)), (lambda pre_acts: clt.select(pre_acts, layer))
-    return Layer(*places, *reads, clt.W_enc[layer], _wide(clt.b_enc[layer]), W_decs, _wide(clt.b_dec[layer]), skip)
-
-
-def _wide(weight: Tensor) -> Tensor:
-    return weight.to(torch.promote_types(weight.dtype, torch.float32))
+    return Layer(*places, *reads, clt.W_enc[layer], wide(clt.b_enc[layer]), W_decs, wide(clt.b_dec[layer]), skip)

@@ -4,11 +4,13 @@ import threading
 
 import pytest
 import torch
-from made_models import FAMILIES
+from made_models import D_MODEL, D_SAE, FAMILIES
 
 from workbench.circuits.intervene import editing
 from workbench.circuits.steering.generation import Decoding, Noise, generate, read
 from workbench.circuits.steering.steering import clamping_rows
+from workbench.sae.config import SAEConfig
+from workbench.sae.sae import SAE
 
 SHORT = Decoding(max_new_tokens=6)
 
@@ -93,3 +95,15 @@ def test_progress_is_shown_only_when_asked(model, tokens, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     generate(model, tokens, Decoding(3))
     assert "writing" in capsys.readouterr().err
+
+
+def test_a_text_is_read_whole_where_its_tokens_are_compared(model, tokens):
+    sae = SAE(SAEConfig(D_MODEL, D_SAE, "blocks.1.hook_resid_pre", architecture="batchtopk", k=4))
+    for weight in sae.parameters():
+        weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
+    rows = tokens.expand(2, -1).clone()
+    rows[1, -1] = 7
+    x = model.run_with_cache(rows)[1][sae.cfg.hook_name]
+    whole = torch.stack([sae.encode(text) for text in x])[:, -2:]
+    assert not torch.equal(whole, torch.stack([sae.encode(text[-2:]) for text in x]))
+    torch.testing.assert_close(read(model, sae, rows, rows.shape[1] - 2, range(D_SAE)).feature_acts, whole)

@@ -69,6 +69,14 @@ def test_the_difference_of_means_is_the_shift_and_lies_along_its_decoder_row(cha
     assert changes.texts["distance"].std() < 1e-3 * changes.texts["distance"].mean()
 
 
+def test_a_shift_that_16_bits_would_round_away_is_seen_by_an_sae_of_16_bits(bench: Workbench, tokenizer):
+    sae = random_sae(dtype=torch.bfloat16)
+    slightly = changed(tokenizer, "transformer.h.0.mlp.c_proj.bias", 1e-3 * sae.W_dec[SHIFTED].float())
+    found = wb.diff(Workbench(model=bench.model, sae=sae), slightly, TEXTS, progress=False)
+    first = found.dense.iloc[0]
+    assert first["feature"] == SHIFTED and first["cosine"] == pytest.approx(1.0, abs=1e-3)
+
+
 def test_what_is_to_know_of_the_dictionary_on_this_model_is_noted(bench: Workbench, tuned):
     sae = random_sae()
     sae.cfg.metadata["prepend_bos"] = False

@@ -26,7 +26,7 @@ from workbench.model.chat import Chat, written
 from workbench.model.hooks import hooked, last_logits
 from workbench.model.points import place as block_of
 from workbench.model.tokens import answer_token, to_str_tokens, to_tokens
-from workbench.replay.precision import InFloat32
+from workbench.replay.precision import InFloat32, wide
 from workbench.sae.config import checked_feature
 from workbench.sae.sae import SAE
 
@@ -125,7 +125,7 @@ def swap(  # noqa: PLR0913 a notebook's call
 
 def _change(sae: SAE, acts: Float[Tensor, "d_sae"], gone: Mapping[int, float], levels: Mapping[int, float]) -> Float[Tensor, "d_in"]:
     """What is added to x: a feature that is in both sides goes to its level."""
-    acts = acts.to(torch.promote_types(acts.dtype, torch.float32))  # of a 16-bit SAE: what it writes is not rounded once more
+    acts = wide(acts)  # of a 16-bit SAE: what it writes is not rounded once more
     features = list(dict.fromkeys([*gone, *levels]))
     values = acts.new_tensor([levels.get(feature, 0.0) for feature in features])
     return (values - acts[features]) @ sae.W_dec[features].to(acts)

@@ -166,8 +166,8 @@ def read(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, n_prompt: 
 
 def _read_batch(model: "TransformerBridge", sae: Dictionary, tokens: Tokens, n_new: int, features: Sequence[int]) -> Reading:
     caught: list[Tensor] = []
-    is_compared = sae.cfg.architecture == "batchtopk"  # then what is active at a token hangs on the whole text
-    reading = seen(model, sae.reads, lambda x: caught.append((x if is_compared else x[:, -n_new:]).flatten(2).to(sae.W_dec.dtype)))
+    first = 0 if sae.compares_rows else -n_new  # then what is active at a token hangs on the whole text
+    reading = seen(model, sae.reads, lambda x: caught.append(x[:, first:].flatten(2).to(sae.W_dec.dtype)))
     with reading, unembedding_last(model, n_new + 1):
         logits = model(tokens, **accepted(model, use_cache=False))
     log_probs = logits[:, -n_new - 1 : -1].float().log_softmax(-1).gather(-1, tokens[:, -n_new:, None])[..., 0]

@@ -23,6 +23,7 @@ from workbench.model.gemm import machine_rate
 from workbench.model.head import Head
 from workbench.model.hooks import check_finite
 from workbench.model.tokens import is_start_token
+from workbench.replay.precision import wide
 from workbench.sae.dictionary import Dictionary
 from workbench.shapes import FeatureActs, TokenMask
 
@@ -99,7 +100,8 @@ def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictio
             lengths = torch.tensor([len(rows[i]) for i in batch], device=tokens.device)
             is_text = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]) & ~is_start_token(base, tokens)
             read = [head(tokens.to(head.model.cfg.device)) for head in heads]
-            both = {name: [_wide(acts[name], sae) for acts in read] for name in (sae.reads, sae.writes)}
+            # In float32: two models are subtracted, and 16 bits would round away what tuning changed.
+            both = {name: [wide(acts[name].to(sae.W_dec.device)) for acts in read] for name in (sae.reads, sae.writes)}
             for name, some in both.items():
                 for x in some:
                     check_finite(x[is_text.to(x.device)], name)
@@ -115,11 +117,6 @@ def read_both(base: "TransformerBridge", tuned: "TransformerBridge", sae: Dictio
 
 def _stacked(rows: list[sparse.csr_array]) -> sparse.csr_array:
     return sparse.csr_array(sparse.vstack(rows, format="csr"))
-
-
-def _wide(x: Tensor, sae: Dictionary) -> Tensor:
-    """On the dictionary's device, in float32 at least: two models are subtracted, and 16 bits would round what tuning changed away."""
-    return x.to(sae.W_dec.device, torch.promote_types(x.dtype, torch.float32))
 
 
 class _Batch(NamedTuple):
