@@ -39,7 +39,7 @@ def number(value: float, is_signed: bool = True, scale: float = 1.0) -> str:
     """As many decimals as a column whose largest value is `scale` needs, two at least; a true minus sign; – where nothing was measured."""
     if not math.isfinite(value):
         return "–"
-    digits = 2 if scale >= 1 or scale <= 0 else min(2 - math.floor(math.log10(scale)), 9)
+    digits = min(2 - math.floor(math.log10(scale)), 9) if 0 < scale < 1 else 2  # NaN where nothing in the column was measured
     return signed(value, f"+,.{digits}f" if is_signed else f",.{digits}f")
 
 

@@ -25,7 +25,7 @@ def means_html(batch: Any, rows: Any, which: str) -> str:
     ]
     lines = []
     for row in rows.itertuples():
-        interval = f"{number(row.low, scale=scale)} to {number(row.high, scale=scale)}"
+        interval = _interval(row, scale)
         cells = [cell_html(str(row.feature)), cell_html(escape(visible(str(row.label)))), cell_html(f"{row.n_prompts} of {n}", RIGHT)]
         cells += [cell_html(bar_html(row.effect, scale), "width:84px"), cell_html(interval, RIGHT)]
         lines.append([*cells, cell_html(number(row.attribution, scale=scale), RIGHT)])
@@ -33,6 +33,11 @@ def means_html(batch: Any, rows: Any, which: str) -> str:
     about += "".join(f'<div style="font-size:12px">⚠ {escape(visible(note))}</div>' for note in batch.notes)
     heading = heading_html(f"{n} prompts together", escape(which.format(len(lines))))
     return f'<div style="font-size:13px">{heading}{table_html(lines, head)}{about}</div>'
+
+
+def _interval(row: Any, scale: float) -> str:
+    """Of one prompt, and of what was measured in part, there is none."""
+    return f"{number(row.low, scale=scale)} to {number(row.high, scale=scale)}" if row.low == row.low else "–"
 
 
 def minimal_html(found: Any) -> str:
@@ -105,7 +110,7 @@ def _effect_rows(table: Any) -> list[list[str]]:
     known = max(_largest(table, "base"), _largest(table, "tuned"))
     for row in table.head(N_ROWS).itertuples():
         means = f"{number(row.base, scale=known)} → {number(row.tuned, scale=known)}"
-        interval = f"{number(row.low, scale=scale)} to {number(row.high, scale=scale)}"
+        interval = _interval(row, scale)
         cells = [cell_html(str(row.feature)), cell_html(escape(visible(str(row.label)))), cell_html(means, RIGHT)]
         cells.append(cell_html(bar_html(row.change, scale), "width:84px"))
         rows.append([*cells, *(cell_html(text, RIGHT) for text in (interval, f"{row.n_texts:,} texts", f"{row.q:.1g}"))])

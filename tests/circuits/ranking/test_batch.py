@@ -7,6 +7,7 @@ import pytest
 from made_models import random_sae
 from scipy.stats import ttest_1samp
 
+from widgets.marks import number
 from workbench.bench import Workbench
 from workbench.circuits.metrics import logit_diff
 
@@ -42,7 +43,8 @@ def test_a_feature_measured_at_some_positions_only_has_no_mean(bench: Workbench)
     batch = bench.rank_many(PROMPTS, logit_diff(" mat"), ablate=10, progress=False)
     partly = {row.feature for each in batch.rankings for row in each.table.itertuples() if np.isnan(row.effect)}
     whole = batch.table["effect"].notna()
-    assert partly and set(batch.table["feature"][~whole]) == partly and batch.table.loc[~whole, ["low", "high"]].isna().all(None)
+    assert "effect not measured at all positions" in repr(batch) and "nan" not in repr(batch) + batch._repr_html_()
+    assert partly and set(batch.table["feature"][~whole]) == partly and batch.table.loc[~whole, ["low", "high"]].isna().all(axis=None)
     for row in batch.table[~whole].itertuples():
         assert np.isnan(batch.on_each(row.feature)["effect"]).any()
 
@@ -74,3 +76,7 @@ def test_a_feature_on_each_prompt_adds_up_to_its_mean_and_what_to_know_is_said(b
     single = bench.rank_many(PROMPTS[:1], logit_diff(" mat"), ablate=2, progress=False)
     assert any("no interval" in note for note in single.notes) and any("not all effects" in note for note in single.notes)
     assert single.on_each(int(single.rankings[0].table["feature"].iloc[-1]))["effect"].isna().all()
+
+
+def test_digits_of_a_column_in_which_nothing_was_measured():
+    assert number(1.5, scale=float("nan")) == "+1.50" and number(float("nan"), scale=float("nan")) == "–"

@@ -89,14 +89,18 @@ class RankingBatch:
 
         return batch_html(self)
 
-    def __repr__(self) -> str:
+    @staticmethod
+    def _words(row: Any) -> str:
         from widgets.marks import signed
 
+        if np.isnan(row.effect):
+            return "effect not measured at all positions"
+        return f"effect {signed(row.effect)}" + ("" if np.isnan(row.low) else f" ({signed(row.low)} to {signed(row.high)})")
+
+    def __repr__(self) -> str:
         lines = [f"RankingBatch of {len(self.rankings)} prompts, {len(self.table):,} features; means over prompts, {LEVEL:.0%} intervals"]
         lines += [
-            f"  effect {signed(row.effect)} ({signed(row.low)} to {signed(row.high)})  on {row.n_prompts}  {row.feature} "
-            f"{row.label}".rstrip()
-            for row in self.table.head(10).itertuples()
+            f"  {self._words(row)}  on {row.n_prompts}  {row.feature} {row.label}".rstrip() for row in self.table.head(10).itertuples()
         ]
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
